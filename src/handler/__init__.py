@@ -1,0 +1,1 @@
+"""A relay from webhooks to Klaviyo's bulk events."""

@@ -1,0 +1,125 @@
+"""Every error the relay raises on purpose, drawn as a tree.
+
+::
+
+    RelayError
+    ├── Refused                what the door answers; nothing is kept
+    │   ├── UnknownSource      404
+    │   ├── NotVerified        401
+    │   ├── NotParseable       400
+    │   ├── TooLarge           413
+    │   └── Unavailable        503, so that the sender retries
+    ├── Unmapped               authentic, but no event can be made of it: parked
+    ├── SourceError            a mistake in a source's TOML file (build time)
+    ├── MessageError           a queue message that this version cannot read
+    │   └── NewerMessage       ... because a later version wrote it
+    └── NoSlot                 no POST now; the messages are deferred
+        ├── Closed             the relay is closed (429, outage, refused key)
+        ├── TooLate            the next free slot lies past the caller's deadline
+        └── TableUnavailable   the pacing table does not answer
+
+Texts of these errors reach logs and the dead-letter queue: they say what and
+where, and never hold a value from a payload, a secret or a key.
+"""
+
+from __future__ import annotations
+
+
+class RelayError(Exception):
+    """Base of all errors that the relay raises on purpose."""
+
+
+class Refused(RelayError):
+    """The request is answered with ``status`` and nothing of it is kept.
+
+    ``reason`` is a short snake_case code for logs and metrics, ``detail`` a
+    sentence for the person who points the sender at the relay.
+    """
+
+    status = 400
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class UnknownSource(Refused):
+    """No TOML file of that name."""
+
+    status = 404
+
+
+class NotVerified(Refused):
+    """Signature missing, malformed, wrong or stale, or no secret configured."""
+
+    status = 401
+
+
+class NotParseable(Refused):
+    """The body is not what its content type says."""
+
+    status = 400
+
+
+class TooLarge(Refused):
+    """The body would not fit into a queue message, even compressed."""
+
+    status = 413
+
+
+class Unavailable(Refused):
+    """Queue or secrets cannot be reached: the sender is to retry."""
+
+    status = 503
+
+
+class Unmapped(RelayError):
+    """An authentic webhook that cannot become an event; it is parked raw.
+
+    ``reason`` is a snake_case code, ``detail`` a sentence without payload values.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class SourceError(RelayError):
+    """A mistake in a source's TOML file: ``file``, ``line`` and what was expected."""
+
+    def __init__(self, file: str, line: int | None, message: str) -> None:
+        super().__init__(f"{file}:{line or 1}: {message}")
+        self.file = file
+        self.line = line
+        self.message = message
+
+
+class MessageError(RelayError):
+    """A queue message's body is not in the format of ``messages``."""
+
+
+class NewerMessage(MessageError):
+    """The message names a format version later than this code's."""
+
+
+class NoSlot(RelayError):
+    """No POST may be made now. ``retry_at``: epoch seconds from which to try again."""
+
+    def __init__(self, retry_at: float, reason: str) -> None:
+        super().__init__(reason)
+        self.retry_at = retry_at
+        self.reason = reason
+
+
+class Closed(NoSlot):
+    """The relay is closed until ``retry_at``."""
+
+
+class TooLate(NoSlot):
+    """The next free slot, at ``retry_at``, lies past the caller's deadline."""
+
+
+class TableUnavailable(NoSlot):
+    """The pacing table cannot be read or written."""

@@ -1,0 +1,304 @@
+"""The queue's own format: encode and decode, pack, stagger, send.
+
+A message is text: a header in JSON on the first line, then one line for each
+event, which is that event's finished ``event-bulk-create`` entry. ``deliver``
+joins these lines into a request without parsing them again::
+
+    {"v":1,"kind":"events","source":"stripe","received":1700000000.0,"events":[["stripe:placed-order:evt_1",1700000000]]}
+    {"type":"event-bulk-create","attributes":{"profile":...,"events":...}}
+
+An authentic webhook that no mapping understood is kept raw, compressed::
+
+    {"v":1,"kind":"raw","source":"stripe","received":1700000000.0,"headers":{"content-type":"application/json"}}
+    eJyrVkrOz...
+
+Header fields that hold their default are left out. Facts about SQS (1 MiB a
+message and a batch, 10 entries a batch, ``DelaySeconds`` 0-900, 64 KiB billing
+chunks): Amazon SQS Developer Guide, "Amazon SQS message quotas".
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from .errors import MessageError, NewerMessage
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.type_defs import SendMessageBatchRequestEntryTypeDef
+
+VERSION = 1
+CHUNK_BYTES = 65_536
+CHUNK_EVENTS = 100
+MESSAGE_BYTES = 1_048_576
+BATCH_ENTRIES = 10
+MAX_DELAY = 900
+RAW_BODY_BYTES = 30_000_000
+_ATTRIBUTE_BYTES = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event, ready to send.
+
+    ``entry`` is the JSON text of an ``event-bulk-create`` entry with exactly one
+    event (no raw newline), ``time`` its time in epoch seconds, ``unique_id`` the
+    one inside ``entry``.
+    """
+
+    unique_id: str
+    time: int
+    entry: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Events of one source that travel together.
+
+    ``received`` is when the first of them came in at the door (epoch seconds),
+    ``deferred`` how often it was sent again, ``crashes`` how many receives of
+    earlier copies ended without an answer. ``suspect``: some of these events
+    were in a job that Klaviyo refused. ``private_ids``: see
+    ``telemetry.event_id``. ``backfill`` picks the message group only.
+    """
+
+    source: str
+    events: tuple[Event, ...]
+    received: float
+    deferred: int = 0
+    crashes: int = 0
+    suspect: bool = False
+    backfill: bool = False
+    private_ids: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """An authentic webhook as it came, to be mapped again after a redrive.
+
+    ``headers`` holds only what mapping reads (content type, topic, ids), never a
+    signature or token. ``only`` names the items of the body that were parked,
+    all if it is ``None``.
+    """
+
+    source: str
+    body: bytes
+    headers: Mapping[str, str]
+    received: float
+    only: tuple[int, ...] | None = None
+    deferred: int = 0
+    crashes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message to send: body, fair-queue group, delay in seconds, attributes."""
+
+    body: str
+    group: str
+    delay: int = 0
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+_FLAGS = ("deferred", "crashes", "suspect", "backfill", "private_ids")
+
+
+def _head(kind: str, message: Message | Raw, rest: dict[str, Any]) -> str:
+    head: dict[str, Any] = {"v": VERSION, "kind": kind, "source": message.source, "received": message.received}
+    head |= {name: value for name in _FLAGS if (value := getattr(message, name, None))}
+    return json.dumps(head | rest, ensure_ascii=False, separators=(",", ":"))
+
+
+def encode(message: Message | Raw) -> str:
+    """The body of ``message`` as SQS text; ``decode`` is its inverse."""
+    if isinstance(message, Raw):
+        rest: dict[str, Any] = {"headers": dict(message.headers)}
+        if message.only is not None:
+            rest["only"] = message.only
+        packed = base64.b64encode(zlib.compress(message.body, 6)).decode()
+        return _head("raw", message, rest) + "\n" + packed
+    index = [[event.unique_id, event.time] for event in message.events]
+    return "\n".join([_head("events", message, {"events": index}), *(event.entry for event in message.events)])
+
+
+def decode(body: str) -> Message | Raw:
+    """Read a message's body.
+
+    Raises
+    ------
+    NewerMessage
+        The header names a later format version.
+    MessageError
+        Anything else that is not this format.
+    """
+    first, _, rest = body.partition("\n")
+    try:
+        head = json.loads(first)
+        version, kind = head["v"], head["kind"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise MessageError("the first line is not a header of this format") from error
+    if not isinstance(version, int) or version < 1:
+        raise MessageError("the header's version is not a number from 1")
+    if version > VERSION:
+        raise NewerMessage(f"format version {version}, this code reads up to {VERSION}")
+    try:
+        return _raw(head, rest) if kind == "raw" else _message(head, kind, rest)
+    except (ValueError, TypeError, KeyError, zlib.error, binascii.Error) as error:
+        raise MessageError(f"the message does not fit its header ({type(error).__name__})") from error
+
+
+def _flags(head: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: head[name] for name in names if name in head}
+
+
+def _message(head: dict[str, Any], kind: str, rest: str) -> Message:
+    if kind != "events":
+        raise MessageError("the header names an unknown kind")
+    entries = rest.split("\n") if rest else []
+    events = tuple(Event(str(uid), int(time), entry) for (uid, time), entry in zip(head["events"], entries, strict=True))
+    return Message(head["source"], events, float(head["received"]), **_flags(head, _FLAGS))
+
+
+def _raw(head: dict[str, Any], rest: str) -> Raw:
+    inflate = zlib.decompressobj()
+    body = inflate.decompress(base64.b64decode(rest, validate=True), RAW_BODY_BYTES)
+    if not inflate.eof:
+        raise MessageError("the raw body is cut off or too large")
+    only = tuple(head["only"]) if "only" in head else None
+    return Raw(
+        head["source"], body, dict(head["headers"]), float(head["received"]), only, **_flags(head, ("deferred", "crashes"))
+    )
+
+
+def size(text: str) -> int:
+    """Bytes of ``text`` in UTF-8, as SQS counts them."""
+    return len(text.encode())
+
+
+def _index_size(event: Event) -> int:
+    return size(json.dumps([event.unique_id, event.time], ensure_ascii=False)) + 1
+
+
+def pack(events: Iterable[Event], like: Message, *, bytes_limit: int = CHUNK_BYTES, events_limit: int = CHUNK_EVENTS) -> Iterator[Message]:
+    """Cut ``events`` into messages of at most ``events_limit`` events and ``bytes_limit`` bytes.
+
+    ``like`` gives everything but the events. A single event over the limit
+    travels alone. Order is kept.
+    """
+    empty = size(encode(replace(like, events=())))
+    batch: list[Event] = []
+    used = empty
+    for event in events:
+        weight = size(event.entry) + 1 + _index_size(event)
+        if batch and (len(batch) >= events_limit or used + weight > bytes_limit):
+            yield replace(like, events=tuple(batch))
+            batch, used = [], empty
+        batch.append(event)
+        used += weight
+    if batch:
+        yield replace(like, events=tuple(batch))
+
+
+def group(message: Message | Raw) -> str:
+    """The message group: one noisy source, or its backfill, delays no other."""
+    return f"{message.source}#backfill" if getattr(message, "backfill", False) else message.source
+
+
+def stagger(messages: Sequence[Message], *, requests_per_minute: int, events_per_job: int = 1_000) -> list[Outgoing]:
+    """Spread one webhook's messages over the time that their share of the rate takes.
+
+    The delay of a message is the time that the jobs before it need at
+    ``requests_per_minute``; a webhook that fits one job is not delayed.
+    """
+    outgoing: list[Outgoing] = []
+    before = 0
+    for message in messages:
+        delay = min(MAX_DELAY, int(before // events_per_job * 60 / requests_per_minute))
+        outgoing.append(Outgoing(encode(message), group(message), delay))
+        before += len(message.events)
+    return outgoing
+
+
+def parked(message: Message | Raw, *, reason: str, detail: str, at: str) -> Outgoing:
+    """``message`` for the dead-letter queue, with the reason in its attributes.
+
+    ``detail`` is cut to fit; it must be free of personal data. ``at`` is ISO 8601.
+    """
+    attributes = {"reason": reason, "detail": _printable(detail)[:1_000] or reason, "source": message.source, "parked_at": at}
+    return Outgoing(encode(message), group(message), 0, attributes)
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+def fits(outgoing: Outgoing) -> bool:
+    """Whether SQS takes this message (1 MiB with its attributes)."""
+    return _weight(outgoing) <= MESSAGE_BYTES
+
+
+def _weight(outgoing: Outgoing) -> int:
+    extra = _ATTRIBUTE_BYTES if outgoing.attributes else 0
+    return size(outgoing.body) + extra
+
+
+def _batches(outgoing: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
+    batch: list[Outgoing] = []
+    used = 0
+    for message in outgoing:
+        weight = _weight(message)
+        if batch and (len(batch) == BATCH_ENTRIES or used + weight > MESSAGE_BYTES):
+            yield batch
+            batch, used = [], 0
+        batch.append(message)
+        used += weight
+    if batch:
+        yield batch
+
+
+def _entry(index: int, message: Outgoing) -> SendMessageBatchRequestEntryTypeDef:
+    entry: SendMessageBatchRequestEntryTypeDef = {
+        "Id": str(index),
+        "MessageBody": message.body,
+        "MessageGroupId": message.group,
+    }
+    if message.delay:
+        entry["DelaySeconds"] = message.delay
+    if message.attributes:
+        entry["MessageAttributes"] = {
+            name: {"DataType": "String", "StringValue": value} for name, value in message.attributes.items()
+        }
+    return entry
+
+
+def send(client: SQSClient, queue_url: str, outgoing: Sequence[Outgoing], *, attempts: int = 3) -> list[Outgoing]:
+    """Send ``outgoing`` in batches; a batch's ``Failed`` entries are tried again.
+
+    Returns
+    -------
+    list of Outgoing
+        What the queue did not take after ``attempts``; empty if all is well.
+
+    Raises
+    ------
+    botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError
+        The queue cannot be reached at all.
+    """
+    waiting = list(outgoing)
+    for _ in range(attempts):
+        refused: list[Outgoing] = []
+        for batch in _batches(waiting):
+            answer = client.send_message_batch(
+                QueueUrl=queue_url, Entries=[_entry(index, message) for index, message in enumerate(batch)]
+            )
+            refused += [batch[int(entry["Id"])] for entry in answer.get("Failed", [])]
+        if not refused:
+            return []
+        waiting = refused
+    return waiting
