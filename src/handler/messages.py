@@ -161,7 +161,9 @@ def _message(head: dict[str, Any], kind: str, rest: str) -> Message:
     if kind != "events":
         raise MessageError("the header names an unknown kind")
     entries = rest.split("\n") if rest else []
-    events = tuple(Event(str(uid), int(time), entry) for (uid, time), entry in zip(head["events"], entries, strict=True))
+    events = tuple(
+        Event(str(uid), int(time), entry) for (uid, time), entry in zip(head["events"], entries, strict=True)
+    )
     return Message(head["source"], events, float(head["received"]), **_flags(head, _FLAGS))
 
 
@@ -172,7 +174,12 @@ def _raw(head: dict[str, Any], rest: str) -> Raw:
         raise MessageError("the raw body is cut off or too large")
     only = tuple(head["only"]) if "only" in head else None
     return Raw(
-        head["source"], body, dict(head["headers"]), float(head["received"]), only, **_flags(head, ("deferred", "crashes"))
+        head["source"],
+        body,
+        dict(head["headers"]),
+        float(head["received"]),
+        only,
+        **_flags(head, ("deferred", "crashes")),
     )
 
 
@@ -185,7 +192,9 @@ def _index_size(event: Event) -> int:
     return size(json.dumps([event.unique_id, event.time], ensure_ascii=False)) + 1
 
 
-def pack(events: Iterable[Event], like: Message, *, bytes_limit: int = CHUNK_BYTES, events_limit: int = CHUNK_EVENTS) -> Iterator[Message]:
+def pack(
+    events: Iterable[Event], like: Message, *, bytes_limit: int = CHUNK_BYTES, events_limit: int = CHUNK_EVENTS
+) -> Iterator[Message]:
     """Cut ``events`` into messages of at most ``events_limit`` events and ``bytes_limit`` bytes.
 
     ``like`` gives everything but the events. A single event over the limit
@@ -230,7 +239,12 @@ def parked(message: Message | Raw, *, reason: str, detail: str, at: str) -> Outg
 
     ``detail`` is cut to fit; it must be free of personal data. ``at`` is ISO 8601.
     """
-    attributes = {"reason": reason, "detail": _printable(detail)[:1_000] or reason, "source": message.source, "parked_at": at}
+    attributes = {
+        "reason": reason,
+        "detail": _printable(detail)[:1_000] or reason,
+        "source": message.source,
+        "parked_at": at,
+    }
     return Outgoing(encode(message), group(message), 0, attributes)
 
 

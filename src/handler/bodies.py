@@ -1,0 +1,130 @@
+"""From the exact bytes of a request to a document: JSON, forms, multipart, gzip."""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from email.parser import BytesParser
+from email.policy import HTTP
+from typing import Any
+from urllib.parse import parse_qsl
+
+from .errors import NotParseable, TooLarge, Unmapped
+
+INFLATED_BYTES = 20_000_000
+_FORM_FIELDS = 5_000
+_DIGITS = 400
+
+
+def unpack(body: bytes, content_encoding: str) -> bytes:
+    """``body`` without its ``Content-Encoding``.
+
+    Raises
+    ------
+    NotParseable
+        An encoding other than gzip, or bytes that are not gzip.
+    TooLarge
+        It would inflate past 20 MB.
+    """
+    coding = content_encoding.strip().lower()
+    if coding in ("", "identity"):
+        return body
+    if coding not in ("gzip", "x-gzip"):
+        raise NotParseable("unknown_encoding", "Content-Encoding is neither gzip nor identity")
+    inflate = zlib.decompressobj(wbits=31)
+    try:
+        plain = inflate.decompress(body, INFLATED_BYTES)
+    except zlib.error:
+        raise NotParseable("not_gzip", "Content-Encoding says gzip and the body is not") from None
+    if inflate.unconsumed_tail:
+        raise TooLarge("too_large", f"the body inflates past {INFLATED_BYTES:,} bytes")
+    if not inflate.eof:
+        raise NotParseable("not_gzip", "the gzip body is cut off")
+    return plain
+
+
+def parse(body: bytes, content_type: str) -> Any:
+    """The document in ``body``: JSON unless ``content_type`` names a form.
+
+    Form fields become an object of strings; ``data[merges][EMAIL]`` becomes
+    nested objects, a repeated name a list. Multipart files are left out.
+
+    Raises
+    ------
+    NotParseable
+        ``not_utf8``, ``not_json``, ``not_form``; the detail gives the place, never the text.
+    Unmapped
+        ``nested_too_deep``: well-formed, but no mapping could walk it.
+    """
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        return _multipart(body, content_type)
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise NotParseable("not_utf8", f"the body is not UTF-8 at byte {error.start}") from None
+    if kind == "application/x-www-form-urlencoded":
+        return _form(text)
+    return _json(text)
+
+
+def _integer(written: str) -> int:
+    # Python refuses to read integers of more than 4,300 digits; past 64 bits all are left out alike.
+    return int(written) if len(written) < _DIGITS else 10**_DIGITS
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text, parse_int=_integer)
+    except RecursionError:
+        raise Unmapped("nested_too_deep", "the body is nested deeper than any mapping goes") from None
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise NotParseable("not_json", f"the body is not JSON: {error.msg} at {where}") from None
+
+
+def _form(text: str) -> dict[str, Any]:
+    try:
+        pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=bool(text), max_num_fields=_FORM_FIELDS)
+    except ValueError:
+        raise NotParseable("not_form", "the body is not a URL-encoded form") from None
+    return _nest(pairs)
+
+
+def _multipart(body: bytes, content_type: str) -> dict[str, Any]:
+    head = b"Content-Type: " + content_type.encode("latin-1", "replace") + b"\r\n\r\n"
+    message = BytesParser(policy=HTTP).parsebytes(head + body)
+    if not message.is_multipart():
+        raise NotParseable("not_form", "the body is not multipart/form-data")
+    pairs: list[tuple[str, str]] = []
+    for part in list(message.iter_parts())[:_FORM_FIELDS]:
+        name = part.get_param("name", header="content-disposition")
+        content = part.get_payload(decode=True)
+        if isinstance(name, str) and isinstance(content, bytes) and not part.get_filename():
+            pairs.append((name, content.decode("utf-8", "replace")))
+    return _nest(pairs)
+
+
+def _nest(pairs: list[tuple[str, str]]) -> dict[str, Any]:
+    document: dict[str, Any] = {}
+    for name, value in pairs:
+        head, rest = name.split("[", 1) if re.fullmatch(r"[^\[\]]+(?:\[[^\[\]]*\])+", name) else (name, "")
+        keys = [head, *re.findall(r"([^\[\]]+)\]", "[" + rest if rest else "")]
+        _put(document, keys[:10], value)
+    return document
+
+
+def _put(document: dict[str, Any], keys: list[str], value: str) -> None:
+    *path, last = keys
+    for key in path:
+        inner = document.setdefault(key, {})
+        if not isinstance(inner, dict):
+            return
+        document = inner
+    if last not in document:
+        document[last] = value
+    elif isinstance(document[last], list):
+        document[last].append(value)
+    else:
+        document[last] = [document[last], value]

@@ -1,0 +1,148 @@
+"""JMESPath as the TOML files speak it: compiled on first use, with functions for what it can't do.
+
+Beside JMESPath's own functions (https://jmespath.org/specification.html)::
+
+    minor(amount, currency)   decimal amount from minor units, by ISO 4217
+    money(x)                  decimal amount from text or number, digit for digit
+    add(a, b, …) add(list)    sum of amounts; what is not an amount counts as nothing
+    subtract(a, b)  multiply(a, b)
+    time(x)                   ISO 8601 in UTC from epoch or text
+    first_name(x)  last_name(x)   parts of a name in one field
+    digest(x, …)              32 hexadecimal digits that stand for the values
+    object(pairs)             an object from [[name, value], …]
+    relabel(object, labels)   the object's names replaced through another object
+    plain(html)               text without tags and entities
+    lower(x)  upper(x)  trim(x)  split(x, separator)
+
+These return null where the input makes no sense, and never raise.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import jmespath
+from jmespath.exceptions import JMESPathError
+from jmespath.functions import Functions, signature
+from jmespath.visitor import Options, TreeInterpreter
+
+from . import values
+
+_ANY: Any = {"types": []}
+_MORE: Any = {"types": [], "variadic": True}
+
+
+def _label(value: Any) -> str | None:
+    return " ".join(value.split())[:255] if isinstance(value, str) else values.text(value)
+
+
+class _Functions(Functions):
+    @signature(_ANY, _ANY)
+    def _func_minor(self, amount: Any, currency: Any) -> Decimal | None:
+        return values.minor(amount, currency)
+
+    @signature(_ANY)
+    def _func_money(self, amount: Any) -> Decimal | None:
+        return values.money(amount)
+
+    @signature(_ANY, _MORE)
+    def _func_add(self, *amounts: Any) -> Decimal | None:
+        listed = amounts[0] if len(amounts) == 1 and isinstance(amounts[0], list) else amounts
+        found = [amount for amount in map(values.money, listed) if amount is not None]
+        return sum(found, Decimal(0)) if found else None
+
+    @signature(_ANY, _ANY)
+    def _func_subtract(self, left: Any, right: Any) -> Decimal | None:
+        a, b = values.money(left), values.money(right)
+        return a if b is None else a - b if a is not None else None
+
+    @signature(_ANY, _ANY)
+    def _func_multiply(self, left: Any, right: Any) -> Decimal | None:
+        a, b = values.money(left), values.money(right)
+        return a * b if a is not None and b is not None else None
+
+    @signature(_ANY)
+    def _func_time(self, written: Any) -> str | None:
+        seconds = values.time(written)
+        return values.iso(seconds) if seconds is not None and 0 <= seconds < 253_402_300_800 else None
+
+    @signature(_ANY)
+    def _func_first_name(self, full: Any) -> str | None:
+        return values.names(full)[0]
+
+    @signature(_ANY)
+    def _func_last_name(self, full: Any) -> str | None:
+        return values.names(full)[1]
+
+    @signature(_ANY, _MORE)
+    def _func_digest(self, *parts: Any) -> str:
+        return values.digest(*parts)
+
+    @signature(_ANY)
+    def _func_object(self, pairs: Any) -> dict[str, Any] | None:
+        if not isinstance(pairs, list):
+            return None
+        named = ((_label(pair[0]), pair[1]) for pair in pairs if isinstance(pair, list) and len(pair) == 2)
+        return {name: value for name, value in named if name}
+
+    @signature(_ANY, _ANY)
+    def _func_relabel(self, fields: Any, labels: Any) -> dict[str, Any] | None:
+        if not isinstance(fields, dict) or not isinstance(labels, dict):
+            return fields if isinstance(fields, dict) else None
+        return {_label(labels.get(name)) or name: value for name, value in fields.items()}
+
+    @signature(_ANY)
+    def _func_plain(self, markup: Any) -> str | None:
+        return values.plain(markup)
+
+    @signature(_ANY)
+    def _func_lower(self, written: Any) -> str | None:
+        return written.lower() if isinstance(written, str) else None
+
+    @signature(_ANY)
+    def _func_upper(self, written: Any) -> str | None:
+        return written.upper() if isinstance(written, str) else None
+
+    @signature(_ANY)
+    def _func_trim(self, written: Any) -> str | None:
+        return values.text(written)
+
+    @signature(_ANY, _ANY)
+    def _func_split(self, written: Any, separator: Any) -> list[str] | None:
+        if not isinstance(written, str) or not isinstance(separator, str) or not separator:
+            return None
+        return [part.strip() for part in written.split(separator)]
+
+
+_INTERPRETER = TreeInterpreter(Options(custom_functions=_Functions()))
+
+
+class Expression:
+    """One expression of a TOML file; parsed when it is first asked."""
+
+    __slots__ = ("_parsed", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._parsed: Any = None
+
+    def of(self, document: Any) -> Any:
+        """The expression's value on ``document``.
+
+        Raises
+        ------
+        ExpressionFailed
+            The document holds another type than the expression can use. The
+            text of it names no value of the document.
+        """
+        if self._parsed is None:
+            self._parsed = jmespath.compile(self.text).parsed
+        try:
+            return _INTERPRETER.visit(self._parsed, document)
+        except (JMESPathError, ValueError, TypeError, RecursionError, ArithmeticError) as error:
+            raise ExpressionFailed(type(error).__name__) from None
+
+
+class ExpressionFailed(Exception):
+    """An expression met a value of a type it cannot use; the text is the cause's class."""

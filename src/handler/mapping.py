@@ -1,0 +1,319 @@
+"""From an authentic webhook to Klaviyo's events, as the sender's TOML file says.
+
+Pure: bytes and headers in, an ``Outcome`` out. The same bytes always give the
+same ``unique_id``s, which are made of signed bytes only (docs/decisions/0001).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC
+from typing import Any
+
+from . import bodies, schema, values
+from .errors import Unmapped
+from .expressions import Expression, ExpressionFailed
+from .messages import Event
+from .schema import Draft, Note
+from .sources import Expressions, Profile, Rule, Source
+
+_KEY_LENGTH = 150
+_TOPIC = re.compile(r"[\w ./:-]{1,100}")
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """The stack's defaults: country code for phones, IANA zone for naive times."""
+
+    phone_region: str = ""
+    time_zone: str = "UTC"
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """An item of the body that no event could be made of; ``index`` is ``None`` for the whole body."""
+
+    index: int | None
+    reason: str
+    detail: str
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one webhook.
+
+    ``ignored`` says why if the whole webhook is deliberately not relayed.
+    ``notes`` names what was left out of the events (codes and paths, no values).
+    """
+
+    topics: list[str] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    metrics: list[str] = field(default_factory=list)
+    ignored: str | None = None
+    parked: list[Parked] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    private_ids: bool = False
+    backfill: bool = False
+
+
+def understand(
+    source: Source,
+    *,
+    headers: Mapping[str, str],
+    body: bytes,
+    received: float,
+    defaults: Defaults,
+    only: Collection[int] | None = None,
+) -> Outcome:
+    """Normalise one webhook.
+
+    Parameters
+    ----------
+    headers : mapping
+        Names in lower case; only content type, topic and the like are read.
+    received : float
+        Epoch seconds; stands in for a missing or absurd time.
+    only : collection of int, optional
+        Items of the body to read, all if ``None`` (a redrive of what was parked).
+
+    Raises
+    ------
+    NotParseable, TooLarge
+        The body is not what its headers say.
+    Unmapped
+        Nothing of it can become an event.
+    """
+    plain = bodies.unpack(body, headers.get("content-encoding", ""))
+    document = bodies.parse(plain, headers.get("content-type", ""))
+    if source.klaviyo_format:
+        from . import klaviyo_format
+
+        drafts = klaviyo_format.read(document, headers=headers, received=received)
+        outcome = Outcome(topics=["events"], private_ids=True)
+        region = source.region or defaults.phone_region
+        for index, draft in enumerate(drafts):
+            if only is None or index in only:
+                _add(outcome, draft, index, region)
+        outcome.backfill = bool(outcome.events) and all(draft.backfill for draft in drafts if isinstance(draft, Draft))
+        return outcome
+    return _by_rules(source, document, headers, received, defaults, only)
+
+
+def _by_rules(
+    source: Source,
+    document: Any,
+    headers: Mapping[str, str],
+    received: float,
+    defaults: Defaults,
+    only: Collection[int] | None,
+) -> Outcome:
+    outcome = Outcome()
+    reasons: list[str] = []
+    items = _items(source, document)
+    for index, item in items:
+        if only is not None and index not in only:
+            continue
+        try:
+            ignored = _item(source, item, headers, received, defaults, outcome)
+        except Unmapped as error:
+            outcome.parked.append(Parked(index if len(items) > 1 else None, error.reason, error.detail))
+            continue
+        if ignored:
+            reasons.append(ignored)
+    if not outcome.events and not outcome.parked:
+        outcome.ignored = reasons[0] if reasons else "the webhook holds no events"
+    outcome.topics = list(dict.fromkeys(outcome.topics))
+    return outcome
+
+
+def _items(source: Source, document: Any) -> list[tuple[int, Any]]:
+    """The webhook's items with their place in it: the body itself, or the entries of an array in it."""
+    found = _value(source.items, document, "items") if source.items else document
+    if isinstance(found, list):
+        return list(enumerate(found))
+    return [(0, found)]
+
+
+def _item(
+    source: Source,
+    item: Any,
+    headers: Mapping[str, str],
+    received: float,
+    defaults: Defaults,
+    outcome: Outcome,
+) -> str | None:
+    """Add the events of one item to ``outcome``; returns why it is ignored, if it is."""
+    if not isinstance(item, dict):
+        raise Unmapped("not_an_object", "a webhook of this sender is a JSON object or a form")
+    topic = _topic(source, item, headers)
+    outcome.topics.append(topic if _TOPIC.fullmatch(topic) else "(unprintable)")
+    if source.only and (why := source.why_ignored(topic)):
+        return why
+    rules = source.rules_for(topic)
+    if not rules:
+        why = source.why_ignored(topic)
+        if why is None:
+            raise Unmapped("unknown_topic", "the source's file says nothing about this topic")
+        return why
+    ignored: list[str] = []
+    for rule in rules:
+        if rule.agrees and not _truth(rule.agrees, item):
+            raise Unmapped("topic_contradicted", "the topic header is not signed, and the body is not of that topic")
+        ignored += _apply(source, rule, item, received, defaults, outcome)
+    return ignored[0] if ignored and len(ignored) == len(rules) else None
+
+
+def _topic(source: Source, item: dict[str, Any], headers: Mapping[str, str]) -> str:
+    found = headers.get(source.topic_header) if source.topic_header else None
+    if source.topic and not found:
+        found = values.text(_value(source.topic, item, "topic"))
+    if not found:
+        raise Unmapped("no_topic", "the webhook does not say what it is about")
+    return found
+
+
+def _apply(
+    source: Source, rule: Rule, item: dict[str, Any], received: float, defaults: Defaults, outcome: Outcome
+) -> list[str]:
+    """Add what ``rule`` makes of ``item``; a list with the reason if it makes nothing on purpose."""
+    made = 0
+    for node in _nodes(source, rule, item):
+        if rule.when and not _truth(rule.when, node):
+            continue
+        notes: list[Note] = []
+        draft = _draft(source, rule, node, received, defaults, notes)
+        _build(outcome, draft, source.region or defaults.phone_region, notes)
+        made += 1
+        outcome.backfill = outcome.backfill or rule.backfill
+    return [] if made else [rule.otherwise]
+
+
+def _nodes(source: Source, rule: Rule, item: dict[str, Any]) -> Iterator[Any]:
+    root = _value(source.root, item, "root") if source.root else item
+    if not isinstance(root, dict):
+        raise Unmapped("no_root", "the object that this sender's webhooks are about is missing")
+    node = root if root is item else {**root, "_webhook": item}
+    if rule.each is None:
+        yield node
+        return
+    found = _value(rule.each, node, "each")
+    for entry in found if isinstance(found, list) else []:
+        yield {**(entry if isinstance(entry, dict) else {"item": entry}), "_webhook": item, "_root": root}
+
+
+def _draft(
+    source: Source, rule: Rule, node: dict[str, Any], received: float, defaults: Defaults, notes: list[Note]
+) -> Draft:
+    metric = rule.metric
+    if rule.metric_from:
+        metric = values.text(_quiet(rule.metric_from, node, "metric", notes)) or metric
+    metric = source.metrics.get(metric, metric)
+    profile, fallback = _profile(source, rule.profile, node, notes)
+    properties = _quiet(rule.properties_from, node, "properties", notes) if rule.properties_from else None
+    return Draft(
+        profile=profile,
+        metric=metric,
+        unique_id=_unique_id(source.name, metric, rule.key, node),
+        time=_time(source, rule, node, received, defaults, notes),
+        properties={
+            **(properties if isinstance(properties, dict) else {}),
+            **_values(rule.properties, node, "properties.", notes),
+        },
+        service=source.title,
+        value=values.money(_quiet(rule.value, node, "value", notes)) if rule.value else None,
+        currency=values.currency(_quiet(rule.currency, node, "currency", notes)) if rule.currency else None,
+        backfill=rule.backfill,
+        fallback_id=f"{source.name}:{fallback}" if fallback else None,
+    )
+
+
+def _profile(
+    source: Source, wanted: Profile, node: dict[str, Any], notes: list[Note]
+) -> tuple[dict[str, Any], str | None]:
+    """Klaviyo's profile attributes, and the sender's own id of the customer."""
+    profile = _values(wanted.attributes, node, "", notes)
+    customer = values.text(profile.pop("customer_id", None))
+    first, last = values.names(profile.pop("full_name", None))
+    if not profile.get("first_name") and not profile.get("last_name"):
+        profile |= {"first_name": first, "last_name": last}
+    profile["location"] = _values(wanted.location, node, "location.", notes)
+    properties = _values(wanted.properties, node, "profile.properties.", notes)
+    if customer:
+        properties = {f"{source.title} Customer ID": customer, **properties}
+    profile["properties"] = properties
+    return profile, customer
+
+
+def _unique_id(source: str, metric: str, key: Expression, node: dict[str, Any]) -> str:
+    """``stripe:placed-order:evt_1``: the same for every retry, another for every event.
+
+    Where a part of the key is missing, a digest of the whole node takes its
+    place, so that two events never collapse into one.
+    """
+    found = _value(key, node, "key")
+    parts = [values.text(part) for part in (found if isinstance(found, list) else [found])]
+    if not parts or None in parts:
+        parts = [values.digest(node)]
+    joined = ":".join(part for part in parts if part)
+    if "@" in joined or len(joined) > _KEY_LENGTH:
+        joined = values.digest(joined)
+    slug = re.sub(r"[^a-z0-9]+", "-", metric.lower()).strip("-")[:50]
+    return f"{source}:{slug}:{joined}"
+
+
+def _time(
+    source: Source, rule: Rule, node: dict[str, Any], received: float, defaults: Defaults, notes: list[Note]
+) -> float:
+    if rule.time is None:
+        return received
+    written = _quiet(rule.time, node, "time", notes)
+    local = values.zone(source.zone) or values.zone(defaults.time_zone) or UTC
+    seconds = values.time(written, local)
+    if seconds is not None and values.plausible(seconds, received):
+        return seconds
+    notes.append(Note("time_of_receipt", "time"))
+    return received
+
+
+def _add(outcome: Outcome, draft: Draft | Unmapped, index: int, region: str) -> None:
+    try:
+        if isinstance(draft, Unmapped):
+            raise draft
+        _build(outcome, draft, region, [])
+    except Unmapped as error:
+        outcome.parked.append(Parked(index, error.reason, error.detail))
+
+
+def _build(outcome: Outcome, draft: Draft, region: str, notes: list[Note]) -> None:
+    event, all_notes = schema.build(draft, phone_region=region, noted=notes)
+    outcome.events.append(event)
+    outcome.metrics.append(draft.metric)
+    outcome.notes += all_notes
+
+
+def _value(expression: Expression, node: Any, where: str) -> Any:
+    """The value of an expression without which there is no event."""
+    try:
+        return expression.of(node)
+    except ExpressionFailed as error:
+        raise Unmapped("mapping_failed", f"the expression for {where} met a value it cannot use ({error})") from None
+
+
+def _truth(expression: Expression, node: Any) -> bool:
+    found = _value(expression, node, "a condition")
+    return found not in (None, False, "", [], {})
+
+
+def _quiet(expression: Expression, node: Any, where: str, notes: list[Note]) -> Any:
+    """The value of an expression that an event can do without."""
+    try:
+        return expression.of(node)
+    except ExpressionFailed:
+        notes.append(Note("mapping_failed", where))
+        return None
+
+
+def _values(wanted: Expressions, node: Any, prefix: str, notes: list[Note]) -> dict[str, Any]:
+    return {name: _quiet(expression, node, prefix + name, notes) for name, expression in wanted.items()}

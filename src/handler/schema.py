@@ -1,0 +1,348 @@
+"""Profile, metric, event: Klaviyo's limits and its wire format.
+
+``build`` turns loose attributes into one finished ``event-bulk-create`` entry
+and says what it had to change. Limits and shape: Klaviyo API reference,
+revision 2026-10-15, "Bulk Create Events"; the guides "Events API overview" and
+"Rate limits, status codes, and errors".
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from . import values
+from .errors import Unmapped
+from .messages import Event
+
+STRING_BYTES = 100_000
+EVENT_PROPERTIES = 400
+DEPTH = 10
+ARRAY_ITEMS = 4_000
+UNIQUE_ID_LENGTH = 255
+METRIC_LENGTH = 127
+EXTERNAL_ID_LENGTH = 255
+PROFILE_BYTES = 95_000
+ENTRY_BYTES = 900_000  # a message is 1 MiB with its header
+MARK = "RelayDropped"
+SILENT = "klaviyo_drops_domain"
+
+IDENTIFIERS = ("email", "phone_number", "external_id", "anonymous_id", "_kx")
+_TEXTS = ("first_name", "last_name", "organization", "locale", "title", "image")
+_LOCATION = ("address1", "address2", "city", "region", "zip", "timezone", "ip")
+PROFILE_FIELDS = frozenset({*IDENTIFIERS, *_TEXTS, "id", "location", "properties", "meta"})
+LOCATION_FIELDS = frozenset({*_LOCATION, "country", "latitude", "longitude"})
+
+_CONTROL = re.compile("[\x00\ufffe\uffff\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that was left out or changed: a code, and the field's path (no value)."""
+
+    code: str
+    where: str
+
+
+@dataclass(slots=True)
+class Draft:
+    """The loose attributes of one event, before Klaviyo's rules.
+
+    ``profile`` has the names of Klaviyo's profile attributes plus ``id`` and
+    ``meta``, and may give lists of candidates for email and phone; ``time`` is
+    in epoch seconds, ``value`` a decimal amount. ``fallback_id`` becomes the
+    ``external_id`` if there is no other identifier.
+    """
+
+    profile: dict[str, Any]
+    metric: str
+    unique_id: str
+    time: float
+    properties: dict[str, Any] = field(default_factory=dict)
+    service: str | None = None
+    value: Decimal | None = None
+    currency: str | None = None
+    backfill: bool = False
+    fallback_id: str | None = None
+
+
+def build(draft: Draft, *, phone_region: str = "", noted: Sequence[Note] = ()) -> tuple[Event, list[Note]]:
+    """The finished event and what had to be left out of it, ``noted`` first.
+
+    What was left out also stands in the event, as the property ``RelayDropped``.
+
+    Raises
+    ------
+    Unmapped
+        ``no_identifier`` if nothing valid says whose event it is, ``no_metric``
+        or ``no_unique_id`` if the draft lacks one, ``too_large`` if even without
+        its properties the event fits no message.
+    """
+    notes = list(noted)
+    if not draft.metric.strip() or not draft.unique_id:
+        raise Unmapped(
+            "no_metric" if draft.unique_id else "no_unique_id", "the event has no metric name or no unique_id"
+        )
+    profile = _profile(draft, phone_region, notes)
+    properties = _properties(draft.properties, "properties", notes)
+    entry = _entry(draft, profile, properties, notes)
+    _mark(properties, notes)
+    written = _dump(entry)
+    while len(written.encode()) > ENTRY_BYTES:
+        _drop_largest(properties, "properties", "too_large", notes)
+        _mark(properties, notes)
+        written = _dump(entry)
+    return Event(draft.unique_id, int(draft.time), written), notes
+
+
+def _entry(draft: Draft, profile: dict[str, Any], properties: dict[str, Any], notes: list[Note]) -> dict[str, Any]:
+    metric: dict[str, Any] = {"name": _short(draft.metric.strip(), METRIC_LENGTH, "metric", notes)}
+    if draft.service:
+        metric["service"] = draft.service
+    attributes: dict[str, Any] = {
+        "metric": {"data": {"type": "metric", "attributes": metric}},
+        "properties": properties,
+        "time": values.iso(draft.time),
+        "unique_id": draft.unique_id,
+    }
+    if draft.value is not None:
+        amount = values.number(draft.value) if abs(draft.value) < Decimal(10) ** 15 else None
+        if amount is None:
+            notes.append(Note("number_out_of_range", "value"))
+        else:
+            attributes["value"] = amount
+            if draft.currency:
+                attributes["value_currency"] = draft.currency
+    outer: dict[str, Any] = {
+        "profile": {"data": profile},
+        "events": {"data": [{"type": "event", "attributes": attributes}]},
+    }
+    if draft.backfill:
+        outer["backfill"] = True
+    return {"type": "event-bulk-create", "attributes": outer}
+
+
+def identifiers_only(entry: str) -> str:
+    """``entry`` as a backfill that carries only who and what, for an event that comes late."""
+    document = json.loads(entry)
+    attributes = document["attributes"]
+    data = attributes["profile"]["data"]
+    kept = {name: value for name, value in data["attributes"].items() if name in IDENTIFIERS}
+    attributes["profile"]["data"] = {"type": "profile", "attributes": kept} | (
+        {"id": data["id"]} if "id" in data else {}
+    )
+    attributes["backfill"] = True
+    return _dump(document)
+
+
+def _dump(document: Any) -> str:
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def _short(value: str, limit: int, where: str, notes: list[Note]) -> str:
+    clean = _CONTROL.sub("\ufffd", value)
+    if len(clean) > limit:
+        notes.append(Note("cut", where))
+    return clean[:limit]
+
+
+def _mark(properties: dict[str, Any], notes: list[Note]) -> None:
+    marks = {f"{note.where.removeprefix('properties.')}: {note.code}"[:300] for note in notes if note.code != SILENT}
+    if marks:
+        properties[MARK] = sorted(marks)[:20]
+
+
+def _profile(draft: Draft, phone_region: str, notes: list[Note]) -> dict[str, Any]:
+    loose = draft.profile
+    location = _location(loose.get("location"), notes)
+    attributes = _identifiers(loose, [location.get("country"), phone_region], notes)
+    for name in _TEXTS:
+        if value := values.text(loose.get(name)):
+            attributes[name] = _string(value, name, notes)
+    if location:
+        attributes["location"] = location
+    properties = _properties(loose.get("properties"), "profile.properties", notes)
+    if properties:
+        attributes["properties"] = properties
+    profile: dict[str, Any] = {"type": "profile", "attributes": attributes}
+    if identity := values.text(loose.get("id")):
+        profile["id"] = identity
+    if draft.fallback_id and not any(name in attributes for name in IDENTIFIERS):
+        attributes["external_id"] = draft.fallback_id[:EXTERNAL_ID_LENGTH]
+    if not any(name in attributes for name in IDENTIFIERS) and "id" not in profile:
+        codes = sorted({note.code for note in notes if note.code.startswith("invalid_")})
+        why = f" ({', '.join(codes)})" if codes else ""
+        raise Unmapped("no_identifier", f"the event names no email, phone or other identifier that Klaviyo takes{why}")
+    if meta := _meta(loose.get("meta"), notes):
+        profile["meta"] = meta
+    while len(_dump(profile).encode()) > PROFILE_BYTES:
+        _drop_largest(properties or attributes, "profile", "profile_too_large", notes)
+    return profile
+
+
+def _identifiers(loose: Mapping[str, Any], regions: list[Any], notes: list[Note]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    emails, phones = _candidates(loose.get("email")), _candidates(loose.get("phone_number"))
+    if address := next(filter(None, map(values.email, emails)), None):
+        found["email"] = address
+        if values.is_dropped(address):
+            notes.append(Note(SILENT, "email"))
+    elif emails:
+        notes.append(Note("invalid_email", "email"))
+    if number := next(filter(None, (values.phone(phone, regions) for phone in phones)), None):
+        found["phone_number"] = number
+    elif phones:
+        notes.append(Note("invalid_phone", "phone_number"))
+    for name in ("external_id", "anonymous_id", "_kx"):
+        if identity := values.text(loose.get(name)):
+            if len(identity) <= EXTERNAL_ID_LENGTH or name == "_kx":
+                found[name] = _CONTROL.sub("\ufffd", identity)
+            else:
+                notes.append(Note(f"invalid_{name}", name))
+    return found
+
+
+def _candidates(value: Any) -> list[Any]:
+    return [one for one in (value if isinstance(value, list) else [value])[:10] if one not in (None, "", [], {})]
+
+
+def _location(loose: Any, notes: list[Note]) -> dict[str, Any]:
+    if not isinstance(loose, Mapping):
+        return {}
+    found: dict[str, Any] = {}
+    for name in _LOCATION:
+        if value := values.text(loose.get(name)):
+            found[name] = _string(value, f"location.{name}", notes)
+    if country := values.country(loose.get("country")):
+        found["country"] = country
+    for name, bound in (("latitude", 90), ("longitude", 180)):
+        degrees = values.money(loose.get(name))
+        if degrees is not None and abs(degrees) <= bound:
+            found[name] = float(degrees)
+        elif loose.get(name) not in (None, ""):
+            notes.append(Note("out_of_range", f"location.{name}"))
+    return found
+
+
+def _meta(loose: Any, notes: list[Note]) -> dict[str, Any]:
+    """``patch_properties`` and ``patch_identifiers``, with only the operations that Klaviyo knows."""
+    if not isinstance(loose, Mapping):
+        return {}
+    found: dict[str, Any] = {}
+    for name, operations in (
+        ("patch_properties", ("append", "unappend", "unset")),
+        ("patch_identifiers", ("append", "unappend")),
+    ):
+        patch = loose.get(name)
+        if not isinstance(patch, Mapping):
+            continue
+        kept: dict[str, Any] = {}
+        for operation in operations:
+            wanted = _operation(operation, patch.get(operation), f"meta.{name}.{operation}", notes)
+            if wanted:
+                kept[operation] = wanted
+        if kept:
+            found[name] = kept
+    return found
+
+
+def _operation(operation: str, value: Any, where: str, notes: list[Note]) -> Any:
+    if value is None:
+        return None
+    if operation != "unset":
+        return _properties(value, where, notes)
+    if isinstance(value, str) or (isinstance(value, list) and all(isinstance(item, str) for item in value)):
+        return _clean(value, where, 1, notes)
+    notes.append(Note("wrong_type", where))
+    return None
+
+
+def _string(value: str, where: str, notes: list[Note]) -> str:
+    clean = _CONTROL.sub("\ufffd", value)
+    if len(clean) * 4 <= STRING_BYTES or len(encoded := clean.encode()) <= STRING_BYTES:
+        return clean
+    notes.append(Note("string_cut", where))
+    return encoded[:STRING_BYTES].decode("utf-8", "ignore")
+
+
+class _Left:
+    """Marks a value that is left out."""
+
+
+_LEFT = _Left()
+
+
+def _clean(value: Any, where: str, depth: int, notes: list[Note]) -> Any:
+    """``value`` within Klaviyo's limits, or ``_LEFT``; ``depth`` counts the containers it lies in."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return _string(value, where, notes)
+    if isinstance(value, Decimal):
+        value = values.number(value)
+    if isinstance(value, int):
+        if -(2**63) <= value < 2**63:
+            return value
+        notes.append(Note("number_out_of_range", where))
+        return _LEFT
+    if isinstance(value, float):
+        if math.isfinite(value):
+            return value
+        notes.append(Note("number_not_finite", where))
+        return _LEFT
+    if isinstance(value, Mapping | list):
+        if depth >= DEPTH:
+            notes.append(Note("nested_too_deep", where))
+            return _LEFT
+        return _container(value, where, depth + 1, notes)
+    notes.append(Note("wrong_type", where))
+    return _LEFT
+
+
+def _container(
+    value: Mapping[Any, Any] | list[Any] | tuple[Any, ...], where: str, depth: int, notes: list[Note]
+) -> Any:
+    if isinstance(value, Mapping):
+        return dict(_members(value, where, depth, notes))
+    if len(value) > ARRAY_ITEMS:
+        notes.append(Note("array_cut", where))
+    kept = (_clean(item, f"{where}[]", depth, notes) for item in value[:ARRAY_ITEMS])
+    return [item for item in kept if item is not _LEFT]
+
+
+def _members(value: Mapping[Any, Any], where: str, depth: int, notes: list[Note]) -> Iterator[tuple[str, Any]]:
+    for name, member in value.items():
+        key = _CONTROL.sub("\ufffd", str(name))[:255]
+        clean = _clean(member, f"{where}.{key}" if depth == 1 else where, depth, notes)
+        if clean is not _LEFT:
+            yield key, clean
+
+
+def _properties(loose: Any, where: str, notes: list[Note]) -> dict[str, Any]:
+    """Properties within the limits; null and empty ones, which Klaviyo counts as never set, left out."""
+    if loose is None:
+        return {}
+    if not isinstance(loose, Mapping):
+        notes.append(Note("wrong_type", where))
+        return {}
+    kept = {
+        key: value for key, value in _members(loose, where, 1, notes) if value is not None and value not in ("", [], {})
+    }
+    if len(kept) > EVENT_PROPERTIES - 1:
+        notes.append(Note("too_many_properties", where))
+        kept = dict(list(kept.items())[: EVENT_PROPERTIES - 1])
+    return kept
+
+
+def _drop_largest(members: dict[str, Any], where: str, code: str, notes: list[Note]) -> None:
+    droppable = [name for name in members if name not in IDENTIFIERS and name != MARK]
+    if not droppable:
+        raise Unmapped("too_large", "the event is larger than a message even without its properties")
+    largest = max(droppable, key=lambda name: len(_dump(members[name])))
+    del members[largest]
+    notes.append(Note(code, f"{where}.{largest}"))

@@ -1,0 +1,253 @@
+"""A sender as data: the TOML files in ``sources/`` and ``sources/custom/``.
+
+``load`` reads one sender's file and nothing else. The file's form is described
+in docs/adding-a-sender.md; ``local/check.py`` checks it with line numbers at
+build time, so that this module only has to read.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from .errors import SourceError, UnknownSource
+from .expressions import Expression
+from .signatures import Scheme
+
+SHIPPED = Path(__file__).parent / "sources"
+CUSTOM = SHIPPED / "custom"
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,49}")
+_LISTS = ("header", "timestamp_header", "id_header")
+
+Expressions = Mapping[str, Expression]
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Expressions for whose event it is; ``customer_id`` and ``full_name`` are the relay's own."""
+
+    attributes: Expressions = field(default_factory=dict)
+    location: Expressions = field(default_factory=dict)
+    properties: Expressions = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One ``[[event]]``: which topics it reads and what it makes of them."""
+
+    topics: tuple[str, ...]
+    metric: str
+    metric_from: Expression | None
+    when: Expression | None
+    otherwise: str
+    agrees: Expression | None
+    each: Expression | None
+    key: Expression
+    time: Expression | None
+    value: Expression | None
+    currency: Expression | None
+    profile: Profile
+    properties: Expressions
+    properties_from: Expression | None
+    backfill: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """One ``[[handshake]]``: a request that is a sender's check, and how it is answered."""
+
+    when: Expression
+    answer: Expression | None
+    signed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One sender: how it signs, where things stand, and what becomes of its topics."""
+
+    name: str
+    title: str
+    scheme: Scheme
+    klaviyo_format: bool
+    items: Expression | None
+    root: Expression | None
+    topic: Expression | None
+    topic_header: str
+    zone: str
+    region: str
+    kept_headers: tuple[str, ...]
+    rules: tuple[Rule, ...]
+    ignored: Mapping[str, str]
+    handshakes: tuple[Handshake, ...]
+    metrics: Mapping[str, str]
+    only: tuple[str, ...]
+
+    def rules_for(self, topic: str) -> list[Rule]:
+        """The events that ``topic`` becomes: those that name it, else those whose pattern fits."""
+        exact = [rule for rule in self.rules if topic in rule.topics]
+        return exact or [rule for rule in self.rules if any(fnmatchcase(topic, glob) for glob in rule.topics)]
+
+    def why_ignored(self, topic: str) -> str | None:
+        """Why ``topic`` is not relayed; ``None`` if nothing says so."""
+        if self.only and not any(fnmatchcase(topic, glob) for glob in self.only):
+            return "not among the topics that this source relays"
+        if topic in self.ignored:
+            return self.ignored[topic]
+        return next((why for glob, why in self.ignored.items() if fnmatchcase(topic, glob)), None)
+
+
+def names() -> list[str]:
+    """All sources, the user's own included, in alphabetical order."""
+    return sorted({path.stem for folder in (SHIPPED, CUSTOM) for path in folder.glob("*.toml")})
+
+
+def path_of(name: str) -> Path:
+    """The file of a source; one in ``custom/`` goes first.
+
+    Raises
+    ------
+    UnknownSource
+        There is none.
+    """
+    if _NAME.fullmatch(name):
+        for folder in (CUSTOM, SHIPPED):
+            path = folder / f"{name}.toml"
+            if path.is_file():
+                return path
+    raise UnknownSource("unknown_source", "no source of that name is set up")
+
+
+@cache
+def load(name: str) -> Source:
+    """The source of that name.
+
+    Raises
+    ------
+    UnknownSource
+        No file of that name.
+    SourceError
+        The file is not what ``local/check.py`` would let pass.
+    """
+    try:
+        return build(name, document(name))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise SourceError(f"{name}.toml", None, f"not in the form of a source: {error}") from error
+
+
+def document(name: str, *, depth: int = 0) -> dict[str, Any]:
+    """The tables of a source's file, over those of the source that it extends."""
+    path = path_of(name)
+    try:
+        own = tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SourceError(path.name, None, str(error)) from error
+    base = own.pop("extends", None)
+    if base is None:
+        return own
+    if depth > 3:
+        raise SourceError(path.name, None, "extends more than three others in a row")
+    return merge(document(base, depth=depth + 1), own)
+
+
+def merge(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """``own`` over ``base``: tables join, an event replaces those of the base with its topic and metric."""
+    merged = dict(base)
+    for name, value in own.items():
+        if name == "event":
+            ours = {(topic, rule.get("metric")) for rule in value for topic in _topics(rule)}
+            kept = [
+                rule for rule in base.get("event", []) if not ours & {(t, rule.get("metric")) for t in _topics(rule)}
+            ]
+            merged["event"] = kept + value
+        elif isinstance(value, dict) and isinstance(base.get(name), dict):
+            merged[name] = merge(base[name], value)
+        else:
+            merged[name] = value
+    return merged
+
+
+def _topics(rule: Mapping[str, Any]) -> list[str]:
+    return [rule["topic"]] if isinstance(rule["topic"], str) else list(rule["topic"])
+
+
+def build(name: str, tables: Mapping[str, Any]) -> Source:
+    """A source from its tables; what is missing raises ``KeyError`` or ``TypeError``."""
+    webhook = tables.get("webhook", {})
+    common = tables.get("profile", {})
+    topic_header = webhook.get("topic_header", "").lower()
+    return Source(
+        name=name,
+        title=tables["title"],
+        scheme=_scheme(tables["signature"]),
+        klaviyo_format=tables.get("format") == "klaviyo",
+        items=_optional(webhook, "items"),
+        root=_optional(webhook, "root"),
+        topic=_optional(webhook, "topic"),
+        topic_header=topic_header,
+        zone=webhook.get("zone", ""),
+        region=webhook.get("region", ""),
+        kept_headers=tuple({"content-type", "content-encoding", topic_header, *webhook.get("keep_headers", [])} - {""}),
+        rules=tuple(_rule(event, webhook, common) for event in tables.get("event", [])),
+        ignored=tables.get("ignore", {}),
+        handshakes=tuple(_handshake(table) for table in tables.get("handshake", [])),
+        metrics=tables.get("metrics", {}),
+        only=tuple(tables.get("only", [])),
+    )
+
+
+def _scheme(table: Mapping[str, Any]) -> Scheme:
+    known = {item.name for item in fields(Scheme)}
+    given = {name: value for name, value in table.items() if name in known}
+    for name in _LISTS:
+        if name in given:
+            listed = [given[name]] if isinstance(given[name], str) else given[name]
+            given[name] = tuple(header.lower() for header in listed)
+    return Scheme(**given)
+
+
+def _optional(table: Mapping[str, Any], name: str) -> Expression | None:
+    return Expression(table[name]) if name in table else None
+
+
+def _expressions(table: Mapping[str, Any]) -> Expressions:
+    return {name: Expression(text) for name, text in table.items() if isinstance(text, str)}
+
+
+def _rule(event: Mapping[str, Any], webhook: Mapping[str, Any], common: Mapping[str, Any]) -> Rule:
+    own = event.get("properties", {})
+    key = event.get("key", webhook.get("key"))
+    if key is None:
+        raise KeyError("key")
+    return Rule(
+        topics=tuple(_topics(event)),
+        metric=event.get("metric", ""),
+        metric_from=_optional(event, "metric_from"),
+        when=_optional(event, "when"),
+        otherwise=event.get("otherwise", "its condition does not hold"),
+        agrees=_optional(event, "agrees"),
+        each=_optional(event, "each"),
+        key=Expression(key),
+        time=_optional(event, "time") or _optional(webhook, "time"),
+        value=_optional(event, "value"),
+        currency=_optional(event, "currency"),
+        profile=_profile(merge(dict(common), event.get("profile", {}))),
+        properties=_expressions(own),
+        properties_from=_optional(event, "properties_from"),
+        backfill=bool(event.get("backfill", webhook.get("backfill", False))),
+    )
+
+
+def _profile(table: Mapping[str, Any]) -> Profile:
+    return Profile(
+        _expressions(table), _expressions(table.get("location", {})), _expressions(table.get("properties", {}))
+    )
+
+
+def _handshake(table: Mapping[str, Any]) -> Handshake:
+    return Handshake(Expression(table["when"]), _optional(table, "answer"), bool(table.get("signed", True)))
