@@ -108,8 +108,7 @@ def _read(event: Any, fallback_id: str, received: float) -> Draft | Unmapped:
     if (wrong := _wrong(event, name)) is not None:
         return wrong
     time = values.time(event.get("time"), UTC)
-    notes_time = time is not None and values.plausible(time, received)
-    if event.get("time") is not None and not notes_time:
+    if event.get("time") is not None and not (time is not None and values.plausible(time, received)):
         return Unmapped(
             "invalid_time", "time is not one that Klaviyo takes (ISO 8601, after 1990, at most a year ahead)"
         )

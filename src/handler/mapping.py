@@ -13,7 +13,7 @@ from datetime import UTC
 from typing import Any
 
 from . import bodies, schema, values
-from .errors import Unmapped
+from .errors import NotParseable, Unmapped
 from .expressions import Expression, ExpressionFailed
 from .messages import Event
 from .schema import Draft, Note
@@ -99,6 +99,23 @@ def understand(
         outcome.backfill = bool(outcome.events) and all(draft.backfill for draft in drafts if isinstance(draft, Draft))
         return outcome
     return _by_rules(source, document, headers, received, defaults, only)
+
+
+def request_document(headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
+    """What a handshake's expressions see: ``headers`` and ``body``, ``null`` where it cannot be parsed."""
+    try:
+        parsed = bodies.parse(body, headers.get("content-type", ""))
+    except (NotParseable, Unmapped):
+        parsed = None
+    return {"headers": dict(headers), "body": parsed}
+
+
+def holds(condition: Expression, document: Any) -> bool:
+    """Whether ``condition`` is true of ``document``; one that cannot be asked is not."""
+    try:
+        return _is_true(condition.of(document))
+    except ExpressionFailed:
+        return False
 
 
 def _by_rules(
@@ -302,7 +319,10 @@ def _value(expression: Expression, node: Any, where: str) -> Any:
 
 
 def _truth(expression: Expression, node: Any) -> bool:
-    found = _value(expression, node, "a condition")
+    return _is_true(_value(expression, node, "a condition"))
+
+
+def _is_true(found: Any) -> bool:
     return found not in (None, False, "", [], {})
 
 

@@ -1,0 +1,79 @@
+"""The HTTP edge: an API Gateway event in, an answer out (payload format 2.0)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import NotParseable, TooLarge
+from .signatures import Delivery
+
+# What a raw message may hold: 1 MiB less header and attributes, in base64 (three bytes in four characters).
+COMPRESSED_BYTES = 770_000
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request at the door: the source's name as it stands in the path, and what was sent."""
+
+    webhook_id: str
+    source: str
+    delivery: Delivery
+
+
+def read(event: Mapping[str, Any]) -> Request:
+    """The request in an HTTP API event, its body as the exact bytes that came in.
+
+    Raises
+    ------
+    NotParseable
+        ``isBase64Encoded`` is set and the body is not base64.
+    """
+    http = event["requestContext"]["http"]
+    uri = event.get("rawPath", "/")
+    if query := event.get("rawQueryString"):
+        uri += f"?{query}"
+    body = event.get("body") or ""
+    try:
+        raw = base64.b64decode(body, validate=True) if event.get("isBase64Encoded") else body.encode("utf-8")
+    except (binascii.Error, ValueError):
+        raise NotParseable("not_base64", "the platform handed over a body that cannot be read") from None
+    return Request(
+        webhook_id=event["requestContext"].get("requestId", ""),
+        source=(event.get("pathParameters") or {}).get("source", ""),
+        delivery=Delivery(
+            method=http["method"].upper(),
+            url=f"https://{event['requestContext'].get('domainName', '')}{uri}",
+            uri=uri,
+            headers={name.lower(): value for name, value in (event.get("headers") or {}).items()},
+            query=event.get("queryStringParameters") or {},
+            body=raw,
+        ),
+    )
+
+
+def check_size(body: bytes) -> None:
+    """Refuse a body that the dead-letter queue could not hold, were it to be parked.
+
+    Raises
+    ------
+    TooLarge
+        Compressed it is larger than one message.
+    """
+    if len(body) > COMPRESSED_BYTES and len(zlib.compress(body, 6)) > COMPRESSED_BYTES:
+        raise TooLarge("too_large", f"the body is larger than {COMPRESSED_BYTES:,} bytes even when compressed")
+
+
+def answer(status: int, document: Any) -> dict[str, Any]:
+    """An HTTP API answer: JSON for objects, plain text for strings."""
+    plain = isinstance(document, str)
+    return {
+        "statusCode": status,
+        "headers": {"content-type": "text/plain" if plain else "application/json", "cache-control": "no-store"},
+        "body": document if plain else json.dumps(document, ensure_ascii=False),
+    }

@@ -1,0 +1,209 @@
+"""Lambda 1, the door: a webhook comes in, its events go into the queue.
+
+Every request is answered and logged once. What is not authentic leaves no
+trace but a count; what is authentic is queued, parked or deliberately ignored
+before the sender gets its 2xx (design: docs/decisions/).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import boto3
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.parameters import SecretsProvider
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from . import door, mapping, messages, settings, signatures, sources
+from .errors import NotVerified, Refused, SourceError, Unavailable, Unmapped
+from .keys import Secret
+from .mapping import Defaults, Outcome
+from .messages import Message, Outgoing, Raw
+from .sources import Handshake, Source
+from .telemetry import event_id, logger, metrics
+from .values import iso
+
+# Senders wait five seconds at the least: one slow try and one more fit in.
+_CONFIG = Config(connect_timeout=1, read_timeout=3, retries={"total_max_attempts": 2, "mode": "standard"})
+SETTINGS = settings.for_receive(os.environ)
+SQS = boto3.client("sqs", config=_CONFIG)
+SECRETS = Secret(
+    SecretsProvider(boto3_client=boto3.client("secretsmanager", config=_CONFIG)), SETTINGS.sources_secret, time.time
+)
+
+
+@dataclass(slots=True)
+class Answer:
+    """Status and document for the sender, and what the log line says of it."""
+
+    status: int
+    document: Any
+    outcome: str
+    reason: str = ""
+    log: dict[str, Any] = field(default_factory=dict)
+
+
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ARG001 (Lambda calls with both)
+    """Answer one HTTP API request."""
+    received = time.time()
+    name = ""
+    try:
+        request = door.read(event)
+        source = sources.load(request.source)
+        name = source.name
+        answer = _take(request, source, received)
+    except Refused as error:
+        answer = Answer(error.status, {"error": error.reason, "detail": error.detail}, "refused", error.reason)
+    except (ClientError, BotoCoreError, SourceError) as error:
+        logger.error("the door cannot work", extra={"cause": type(error).__name__, "source": name or "unknown"})
+        detail = "try again later"
+        answer = Answer(503, {"error": "unavailable", "detail": detail}, "refused", "unavailable")
+    _record(event, answer, name or "unknown", received)
+    return door.answer(answer.status, answer.document)
+
+
+def _take(request: door.Request, source: Source, received: float) -> Answer:
+    delivery = request.delivery
+    if delivery.method in ("GET", "HEAD"):
+        return Answer(200, "ok", "handshake")
+    if unsigned := _handshake(source, delivery, signed=False):
+        return unsigned
+    _verify(source, delivery, received)
+    door.check_size(delivery.body)
+    if signed := _handshake(source, delivery, signed=True):
+        return signed
+    raw = Raw(source.name, delivery.body, _kept(source, delivery), received)
+    outcome = _understand(source, raw)
+    if outcome.ignored:
+        return Answer(200, {"accepted": 0, "ignored": outcome.ignored}, "ignored", log={"topics": outcome.topics})
+    _queue(source, outcome, received)
+    _park(outcome, raw, received)
+    return _accepted(outcome)
+
+
+def _understand(source: Source, raw: Raw) -> Outcome:
+    """Normalise; what is authentic and cannot be normalised is parked, whatever went wrong."""
+    defaults = Defaults(SETTINGS.phone_region, SETTINGS.time_zone)
+    try:
+        return mapping.understand(source, headers=raw.headers, body=raw.body, received=raw.received, defaults=defaults)
+    except Refused:
+        raise
+    except Unmapped as error:
+        reason, detail = error.reason, error.detail
+    except Exception as error:  # noqa: BLE001 (a fault of ours must not cost an authentic webhook: it is parked)
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{os.path.basename(frame.filename)}:{frame.lineno}"
+        logger.error("mapping crashed", extra={"source": source.name, "cause": type(error).__name__, "place": place})
+        reason, detail = "mapping_crashed", f"{type(error).__name__} at {place}"
+    return Outcome(parked=[mapping.Parked(None, reason, detail)])
+
+
+def _kept(source: Source, delivery: signatures.Delivery) -> dict[str, str]:
+    return {name: delivery.headers[name] for name in source.kept_headers if name in delivery.headers}
+
+
+def _verify(source: Source, delivery: signatures.Delivery, now: float) -> None:
+    """Check the signature; a refused one is checked once more with freshly read secrets."""
+    try:
+        signatures.verify(source.scheme, delivery, _secrets(SECRETS.document(), source.name), now=now)
+    except NotVerified as error:
+        if error.reason not in ("no_secret", "signature_wrong", "token_wrong"):
+            raise
+        document = SECRETS.doubted()
+        if document is None:
+            raise
+        signatures.verify(source.scheme, delivery, _secrets(document, source.name), now=now)
+
+
+def _secrets(document: dict[str, Any], name: str) -> list[str]:
+    found = document.get(name, [])
+    listed = [found] if isinstance(found, str) else found
+    if not isinstance(listed, list) or not all(isinstance(secret, str) for secret in listed):
+        raise Unavailable("secret_unreadable", "the secrets of this source are not a list of strings")
+    return listed
+
+
+def _handshake(source: Source, delivery: signatures.Delivery, *, signed: bool) -> Answer | None:
+    wanted = [handshake for handshake in source.handshakes if handshake.signed is signed]
+    if not wanted:
+        return None
+    document = mapping.request_document(delivery.headers, delivery.body)
+    return next((_greet(handshake, document) for handshake in wanted if mapping.holds(handshake.when, document)), None)
+
+
+def _greet(handshake: Handshake, document: dict[str, Any]) -> Answer:
+    return Answer(200, handshake.answer.of(document) if handshake.answer else "ok", "handshake")
+
+
+def _queue(source: Source, outcome: Outcome, received: float) -> None:
+    """Send the events, cut and staggered; what the queue does not take makes the sender retry."""
+    like = Message(source.name, (), received, backfill=outcome.backfill, private_ids=outcome.private_ids)
+    packed = list(messages.pack(outcome.events, like))
+    _send(SETTINGS.events_queue_url, messages.stagger(packed, requests_per_minute=SETTINGS.requests_per_minute))
+
+
+def _park(outcome: Outcome, raw: Raw, received: float) -> None:
+    """Send what no event could be made of to the dead-letter queue, once for each reason."""
+    by_reason: dict[tuple[str, str], list[int | None]] = {}
+    for parked in outcome.parked:
+        by_reason.setdefault((parked.reason, parked.detail), []).append(parked.index)
+    for (reason, detail), places in by_reason.items():
+        indices = tuple(place for place in places if place is not None)
+        part = Raw(raw.source, raw.body, raw.headers, raw.received, indices or None)
+        _send(SETTINGS.dead_letter_queue_url, [messages.parked(part, reason=reason, detail=detail, at=iso(received))])
+
+
+def _send(queue_url: str, outgoing: list[Outgoing]) -> None:
+    if messages.send(SQS, queue_url, outgoing):
+        raise Unavailable("queue_refuses", "the queue did not take all of it; what it took will not count twice")
+
+
+def _accepted(outcome: Outcome) -> Answer:
+    ids = [event_id(event.unique_id, private=outcome.private_ids) for event in outcome.events]
+    document: dict[str, Any] = {"accepted": len(ids), "event_ids": ids}
+    if outcome.parked:
+        document["parked"] = [
+            {"index": parked.index, "reason": parked.reason, "detail": parked.detail} for parked in outcome.parked[:100]
+        ]
+    log = {
+        "topics": outcome.topics[:20],
+        "metrics": sorted(set(outcome.metrics))[:20] if not outcome.private_ids else [],
+        "event_ids": ids,
+        "parked": dict(Counter(parked.reason for parked in outcome.parked)),
+        "left_out": dict(Counter(f"{note.code}: {_place(note.where)}" for note in outcome.notes)),
+    }
+    state = "accepted" if ids else "parked"
+    return Answer(202, document, state, outcome.parked[0].reason if outcome.parked else "", log)
+
+
+def _place(where: str) -> str:
+    # Names of properties are the sender's and may be anything: the log names only the part of the event.
+    return where if where in ("email", "phone_number", "time", "value", "metric") else where.split(".")[0]
+
+
+def _record(event: dict[str, Any], answer: Answer, name: str, received: float) -> None:
+    context = event.get("requestContext", {})
+    line = {
+        "webhook_id": context.get("requestId", ""),
+        "source": name,
+        "outcome": answer.outcome,
+        "status": answer.status,
+        "bytes": len(event.get("body") or ""),
+        "milliseconds": round((time.time() - received) * 1000, 1),
+        **({"reason": answer.reason} if answer.reason else {}),
+        **({"detail": answer.document["detail"]} if answer.outcome == "refused" else {}),
+        **{key: value for key, value in answer.log.items() if value},
+    }
+    logger.info("webhook", extra=line)
+    metrics.add_dimension("source", name)
+    metrics.add_metric("Received", MetricUnit.Count, 1)
+    metrics.add_metric(answer.outcome.capitalize(), MetricUnit.Count, len(answer.log.get("event_ids", [])) or 1)
+    if parked := sum(answer.log.get("parked", {}).values()):
+        metrics.add_metric("ParkedAtTheDoor", MetricUnit.Count, parked)
