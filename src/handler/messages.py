@@ -112,7 +112,8 @@ _FLAGS = ("deferred", "crashes", "suspect", "backfill", "private_ids")
 def _head(kind: str, message: Message | Raw, rest: dict[str, Any]) -> str:
     head: dict[str, Any] = {"v": VERSION, "kind": kind, "source": message.source, "received": message.received}
     head |= {name: value for name in _FLAGS if (value := getattr(message, name, None))}
-    return json.dumps(head | rest, ensure_ascii=False, separators=(",", ":"))
+    # ASCII, since a header or id may hold characters that SQS refuses ("Valid characters", SendMessage).
+    return json.dumps(head | rest, separators=(",", ":"))
 
 
 def encode(message: Message | Raw) -> str:
@@ -189,7 +190,7 @@ def size(text: str) -> int:
 
 
 def _index_size(event: Event) -> int:
-    return size(json.dumps([event.unique_id, event.time], ensure_ascii=False)) + 1
+    return len(json.dumps([event.unique_id, event.time])) + 1
 
 
 def pack(

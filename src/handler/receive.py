@@ -36,6 +36,7 @@ SQS = boto3.client("sqs", config=_CONFIG)
 SECRETS = Secret(
     SecretsProvider(boto3_client=boto3.client("secretsmanager", config=_CONFIG)), SETTINGS.sources_secret, time.time
 )
+_IDS_PER_LINE = 1_000  # a log event holds 256 KiB
 
 
 @dataclass(slots=True)
@@ -190,7 +191,7 @@ def _place(where: str) -> str:
 
 def _record(event: dict[str, Any], answer: Answer, name: str, received: float) -> None:
     context = event.get("requestContext", {})
-    line = {
+    line: dict[str, Any] = {
         "webhook_id": context.get("requestId", ""),
         "source": name,
         "outcome": answer.outcome,
@@ -201,7 +202,11 @@ def _record(event: dict[str, Any], answer: Answer, name: str, received: float) -
         **({"detail": answer.document["detail"]} if answer.outcome == "refused" else {}),
         **{key: value for key, value in answer.log.items() if value},
     }
-    logger.info("webhook", extra=line)
+    ids = line.get("event_ids", [])
+    logger.info("webhook", extra=line | ({"event_ids": ids[:_IDS_PER_LINE]} if ids else {}))
+    for start in range(_IDS_PER_LINE, len(ids), _IDS_PER_LINE):
+        more = {"webhook_id": line["webhook_id"], "source": name, "event_ids": ids[start : start + _IDS_PER_LINE]}
+        logger.info("webhook continued", extra=more)
     metrics.add_dimension("source", name)
     metrics.add_metric("Received", MetricUnit.Count, 1)
     metrics.add_metric(answer.outcome.capitalize(), MetricUnit.Count, len(answer.log.get("event_ids", [])) or 1)

@@ -84,31 +84,34 @@ def build(draft: Draft, *, phone_region: str = "", noted: Sequence[Note] = ()) -
         its properties the event fits no message.
     """
     notes = list(noted)
+    unique_id = _short(draft.unique_id, UNIQUE_ID_LENGTH, "unique_id", notes)
     if not draft.metric.strip() or not draft.unique_id:
         raise Unmapped(
             "no_metric" if draft.unique_id else "no_unique_id", "the event has no metric name or no unique_id"
         )
     profile = _profile(draft, phone_region, notes)
     properties = _properties(draft.properties, "properties", notes)
-    entry = _entry(draft, profile, properties, notes)
+    entry = _entry(draft, unique_id, profile, properties, notes)
     _mark(properties, notes)
     written = _dump(entry)
     while len(written.encode()) > ENTRY_BYTES:
         _drop_largest(properties, "properties", "too_large", notes)
         _mark(properties, notes)
         written = _dump(entry)
-    return Event(draft.unique_id, int(draft.time), written), notes
+    return Event(unique_id, int(draft.time), written), notes
 
 
-def _entry(draft: Draft, profile: dict[str, Any], properties: dict[str, Any], notes: list[Note]) -> dict[str, Any]:
+def _entry(
+    draft: Draft, unique_id: str, profile: dict[str, Any], properties: dict[str, Any], notes: list[Note]
+) -> dict[str, Any]:
     metric: dict[str, Any] = {"name": _short(draft.metric.strip(), METRIC_LENGTH, "metric", notes)}
     if draft.service:
-        metric["service"] = draft.service
+        metric["service"] = _short(draft.service, METRIC_LENGTH, "service", notes)
     attributes: dict[str, Any] = {
         "metric": {"data": {"type": "metric", "attributes": metric}},
         "properties": properties,
         "time": values.iso(draft.time),
-        "unique_id": draft.unique_id,
+        "unique_id": unique_id,
     }
     if draft.value is not None:
         amount = values.number(draft.value) if abs(draft.value) < Decimal(10) ** 15 else None
@@ -171,9 +174,9 @@ def _profile(draft: Draft, phone_region: str, notes: list[Note]) -> dict[str, An
         attributes["properties"] = properties
     profile: dict[str, Any] = {"type": "profile", "attributes": attributes}
     if identity := values.text(loose.get("id")):
-        profile["id"] = identity
+        profile["id"] = _short(identity, EXTERNAL_ID_LENGTH, "id", notes)
     if draft.fallback_id and not any(name in attributes for name in IDENTIFIERS):
-        attributes["external_id"] = draft.fallback_id[:EXTERNAL_ID_LENGTH]
+        attributes["external_id"] = _short(draft.fallback_id, EXTERNAL_ID_LENGTH, "external_id", notes)
     if not any(name in attributes for name in IDENTIFIERS) and "id" not in profile:
         codes = sorted({note.code for note in notes if note.code.startswith("invalid_")})
         why = f" ({', '.join(codes)})" if codes else ""
