@@ -1,0 +1,252 @@
+"""The door, where AWS misbehaves in ways that no local stack can be told to."""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import io
+import json
+import random
+import time
+from types import ModuleType
+from typing import Any
+
+import pytest
+from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
+from botocore.exceptions import ClientError
+
+from handler import sources, telemetry
+from local import sign
+
+SECRETS = sign.development_secrets(["stripe", "custom"])["sources"]
+ENVIRONMENT = {
+    "EVENTS_QUEUE_URL": "events",
+    "DEAD_LETTER_QUEUE_URL": "dead-letters",
+    "REQUESTS_PER_MINUTE": "150",
+    "PHONE_REGION": "",
+    "TIME_ZONE": "UTC",
+    "SOURCES_SECRET": "sources",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_ACCESS_KEY_ID": "none",
+    "AWS_SECRET_ACCESS_KEY": "none",
+}
+
+
+class Queue:
+    """An SQS client that takes messages, and fails as often as it is told."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[str, dict[str, Any]]] = []
+        self.refuse = 0
+        self.down = False
+
+    def send_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
+        if self.down:
+            raise ClientError({"Error": {"Code": "ServiceUnavailable"}}, "SendMessageBatch")
+        failed = []
+        for entry in Entries:
+            if self.refuse:
+                self.refuse -= 1
+                failed.append({"Id": entry["Id"], "Code": "InternalError", "SenderFault": False})
+            else:
+                self.taken.append((QueueUrl, entry))
+        return {"Failed": failed} if failed else {}
+
+    def bodies(self, queue: str) -> list[str]:
+        return [entry["MessageBody"] for url, entry in self.taken if url == queue]
+
+
+class Provider:
+    """Secrets Manager, as Powertools shows it."""
+
+    def __init__(self, document: Any) -> None:
+        self.document = document
+        self.reads = 0
+        self.down = False
+
+    def get(self, name: str, **_: Any) -> str:
+        self.reads += 1
+        if self.down:
+            raise GetParameterError("no")
+        return json.dumps(self.document)
+
+
+@pytest.fixture
+def door(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    from handler import receive
+
+    module = importlib.reload(receive)
+    monkeypatch.setattr(module, "SQS", Queue())
+    module.SECRETS._provider = Provider(dict(SECRETS))  # type: ignore[call-overload]
+    return module
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """What the functions log, whichever capture was there when the logger was made."""
+    stream = io.StringIO()
+    monkeypatch.setattr(telemetry.logger.registered_handler, "stream", stream)
+    return stream
+
+
+def post(door: ModuleType, source: str, body: bytes, **change: Any) -> tuple[int, dict[str, Any]]:
+    secret = change.pop("secret", SECRETS[source][0])  # type: ignore[index]
+    _, headers = sign.sign(
+        source,
+        secret,
+        body=body,
+        headers={"content-type": "application/json"},
+        url="https://relay.example/webhooks/" + source,
+        now=change.pop("now", time.time()),
+    )
+    event = {
+        "requestContext": {"http": {"method": "POST"}, "requestId": "request", "domainName": "relay.example"},
+        "rawPath": f"/webhooks/{source}",
+        "pathParameters": {"source": source},
+        "headers": headers | change.pop("headers", {}),
+        "body": base64.b64encode(body).decode(),
+        "isBase64Encoded": True,
+    } | change
+    answer = door.handler(event, None)
+    return answer["statusCode"], json.loads(answer["body"])
+
+
+def custom(*events: dict[str, Any]) -> bytes:
+    return json.dumps(list(events)).encode()
+
+
+def event(**change: Any) -> dict[str, Any]:
+    return {"profile": {"email": "ada@mail.example"}, "metric": "Visited", "unique_id": "v1"} | change
+
+
+def test_accepted_events_are_named_and_queued(door: ModuleType) -> None:
+    status, answer = post(door, "custom", custom(event(), event(unique_id="v2")))
+    assert status == 202
+    assert answer["accepted"] == 2
+    assert len(set(answer["event_ids"])) == 2
+    (body,) = door.SQS.bodies("events")
+    assert [json.loads(line)["type"] for line in body.split("\n")[1:]] == ["event-bulk-create"] * 2
+
+
+def test_a_refused_part_of_a_batch_alone_is_sent_again(door: ModuleType) -> None:
+    door.SQS.refuse = 2
+    status, _ = post(door, "custom", custom(*[event(unique_id=f"v{n}") for n in range(250)]))
+    assert status == 202
+    heads = [json.loads(body.split("\n")[0]) for body in door.SQS.bodies("events")]
+    assert sorted(uid for head in heads for uid, _ in head["events"]) == sorted(f"v{n}" for n in range(250))
+
+
+@pytest.mark.parametrize("failure", ["refuse", "down"])
+def test_a_queue_that_does_not_take_it_makes_the_sender_retry(door: ModuleType, failure: str) -> None:
+    setattr(door.SQS, failure, 1_000)
+    status, answer = post(door, "custom", custom(event()))
+    assert status == 503
+    assert answer["error"] in ("queue_refuses", "unavailable")
+
+
+def test_unreadable_secrets_make_the_sender_retry(door: ModuleType) -> None:
+    door.SECRETS._provider.down = True
+    assert post(door, "custom", custom(event()))[0] == 503
+    door.SECRETS._provider.down = False
+    assert post(door, "custom", custom(event()))[0] == 202
+
+
+def test_no_secret_configured_lets_nobody_in(door: ModuleType) -> None:
+    door.SECRETS._provider.document = {}
+    status, answer = post(door, "custom", custom(event()))
+    assert (status, answer["error"]) == (401, "no_secret")
+    assert not door.SQS.taken
+
+
+def test_a_rotated_secret_is_read_at_once_but_forgeries_do_not_read_it_again(
+    door: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [1_000_000.0]
+    monkeypatch.setattr(door.SECRETS, "_clock", lambda: clock[0])
+    rotated = sign.development_secret("another", sources.load("custom").scheme)
+    assert post(door, "custom", custom(event()))[0] == 202
+    clock[0] += 61
+    door.SECRETS._provider.document = {"custom": [rotated, *SECRETS["custom"]]}  # type: ignore[index]
+    assert post(door, "custom", custom(event()), secret=rotated)[0] == 202
+    before = door.SECRETS._provider.reads
+    forged = sign.development_secret("forged", sources.load("custom").scheme)
+    assert all(post(door, "custom", custom(event()), secret=forged)[0] == 401 for _ in range(20))
+    assert door.SECRETS._provider.reads <= before + 21
+    assert not [1 for body in door.SQS.bodies("events")[2:] if body]
+
+
+def test_a_good_event_goes_and_a_bad_one_beside_it_is_parked(door: ModuleType) -> None:
+    status, answer = post(door, "custom", custom(event(), event(profile={}), event(unique_id="v3")))
+    assert status == 202
+    assert answer["accepted"] == 2
+    assert answer["parked"][0]["index"] == 1
+    (_, entry) = next(taken for taken in door.SQS.taken if taken[0] == "dead-letters")
+    assert entry["MessageAttributes"]["reason"]["StringValue"] == "no_identifier"
+    assert json.loads(entry["MessageBody"].split("\n")[0])["only"] == [1]
+
+
+def test_a_fault_in_the_mapping_parks_what_is_authentic(
+    door: ModuleType, monkeypatch: pytest.MonkeyPatch, log: io.StringIO
+) -> None:
+    def crash(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("ada@mail.example")
+
+    monkeypatch.setattr(door.mapping, "understand", crash)
+    status, answer = post(door, "custom", custom(event()))
+    assert status == 202
+    assert answer["parked"][0]["reason"] == "mapping_crashed"
+    assert "ada@mail.example" not in log.getvalue()
+    assert len(door.SQS.bodies("dead-letters")) == 1
+
+
+def test_a_body_that_no_message_could_hold_is_refused(door: ModuleType) -> None:
+    dense = random.Random(1).randbytes(1_200_000).hex()  # noqa: S311 (incompressible text, no secret)
+    status, answer = post(door, "custom", custom(event(properties={"dense": dense})))
+    assert (status, answer["error"]) == (413, "too_large")
+    assert not door.SQS.taken
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [(b"{", "not_json"), (b"\xff\xfe", "not_utf8"), (b"", "not_json")],
+    ids=["cut", "bytes", "empty"],
+)
+def test_unparseable_bodies_are_refused_with_the_reason(door: ModuleType, body: bytes, reason: str) -> None:
+    status, answer = post(door, "custom", body)
+    assert (status, answer["error"]) == (400, reason)
+
+
+def test_unknown_sources_are_not_found(door: ModuleType) -> None:
+    status, answer = post(door, "custom", custom(event()), pathParameters={"source": "../custom"})
+    assert (status, answer["error"]) == (404, "unknown_source")
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_url_checks_of_senders_are_answered(door: ModuleType, method: str) -> None:
+    event = {
+        "requestContext": {"http": {"method": method}, "requestId": "request"},
+        "pathParameters": {"source": "custom"},
+    }
+    assert door.handler(event, None)["statusCode"] == 200
+
+
+def test_the_log_names_events_and_nobody(door: ModuleType, log: io.StringIO) -> None:
+    status, answer = post(
+        door,
+        "custom",
+        custom(
+            event(
+                profile={"email": "ada@mail.example", "phone_number": "12", "first_name": "Adaline"},
+                unique_id="ada@mail.example",
+                properties={"ada@mail.example": "x" * 200_000},
+            )
+        ),
+    )
+    out = log.getvalue()
+    assert status == 202
+    assert answer["event_ids"][0] in out
+    assert "invalid_phone: phone_number" in out
+    assert "ada@mail" not in out
+    assert "Adaline" not in out
