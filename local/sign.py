@@ -6,6 +6,7 @@ import base64
 import hashlib
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from handler import signatures, sources
@@ -20,7 +21,7 @@ def development_secret(name: str, scheme: Scheme) -> str:
     return f"development_{key.hex()}"
 
 
-def development_secrets(names: Iterable[str]) -> dict[str, object]:
+def development_secrets(names: Iterable[str]) -> dict[str, Any]:
     """The secrets document of one machine: a made-up key, and a signing secret for each source."""
     return {
         "klaviyo": {"api_key": "pk_development"},

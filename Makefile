@@ -1,0 +1,40 @@
+# Targets are short; what they do stands in local/ and tests/.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+export PYTHONPATH := src:.
+.DEFAULT_GOAL := help
+
+.PHONY: help setup demo test local send preview lint
+help: ## list the targets
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(STAMP) ## install what the tools need into .venv, once
+$(STAMP): pyproject.toml src/requirements.txt
+	@echo "setting up .venv (once, a minute or two) ..."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: make PYTHON=python3.13 ..."; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip==26.0"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev -r src/requirements.txt
+	@touch $@
+
+demo: $(STAMP) ## send every sample through the whole stack
+	@$(BIN)/python -m local.demo
+
+test: $(STAMP) ## run all the tests
+	@$(BIN)/python -m pytest -n 2
+
+local: $(STAMP) ## run the stack until Ctrl-C
+	@$(BIN)/python -m local.stack
+
+send: $(STAMP) ## SOURCE= FILE= [HEADERS=] [URL=]: sign a payload and post it
+	@$(BIN)/python -m local.send "$(SOURCE)" "$(FILE)" $(if $(HEADERS),--headers "$(HEADERS)") $(if $(URL),--url "$(URL)")
+
+preview: $(STAMP) ## SOURCE= FILE= [HEADERS=]: what a payload becomes, without a stack
+	@$(BIN)/python -m local.preview "$(SOURCE)" "$(FILE)" $(if $(HEADERS),"$(HEADERS)")
+
+lint: $(STAMP) ## ruff, mypy --strict, cfn-lint
+	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/cfn-lint template.yaml

@@ -1,0 +1,196 @@
+"""The AWS of one machine: MiniStack on 127.0.0.1, with credentials that are no one's."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+import zipfile
+from pathlib import Path
+from typing import IO, Any
+
+import boto3
+from samtranslator.translator.transform import transform
+from samtranslator.yaml_helper import yaml_parse
+
+ROOT = Path(__file__).parent.parent
+REGION = "us-east-1"
+BUCKET = "code"
+NO_ONE = {
+    "AWS_ACCESS_KEY_ID": "local",
+    "AWS_SECRET_ACCESS_KEY": "local",
+    "AWS_SESSION_TOKEN": "",
+    "AWS_DEFAULT_REGION": REGION,
+    "AWS_REGION": REGION,
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+# What MiniStack does not know; everything else of the template is deployed.
+UNKNOWN_TYPES = ("AWS::Logs::QueryDefinition",)
+# MiniStack's own event source hands over ten messages at most: local/trigger.py takes its place.
+REPLACED_TYPES = ("AWS::Lambda::EventSourceMapping",)
+START_SECONDS = 30
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def spawn(command: list[str], log: IO[bytes], **env: str) -> subprocess.Popen[bytes]:
+    """Start ``command`` in the project's folder; it ends when this process does, or closes its ``stdin``."""
+    passed = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    return subprocess.Popen(  # noqa: S603 (our own command lines)
+        [sys.executable, "-m", "local.guard", *command],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        env={**passed, **NO_ONE, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "NO_PROXY": "127.0.0.1", **env},
+    )
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End what ``spawn`` started and wait for it."""
+    if process.stdin and not process.stdin.closed:
+        process.stdin.close()
+    process.wait(15)
+
+
+def wait_for(url: str, process: subprocess.Popen[bytes], what: str) -> None:
+    """Return once ``url`` answers; raise ``RuntimeError`` if ``process`` ends or 30 s pass."""
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            with urllib.request.urlopen(url, timeout=2):  # noqa: S310 (an address of ours)
+                return
+        except OSError:
+            time.sleep(0.05)
+    raise RuntimeError(f"{what} did not start; its log stands in .local/")
+
+
+class Aws:
+    """A running MiniStack; ``client`` gives boto3 clients that can reach nothing else."""
+
+    def __init__(self, log: IO[bytes]) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.process = spawn(
+            [sys.executable, "-m", "ministack"],
+            log,
+            GATEWAY_PORT=str(self.port),
+            BIND_HOST="127.0.0.1",
+            MINISTACK_HOST="127.0.0.1",
+        )
+        wait_for(f"{self.url}/_ministack/health", self.process, "MiniStack")
+
+    def client(self, service: str, **options: Any) -> Any:
+        """A boto3 client for this MiniStack."""
+        return boto3.client(
+            service,  # type: ignore[call-overload]  # the services' names are literals in the stubs
+            endpoint_url=self.url,
+            region_name=REGION,
+            aws_access_key_id="local",
+            aws_secret_access_key="local",  # noqa: S106 (no one's)
+            **options,
+        )
+
+    def environment(self) -> dict[str, str]:
+        """What a process needs to speak to this MiniStack and to nothing else."""
+        return {**NO_ONE, "AWS_ENDPOINT_URL": self.url}
+
+    def close(self) -> None:
+        """Stop MiniStack and all functions that it runs."""
+        stop(self.process)
+
+
+def package(root: Path = ROOT) -> bytes:
+    """The functions' zip: ``src/handler``. The libraries are the virtual environment's."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted((root / "src" / "handler").rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                archive.write(path, path.relative_to(root / "src"))
+    return buffer.getvalue()
+
+
+class _NoPolicies:
+    def load(self) -> dict[str, str]:
+        return {}
+
+
+def translate(template: Path, function_environment: dict[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The template as CloudFormation that MiniStack deploys, and the resources left out of it, by name."""
+    os.environ.setdefault("AWS_DEFAULT_REGION", REGION)
+    source = yaml_parse(template.read_text("utf-8"))
+    source["Globals"]["Function"]["CodeUri"] = {"Bucket": BUCKET, "Key": "code.zip"}
+    translated = transform(source, {}, _NoPolicies())
+    left_out: dict[str, Any] = {}
+    for name, resource in list(translated["Resources"].items()):
+        kind = resource["Type"]
+        if kind in UNKNOWN_TYPES + REPLACED_TYPES:
+            left_out[name] = translated["Resources"].pop(name)
+        elif kind == "AWS::Lambda::Function":
+            variables = resource["Properties"].setdefault("Environment", {}).setdefault("Variables", {})
+            variables.update(function_environment)
+        elif kind == "AWS::ApiGatewayV2::Api":
+            _add_routes(translated["Resources"], name)
+    return translated, left_out
+
+
+def _add_routes(resources: dict[str, Any], api: str) -> None:
+    """MiniStack ignores an API's OpenAPI ``Body``: each of its paths becomes a route."""
+    body = resources[api]["Properties"].pop("Body")
+    resources[api]["Properties"] = {"Name": api, "ProtocolType": "HTTP"}
+    operations = [(path, method, what) for path, methods in body["paths"].items() for method, what in methods.items()]
+    for number, (path, method, operation) in enumerate(operations):
+        call = operation["x-amazon-apigateway-integration"]
+        resources[f"{api}Integration{number}"] = {
+            "Type": "AWS::ApiGatewayV2::Integration",
+            "Properties": {
+                "ApiId": {"Ref": api},
+                "IntegrationType": "AWS_PROXY",
+                "IntegrationUri": call["uri"],
+                "PayloadFormatVersion": call["payloadFormatVersion"],
+            },
+        }
+        resources[f"{api}Route{number}"] = {
+            "Type": "AWS::ApiGatewayV2::Route",
+            "Properties": {
+                "ApiId": {"Ref": api},
+                "RouteKey": f"{method.upper()} {path}",
+                "Target": {"Fn::Join": ["/", ["integrations", {"Ref": f"{api}Integration{number}"}]]},
+            },
+        }
+
+
+def deploy(aws: Aws, name: str, template: Any, parameters: dict[str, str]) -> dict[str, str]:
+    """Create the stack and return its outputs; ``RuntimeError`` says which resource failed and why."""
+    cloudformation = aws.client("cloudformation")
+    cloudformation.create_stack(
+        StackName=name,
+        TemplateBody=json.dumps(template),
+        Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+        Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
+    )
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end:
+        stack = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
+        if stack["StackStatus"] == "CREATE_COMPLETE":
+            return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
+        if "IN_PROGRESS" not in stack["StackStatus"]:
+            break
+        time.sleep(0.05)
+    events = cloudformation.describe_stack_events(StackName=name)["StackEvents"]
+    failed = [
+        f"{e['LogicalResourceId']}: {e.get('ResourceStatusReason')}" for e in events if "FAILED" in e["ResourceStatus"]
+    ]
+    raise RuntimeError("the stack was not created: " + "; ".join(failed))

@@ -1,0 +1,136 @@
+"""``make demo``: every sample of ``events/`` through the whole stack, and an account of all of it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import aws, payload
+from .stack import Stack
+
+SAMPLES = aws.ROOT / "events"
+DRAIN_SECONDS = 120
+
+
+@dataclass
+class Sent:
+    """One sample: where it came from, what the door answered, what became of it."""
+
+    source: str
+    topic: str
+    status: int
+    answer: dict[str, Any]
+    metrics: tuple[str, ...] = ()
+
+    @property
+    def events(self) -> int:
+        """How many events the door accepted."""
+        return int(self.answer.get("accepted", 0))
+
+    @property
+    def outcome(self) -> str:
+        """In a word, or the reason."""
+        if self.status >= 300:
+            return f"refused: {self.answer.get('error')}"
+        if self.answer.get("parked"):
+            return f"parked: {self.answer['parked'][0]['reason']}"
+        if self.answer.get("ignored"):
+            return f"ignored: {self.answer['ignored']}"
+        return "delivered" if self.events else "answered"
+
+
+def samples() -> list[Path]:
+    """Every sample, by source and topic."""
+    return sorted(SAMPLES.glob("*/*.json"))
+
+
+def send_all(stack: Stack) -> list[Sent]:
+    """Post every sample, signed as its sender would."""
+    sent = []
+    for path in samples():
+        headers, body = payload.read(path)
+        status, answer = stack.send(path.parent.name, body, headers)
+        sent.append(Sent(path.parent.name, path.stem, status, answer))
+    return sent
+
+
+def drain(stack: Stack, expected: int, *, quiet: bool = False) -> None:
+    """Wait until the queue is empty and ``expected`` events arrived, or two minutes have passed."""
+    end = time.monotonic() + DRAIN_SECONDS
+    while time.monotonic() < end:
+        waiting, arrived = stack.waiting(), stack.standin("stats")["events"]
+        if not quiet:
+            print(f"\r{arrived} of {expected} events arrived, {waiting} messages wait   ", end="", flush=True)
+        if not waiting and arrived >= expected:
+            break
+        time.sleep(0.25)
+    if not quiet:
+        print()
+
+
+def metrics_by_id(entries: list[dict[str, Any]]) -> dict[str, str]:
+    """Metric names by ``unique_id``, of what the stand-in stored."""
+    found = {}
+    for entry in entries:
+        for event in entry["attributes"]["events"]["data"]:
+            attributes = event["attributes"]
+            found[attributes["unique_id"]] = attributes["metric"]["data"]["attributes"]["name"]
+    return found
+
+
+def table(rows: list[Sent]) -> str:
+    """Sender, topic, metric, events and status, in columns."""
+    lines = [("SENDER", "TOPIC", "METRIC", "EVENTS", "STATUS")]
+    lines += [(row.source, row.topic, ", ".join(row.metrics) or "-", str(row.events), row.outcome) for row in rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(4)]
+    return "\n".join(
+        "  ".join([*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[4]]) for line in lines
+    )
+
+
+def account(rows: list[Sent], stored: set[str], stats: dict[str, Any]) -> tuple[str, bool]:
+    """The last line, and whether all is as it should be."""
+    expected = [name for row in rows for name in row.answer.get("event_ids", [])]
+    delivered = len(stored)
+    lost = max(0, len(set(expected)) - delivered)
+    refused = stats["refused"] + sum(row.status >= 300 or bool(row.answer.get("parked")) for row in rows)
+    throttled = stats["throttled"]
+    line = (
+        f"delivered {delivered} of {len(set(expected))} events in {stats['jobs']} jobs; "
+        f"lost {lost}; refused {refused}; throttled {throttled}"
+    )
+    return line, bool(rows) and delivered == len(set(expected)) and not (lost or refused or throttled)
+
+
+def main() -> int:
+    """Run the demo; 0 only if every event arrived, none refused, none throttled."""
+    print("starting the stack ...", flush=True)
+    try:
+        with Stack() as stack:
+            print(f"sending {len(samples())} samples ...", flush=True)
+            rows = send_all(stack)
+            drain(stack, len({name for row in rows for name in row.answer.get("event_ids", [])}))
+            stats = stack.standin("stats")
+            stored = set(stack.standin("events"))
+            metrics = metrics_by_id(stack.standin("entries"))
+    except (RuntimeError, OSError) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    (Path(aws.ROOT) / ".local" / "demo.json").write_text(
+        json.dumps({"stats": stats, "events": sorted(stored)}, indent=2)
+    )
+    for row in rows:
+        names = [metrics.get(name) for name in row.answer.get("event_ids", [])]
+        row.metrics = tuple(dict.fromkeys(name for name in names if name))
+    print(table(rows))
+    line, good = account(rows, stored, stats)
+    print(line)
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

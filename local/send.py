@@ -1,0 +1,74 @@
+"""``make send``: sign a payload as its sender would and post it to a running relay."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+import urllib3
+
+from handler import sources
+
+from . import payload, sign
+from .stack import LOCAL, read_secrets, secrets_path
+
+
+def main(arguments: list[str]) -> int:
+    """Post one payload; prints status and body, and returns 0 for a 2xx."""
+    parser = argparse.ArgumentParser(prog="make send", description=__doc__)
+    parser.add_argument("source")
+    parser.add_argument("file")
+    parser.add_argument("--headers", help="a JSON object of headers that the sender sends along")
+    parser.add_argument("--url", help="where to; the relay that `make local` runs if not given")
+    options = parser.parse_args(arguments)
+    try:
+        status, body = send(options.source, options.file, options.headers, options.url)
+    except (OSError, ValueError, urllib3.exceptions.HTTPError) as error:
+        print(f"send: {error}", file=sys.stderr)
+        return 2
+    print(status)
+    print(body)
+    return 0 if 200 <= status < 300 else 1
+
+
+def send(source: str, file: str, headers_file: str | None, url: str | None) -> tuple[int, str]:
+    """Status and body of the answer.
+
+    ``{source}`` in ``url`` stands for the source's name; a URL without a path
+    of its own gets ``/webhooks/<source>``.
+
+    Raises
+    ------
+    ValueError
+        No such source, no secret for it, no relay running; the text says what to do.
+    """
+    if source not in sources.names():
+        raise ValueError(f"no source {source!r}; there are: {', '.join(sources.names())}")
+    target = _target(url or _running(), source)
+    path = secrets_path()
+    listed = read_secrets(path)["sources"].get(source, [])
+    secret = listed if isinstance(listed, str) else next(iter(listed), "")
+    if not secret:
+        raise ValueError(f"{path} holds no secret for {source}")
+    headers, body = payload.read(file, headers_file or None)
+    target, signed = sign.sign(source, secret, body=body, headers=headers, url=target, now=time.time())
+    answer = urllib3.request("POST", target, body=body, headers=signed, retries=False, timeout=30)
+    return answer.status, answer.data.decode("utf-8", "replace")
+
+
+def _running() -> str:
+    file = LOCAL / "url"
+    if not file.exists():
+        raise ValueError("no relay is running here: start one with `make local`, or name one with URL=")
+    return file.read_text().strip()
+
+
+def _target(url: str, source: str) -> str:
+    if "{source}" in url:
+        return url.replace("{source}", source)
+    return url if "/webhooks/" in url else f"{url.rstrip('/')}/webhooks/{source}"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

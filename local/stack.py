@@ -1,0 +1,344 @@
+"""``make local``: the real template and the real handlers on one machine.
+
+MiniStack speaks for AWS, ``trigger`` for the event source, ``standin`` for
+Klaviyo, and a front door forwards ``/webhooks/{source}`` and nothing else.
+Everything listens on 127.0.0.1 and ends with this process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from urllib.parse import urlsplit
+
+import urllib3
+
+from handler import sources
+
+from . import aws, sign, trigger
+
+NAME = "relay"
+LOCAL = aws.ROOT / ".local"
+SECRETS_FILE = LOCAL / "secrets.json"
+
+
+class Stack:
+    """A running relay; a context manager that ends all of it.
+
+    Parameters
+    ----------
+    klaviyo_url : str, optional
+        Where jobs go; a stand-in of its own if not given.
+    parameters : mapping
+        Template parameters, by name.
+    secrets : mapping, optional
+        A document as in ``SECRETS_FILE``; development secrets if not given.
+    limits : mapping
+        ``second`` and ``minute`` of the stand-in's windows.
+    properties : mapping
+        Overrides of the event source's properties (batch size, window, ...).
+    environment : mapping
+        More variables for the functions.
+    deliver : bool
+        Whether the trigger runs from the start.
+    """
+
+    def __init__(
+        self,
+        *,
+        klaviyo_url: str = "",
+        parameters: Mapping[str, str] | None = None,
+        secrets: Mapping[str, Any] | None = None,
+        limits: Mapping[str, int] | None = None,
+        properties: Mapping[str, Any] | None = None,
+        environment: Mapping[str, str] | None = None,
+        port: int = 0,
+        deliver: bool = True,
+    ) -> None:
+        self._parameters = dict(parameters or {})
+        self._limits = dict(limits or {})
+        self._properties = dict(properties or {})
+        self._environment = dict(environment or {})
+        self._port = port
+        self._deliver = deliver
+        self._processes: list[Any] = []
+        self.klaviyo_url = klaviyo_url
+        self.secrets = dict(secrets or sign.development_secrets(sources.names()))
+        self.left_out: list[str] = []
+
+    def __enter__(self) -> Stack:
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _start(self) -> None:
+        LOCAL.mkdir(exist_ok=True)
+        self._log = (LOCAL / f"stack-{os.getpid()}.log").open("wb")
+        if not self.klaviyo_url:
+            self.klaviyo_url = self._start_standin()
+        self.aws = aws.Aws(self._log)
+        self._processes.append(self.aws.process)
+        parameters = {"KlaviyoUrl": self.klaviyo_url, **self._parameters}
+        storage = self.aws.client("s3")
+        storage.create_bucket(Bucket=aws.BUCKET)
+        storage.put_object(Bucket=aws.BUCKET, Key="code.zip", Body=aws.package())
+        functions = {**self.aws.environment(), **self._environment}
+        template, removed = aws.translate(aws.ROOT / "template.yaml", functions)
+        self.left_out = [f"{name} ({resource['Type']})" for name, resource in removed.items()]
+        self.outputs = aws.deploy(self.aws, NAME, template, parameters)
+        self._write_secrets()
+        self._source = self._event_source(template, removed, parameters)
+        if self._deliver:
+            self.start_trigger()
+        self._open_door()
+
+    def _start_standin(self) -> str:
+        port = aws.free_port()
+        keys = {"api_keys": [self.secrets["klaviyo"]["api_key"]]}
+        command = [sys.executable, "-m", "local.standin", str(port), json.dumps({**self._limits, **keys})]
+        process = aws.spawn(command, self._log)
+        self._processes.append(process)
+        url = f"http://127.0.0.1:{port}"
+        aws.wait_for(f"{url}/_standin/stats", process, "the Klaviyo stand-in")
+        return url
+
+    def _write_secrets(self) -> None:
+        manager = self.aws.client("secretsmanager")
+        for part, output in (("sources", "SourcesSecretName"), ("klaviyo", "KlaviyoSecretName")):
+            manager.put_secret_value(SecretId=self.outputs[output], SecretString=json.dumps(self.secrets[part]))
+
+    def _event_source(
+        self, template: Mapping[str, Any], removed: Mapping[str, Any], parameters: Mapping[str, str]
+    ) -> trigger.EventSource:
+        (mapping,) = (one for one in removed.values() if one["Type"] == "AWS::Lambda::EventSourceMapping")
+        names = template["Parameters"]
+        properties = {**_resolved(mapping["Properties"], names, parameters), **self._properties}
+        queue = self.outputs["EventsQueueUrl"]
+        attributes = self.aws.client("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])
+        functions = self.aws.client("lambda").list_functions()["Functions"]
+        (function,) = (one["FunctionName"] for one in functions if one["Handler"] == "handler.deliver.handler")
+        return trigger.from_template(properties, queue, attributes["Attributes"]["QueueArn"], function)
+
+    def start_trigger(self) -> None:
+        """Let events flow from the queue to ``deliver``."""
+        command = [sys.executable, "-m", "local.trigger", trigger.settings_of(self._source)]
+        self._trigger = aws.spawn(command, self._log, AWS_ENDPOINT_URL=self.aws.url)
+        self._processes.append(self._trigger)
+
+    def stop_trigger(self) -> None:
+        """Let events wait in the queue."""
+        aws.stop(self._trigger)
+
+    def _open_door(self) -> None:
+        (api,) = self.aws.client("apigatewayv2").get_apis()["Items"]
+        self.door = _door(self._port, f"{self.aws.url}/_aws/execute-api/{api['ApiId']}/$default")
+        threading.Thread(target=self.door.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        """End the front door and every process, the last one started first."""
+        if hasattr(self, "door"):
+            self.door.shutdown()
+            self.door.server_close()
+        for process in reversed(self._processes):
+            aws.stop(process)
+        self._processes.clear()
+        if hasattr(self, "_log"):
+            self._log.close()
+
+    def url(self, source: str) -> str:
+        """Where ``source``'s webhooks go."""
+        return f"http://127.0.0.1:{self.door.server_address[1]}/webhooks/{source}"
+
+    def send(self, source: str, body: bytes, headers: Mapping[str, str] | None = None) -> tuple[int, dict[str, Any]]:
+        """Post ``body`` signed as ``source`` would; status and document of the answer."""
+        secret = self.secrets["sources"][source][0]
+        url, signed = sign.sign(
+            source, secret, body=body, headers=dict(headers or {}), url=self.url(source), now=time.time()
+        )
+        return self.post(url, body, signed)
+
+    def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, dict[str, Any]]:
+        """Post as it stands; status and document of the answer."""
+        answer = urllib3.request("POST", url, body=body, headers=dict(headers), retries=False, timeout=30)
+        kind = answer.headers.get("content-type", "")
+        return answer.status, answer.json() if kind.startswith("application/json") else {"text": answer.data.decode()}
+
+    def standin(self, view: str, order: Any = None) -> Any:
+        """A view of the stand-in (``stats``, ``events``, ...), or with ``order`` a change to it."""
+        url = f"{self.klaviyo_url}/_standin/{view}"
+        if order is None:
+            return urllib3.request("GET", url, retries=False, timeout=30).json()
+        return urllib3.request("POST", url, json=order, retries=False, timeout=30).json()
+
+    def waiting(self) -> int:
+        """Messages in the events queue: ready, delayed and in flight."""
+        return self._count(self.outputs["EventsQueueUrl"])
+
+    def parked(self) -> list[dict[str, Any]]:
+        """Bodies and attributes of what lies in the dead-letter queue; they stay there."""
+        sqs = self.aws.client("sqs")
+        found: dict[str, dict[str, Any]] = {}
+        queue = self.outputs["DeadLetterQueueUrl"]
+        while len(found) < self._count(queue):
+            for message in sqs.receive_message(
+                QueueUrl=queue, MaxNumberOfMessages=10, VisibilityTimeout=5, MessageAttributeNames=["All"]
+            ).get("Messages", []):
+                attributes = message.get("MessageAttributes", {})
+                found[message["MessageId"]] = {
+                    "body": message["Body"],
+                    **{name: value["StringValue"] for name, value in attributes.items()},
+                }
+        return list(found.values())
+
+    def _count(self, queue: str) -> int:
+        names = ["", "NotVisible", "Delayed"]
+        attributes = [f"ApproximateNumberOfMessages{name}" for name in names]
+        answer = self.aws.client("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=attributes)
+        return sum(int(answer["Attributes"][name]) for name in attributes)
+
+    def logs(self) -> list[dict[str, Any]]:
+        """Every JSON line that the functions logged, in order of time."""
+        client = self.aws.client("logs")
+        lines: list[dict[str, Any]] = []
+        for group in client.describe_log_groups()["logGroups"]:
+            for page in client.get_paginator("filter_log_events").paginate(logGroupName=group["logGroupName"]):
+                lines += [json.loads(one["message"]) for one in page["events"] if one["message"].startswith("{")]
+        return sorted(lines, key=lambda line: str(line.get("timestamp", "")))
+
+
+def _resolved(properties: Mapping[str, Any], names: Mapping[str, Any], parameters: Mapping[str, str]) -> dict[str, Any]:
+    """Properties with their references to template parameters replaced by values."""
+
+    def value(given: Any) -> Any:
+        if isinstance(given, dict):
+            name = str(given.get("Ref"))
+            if name in names:
+                return parameters.get(name, names[name]["Default"])
+            return {key: value(inner) for key, inner in given.items()}
+        return given
+
+    return {name: value(given) for name, given in properties.items()}
+
+
+class _Door(BaseHTTPRequestHandler):
+    """Forwards webhooks to MiniStack's API; every other path is not found, so a tunnel to it shows no more."""
+
+    protocol_version = "HTTP/1.1"
+    target = ""
+    pool = urllib3.PoolManager(maxsize=32)
+
+    def log_message(self, *_: Any) -> None:
+        """URLs may hold tokens: log none."""
+
+    def _forward(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if not urlsplit(self.path).path.startswith("/webhooks/"):
+            return self._answer(404, {"content-type": "text/plain"}, b"not found")
+        headers = {name: value for name, value in self.headers.items() if name.lower() not in ("host", "connection")}
+        got = self.pool.request(
+            self.command, self.target + self.path, body=body, headers=headers, retries=False, timeout=60
+        )
+        kept = {name: value for name, value in got.headers.items() if name.lower() in ("content-type", "cache-control")}
+        return self._answer(got.status, kept, got.data)
+
+    def _answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_GET = do_HEAD = do_POST = _forward  # noqa: N815 (http.server's names)
+
+
+class _DoorServer(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256
+
+
+def _door(port: int, target: str) -> ThreadingHTTPServer:
+    return _DoorServer(("127.0.0.1", port), type("BoundDoor", (_Door,), {"target": target}))
+
+
+def read_secrets(path: Path) -> dict[str, Any]:
+    """The secrets document; one with development secrets is written if there is none.
+
+    Sources that the file does not name get a development secret only in a file
+    that this made.
+
+    Raises
+    ------
+    ValueError
+        The file is not in the shape of the README's example; it is named, its content is not.
+    """
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(sign.development_secrets(sources.names()), indent=2) + "\n")
+        path.chmod(0o600)
+    try:
+        document = json.loads(path.read_text())
+        if not isinstance(document["sources"], dict) or not isinstance(document["klaviyo"]["api_key"], str):
+            raise TypeError
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f'{path} is not {{"klaviyo": {{"api_key": …}}, "sources": {{name: [secret, …]}}}}') from None
+    if path == SECRETS_FILE:
+        document["sources"] = sign.development_secrets(sources.names())["sources"] | document["sources"]
+    return dict(document)
+
+
+def secrets_path() -> Path:
+    """``SECRETS_FILE`` of the environment, else the development one."""
+    return Path(os.environ.get("SECRETS_FILE") or SECRETS_FILE)
+
+
+def main() -> int:
+    """Run the stack until Ctrl-C."""
+    argparse.ArgumentParser(prog="make local", description=__doc__).parse_args()
+    rate = os.environ.get("REQUESTS_PER_MINUTE")
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    try:
+        secrets = read_secrets(secrets_path())
+        print("starting ...", flush=True)
+        with Stack(
+            klaviyo_url=os.environ.get("KLAVIYO_URL", ""),
+            parameters={"RequestsPerMinute": rate} if rate else {},
+            secrets=secrets,
+            port=int(os.environ.get("PORT") or 0),
+        ) as stack:
+            for name in stack.left_out:
+                print(f"left out: {name}")
+            print(f"klaviyo: {stack.klaviyo_url}")
+            print(f"aws: {stack.aws.url}")
+            print(f"webhooks: {stack.url('{source}')}")
+            print("ready", flush=True)
+            (LOCAL / "url").write_text(stack.url("{source}"))
+            stopped.wait()
+    except (ValueError, RuntimeError, OSError) as error:
+        print(f"local: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

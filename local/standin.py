@@ -1,0 +1,578 @@
+"""A strict Klaviyo on 127.0.0.1: the bulk event endpoint, its limits, and faults on demand.
+
+``POST /api/event-bulk-create-jobs`` answers as Klaviyo documents it: 202, 400
+with pointers, 401, 404, 405, 410, 413, 415, 429 with Retry-After. Both rate
+windows are fixed ones of a random phase. What was stored, every request, and
+the worst sliding second and minute stand in a ledger in memory.
+
+``/_standin/`` is for tests and tools, in JSON: GET ``stats``, ``events`` and
+``requests`` (``?offset=&limit=``); POST ``faults`` (a list of ``Fault``s; it
+replaces those before), ``limits``, ``key`` and ``reset``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import random
+import re
+import signal
+import socket
+import threading
+import time
+import urllib.request
+import zlib
+from collections import Counter, deque
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, date, datetime
+from hashlib import blake2b
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from . import klaviyo_checks as checks
+
+PATH = "/api/event-bulk-create-jobs"
+ADMIN = "/_standin/"
+DEVELOPMENT_KEY = "pk_development"
+NEWEST_REVISION = date(2026, 10, 15)
+REVISION_DAYS = 731
+KEPT_BYTES = 64_000_000
+PAGE = 10_000
+MEDIA_TYPE = "application/vnd.api+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Klaviyo's two fixed windows: requests allowed, and the windows' lengths in seconds."""
+
+    per_second: int = 10
+    per_minute: int = 150
+    second: float = 1.0
+    minute: float = 60.0
+
+
+class Window:
+    """A fixed window of ``length`` seconds that begins at an unknown ``phase``."""
+
+    def __init__(self, allowed: int, length: float, phase: float) -> None:
+        self.allowed = allowed
+        self.length = length
+        self.phase = phase
+        self.number = -1
+        self.used = 0
+
+    def look(self, now: float) -> tuple[int, float]:
+        """How many requests are left at ``now``, and the seconds until the window ends."""
+        number = math.floor((now + self.phase) / self.length)
+        if number != self.number:
+            self.number, self.used = number, 0
+        return self.allowed - self.used, (number + 1) * self.length - self.phase - now
+
+
+class Sliding:
+    """The most arrivals in any ``length`` seconds, wherever they begin."""
+
+    def __init__(self, length: float) -> None:
+        self.length = length
+        self.recent: deque[float] = deque()
+        self.worst = 0
+
+    def add(self, now: float) -> None:
+        """Count an arrival at ``now``."""
+        self.recent.append(now)
+        while now - self.recent[0] >= self.length:
+            self.recent.popleft()
+        self.worst = max(self.worst, len(self.recent))
+
+
+@dataclass(slots=True)
+class Fault:
+    """How some requests fail. The first fault that applies to a request is the one that happens.
+
+    Attributes
+    ----------
+    times : int or None
+        How many requests it fails; without it, all. ``skip`` passes that many first.
+    chance : float
+        Share of the requests that it fails.
+    after, until : float
+        Seconds since the fault was set between which it applies.
+    matching : str
+        Regular expression; only requests with a row whose JSON text it finds.
+    delay : float
+        Seconds to wait before anything else.
+    store : bool
+        The events are taken all the same.
+    drop : bool
+        The connection closes without an answer; ``cut``: in the middle of it.
+    status, headers, body
+        The answer; a ``str`` body goes as it is, anything else as JSON. Without
+        a ``status`` the request goes on as usual after the delay.
+    point : bool
+        Answer 400, with an error that points at each row that ``matching`` finds.
+    """
+
+    times: int | None = None
+    skip: int = 0
+    chance: float = 1.0
+    after: float = 0.0
+    until: float | None = None
+    matching: str | None = None
+    delay: float = 0.0
+    store: bool = False
+    drop: bool = False
+    cut: bool = False
+    status: int | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    body: Any = ""
+    point: bool = False
+    detail: str = "Invalid input."
+    happened: int = 0
+    since: float = 0.0
+
+    def applies(self, now: float, chance: float) -> bool:
+        """Whether it fails a request at ``now``; counts it if so."""
+        age = now - self.since
+        if age < self.after or (self.until is not None and age >= self.until) or chance >= self.chance:
+            return False
+        if self.skip:
+            self.skip -= 1
+            return False
+        if self.times is not None and self.happened >= self.times:
+            return False
+        self.happened += 1
+        return True
+
+    def finds(self, document: Any) -> list[int]:
+        """Indices of the rows that ``matching`` finds; all of them without it."""
+        entries = document["data"]["attributes"]["events-bulk-create"]["data"]
+        if self.matching is None:
+            return list(range(len(entries)))
+        return [i for i, row in enumerate(entries) if re.search(self.matching, json.dumps(row, ensure_ascii=False))]
+
+
+@dataclass(slots=True)
+class Answer:
+    """What goes back; ``cut``: half of it, then the connection closes."""
+
+    status: int
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    cut: bool = False
+    events: int = 0
+
+
+class Drop(Exception):
+    """The connection closes without an answer."""
+
+
+def _refusal(status: int, errors: list[dict[str, Any]], **headers: str) -> Answer:
+    body = json.dumps({"errors": errors}).encode()
+    return Answer(status, {"Content-Type": MEDIA_TYPE} | headers, body)
+
+
+def _simple(status: int, code: str, detail: str, **headers: str) -> Answer:
+    return _refusal(status, [checks.error(status, code, detail, detail)], **headers)
+
+
+class Klaviyo:
+    """The stand-in's state. All times are seconds; ``clock`` is the wall clock."""
+
+    def __init__(self, limits: Limits | None = None, *, key: str = DEVELOPMENT_KEY, seed: int | None = None) -> None:
+        self.lock = threading.Lock()
+        self.random = random.Random(seed)  # noqa: S311 (phases and chances, no secrets)
+        self.key = key
+        self.clear(limits or Limits())
+
+    def clear(self, limits: Limits) -> None:
+        """Forget everything that was stored or set, but the key; the windows get a new phase."""
+        self.faults: list[Fault] = []
+        self.requests: list[dict[str, Any]] = []
+        self.stored: list[tuple[str, str, str | None, str | None, int]] = []
+        self.entries: list[dict[str, Any]] = []
+        self.kept_bytes = 0
+        self.keys: set[bytes] = set()
+        self.counts: Counter[str] = Counter()
+        self.statuses: Counter[int] = Counter()
+        self.second = Sliding(1.0)
+        self.minute = Sliding(60.0)
+        self.set_limits(limits)
+
+    def set_limits(self, limits: Limits) -> None:
+        """Change the windows; both begin at a new random phase."""
+        self.limits = limits
+        self.windows = (
+            Window(limits.per_second, limits.second, self.random.uniform(0, limits.second)),
+            Window(limits.per_minute, limits.minute, self.random.uniform(0, limits.minute)),
+        )
+
+    def set_faults(self, rules: list[dict[str, Any]], now: float) -> None:
+        """Replace the faults; ``TypeError`` for a field that a ``Fault`` does not have."""
+        self.faults = [Fault(**rule, since=now) for rule in rules]
+
+    def arrive(self, now: float) -> float | None:
+        """Count a request that arrives at ``now``; the seconds to wait if a window is full."""
+        with self.lock:
+            self.second.add(now)
+            self.minute.add(now)
+            wait = max(
+                (rest for window in self.windows for left, rest in [window.look(now)] if left <= 0), default=None
+            )
+            if wait is None:
+                for window in self.windows:
+                    window.used += 1
+            return wait
+
+    def rate_headers(self, now: float) -> dict[str, str]:
+        """RateLimit-* of the minute window, as every answer but 429 carries them."""
+        with self.lock:
+            left, rest = self.windows[1].look(now)
+        return {
+            "RateLimit-Limit": str(self.limits.per_minute),
+            "RateLimit-Remaining": str(max(0, left)),
+            "RateLimit-Reset": str(math.ceil(rest)),
+        }
+
+    def fault(self, document: Any, now: float) -> Fault | None:
+        """The fault that this request meets, if any."""
+        with self.lock:
+            for fault in self.faults:
+                if fault.matching is not None and not fault.finds(document):
+                    continue
+                if fault.applies(now, self.random.random()):
+                    self.counts["faults"] += 1
+                    return fault
+        return None
+
+    def store(self, document: Any) -> int:
+        """Take the events, each (profile, metric, unique_id) once; returns how many the request held."""
+        with self.lock:
+            held = 0
+            self.counts["jobs"] += 1
+            for row in checks.rows(document):
+                for event in checks.events(row):
+                    held += 1
+                    self._store_one(row, event)
+            self.counts["received"] += held
+            return held
+
+    def _store_one(self, row: dict[str, Any], event: dict[str, Any]) -> None:
+        profile = row["attributes"]["profile"]["data"]
+        whose = _identity(profile)
+        metric = event["metric"]["data"]["attributes"]["name"]
+        unique_id = event.get("unique_id")
+        # Without a unique_id, one event per profile, metric and second survives.
+        name = unique_id if unique_id is not None else (event.get("time") or "")[:19]
+        key = blake2b(f"{whose}\0{metric}\0{name}".encode(), digest_size=16).digest()
+        self.counts["without_unique_id"] += unique_id is None
+        if key in self.keys:
+            self.counts["repeats"] += 1
+            return
+        self.keys.add(key)
+        self.counts["reserved_addresses"] += bool(checks.RESERVED_ADDRESS.search(whose))
+        self.stored.append((str(name), metric, whose, event.get("time"), self.counts["jobs"]))
+        if self.kept_bytes < KEPT_BYTES:
+            self.kept_bytes += len(json.dumps(row))
+            self.entries.append(row)
+
+    def record(self, at: float, status: int, events: int, size: int, seconds: float) -> None:
+        """Keep one request; ``status`` 0 is a dropped connection, ``at`` epoch seconds."""
+        with self.lock:
+            self.statuses[status] += 1
+            self.requests.append(
+                {"at": round(at, 4), "status": status, "events": events, "bytes": size, "seconds": round(seconds, 4)}
+            )
+
+    def stats(self) -> dict[str, Any]:
+        """Totals since the last reset."""
+        with self.lock:
+            counts = {name: self.counts[name] for name in COUNTS}
+            return counts | {
+                "requests": len(self.requests),
+                "stored": len(self.stored),
+                "statuses": {str(status): number for status, number in sorted(self.statuses.items())},
+                "worst_second": self.second.worst,
+                "worst_minute": self.minute.worst,
+                "limits": asdict(self.limits),
+            }
+
+    def page(self, what: str, offset: int, limit: int) -> dict[str, Any]:
+        """A page of ``events`` (with their entry as long as all fit into 64 MB) or ``requests``."""
+        end = offset + limit
+        with self.lock:
+            total = len(self.requests if what == "requests" else self.stored)
+            if what == "requests":
+                found = self.requests[offset:end]
+            else:
+                names = ("unique_id", "metric", "profile", "time", "job")
+                found = [dict(zip(names, values, strict=True)) for values in self.stored[offset:end]]
+                for event, entry in zip(found, self.entries[offset:end], strict=False):
+                    event["entry"] = entry
+        return {what: found, "total": total, "next": end if end < total else None}
+
+
+COUNTS = ("jobs", "received", "repeats", "limited", "faults", "without_unique_id", "reserved_addresses", "fell_forward")
+
+
+def _identity(profile: dict[str, Any]) -> str:
+    attributes = profile["attributes"]
+    found = profile.get("id") or next((attributes[n] for n in checks.IDENTIFIERS if attributes.get(n)), "")
+    return str(found).lower()
+
+
+def answer(klaviyo: Klaviyo, method: str, path: str, headers: dict[str, str], body: bytes, arrived: float) -> Answer:
+    """Klaviyo's answer to one request; ``headers`` have lower-case names. ``Drop`` closes the connection."""
+    wait = klaviyo.arrive(arrived)
+    if wait is not None:
+        klaviyo.counts["limited"] += 1
+        seconds = str(max(1, math.ceil(wait)))
+        return _simple(
+            429, "throttled", f"Request was throttled. Expected available in {seconds} s.", **{"Retry-After": seconds}
+        )
+    found = _refused_by_head(klaviyo, method, path, headers) or _take(klaviyo, headers, body, arrived)
+    if found.status != 429:
+        found.headers = klaviyo.rate_headers(arrived) | found.headers
+    return found
+
+
+def _refused_by_head(klaviyo: Klaviyo, method: str, path: str, headers: dict[str, str]) -> Answer | None:
+    if path.rstrip("/") != PATH:
+        return _simple(404, "not_found", "No such endpoint.")
+    if method != "POST":
+        return _simple(405, "method_not_allowed", "Only POST is allowed.", Allow="POST")
+    if headers.get("authorization") != f"Klaviyo-API-Key {klaviyo.key}":
+        return _simple(401, "not_authenticated", "Missing or invalid private key.")
+    if headers.get("content-type", "").partition(";")[0].strip() != MEDIA_TYPE:
+        return _simple(415, "unsupported_media_type", f"The Content-Type must be {MEDIA_TYPE}.")
+    try:
+        revision = date.fromisoformat(headers.get("revision", ""))
+    except ValueError:
+        return _simple(400, "invalid", "The revision header is missing or not a date.")
+    if revision > NEWEST_REVISION:
+        return _simple(400, "invalid", "No such revision.")
+    if (NEWEST_REVISION - revision).days > REVISION_DAYS:
+        if headers.get("x-klaviyo-revision-fall-forward-opt-out") == "1":
+            return _simple(410, "gone", "This revision is retired.")
+        klaviyo.counts["fell_forward"] += 1
+    return None
+
+
+def _plain(headers: dict[str, str], body: bytes) -> bytes | None:
+    """The decompressed body, ``None`` if it is over the limit."""
+    if headers.get("content-encoding") == "gzip":
+        unzip = zlib.decompressobj(wbits=31)
+        try:
+            body = unzip.decompress(body, checks.MAX_BODY + 1)
+        except zlib.error as mistake:
+            raise checks.Problem(("data",), "The body is not gzip.") from mistake
+    return body if len(body) <= checks.MAX_BODY else None
+
+
+def _take(klaviyo: Klaviyo, headers: dict[str, str], body: bytes, now: float) -> Answer:
+    try:
+        plain = _plain(headers, body)
+        if plain is None:
+            return _simple(413, "payload_too_large", f"A request holds at most {checks.MAX_BODY} bytes.")
+        document = checks.parse(plain)
+    except checks.Problem as problem:
+        return _refusal(400, [problem.as_error()])
+    bad = checks.problems(document, datetime.now(UTC))
+    if bad:
+        return _refusal(400, [problem.as_error() for problem in bad])
+    fault = klaviyo.fault(document, now)
+    if fault is None:
+        return Answer(202, events=klaviyo.store(document))
+    return _fail(klaviyo, fault, document)
+
+
+def _fail(klaviyo: Klaviyo, fault: Fault, document: Any) -> Answer:
+    time.sleep(fault.delay)
+    goes_on = fault.status is None and not (fault.drop or fault.cut or fault.point)
+    held = klaviyo.store(document) if fault.store or goes_on else 0
+    if fault.drop:
+        raise Drop
+    if goes_on:
+        return Answer(202, events=held)
+    if fault.point:
+        found = [checks.Problem((*checks.ROWS, row, "attributes"), fault.detail) for row in fault.finds(document)]
+        return _refusal(400, [problem.as_error() for problem in found])
+    text = fault.body if isinstance(fault.body, str) else json.dumps(fault.body)
+    kind = {"Content-Type": "text/html" if text.startswith("<") else MEDIA_TYPE}
+    return Answer(fault.status or 202, kind | fault.headers, text.encode(), fault.cut, held)
+
+
+class Server(ThreadingHTTPServer):
+    """The stand-in behind a socket of 127.0.0.1; ``port`` 0 takes a free one."""
+
+    daemon_threads = True
+    request_queue_size = 256
+
+    def __init__(self, klaviyo: Klaviyo, port: int = 0) -> None:
+        self.klaviyo = klaviyo
+        super().__init__(("127.0.0.1", port), Handler)
+
+    @property
+    def url(self) -> str:
+        """Where it listens, without a path."""
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is no news."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Bytes in, bytes out; what they mean stands in ``answer``."""
+
+    server: Server
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    timeout = 300
+
+    def log_message(self, *_: object) -> None:
+        """No access log: the ledger has every request."""
+
+    def _body(self) -> bytes:
+        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+
+    def _handle(self) -> None:
+        if urlsplit(self.path).path.startswith(ADMIN):
+            self._admin()
+            return
+        at, started = time.time(), time.monotonic()
+        body = self._body()
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        try:
+            found = answer(self.server.klaviyo, self.command, urlsplit(self.path).path, headers, body, started)
+        except Drop:
+            self.server.klaviyo.record(at, 0, 0, len(body), time.monotonic() - started)
+            self._hang_up()
+            return
+        # Recorded before it is sent: whoever has the answer finds it in the ledger.
+        self.server.klaviyo.record(at, found.status, found.events, len(body), time.monotonic() - started)
+        self._send(found)
+
+    do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = _handle  # noqa: N815 (the names that http.server calls)
+
+    def _send(self, found: Answer) -> None:
+        self.send_response(found.status)
+        for name, value in found.headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(found.body)))
+        self.end_headers()
+        if found.cut:
+            self.wfile.write(found.body[: len(found.body) // 2])
+            self._hang_up()
+        elif self.command != "HEAD":
+            self.wfile.write(found.body)
+
+    def _hang_up(self) -> None:
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+    def _admin(self) -> None:
+        parts = urlsplit(self.path)
+        what, body = parts.path.removeprefix(ADMIN), self._body()
+        query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+        try:
+            found = self._admin_post(what, body) if self.command == "POST" else self._admin_get(what, query)
+            status = 200
+        except (KeyError, TypeError, ValueError) as mistake:
+            status, found = 400, {"error": f"{type(mistake).__name__}: {mistake}"}
+        self._send(Answer(status, {"Content-Type": "application/json"}, json.dumps(found).encode()))
+
+    def _admin_get(self, what: str, query: dict[str, str]) -> dict[str, Any]:
+        if what in ("events", "requests"):
+            return self.server.klaviyo.page(what, int(query.get("offset", 0)), int(query.get("limit", PAGE)))
+        if what != "stats":
+            raise ValueError(f"no {what} here")
+        return self.server.klaviyo.stats()
+
+    def _admin_post(self, what: str, body: bytes) -> dict[str, Any]:
+        klaviyo = self.server.klaviyo
+        given = json.loads(body or b"{}")
+        with klaviyo.lock:
+            if what == "faults":
+                klaviyo.set_faults(given, time.monotonic())
+            elif what == "limits":
+                klaviyo.set_limits(Limits(**given))
+            elif what == "reset":
+                klaviyo.clear(Limits(**given) if given else klaviyo.limits)
+            elif what == "key":
+                klaviyo.key = str(given["api_key"])
+            else:
+                raise ValueError(f"no {what} here")
+        return {}
+
+
+class Client:
+    """The stand-in's admin interface, for tests and tools."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def _call(self, what: str, given: Any = None) -> Any:
+        data = None if given is None else json.dumps(given).encode()
+        request = urllib.request.Request(self.url + ADMIN + what, data, {"Content-Type": "application/json"})  # noqa: S310
+        with urllib.request.urlopen(request, timeout=30) as reply:  # noqa: S310 (an address of ours)
+            return json.load(reply)
+
+    def stats(self) -> dict[str, Any]:
+        """Totals since the last reset."""
+        found: dict[str, Any] = self._call("stats")
+        return found
+
+    def events(self) -> list[dict[str, Any]]:
+        """Every event stored, in order."""
+        return self._all("events")
+
+    def requests(self) -> list[dict[str, Any]]:
+        """Every request, in order of its answer."""
+        return self._all("requests")
+
+    def _all(self, what: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        offset: int | None = 0
+        while offset is not None:
+            page = self._call(f"{what}?offset={offset}&limit={PAGE}")
+            found += page[what]
+            offset = page["next"]
+        return found
+
+    def faults(self, *rules: dict[str, Any]) -> None:
+        """Replace the faults: each rule has the fields of ``Fault``."""
+        self._call("faults", list(rules))
+
+    def limits(self, **limits: float) -> None:
+        """Change the windows: the fields of ``Limits``."""
+        self._call("limits", limits)
+
+    def key(self, api_key: str) -> None:
+        """Only this private key is let in from now on."""
+        self._call("key", {"api_key": api_key})
+
+    def reset(self) -> None:
+        """Forget requests, events and faults; the windows get a new phase."""
+        self._call("reset", {})
+
+
+def main() -> None:
+    """Serve until SIGTERM or Ctrl-C."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--key", default=DEVELOPMENT_KEY)
+    parser.add_argument("--limits", type=json.loads, default={}, help="JSON with the fields of Limits")
+    given = parser.parse_args()
+    server = Server(Klaviyo(Limits(**given.limits), key=given.key), given.port)
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
+    print(server.url, flush=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.serve_forever(poll_interval=0.1)
+    server.server_close()
+
+
+if __name__ == "__main__":
+    main()
