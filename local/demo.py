@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from handler.telemetry import event_id
 
 from . import aws, payload
 from .stack import Stack
@@ -62,7 +64,7 @@ def drain(stack: Stack, expected: int, *, quiet: bool = False) -> None:
     """Wait until the queue is empty and ``expected`` events arrived, or two minutes have passed."""
     end = time.monotonic() + DRAIN_SECONDS
     while time.monotonic() < end:
-        waiting, arrived = stack.waiting(), stack.standin("stats")["events"]
+        waiting, arrived = stack.waiting(), stack.standin("stats")["stored"]
         if not quiet:
             print(f"\r{arrived} of {expected} events arrived, {waiting} messages wait   ", end="", flush=True)
         if not waiting and arrived >= expected:
@@ -72,14 +74,9 @@ def drain(stack: Stack, expected: int, *, quiet: bool = False) -> None:
         print()
 
 
-def metrics_by_id(entries: list[dict[str, Any]]) -> dict[str, str]:
-    """Metric names by ``unique_id``, of what the stand-in stored."""
-    found = {}
-    for entry in entries:
-        for event in entry["attributes"]["events"]["data"]:
-            attributes = event["attributes"]
-            found[attributes["unique_id"]] = attributes["metric"]["data"]["attributes"]["name"]
-    return found
+def metrics_by_id(stored: list[dict[str, Any]]) -> dict[str, str]:
+    """Metric names by the events' names at the door, of what the stand-in stored."""
+    return {event_id(one["unique_id"], private=private): one["metric"] for one in stored for private in (False, True)}
 
 
 def table(rows: list[Sent]) -> str:
@@ -92,18 +89,19 @@ def table(rows: list[Sent]) -> str:
     )
 
 
-def account(rows: list[Sent], stored: set[str], stats: dict[str, Any]) -> tuple[str, bool]:
-    """The last line, and whether all is as it should be."""
-    expected = [name for row in rows for name in row.answer.get("event_ids", [])]
-    delivered = len(stored)
-    lost = max(0, len(set(expected)) - delivered)
-    refused = stats["refused"] + sum(row.status >= 300 or bool(row.answer.get("parked")) for row in rows)
-    throttled = stats["throttled"]
+def account(rows: list[Sent], arrived: Collection[str], stats: dict[str, Any]) -> tuple[str, bool]:
+    """The last line, and whether all is as it should be; ``arrived`` names what the stand-in stored."""
+    expected = {name for row in rows for name in row.answer.get("event_ids", [])}
+    delivered = len(expected.intersection(arrived))
+    lost = len(expected) - delivered
+    answered = sum(count for status, count in stats["statuses"].items() if status not in ("202", "429"))
+    refused = answered + sum(row.status >= 300 or bool(row.answer.get("parked")) for row in rows)
+    throttled = stats["limited"]
     line = (
-        f"delivered {delivered} of {len(set(expected))} events in {stats['jobs']} jobs; "
+        f"delivered {delivered} of {len(expected)} events in {stats['jobs']} jobs; "
         f"lost {lost}; refused {refused}; throttled {throttled}"
     )
-    return line, bool(rows) and delivered == len(set(expected)) and not (lost or refused or throttled)
+    return line, bool(rows) and delivered == len(expected) and not (lost or refused or throttled)
 
 
 def main() -> int:
@@ -115,19 +113,15 @@ def main() -> int:
             rows = send_all(stack)
             drain(stack, len({name for row in rows for name in row.answer.get("event_ids", [])}))
             stats = stack.standin("stats")
-            stored = set(stack.standin("events"))
-            metrics = metrics_by_id(stack.standin("entries"))
+            metrics = metrics_by_id(stack.arrived())
     except (RuntimeError, OSError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
-    (Path(aws.ROOT) / ".local" / "demo.json").write_text(
-        json.dumps({"stats": stats, "events": sorted(stored)}, indent=2)
-    )
     for row in rows:
         names = [metrics.get(name) for name in row.answer.get("event_ids", [])]
         row.metrics = tuple(dict.fromkeys(name for name in names if name))
     print(table(rows))
-    line, good = account(rows, stored, stats)
+    line, good = account(rows, metrics, stats)
     print(line)
     return 0 if good else 1
 

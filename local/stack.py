@@ -44,7 +44,7 @@ class Stack:
     secrets : mapping, optional
         A document as in ``SECRETS_FILE``; development secrets if not given.
     limits : mapping
-        ``second`` and ``minute`` of the stand-in's windows.
+        Fields of ``standin.Limits``, the windows that the stand-in enforces.
     properties : mapping
         Overrides of the event source's properties (batch size, window, ...).
     environment : mapping
@@ -59,7 +59,7 @@ class Stack:
         klaviyo_url: str = "",
         parameters: Mapping[str, str] | None = None,
         secrets: Mapping[str, Any] | None = None,
-        limits: Mapping[str, int] | None = None,
+        limits: Mapping[str, float] | None = None,
         properties: Mapping[str, Any] | None = None,
         environment: Mapping[str, str] | None = None,
         port: int = 0,
@@ -112,8 +112,8 @@ class Stack:
 
     def _start_standin(self) -> str:
         port = aws.free_port()
-        keys = {"api_keys": [self.secrets["klaviyo"]["api_key"]]}
-        command = [sys.executable, "-m", "local.standin", str(port), json.dumps({**self._limits, **keys})]
+        command = [sys.executable, "-m", "local.standin", "--port", str(port)]
+        command += ["--key", self.secrets["klaviyo"]["api_key"], "--limits", json.dumps(self._limits)]
         process = aws.spawn(command, self._log)
         self._processes.append(process)
         url = f"http://127.0.0.1:{port}"
@@ -187,6 +187,16 @@ class Stack:
         if order is None:
             return urllib3.request("GET", url, retries=False, timeout=30).json()
         return urllib3.request("POST", url, json=order, retries=False, timeout=30).json()
+
+    def arrived(self) -> list[dict[str, Any]]:
+        """What the stand-in stored, in order: ``unique_id``, ``metric``, ``entry``, ..."""
+        found: list[dict[str, Any]] = []
+        offset: int | None = 0
+        while offset is not None:
+            page = self.standin(f"events?offset={offset}")
+            found += page["events"]
+            offset = page["next"]
+        return found
 
     def waiting(self) -> int:
         """Messages in the events queue: ready, delayed and in flight."""

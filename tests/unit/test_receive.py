@@ -79,7 +79,7 @@ def door(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
     module = importlib.reload(receive)
     monkeypatch.setattr(module, "SQS", Queue())
-    module.SECRETS._provider = Provider(dict(SECRETS))  # type: ignore[call-overload]
+    module.SECRETS._provider = Provider(dict(SECRETS))
     return module
 
 
@@ -92,7 +92,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
 
 
 def post(door: ModuleType, source: str, body: bytes, **change: Any) -> tuple[int, dict[str, Any]]:
-    secret = change.pop("secret", SECRETS[source][0])  # type: ignore[index]
+    secret = change.pop("secret", SECRETS[source][0])
     _, headers = sign.sign(
         source,
         secret,
@@ -168,7 +168,7 @@ def test_a_rotated_secret_is_read_at_once_but_forgeries_do_not_read_it_again(
     rotated = sign.development_secret("another", sources.load("custom").scheme)
     assert post(door, "custom", custom(event()))[0] == 202
     clock[0] += 61
-    door.SECRETS._provider.document = {"custom": [rotated, *SECRETS["custom"]]}  # type: ignore[index]
+    door.SECRETS._provider.document = {"custom": [rotated, *SECRETS["custom"]]}
     assert post(door, "custom", custom(event()), secret=rotated)[0] == 202
     before = door.SECRETS._provider.reads
     forged = sign.development_secret("forged", sources.load("custom").scheme)
