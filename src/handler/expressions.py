@@ -5,12 +5,17 @@ Beside JMESPath's own functions (https://jmespath.org/specification.html)::
     minor(amount, currency)   decimal amount from minor units, by ISO 4217
     money(x)                  decimal amount from text or number, digit for digit
     add(a, b, …) add(list)    sum of amounts; what is not an amount counts as nothing
-    subtract(a, b)  multiply(a, b)
+    subtract(a, b)  multiply(a, b)  absolute(x)
     time(x)                   ISO 8601 in UTC from epoch or text
     first_name(x)  last_name(x)   parts of a name in one field
     digest(x, …)              32 hexadecimal digits that stand for the values
     object(pairs)             an object from [[name, value], …]
     relabel(object, labels)   the object's names replaced through another object
+    like(object, word, …)     the first member whose name holds one of the words
+    scalars(object)           its texts, numbers and truth values, without secrets
+    find(list, name, value)   the first object in a list whose member is that value
+    with(list, name, value)   the list with one more member in each object
+    title(x)                  "order.created" as "Order Created"
     plain(html)               text without tags and entities
     lower(x)  upper(x)  trim(x)  split(x, separator)
 
@@ -19,6 +24,7 @@ These return null where the input makes no sense, and never raise.
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -31,6 +37,9 @@ from . import values
 
 _ANY: Any = {"types": []}
 _MORE: Any = {"types": [], "variadic": True}
+_SECRET = re.compile(
+    r"passw|secret|token|api_?key|signature|credential|card_?num|cvv|cvc|iban|ssn|social_?security", re.IGNORECASE
+)
 
 
 def _label(value: Any) -> str | None:
@@ -63,6 +72,11 @@ class _Functions(Functions):
         return a * b if a is not None and b is not None else None
 
     @signature(_ANY)
+    def _func_absolute(self, amount: Any) -> Decimal | None:
+        found = values.money(amount)
+        return abs(found) if found is not None else None
+
+    @signature(_ANY)
     def _func_time(self, written: Any) -> str | None:
         seconds = values.time(written)
         return values.iso(seconds) if seconds is not None and 0 <= seconds < 253_402_300_800 else None
@@ -90,7 +104,46 @@ class _Functions(Functions):
     def _func_relabel(self, fields: Any, labels: Any) -> dict[str, Any] | None:
         if not isinstance(fields, dict) or not isinstance(labels, dict):
             return fields if isinstance(fields, dict) else None
-        return {_label(labels.get(name)) or name: value for name, value in fields.items()}
+        named: dict[str, Any] = {}
+        for name, value in fields.items():
+            label = _label(labels.get(name)) or name
+            named[f"{label} ({name})" if label in named else label] = value
+        return named
+
+    @signature(_ANY, _MORE)
+    def _func_like(self, fields: Any, *words: Any) -> Any:
+        if not isinstance(fields, dict):
+            return None
+        wanted = [word for word in words if isinstance(word, str)]
+        found = (value for word in wanted for name, value in fields.items() if word in str(name).lower())
+        return next((value for value in found if value not in (None, "", [], {})), None)
+
+    @signature(_ANY)
+    def _func_scalars(self, fields: Any) -> dict[str, Any] | None:
+        if not isinstance(fields, dict):
+            return None
+        return {
+            name: value
+            for name, value in fields.items()
+            if isinstance(value, str | int | float) and not _SECRET.search(name) and not name.startswith("_")
+        }
+
+    @signature(_ANY, _ANY, _ANY)
+    def _func_find(self, items: Any, name: Any, value: Any) -> Any:
+        listed = items if isinstance(items, list) and value is not None else []
+        return next((item for item in listed if isinstance(item, dict) and item.get(name) == value), None)
+
+    @signature(_ANY, _ANY, _ANY)
+    def _func_with(self, items: Any, name: Any, value: Any) -> list[Any] | None:
+        if not isinstance(items, list) or not isinstance(name, str):
+            return None
+        return [{**item, name: value} for item in items if isinstance(item, dict)]
+
+    @signature(_ANY)
+    def _func_title(self, written: Any) -> str | None:
+        if not isinstance(written, str):
+            return None
+        return " ".join(word[:1].upper() + word[1:] for word in re.split(r"[\W_]+", written) if word) or None
 
     @signature(_ANY)
     def _func_plain(self, markup: Any) -> str | None:

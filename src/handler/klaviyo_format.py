@@ -1,6 +1,7 @@
 """Events that already are in the profile/metric schema: the ``custom`` source.
 
-One event, an array of them, or ``{"events": [...]}``, each either flat::
+One event, an array of them, or ``{"events": [...]}`` (with a common ``profile``, if
+wanted), each either flat::
 
     {"profile": {"email": …, "location": {…}, "properties": {…}, "meta": {…}},
      "metric": "Placed Order" or {"name": …, "service": …},
@@ -15,13 +16,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC
+from decimal import Decimal
 from typing import Any
 
 from . import schema, values
 from .errors import Unmapped
-from .schema import Draft
+from .schema import Draft, Note
 
 _ID_HEADERS = ("webhook-id", "svix-id")
+_RESOURCES = ("event", "event-bulk-create", "event-bulk-create-job")
 _FIELDS = {"profile", "metric", "properties", "time", "value", "value_currency", "unique_id", "backfill"}
 
 
@@ -46,18 +49,15 @@ def read(document: Any, *, headers: Mapping[str, str], received: float) -> list[
 def _events(document: Any) -> Iterator[Any]:
     if isinstance(document, list):
         for item in document:
-            yield from _events(item) if _is_wrapper(item) else [item]
-    elif isinstance(document, dict):
-        if isinstance(document.get("events"), list):
-            yield from document["events"]
-        elif _is_wrapper(document):
-            yield from _unwrap(document)
-        else:
-            yield document
-
-
-def _is_wrapper(item: Any) -> bool:
-    return isinstance(item, dict) and ("data" in item or item.get("type") in ("event", "event-bulk-create"))
+            yield from _events(item)
+    elif isinstance(document, dict) and isinstance(document.get("events"), list):
+        common = {name: document[name] for name in ("profile", "backfill") if name in document}
+        for one in document["events"]:
+            yield {**common, **one} if isinstance(one, dict) else one
+    elif isinstance(document, dict) and ("data" in document or document.get("type") in _RESOURCES):
+        yield from _unwrap(document)
+    else:
+        yield document
 
 
 def _unwrap(resource: dict[str, Any]) -> Iterator[Any]:
@@ -102,41 +102,42 @@ def _read(event: Any, fallback_id: str, received: float) -> Draft | Unmapped:
         return Unmapped("not_an_object", "an event is a JSON object")
     metric = event.get("metric")
     name = {"name": metric} if isinstance(metric, str) else _inner(metric)
+    if not isinstance(name.get("name"), str) or not name["name"].strip():
+        return Unmapped("no_metric", "the event has no metric name")
+    notes = [Note("unknown_field", "event")] if set(event) - _FIELDS else []
     unique_id = values.text(event.get("unique_id")) or fallback_id or values.digest(event)
-    if len(unique_id) > schema.UNIQUE_ID_LENGTH:
-        unique_id = values.digest(unique_id)
-    if (wrong := _wrong(event, name)) is not None:
-        return wrong
-    time = values.time(event.get("time"), UTC)
-    if event.get("time") is not None and not (time is not None and values.plausible(time, received)):
-        return Unmapped(
-            "invalid_time", "time is not one that Klaviyo takes (ISO 8601, after 1990, at most a year ahead)"
-        )
     return Draft(
         profile=_inner(event.get("profile")),
         metric=name["name"],
         service=values.text(name.get("service")),
-        unique_id=unique_id,
-        time=time if time is not None else received,
+        unique_id=unique_id if len(unique_id) <= schema.UNIQUE_ID_LENGTH else values.digest(unique_id),
+        time=_time(event.get("time"), received, notes),
         properties=event.get("properties") or {},
-        value=values.money(event.get("value")),
-        currency=values.currency(event.get("value_currency")),
+        value=_amount(event.get("value"), notes),
+        currency=_currency(event.get("value_currency"), notes),
         backfill=event.get("backfill") is True,
+        notes=notes,
     )
 
 
-def _wrong(event: dict[str, Any], metric: dict[str, Any]) -> Unmapped | None:
-    if not values.text(metric.get("name")):
-        return Unmapped("no_metric", "the event has no metric name")
-    if not isinstance(metric["name"], str):
-        return Unmapped("wrong_type", "the metric's name is not text")
-    if not isinstance(event.get("properties") or {}, dict):
-        return Unmapped("wrong_type", "properties is not an object")
-    if event.get("value") is not None and values.money(event["value"]) is None:
-        return Unmapped("wrong_type", "value is not a number")
-    unknown = len(set(event) - _FIELDS)
-    if unknown:
-        return Unmapped(
-            "unknown_field", f"{unknown} field(s) are not of the event schema: {', '.join(sorted(_FIELDS))}"
-        )
-    return None
+def _time(written: Any, received: float, notes: list[Note]) -> float:
+    seconds = values.time(written, UTC)
+    if seconds is not None and values.plausible(seconds, received):
+        return seconds
+    if written is not None:
+        notes.append(Note("time_of_receipt", "time"))
+    return received
+
+
+def _amount(written: Any, notes: list[Note]) -> Decimal | None:
+    amount = values.money(written)
+    if amount is None and written is not None:
+        notes.append(Note("wrong_type", "value"))
+    return amount
+
+
+def _currency(written: Any, notes: list[Note]) -> str | None:
+    code = values.currency(written)
+    if code is None and written is not None:
+        notes.append(Note("wrong_type", "value_currency"))
+    return code

@@ -174,6 +174,8 @@ def _item(
         if why is None:
             raise Unmapped("unknown_topic", "the source's file says nothing about this topic")
         return why
+    if signed_id := next((headers[name] for name in source.scheme.id_header if headers.get(name)), None):
+        item = {**item, "_id": signed_id}
     ignored: list[str] = []
     for rule in rules:
         if rule.agrees and not _truth(rule.agrees, item):
@@ -199,9 +201,8 @@ def _apply(
     for node in _nodes(source, rule, item):
         if rule.when and not _truth(rule.when, node):
             continue
-        notes: list[Note] = []
-        draft = _draft(source, rule, node, received, defaults, notes)
-        _build(outcome, draft, source.region or defaults.phone_region, notes)
+        draft = _draft(source, rule, node, received, defaults)
+        _build(outcome, draft, source.region or defaults.phone_region)
         made += 1
         outcome.backfill = outcome.backfill or rule.backfill
     return [] if made else [rule.otherwise]
@@ -220,14 +221,14 @@ def _nodes(source: Source, rule: Rule, item: dict[str, Any]) -> Iterator[Any]:
         yield {**(entry if isinstance(entry, dict) else {"item": entry}), "_webhook": item, "_root": root}
 
 
-def _draft(
-    source: Source, rule: Rule, node: dict[str, Any], received: float, defaults: Defaults, notes: list[Note]
-) -> Draft:
+def _draft(source: Source, rule: Rule, node: dict[str, Any], received: float, defaults: Defaults) -> Draft:
+    notes: list[Note] = []
     metric = rule.metric
     if rule.metric_from:
         metric = values.text(_quiet(rule.metric_from, node, "metric", notes)) or metric
     metric = source.metrics.get(metric, metric)
-    profile, fallback = _profile(source, rule.profile, node, notes)
+    person = _value(rule.whose, node, "whose") if rule.whose else node
+    profile, fallback = _profile(source, rule.profile, person, notes)
     properties = _quiet(rule.properties_from, node, "properties", notes) if rule.properties_from else None
     return Draft(
         profile=profile,
@@ -243,6 +244,7 @@ def _draft(
         currency=values.currency(_quiet(rule.currency, node, "currency", notes)) if rule.currency else None,
         backfill=rule.backfill,
         fallback_id=f"{source.name}:{fallback}" if fallback else None,
+        notes=notes,
     )
 
 
@@ -298,16 +300,16 @@ def _add(outcome: Outcome, draft: Draft | Unmapped, index: int, region: str) -> 
     try:
         if isinstance(draft, Unmapped):
             raise draft
-        _build(outcome, draft, region, [])
+        _build(outcome, draft, region)
     except Unmapped as error:
         outcome.parked.append(Parked(index, error.reason, error.detail))
 
 
-def _build(outcome: Outcome, draft: Draft, region: str, notes: list[Note]) -> None:
-    event, all_notes = schema.build(draft, phone_region=region, noted=notes)
+def _build(outcome: Outcome, draft: Draft, region: str) -> None:
+    event, notes = schema.build(draft, phone_region=region)
     outcome.events.append(event)
     outcome.metrics.append(draft.metric)
-    outcome.notes += all_notes
+    outcome.notes += notes
 
 
 def _value(expression: Expression, node: Any, where: str) -> Any:

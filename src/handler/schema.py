@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -56,7 +56,8 @@ class Draft:
     ``profile`` has the names of Klaviyo's profile attributes plus ``id`` and
     ``meta``, and may give lists of candidates for email and phone; ``time`` is
     in epoch seconds, ``value`` a decimal amount. ``fallback_id`` becomes the
-    ``external_id`` if there is no other identifier.
+    ``external_id`` if there is no other identifier. ``notes`` tells what was left
+    out so far.
     """
 
     profile: dict[str, Any]
@@ -69,10 +70,11 @@ class Draft:
     currency: str | None = None
     backfill: bool = False
     fallback_id: str | None = None
+    notes: list[Note] = field(default_factory=list)
 
 
-def build(draft: Draft, *, phone_region: str = "", noted: Sequence[Note] = ()) -> tuple[Event, list[Note]]:
-    """The finished event and what had to be left out of it, ``noted`` first.
+def build(draft: Draft, *, phone_region: str = "") -> tuple[Event, list[Note]]:
+    """The finished event and what had to be left out of it, the draft's own notes first.
 
     What was left out also stands in the event, as the property ``RelayDropped``.
 
@@ -83,7 +85,7 @@ def build(draft: Draft, *, phone_region: str = "", noted: Sequence[Note] = ()) -
         or ``no_unique_id`` if the draft lacks one, ``too_large`` if even without
         its properties the event fits no message.
     """
-    notes = list(noted)
+    notes = list(draft.notes)
     unique_id = _short(draft.unique_id, UNIQUE_ID_LENGTH, "unique_id", notes)
     if not draft.metric.strip() or not draft.unique_id:
         raise Unmapped(

@@ -48,6 +48,7 @@ class Rule:
     otherwise: str
     agrees: Expression | None
     each: Expression | None
+    whose: Expression | None
     key: Expression
     time: Expression | None
     value: Expression | None
@@ -181,10 +182,12 @@ def build(name: str, tables: Mapping[str, Any]) -> Source:
     webhook = tables.get("webhook", {})
     common = tables.get("profile", {})
     topic_header = webhook.get("topic_header", "").lower()
+    scheme = _scheme(tables["signature"])
+    read = {"content-type", "content-encoding", topic_header, *scheme.id_header, *webhook.get("keep_headers", [])}
     return Source(
         name=name,
         title=tables["title"],
-        scheme=_scheme(tables["signature"]),
+        scheme=scheme,
         klaviyo_format=tables.get("format") == "klaviyo",
         items=_optional(webhook, "items"),
         root=_optional(webhook, "root"),
@@ -192,8 +195,8 @@ def build(name: str, tables: Mapping[str, Any]) -> Source:
         topic_header=topic_header,
         zone=webhook.get("zone", ""),
         region=webhook.get("region", ""),
-        kept_headers=tuple({"content-type", "content-encoding", topic_header, *webhook.get("keep_headers", [])} - {""}),
-        rules=tuple(_rule(event, webhook, common) for event in tables.get("event", [])),
+        kept_headers=tuple(sorted(read - {""})),
+        rules=tuple(_rule(event, webhook, common, tables.get("shared", {})) for event in tables.get("event", [])),
         ignored=tables.get("ignore", {}),
         handshakes=tuple(_handshake(table) for table in tables.get("handshake", [])),
         metrics=tables.get("metrics", {}),
@@ -219,8 +222,10 @@ def _expressions(table: Mapping[str, Any]) -> Expressions:
     return {name: Expression(text) for name, text in table.items() if isinstance(text, str)}
 
 
-def _rule(event: Mapping[str, Any], webhook: Mapping[str, Any], common: Mapping[str, Any]) -> Rule:
-    own = event.get("properties", {})
+def _rule(
+    event: Mapping[str, Any], webhook: Mapping[str, Any], common: Mapping[str, Any], shared: Mapping[str, Any]
+) -> Rule:
+    properties = {**(shared[event["shared"]] if "shared" in event else {}), **event.get("properties", {})}
     key = event.get("key", webhook.get("key"))
     if key is None:
         raise KeyError("key")
@@ -232,12 +237,13 @@ def _rule(event: Mapping[str, Any], webhook: Mapping[str, Any], common: Mapping[
         otherwise=event.get("otherwise", "its condition does not hold"),
         agrees=_optional(event, "agrees"),
         each=_optional(event, "each"),
+        whose=_optional(event, "whose"),
         key=Expression(key),
         time=_optional(event, "time") or _optional(webhook, "time"),
         value=_optional(event, "value"),
         currency=_optional(event, "currency"),
         profile=_profile(merge(dict(common), event.get("profile", {}))),
-        properties=_expressions(own),
+        properties=_expressions(properties),
         properties_from=_optional(event, "properties_from"),
         backfill=bool(event.get("backfill", webhook.get("backfill", False))),
     )
