@@ -55,7 +55,7 @@ class _Functions(Functions):
     def _func_money(self, amount: Any) -> Decimal | None:
         return values.money(amount)
 
-    @signature(_ANY, _MORE)
+    @signature(_MORE)
     def _func_add(self, *amounts: Any) -> Decimal | None:
         listed = amounts[0] if len(amounts) == 1 and isinstance(amounts[0], list) else amounts
         found = [amount for amount in map(values.money, listed) if amount is not None]
@@ -89,7 +89,7 @@ class _Functions(Functions):
     def _func_last_name(self, full: Any) -> str | None:
         return values.names(full)[1]
 
-    @signature(_ANY, _MORE)
+    @signature(_MORE)
     def _func_digest(self, *parts: Any) -> str:
         return values.digest(*parts)
 
@@ -165,7 +165,7 @@ class _Functions(Functions):
     def _func_split(self, written: Any, separator: Any) -> list[str] | None:
         if not isinstance(written, str) or not isinstance(separator, str) or not separator:
             return None
-        return [part.strip() for part in written.split(separator)]
+        return [part.strip() for part in written.split(separator) if part.strip()]
 
 
 _INTERPRETER = TreeInterpreter(Options(custom_functions=_Functions()))

@@ -237,7 +237,7 @@ def _draft(source: Source, rule: Rule, node: dict[str, Any], received: float, de
         time=_time(source, rule, node, received, defaults, notes),
         properties={
             **(properties if isinstance(properties, dict) else {}),
-            **_values(rule.properties, node, "properties.", notes),
+            **{name: _tidy(value) for name, value in _values(rule.properties, node, "properties.", notes).items()},
         },
         service=source.title,
         value=values.money(_quiet(rule.value, node, "value", notes)) if rule.value else None,
@@ -246,6 +246,18 @@ def _draft(source: Source, rule: Rule, node: dict[str, Any], received: float, de
         fallback_id=f"{source.name}:{fallback}" if fallback else None,
         notes=notes,
     )
+
+
+def _tidy(value: Any) -> Any:
+    """A list of objects, like an order's items, without their empty members."""
+    if not isinstance(value, list):
+        return value
+    return [
+        {name: member for name, member in item.items() if member not in (None, "", [], {})}
+        if isinstance(item, dict)
+        else item
+        for item in value
+    ]
 
 
 def _profile(
