@@ -1,0 +1,333 @@
+"""One POST to Klaviyo, and what its answer means.
+
+``sort_answer`` is pure. Shapes and statuses: Klaviyo API reference, "Bulk
+Create Events", and the guide "Rate limits, status codes, and errors". Answers
+that the guides leave open are read so that nothing is lost: what may be a
+passing fault is transient, what a person must mend closes the relay.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from http.client import HTTPException
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import HTTPError, NameResolutionError
+from urllib3.exceptions import TimeoutError as HTTPTimeoutError
+
+PATH = "/api/event-bulk-create-jobs"
+CONNECT_SECONDS = 3.0
+READ_SECONDS = 20.0
+IDLE_SECONDS = 10.0  # an older connection may have died while the function was frozen
+ANSWER_BYTES = 2_000_000
+_FAULTS = (OSError, HTTPException, HTTPError)
+
+Kind = Literal[
+    "delivered",  # Klaviyo took every event
+    "rows",  # it took none, and named the rows that stand in the way
+    "refused",  # it took none, and named no row
+    "too_large",  # the body is over its limit
+    "throttled",  # 429
+    "configuration",  # nothing will get through until a person acts
+    "transient",  # an outage, a challenge, a dropped connection
+]
+
+_POINTER = re.compile(r"/data/attributes/events-bulk-create/data/(\d+)(?:/(.*))?")
+_REPEAT = re.compile(r"duplicat|already|repeat|not unique|must be unique", re.IGNORECASE)
+_REQUEST_IDS = ("x-klaviyo-request-id", "x-request-id", "request-id", "x-amzn-requestid", "cf-ray")
+_TO_DO = {
+    401: ("key_refused", "Klaviyo refuses the key: put a valid private key into the Klaviyo secret"),
+    403: ("key_refused", "the key lacks the scope events:write: put one that has it into the Klaviyo secret"),
+    404: ("wrong_url", "nothing at this address: check the parameter KlaviyoUrl"),
+    405: ("wrong_url", "nothing to POST to at this address: check the parameter KlaviyoUrl"),
+    410: (
+        "revision_retired",
+        "Klaviyo has retired the API revision: set the parameter KlaviyoRevision to a current one",
+    ),
+    415: ("media_type", "Klaviyo refuses the media type: the relay needs an update"),
+}
+_SOMETHING = re.compile(
+    r"""[^\s@"'<>(),;]+@[^\s@"'<>(),;]+      # email
+    | \+?\d[\d\s().-]{5,}\d                  # phone, card, other long numbers
+    | \b(?:pk|sk|rk|whsec|shpat|shpss|Bearer|Klaviyo-API-Key)[\s_:-]\S+
+    | \b(?=[\w+=-]*\d)[\w+=-]{24,}           # tokens, digests
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_HIDDEN = "[…]"
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """What Klaviyo says about the row at ``index`` of the request; ``words`` may quote the row."""
+
+    index: int
+    words: str
+    repeat: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of one POST.
+
+    ``status`` is ``None`` if no answer came. ``reason`` is a snake_case code,
+    ``detail`` what to do or Klaviyo's title, safe to log; ``words`` are
+    Klaviyo's own and may quote a payload. ``retry_after`` and ``reset`` are in
+    seconds.
+    """
+
+    kind: Kind
+    status: int | None
+    reason: str
+    detail: str = ""
+    words: str = ""
+    rows: tuple[Complaint, ...] = ()
+    retry_after: float | None = None
+    remaining: int | None = None
+    reset: float | None = None
+    request_id: str = ""
+
+
+def sort_answer(status: int, headers: Mapping[str, str], body: bytes, *, now: float) -> Answer:
+    """Sort Klaviyo's answer.
+
+    ``now`` (epoch seconds) counts if a ``Retry-After`` is a date and the answer
+    has no ``Date``. Whatever the bytes, this returns.
+    """
+    named = {name.lower(): value for name, value in headers.items()}
+    errors = _errors(body)
+    kind, reason, detail = _kind(status, named, body, errors)
+    rows = tuple(_complaints(errors)) if kind == "refused" else ()
+    return Answer(
+        kind="rows" if rows else kind,
+        status=status,
+        reason="refused_by_klaviyo" if rows else reason,
+        detail=detail,
+        words=_words(errors[0]) if errors else "",
+        rows=rows,
+        retry_after=_retry_after(named, now),
+        remaining=_whole(named.get("ratelimit-remaining")),
+        reset=_whole(named.get("ratelimit-reset")),
+        request_id=next((named[name][:100] for name in _REQUEST_IDS if name in named), ""),
+    )
+
+
+def _kind(status: int, headers: Mapping[str, str], body: bytes, errors: list[dict[str, Any]]) -> tuple[Kind, str, str]:
+    challenged = "cf-mitigated" in headers or _is_html(headers, body)
+    if status == 429:
+        return "throttled", "throttled", "Klaviyo asked to wait"
+    if challenged and status < 400:
+        return "transient", "challenged", "a web page instead of the API's answer"
+    if 200 <= status < 300:
+        return "delivered", "delivered", ""
+    if challenged and status == 403:
+        return "transient", "challenged", "the network in front of Klaviyo challenges this address"
+    if status == 413:
+        return "too_large", "too_large", "the request is over Klaviyo's size limit"
+    if status in (400, 409, 422):
+        title = scrub(str(errors[0].get("title") or errors[0].get("code") or ""))[:200] if errors else ""
+        return "refused", "refused_by_klaviyo", title
+    if status in (408, 425) or status >= 500:
+        return "transient", f"status_{status}", "Klaviyo is out of order"
+    reason, detail = _TO_DO.get(
+        status, (f"status_{status}", "an answer that the API does not give: check the parameter KlaviyoUrl")
+    )
+    return "configuration", reason, detail
+
+
+def _is_html(headers: Mapping[str, str], body: bytes) -> bool:
+    return "html" in headers.get("content-type", "").lower() or body[:200].lstrip()[:1] == b"<"
+
+
+def _errors(body: bytes) -> list[dict[str, Any]]:
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return []
+    listed = document.get("errors") if isinstance(document, dict) else None
+    return [error for error in listed if isinstance(error, dict)] if isinstance(listed, list) else []
+
+
+def _words(error: Mapping[str, Any]) -> str:
+    parts = [str(error[name]) for name in ("title", "detail") if error.get(name)]
+    return " ".join(dict.fromkeys(parts)) or str(error.get("code") or "refused without a word")
+
+
+def _complaints(errors: list[dict[str, Any]]) -> Iterator[Complaint]:
+    seen: set[int] = set()
+    for error in errors:
+        source = error.get("source")
+        pointer = str(source.get("pointer") or "") if isinstance(source, dict) else ""
+        place = _POINTER.fullmatch(pointer)
+        if place is None or len(place[1]) > 6 or int(place[1]) in seen:
+            continue
+        seen.add(int(place[1]))
+        words = _words(error)
+        about_id = pointer.endswith("unique_id") or "unique_id" in words or "unique id" in words.lower()
+        repeat = about_id and bool(_REPEAT.search(f"{words} {error.get('code')}"))
+        yield Complaint(
+            int(place[1]), f"{words} ({pointer[len('/data/attributes/events-bulk-create/data/') :]})", repeat
+        )
+
+
+def _whole(value: str | None) -> int | None:
+    text = (value or "").strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else None
+
+
+def _retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Seconds (RFC 9110, 10.2.3: whole seconds or a date); ``None`` if missing or unreadable."""
+    value = headers.get("retry-after", "").strip()
+    if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value):
+        return float(value)
+    when = _date(value)
+    if when is None:
+        return None
+    sent = _date(headers.get("date", ""))
+    return max(0.0, when - (now if sent is None else sent))
+
+
+def _date(value: str) -> float | None:
+    try:
+        moment = parsedate_to_datetime(value)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+
+
+def scrub(words: str, entry: str = "") -> str:
+    """``words`` without personal data: what looks like it, and every value of the event ``entry``."""
+    for value in _values(entry):
+        if value.lower() in words.lower():
+            words = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", _HIDDEN, words, flags=re.IGNORECASE)
+    return _SOMETHING.sub(_HIDDEN, words)
+
+
+def _values(entry: str) -> list[str]:
+    """The strings and long numbers of ``entry``, longest first; not the schema's own words."""
+    try:
+        document = json.loads(entry) if entry else {}
+    except (ValueError, RecursionError):
+        return []
+    found: set[str] = set()
+    waiting: list[Any] = [document]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += [member for name, member in value.items() if name != "type"]
+        elif isinstance(value, list):
+            waiting += value
+        elif isinstance(value, str | int | float) and not isinstance(value, bool):
+            found.add(str(value).strip())
+    return sorted((value for value in found if len(value) >= 3), key=len, reverse=True)
+
+
+def fault(error: Exception) -> Answer:
+    """The answer that stands for no answer; whether Klaviyo took the events is then unknown."""
+    reason = "connection_failed"
+    if isinstance(error, TimeoutError | HTTPTimeoutError):
+        reason = "timed_out"
+    elif isinstance(error, NameResolutionError):
+        reason = "name_not_resolved"
+    return Answer("transient", None, reason, type(error).__name__)
+
+
+class Connection:
+    """A kept-open connection to Klaviyo that makes one attempt at a time.
+
+    urllib3's pool opens connections when it sends; this one is opened before
+    the slot, so that a TLS handshake does not delay the request past it.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        revision: str,
+        *,
+        connect_seconds: float = CONNECT_SECONDS,
+        read_seconds: float = READ_SECONDS,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        parts = urlsplit(url)
+        self._path = parts.path.rstrip("/") + PATH
+        self._connect_seconds = connect_seconds
+        self._read_seconds = read_seconds
+        self._clock = clock
+        self._used = -math.inf
+        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+        self._connection = kind(parts.hostname or "", parts.port, timeout=connect_seconds)
+        self._headers = {
+            "revision": revision,
+            # A retired revision is to answer 410 rather than to be read as another one.
+            "X-Klaviyo-Revision-Fall-Forward-Opt-Out": "1",
+            "Content-Type": "application/vnd.api+json",
+            "Accept": "application/vnd.api+json",
+            "User-Agent": "klaviyo-webhook-relay",
+        }
+
+    def open(self) -> Answer | None:
+        """Connect unless connected; returns the fault if that fails."""
+        if self._connection.is_connected and time.monotonic() - self._used < IDLE_SECONDS:
+            return None
+        self.close()
+        self._connection.timeout = self._connect_seconds
+        try:
+            self._connection.connect()
+        except _FAULTS as error:
+            self.close()
+            return fault(error)
+        self._used = time.monotonic()
+        return None
+
+    def close(self) -> None:
+        """Close; the next ``open`` connects anew."""
+        self._connection.close()
+
+    def post(self, body: bytes, key: str) -> Answer:
+        """Send one request with the private ``key``; every fault is an ``Answer``, too."""
+        try:
+            self._connection.timeout = self._read_seconds
+            if self._connection.sock is not None:
+                self._connection.sock.settimeout(self._read_seconds)
+            self._connection.request(
+                "POST",
+                self._path,
+                body=body,
+                headers=self._headers | {"Authorization": f"Klaviyo-API-Key {key}"},
+                preload_content=False,
+            )
+            response = self._connection.getresponse()
+            text, whole = self._read(response)
+            answer = sort_answer(response.status, response.headers, text, now=self._clock())
+            if not whole or response.headers.get("connection", "").lower() == "close":
+                self.close()
+        except _FAULTS as error:
+            self.close()
+            return fault(error)
+        self._used = time.monotonic()
+        return answer
+
+    def _read(self, response: Any) -> tuple[bytes, bool]:
+        """The body and whether that is all of it; a cut or dripping one says what it says."""
+        end = time.monotonic() + self._read_seconds
+        parts: list[bytes] = []
+        size = 0
+        try:
+            while size < ANSWER_BYTES and time.monotonic() < end:
+                part = response.read1(65_536)
+                if not part:
+                    return b"".join(parts), True
+                parts.append(part)
+                size += len(part)
+        except _FAULTS:
+            pass  # the status has come, and it counts
+        return b"".join(parts), False
