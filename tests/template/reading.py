@@ -1,0 +1,73 @@
+"""The template as CloudFormation will see it: translated, with parameters and conditions put in."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from samtranslator.translator.transform import transform
+from samtranslator.yaml_helper import yaml_parse
+
+ROOT = Path(__file__).parents[2]
+NOTHING = object()
+
+
+class _NoPolicies:
+    def load(self) -> dict[str, str]:
+        return {}
+
+
+def source() -> dict[str, Any]:
+    """template.yaml as it is written."""
+    document: dict[str, Any] = yaml_parse((ROOT / "template.yaml").read_text("utf-8"))
+    return document
+
+
+def resources(**parameters: Any) -> dict[str, Any]:
+    """The resources that a stack with these parameters (else their defaults) consists of."""
+    os.environ.setdefault("AWS_DEFAULT_REGION", "eu-west-1")
+    written = source()
+    values = {name: one.get("Default") for name, one in written["Parameters"].items()} | parameters
+    written["Globals"]["Function"]["CodeUri"] = {"Bucket": "code", "Key": "code.zip"}
+    translated = transform(copy.deepcopy(written), dict(values), _NoPolicies())
+    conditions = {name: _truth(rule, values) for name, rule in translated["Conditions"].items()}
+    return {
+        name: _put_in(resource, values, conditions)
+        for name, resource in translated["Resources"].items()
+        if conditions.get(resource.get("Condition", ""), True)
+    }
+
+
+def of_type(found: Mapping[str, Any], kind: str) -> dict[str, dict[str, Any]]:
+    """Properties of all resources of a type, by name."""
+    return {name: one.get("Properties", {}) for name, one in found.items() if one["Type"] == kind}
+
+
+def _truth(rule: Any, values: Mapping[str, Any]) -> bool:
+    ((operator, operands),) = rule.items()
+    if operator == "Fn::Not":
+        return not _truth(operands[0], values)
+    assert operator == "Fn::Equals", f"the reader does not know {operator}"
+    left, right = (_put_in(operand, values, {}) for operand in operands)
+    return bool(str(left) == str(right))
+
+
+def _put_in(node: Any, values: Mapping[str, Any], conditions: Mapping[str, bool]) -> Any:
+    """``node`` with parameters and conditions put in; other intrinsic functions stay."""
+    if isinstance(node, list):
+        kept = [_put_in(item, values, conditions) for item in node]
+        return [item for item in kept if item is not NOTHING]
+    if not isinstance(node, dict):
+        return node
+    if list(node) == ["Ref"] and node["Ref"] == "AWS::NoValue":
+        return NOTHING
+    if list(node) == ["Ref"] and node["Ref"] in values:
+        return values[node["Ref"]]
+    if list(node) == ["Fn::If"]:
+        condition, if_true, if_false = node["Fn::If"]
+        return _put_in(if_true if conditions[condition] else if_false, values, conditions)
+    kept_members = {name: _put_in(member, values, conditions) for name, member in node.items()}
+    return {name: member for name, member in kept_members.items() if member is not NOTHING}

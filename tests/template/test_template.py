@@ -1,0 +1,270 @@
+"""What linters let pass: values that fit each other, and permissions that are as small as they look."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from handler import jobs, klaviyo, messages, pacing
+from tests.template.reading import ROOT, of_type
+
+DAY = 86_400
+Stack = dict[str, Any]
+
+
+def function(stack: Stack, name: str) -> dict[str, Any]:
+    properties: dict[str, Any] = stack[f"{name}Function"]["Properties"]
+    return properties
+
+
+def event_source(stack: Stack) -> dict[str, Any]:
+    (properties,) = of_type(stack, "AWS::Lambda::EventSourceMapping").values()
+    return properties
+
+
+def queue(stack: Stack, name: str) -> dict[str, Any]:
+    properties: dict[str, Any] = stack[name]["Properties"]
+    return properties
+
+
+# ------------------------------------------------------------------ numbers
+def test_at_least_two_deliver_at_a_time(template: Stack, stack: Stack) -> None:
+    # One at a time by reserved concurrency would let pollers receive what no function takes.
+    assert template["Parameters"]["MaximumConcurrency"]["MinValue"] == 2
+    assert event_source(stack)["ScalingConfig"]["MaximumConcurrency"] >= 2
+    assert "ReservedConcurrentExecutions" not in function(stack, "Deliver")
+
+
+def test_a_batch_fills_jobs(stack: Stack) -> None:
+    source = event_source(stack)
+    # A message holds one event at least, so that less would leave jobs of single events unfilled.
+    assert jobs.JOB_EVENTS <= source["BatchSize"] <= 10_000
+    # SQS wants a window for batches over ten; a single event waits no longer than it.
+    assert 1 <= source["MaximumBatchingWindowInSeconds"] <= 10
+    assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+
+
+def test_deliver_lives_longer_than_it_may_wait(stack: Stack) -> None:
+    variables = function(stack, "Deliver")["Environment"]["Variables"]
+    interval = pacing.interval(int(variables["REQUESTS_PER_MINUTE"]), float(variables["ARRIVAL_SPREAD"]))
+    worst_wait = event_source(stack)["ScalingConfig"]["MaximumConcurrency"] * interval
+    assert worst_wait + klaviyo.CONNECT_SECONDS + klaviyo.READ_SECONDS < function(stack, "Deliver")["Timeout"] <= 900
+
+
+def test_a_message_stays_hidden_while_it_is_worked_on(stack: Stack) -> None:
+    least = 6 * function(stack, "Deliver")["Timeout"] + event_source(stack)["MaximumBatchingWindowInSeconds"]
+    assert least <= queue(stack, "EventsQueue")["VisibilityTimeout"] <= 43_200
+
+
+def test_a_message_gets_its_chances(stack: Stack) -> None:
+    redrive = queue(stack, "EventsQueue")["RedrivePolicy"]
+    assert redrive["maxReceiveCount"] >= 5
+    assert redrive["deadLetterTargetArn"] == {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}
+
+
+def test_the_door_answers_before_the_platform_hangs_up(stack: Stack) -> None:
+    assert function(stack, "Receive")["Timeout"] <= 30  # HTTP APIs wait 30 s, then answer 503 themselves
+
+
+def test_the_door_is_throttled(stack: Stack) -> None:
+    (stage,) = of_type(stack, "AWS::ApiGatewayV2::Stage").values()
+    assert 0 < stage["DefaultRouteSettings"]["ThrottlingRateLimit"] <= 10_000
+    assert 0 < stage["DefaultRouteSettings"]["ThrottlingBurstLimit"] <= 5_000
+
+
+# --------------------------------------------------------- nothing gets lost
+def test_messages_are_kept_for_fourteen_days(stack: Stack) -> None:
+    assert {one["MessageRetentionPeriod"] for one in of_type(stack, "AWS::SQS::Queue").values()} == {14 * DAY}
+
+
+def test_queues_take_the_largest_message(stack: Stack) -> None:
+    for one in of_type(stack, "AWS::SQS::Queue").values():
+        assert one.get("MaximumMessageSize", messages.MESSAGE_BYTES) == messages.MESSAGE_BYTES
+        assert one.get("FifoQueue", False) is False
+
+
+@pytest.mark.parametrize("kind", ["AWS::SQS::Queue", "AWS::DynamoDB::Table", "AWS::SecretsManager::Secret"])
+def test_what_holds_state_outlives_the_stack(template: Stack, kind: str) -> None:
+    kept = [one for one in template["Resources"].values() if one["Type"] == kind]
+    assert kept
+    assert all(one["DeletionPolicy"] == "RetainExceptOnCreate" for one in kept)
+    assert all(one["UpdateReplacePolicy"] == "Retain" for one in kept)
+
+
+def test_two_stacks_fit_into_one_account(full_stack: Stack) -> None:
+    names = {"QueueName", "TableName", "FunctionName", "RoleName", "LogGroupName", "TopicName", "AlarmName"}
+    for name, one in full_stack.items():
+        fixed = {key for key, value in one.get("Properties", {}).items() if key in names and isinstance(value, str)}
+        assert not fixed, f"{name} has a fixed name"
+    assert not any("Name" in one for one in of_type(full_stack, "AWS::SecretsManager::Secret").values())
+
+
+# ---------------------------------------------------------------- encryption
+def test_everything_at_rest_is_encrypted(stack: Stack) -> None:
+    assert all(one["SqsManagedSseEnabled"] is True for one in of_type(stack, "AWS::SQS::Queue").values())
+    assert all(one["SSESpecification"]["SSEEnabled"] is True for one in of_type(stack, "AWS::DynamoDB::Table").values())
+
+
+def test_a_key_of_the_users_encrypts_all_of_it(full_stack: Stack) -> None:
+    field = {
+        "AWS::SQS::Queue": "KmsMasterKeyId",
+        "AWS::SecretsManager::Secret": "KmsKeyId",
+        "AWS::Logs::LogGroup": "KmsKeyId",
+        "AWS::Lambda::Function": "KmsKeyArn",
+    }
+    for kind, name in field.items():
+        assert all(one[name].startswith("arn:aws:kms:") for one in of_type(full_stack, kind).values()), kind
+    for role in of_type(full_stack, "AWS::IAM::Role").values():
+        assert "UseKey" in {statement["Sid"] for statement in statements(role)}
+
+
+def test_queues_refuse_what_comes_without_tls(stack: Stack) -> None:
+    (policy,) = of_type(stack, "AWS::SQS::QueuePolicy").values()
+    assert {one["Ref"] for one in policy["Queues"]} == set(of_type(stack, "AWS::SQS::Queue"))
+    (statement,) = policy["PolicyDocument"]["Statement"]
+    assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "sqs:*")
+    assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+    assert {one["Fn::GetAtt"][0] for one in statement["Resource"]} == set(of_type(stack, "AWS::SQS::Queue"))
+
+
+# -------------------------------------------------------------- permissions
+def statements(role: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for policy in role["Policies"]:
+        yield from policy["PolicyDocument"]["Statement"]
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def targets(resource: Any) -> set[str]:
+    """Names of the resources that a statement is about."""
+    names = set()
+    for one in as_list(resource):
+        if isinstance(one, dict) and "Fn::GetAtt" in one:
+            names.add(one["Fn::GetAtt"][0])
+        elif isinstance(one, dict) and "Ref" in one:
+            names.add(one["Ref"])
+        else:
+            names.add(str(one))
+    return names
+
+
+def granted(stack: Stack, name: str) -> dict[str, set[str]]:
+    """What the function may do, by resource."""
+    role = function(stack, name)["Role"]["Fn::GetAtt"][0]
+    allowed: dict[str, set[str]] = {}
+    for statement in statements(stack[role]["Properties"]):
+        assert statement["Effect"] == "Allow"
+        for target in targets(statement["Resource"]):
+            allowed.setdefault(target, set()).update(as_list(statement["Action"]))
+    return allowed
+
+
+def test_receive_may_send_and_read_its_own_secret(stack: Stack) -> None:
+    assert granted(stack, "Receive") == {
+        "EventsQueue": {"sqs:SendMessage"},
+        "DeadLetterQueue": {"sqs:SendMessage"},
+        "SourcesSecret": {"secretsmanager:GetSecretValue"},
+        "ReceiveLogs": {"logs:CreateLogStream", "logs:PutLogEvents"},
+    }
+
+
+def test_deliver_may_take_defer_park_pace_and_read_its_own_secret(stack: Stack) -> None:
+    assert granted(stack, "Deliver") == {
+        "EventsQueue": {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:SendMessage"},
+        "DeadLetterQueue": {"sqs:SendMessage"},
+        "OwnTable": {"dynamodb:GetItem", "dynamodb:UpdateItem"},
+        "KlaviyoSecret": {"secretsmanager:GetSecretValue"},
+        "DeliverLogs": {"logs:CreateLogStream", "logs:PutLogEvents"},
+    }
+
+
+def test_no_statement_has_a_wildcard(full_stack: Stack) -> None:
+    for name, role in of_type(full_stack, "AWS::IAM::Role").items():
+        assert "ManagedPolicyArns" not in role, f"{name}: managed policies reach other resources of the account"
+        for statement in statements(role):
+            assert not any("*" in action for action in as_list(statement["Action"])), statement["Sid"]
+            # X-Ray's two actions know no resources; nothing else may be granted everywhere.
+            assert "*" not in targets(statement["Resource"]) or statement["Sid"] == "Trace"
+
+
+# --------------------------------------------------------------------- logs
+def test_every_function_logs_to_a_group_that_forgets(stack: Stack) -> None:
+    groups = of_type(stack, "AWS::Logs::LogGroup")
+    for properties in of_type(stack, "AWS::Lambda::Function").values():
+        assert properties["LoggingConfig"]["LogGroup"]["Ref"] in groups
+    assert all(0 < group["RetentionInDays"] <= 365 for group in groups.values())
+
+
+def test_levels_are_kept_by_the_code_not_by_lambda(stack: Stack) -> None:
+    # With JSON as Lambda's format its own filter drops metric lines, which name no level, above INFO.
+    for properties in of_type(stack, "AWS::Lambda::Function").values():
+        assert properties["LoggingConfig"].get("LogFormat", "Text") == "Text"
+
+
+def test_access_logs_hold_no_url(stack: Stack) -> None:
+    (stage,) = of_type(stack, "AWS::ApiGatewayV2::Stage").values()
+    written = str(stage["AccessLogSettings"]["Format"])
+    assert "$context.requestId" in written
+    for telling in ("$context.path", "querystring", "$context.identity", "authorizer", "$context.integrationErrorMess"):
+        assert telling not in written
+
+
+# ---------------------------------------------------------- template and code
+def variables_read(reader: str) -> set[str]:
+    """Environment variables that one function of settings.py reads."""
+    tree = ast.parse((ROOT / "src/handler/settings.py").read_text("utf-8"))
+    read = {node.name: _subscripts(node) for node in tree.body if isinstance(node, ast.FunctionDef)}
+    return read["_shared"] | read[reader]
+
+
+def _subscripts(tree: ast.AST) -> set[str]:
+    return {
+        node.slice.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Subscript)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "env"
+        and isinstance(node.slice, ast.Constant)
+        and isinstance(node.slice.value, str)
+    }
+
+
+@pytest.mark.parametrize(("name", "reader"), [("Receive", "for_receive"), ("Deliver", "for_deliver")])
+def test_the_variables_set_are_the_variables_read(stack: Stack, name: str, reader: str) -> None:
+    given = set(function(stack, name)["Environment"]["Variables"])
+    assert {variable for variable in given if not variable.startswith("POWERTOOLS_")} == variables_read(reader)
+    assert {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_LOG_LEVEL"} <= given
+
+
+def test_the_handlers_exist_in_the_package(template: Stack, stack: Stack) -> None:
+    assert template["Globals"]["Function"]["CodeUri"] == "src/"
+    for properties in of_type(stack, "AWS::Lambda::Function").values():
+        module, _, name = properties["Handler"].rpartition(".")
+        found = importlib.util.find_spec(module)
+        assert found is not None
+        assert Path(str(found.origin)).is_relative_to(ROOT / "src")
+        tree = ast.parse(Path(str(found.origin)).read_text("utf-8"))
+        assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def test_every_parameter_has_a_default_a_description_and_a_use(template: Stack) -> None:
+    text = (ROOT / "template.yaml").read_text("utf-8")
+    for name, parameter in template["Parameters"].items():
+        assert "Default" in parameter, f"{name}: a deployment must not have to ask"
+        assert parameter["Description"].endswith(".")
+        assert f"!Ref {name}" in text or f"${{{name}}}" in text, f"{name} is not used"
+
+
+def test_the_redrive_names_its_destination(template: Stack) -> None:
+    # Parked messages were sent, not moved: without a destination SQS cannot tell where they belong.
+    command = template["Outputs"]["RedriveCommand"]["Value"]["Fn::Sub"]
+    assert "--source-arn ${DeadLetterQueue.Arn}" in command
+    assert "--destination-arn ${EventsQueue.Arn}" in command
+    assert "--max-number-of-messages-per-second" in command
