@@ -89,6 +89,11 @@ class Aws:
             GATEWAY_PORT=str(self.port),
             BIND_HOST="127.0.0.1",
             MINISTACK_HOST="127.0.0.1",
+            # What it would open or look for besides, on every interface too.
+            SFTP_ENABLED="0",
+            IOT_MTLS_ENABLED="0",
+            DOCKER_HOST="unix:///nonexistent",
+            DOCKER_NETWORK="",
         )
         wait_for(f"{self.url}/_ministack/health", self.process, "MiniStack")
 

@@ -213,18 +213,20 @@ class Klaviyo:
         """Replace the faults; ``TypeError`` for a field that a ``Fault`` does not have."""
         self.faults = [Fault(**rule, since=now) for rule in rules]
 
-    def arrive(self, now: float) -> float | None:
-        """Count a request that arrives at ``now``; the seconds to wait if a window is full."""
+    def arrive(self) -> tuple[float, float | None]:
+        """Count a request that arrives now: the monotonic time, and the seconds to wait if a window is full."""
         with self.lock:
+            now = time.monotonic()
             self.second.add(now)
             self.minute.add(now)
-            wait = max(
-                (rest for window in self.windows for left, rest in [window.look(now)] if left <= 0), default=None
-            )
-            if wait is None:
-                for window in self.windows:
-                    window.used += 1
-            return wait
+            looks = [window.look(now) for window in self.windows]
+            wait = max((rest for left, rest in looks if left <= 0), default=None)
+            if wait is not None:
+                self.counts["limited"] += 1
+                return now, wait
+            for window in self.windows:
+                window.used += 1
+            return now, None
 
     def rate_headers(self, now: float) -> dict[str, str]:
         """RateLimit-* of the minute window, as every answer but 429 carries them."""
@@ -323,19 +325,24 @@ def _identity(profile: dict[str, Any]) -> str:
     return str(found).lower()
 
 
-def answer(klaviyo: Klaviyo, method: str, path: str, headers: dict[str, str], body: bytes, arrived: float) -> Answer:
-    """Klaviyo's answer to one request; ``headers`` have lower-case names. ``Drop`` closes the connection."""
-    wait = klaviyo.arrive(arrived)
-    if wait is not None:
-        klaviyo.counts["limited"] += 1
-        seconds = str(max(1, math.ceil(wait)))
-        return _simple(
-            429, "throttled", f"Request was throttled. Expected available in {seconds} s.", **{"Retry-After": seconds}
-        )
-    found = _refused_by_head(klaviyo, method, path, headers) or _take(klaviyo, headers, body, arrived)
-    if found.status != 429:
-        found.headers = klaviyo.rate_headers(arrived) | found.headers
+def answer(klaviyo: Klaviyo, method: str, path: str, headers: dict[str, str], body: bytes, now: float) -> Answer:
+    """Klaviyo's answer to a request within the rate; ``headers`` have lower-case names.
+
+    Raises
+    ------
+    Drop
+        The connection is to close without an answer.
+    """
+    found = _refused_by_head(klaviyo, method, path, headers) or _take(klaviyo, headers, body, now)
+    found.headers = klaviyo.rate_headers(now) | found.headers
     return found
+
+
+def throttled(wait: float) -> Answer:
+    """429; ``wait`` is in seconds."""
+    seconds = str(max(1, math.ceil(wait)))
+    text = f"Request was throttled. Expected available in {seconds} seconds."
+    return _simple(429, "throttled", text, **{"Retry-After": seconds})
 
 
 def _refused_by_head(klaviyo: Klaviyo, method: str, path: str, headers: dict[str, str]) -> Answer | None:
@@ -441,18 +448,24 @@ class Handler(BaseHTTPRequestHandler):
         if urlsplit(self.path).path.startswith(ADMIN):
             self._admin()
             return
-        at, started = time.time(), time.monotonic()
+        # A request arrives with its head, however long its body takes.
+        at, (arrived, wait) = time.time(), self.server.klaviyo.arrive()
         body = self._body()
-        headers = {name.lower(): value for name, value in self.headers.items()}
         try:
-            found = answer(self.server.klaviyo, self.command, urlsplit(self.path).path, headers, body, started)
+            found = throttled(wait) if wait is not None else self._answered(body, arrived)
         except Drop:
-            self.server.klaviyo.record(at, 0, 0, len(body), time.monotonic() - started)
-            self._hang_up()
-            return
+            found = None
         # Recorded before it is sent: whoever has the answer finds it in the ledger.
-        self.server.klaviyo.record(at, found.status, found.events, len(body), time.monotonic() - started)
-        self._send(found)
+        status, events = (found.status, found.events) if found else (0, 0)
+        self.server.klaviyo.record(at, status, events, len(body), time.monotonic() - arrived)
+        if found:
+            self._send(found)
+        else:
+            self._hang_up()
+
+    def _answered(self, body: bytes, arrived: float) -> Answer:
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        return answer(self.server.klaviyo, self.command, urlsplit(self.path).path, headers, body, arrived)
 
     do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = _handle  # noqa: N815 (the names that http.server calls)
 

@@ -2,17 +2,26 @@
 
 MiniStack's own hands over ten messages at most. This one has the mapping's batch
 size and window, the 6 MB cut, maximum concurrency and partial batch responses
-(Lambda developer guide, "Using Lambda with Amazon SQS"; "Handling errors for an
-SQS event source"). What it shows of AWS's is what that guide says, no more.
+(Lambda developer guide, "Using Lambda with Amazon SQS" and "Handling errors for
+an SQS event source"). What it shows of AWS's is what that guide says, no more.
+
+Fair queues (SQS developer guide, "Amazon SQS fair queues") are emulated here:
+messages are received ahead, and each batch takes next from the message group
+that has the fewest in flight. A message's visibility timeout therefore begins
+when it is handed over, as if it had been received only then. Its receive count
+is right, unless this process is ended while it holds the message.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import signal
 import sys
 import threading
 import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -21,15 +30,20 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-PAYLOAD_BYTES = 6_000_000
+PAYLOAD_BYTES = 6 * 1024 * 1024
 RECEIVE = 10
-IDLE_SECONDS = 0.1
-_WRAPPING = 20
+RECEIVERS = 2
+POLLERS = 5  # AWS begins with five and adds more only under backlog
+AHEAD_MESSAGES = 20_000
+AHEAD_BYTES = 512 * 1024 * 1024
+AHEAD_SECONDS = 43_200  # the longest visibility timeout that SQS takes
+_BEGIN, _END = '{"Records":[', "]}"
+_UNREACHABLE = (ClientError, BotoCoreError)
 
 
 @dataclass(frozen=True, slots=True)
 class EventSource:
-    """One event source mapping, with the properties that the template gives it."""
+    """One event source mapping, with the properties that the template gives it; ``window`` is in seconds."""
 
     queue_url: str
     queue_arn: str
@@ -54,23 +68,21 @@ def from_template(properties: Mapping[str, Any], queue_url: str, queue_arn: str,
     )
 
 
+def _attribute(value: Mapping[str, Any]) -> dict[str, Any]:
+    given = {"stringValue": value["StringValue"]} if "StringValue" in value else {}
+    if "BinaryValue" in value:
+        given = {"binaryValue": base64.b64encode(value["BinaryValue"]).decode()}
+    return given | {"stringListValues": [], "binaryListValues": [], "dataType": value["DataType"]}
+
+
 def record(message: Mapping[str, Any], queue_arn: str) -> dict[str, Any]:
     """An SQS message in the shape in which Lambda hands it over."""
-    attributes = {
-        name: {
-            "stringValue": value.get("StringValue"),
-            "stringListValues": [],
-            "binaryListValues": [],
-            "dataType": value["DataType"],
-        }
-        for name, value in message.get("MessageAttributes", {}).items()
-    }
     return {
         "messageId": message["MessageId"],
         "receiptHandle": message["ReceiptHandle"],
         "body": message["Body"],
         "attributes": dict(message.get("Attributes", {})),
-        "messageAttributes": attributes,
+        "messageAttributes": {name: _attribute(value) for name, value in message.get("MessageAttributes", {}).items()},
         "md5OfBody": message.get("MD5OfBody", ""),
         "eventSource": "aws:sqs",
         "eventSourceARN": queue_arn,
@@ -82,7 +94,8 @@ def failed(answer: bytes, function_error: str | None, batch: Sequence[str], *, p
     """The message ids of ``batch`` that go back to the queue, as AWS reads a function's answer.
 
     An error of the function, an answer that is not JSON, and an entry whose
-    ``itemIdentifier`` is missing, null, empty or not of the batch return all of them.
+    ``itemIdentifier`` is missing, null, empty or not of the batch return all of
+    them; an empty or null answer or list returns none.
     """
     everything = set(batch)
     if function_error:
@@ -108,97 +121,212 @@ def failed(answer: bytes, function_error: str | None, batch: Sequence[str], *, p
     return {name for name in named if name}
 
 
-def gather(
-    receive: Callable[[], Sequence[dict[str, Any]]],
-    carried: list[dict[str, Any]],
-    source: EventSource,
-    clock: Callable[[], float],
-    pause: Callable[[float], None],
-) -> list[dict[str, Any]]:
-    """One batch: until it is full, weighs 6 MB or its window has passed since the first record.
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A message that was received: ``text`` is its record in JSON, ``weight`` that text's bytes."""
 
-    ``carried`` holds records that no longer fitted; what does not fit now is left there.
+    id: str
+    handle: str
+    group: str
+    text: str
+    weight: int
+
+
+def held(message: Mapping[str, Any], queue_arn: str) -> Held:
+    """``message`` as the pollers keep it; without a group it is a group of its own, as on AWS."""
+    text = json.dumps(record(message, queue_arn), ensure_ascii=False, separators=(",", ":"))
+    group = message.get("Attributes", {}).get("MessageGroupId") or message["MessageId"]
+    return Held(message["MessageId"], message["ReceiptHandle"], group, text, len(text.encode()))
+
+
+class Fair:
+    """Messages received and not handed over yet; the group with the fewest in flight comes next.
+
+    Among groups with equally few, the one that has waited longest. Not safe
+    between threads by itself.
     """
-    batch: list[dict[str, Any]] = []
-    weight = _WRAPPING
-    opened = clock()
-    while True:
-        while carried:
-            heavier = weight + len(json.dumps(carried[0]).encode()) + 1
-            if batch and (len(batch) == source.batch_size or heavier > PAYLOAD_BYTES):
-                return batch
-            batch.append(carried.pop(0))
-            weight = heavier
-        if len(batch) == source.batch_size or (batch and clock() - opened >= source.window):
-            return batch
-        found = receive()
-        if not batch:
-            if not found:
-                return batch
-            opened = clock()
-        carried += found
-        if not found:
-            pause(IDLE_SECONDS)
+
+    def __init__(self) -> None:
+        self._groups: dict[str, deque[Held]] = {}
+        self._flying: Counter[str] = Counter()
+        self.count = 0
+        self.weight = 0
+
+    def put(self, one: Held) -> None:
+        """Add a message at its group's end."""
+        self._groups.setdefault(one.group, deque()).append(one)
+        self.count += 1
+        self.weight += one.weight
+
+    def take(self, room: int) -> Held | None:
+        """The next message, in flight from now on; ``None`` if there is none, or it weighs more than ``room``."""
+        group = min(self._groups, key=self._flying.__getitem__, default=None)
+        if group is None or self._groups[group][0].weight > room:
+            return None
+        one = self._groups[group].popleft()
+        rest = self._groups.pop(group)
+        if rest:  # to the end of the line
+            self._groups[group] = rest
+        self._flying[group] += 1
+        self.count -= 1
+        self.weight -= one.weight
+        return one
+
+    def landed(self, batch: Sequence[Held]) -> None:
+        """These messages are no longer in flight."""
+        for one in batch:
+            self._flying[one.group] -= 1
+            if not self._flying[one.group]:
+                del self._flying[one.group]
+
+    def empty(self) -> list[Held]:
+        """Take everything out."""
+        rest = [one for group in self._groups.values() for one in group]
+        self._groups.clear()
+        self.count = self.weight = 0
+        return rest
+
+
+class Batch:
+    """The records of one invocation, until it is full, weighs 6 MB, or its window has passed."""
+
+    def __init__(self, size: int, window: float) -> None:
+        self.size = size
+        self.window = window
+        self.messages: list[Held] = []
+        self._weight = len(_BEGIN) + len(_END)
+        self._opened = 0.0
+
+    def fill(self, pool: Fair, now: float) -> bool:
+        """Take what fits from ``pool``; whether the batch is to go now."""
+        while len(self.messages) < self.size:
+            # One message always goes: SQS takes none that Lambda could not.
+            room = PAYLOAD_BYTES - self._weight - 1 if self.messages else PAYLOAD_BYTES
+            one = pool.take(room)
+            if one is None:
+                break
+            if not self.messages:
+                self._opened = now
+            self.messages.append(one)
+            self._weight += one.weight + 1
+        full = len(self.messages) == self.size or pool.count > 0
+        return bool(self.messages) and (full or now >= self._opened + self.window)
+
+    def patience(self, now: float) -> float | None:
+        """Seconds until the window has passed, ``None`` while the batch is empty."""
+        return max(0.0, self._opened + self.window - now) if self.messages else None
+
+    def payload(self) -> bytes:
+        """The event to invoke with."""
+        return (_BEGIN + ",".join(one.text for one in self.messages) + _END).encode()
 
 
 class Trigger:
-    """Workers of one mapping, each of which gathers a batch and invokes with it."""
+    """Receivers that fill a pool, and pollers that each gather a batch from it and invoke with it."""
 
     def __init__(self, source: EventSource, client: Callable[[str], Any]) -> None:
         self.source = source
-        self._client = client
+        self._sqs = client("sqs")
+        self._functions = client("lambda")
+        self._pool = Fair()
+        self._changed = threading.Condition()
+        self._invoking = 0
         self._ended = threading.Event()
 
     def run(self) -> None:
-        """Work until ``end`` is called."""
-        workers = [threading.Thread(target=self._work, daemon=True) for _ in range(self.source.concurrency)]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
+        """Work until ``end`` is called; what is held then goes back to the queue."""
+        asked = self._sqs.get_queue_attributes(QueueUrl=self.source.queue_url, AttributeNames=["VisibilityTimeout"])
+        self._visibility = int(asked["Attributes"]["VisibilityTimeout"])
+        works = [threading.Thread(target=self._receive, daemon=True) for _ in range(RECEIVERS)]
+        works += [threading.Thread(target=self._poll, args=(n,), daemon=True) for n in range(self.source.concurrency)]
+        for work in works:
+            work.start()
+        for work in works:
+            work.join()
+        self._hide(self._pool.empty(), 0)
 
     def end(self) -> None:
-        """Let the workers finish what they hold and stop."""
+        """Let running invocations finish, and stop."""
         self._ended.set()
+        with self._changed:
+            self._changed.notify_all()
 
-    def _work(self) -> None:
-        sqs, functions = self._client("sqs"), self._client("lambda")
-        carried: list[dict[str, Any]] = []
+    def _receive(self) -> None:
         while not self._ended.is_set():
+            if self._pool.count >= AHEAD_MESSAGES or self._pool.weight >= AHEAD_BYTES:
+                self._ended.wait(0.1)
+                continue
             try:
-                batch = gather(lambda: self._receive(sqs), carried, self.source, time.monotonic, time.sleep)
-                if batch:
-                    self._invoke(sqs, functions, batch)
-                else:
-                    self._ended.wait(IDLE_SECONDS)
-            except (ClientError, BotoCoreError) as error:
-                print(f"trigger: {type(error).__name__}", file=sys.stderr, flush=True)
-                self._ended.wait(1)
+                answer = self._sqs.receive_message(
+                    QueueUrl=self.source.queue_url,
+                    MaxNumberOfMessages=RECEIVE,
+                    WaitTimeSeconds=1,
+                    VisibilityTimeout=AHEAD_SECONDS,
+                    MessageAttributeNames=["All"],
+                    MessageSystemAttributeNames=["All"],
+                )
+            except _UNREACHABLE as error:
+                self._complain(error)
+                continue
+            found = [held(message, self.source.queue_arn) for message in answer.get("Messages", [])]
+            with self._changed:
+                for one in found:
+                    self._pool.put(one)
+                    self._changed.notify()
 
-    def _receive(self, sqs: Any) -> list[dict[str, Any]]:
-        answer = sqs.receive_message(
-            QueueUrl=self.source.queue_url,
-            MaxNumberOfMessages=RECEIVE,
-            MessageAttributeNames=["All"],
-            MessageSystemAttributeNames=["All"],
-        )
-        return [record(message, self.source.queue_arn) for message in answer.get("Messages", [])]
+    def _poll(self, number: int) -> None:
+        while not self._ended.is_set():
+            batch = self._gather(number)
+            if batch is None:
+                continue
+            try:
+                self._invoke(batch)
+            except _UNREACHABLE as error:
+                self._complain(error)
+            finally:
+                with self._changed:
+                    self._invoking -= 1
+                    self._pool.landed(batch.messages)
+                    self._changed.notify_all()
 
-    def _invoke(self, sqs: Any, functions: Any, batch: list[dict[str, Any]]) -> None:
-        answer = functions.invoke(FunctionName=self.source.function, Payload=json.dumps({"Records": batch}).encode())
-        ids = [one["messageId"] for one in batch]
+    def _gather(self, number: int) -> Batch | None:
+        """A batch that is due, or ``None`` at the end; pollers past the fifth wait until the others are busy."""
+        batch = Batch(self.source.batch_size, self.source.window)
+        with self._changed:
+            while not self._ended.is_set():
+                idle = number >= POLLERS and self._invoking < number
+                if not idle and batch.fill(self._pool, time.monotonic()):
+                    self._invoking += 1
+                    return batch
+                self._changed.wait(batch.patience(time.monotonic()))
+            for one in batch.messages:
+                self._pool.put(one)
+        return None
+
+    def _invoke(self, batch: Batch) -> None:
+        self._hide(batch.messages, self._visibility)
+        answer = self._functions.invoke(FunctionName=self.source.function, Payload=batch.payload())
+        ids = [one.id for one in batch.messages]
         back = failed(answer["Payload"].read(), answer.get("FunctionError"), ids, partial=self.source.partial)
-        done = [one for one in batch if one["messageId"] not in back]
-        for entries in _tens(done):
-            sqs.delete_message_batch(
-                QueueUrl=self.source.queue_url,
-                Entries=[{"Id": str(n), "ReceiptHandle": one["receiptHandle"]} for n, one in enumerate(entries)],
-            )
+        for some in _tens([one for one in batch.messages if one.id not in back]):
+            entries = [{"Id": str(n), "ReceiptHandle": one.handle} for n, one in enumerate(some)]
+            self._sqs.delete_message_batch(QueueUrl=self.source.queue_url, Entries=entries)
+
+    def _hide(self, messages: Sequence[Held], seconds: int) -> None:
+        for some in _tens(messages):
+            entries = [
+                {"Id": str(n), "ReceiptHandle": one.handle, "VisibilityTimeout": seconds} for n, one in enumerate(some)
+            ]
+            self._sqs.change_message_visibility_batch(QueueUrl=self.source.queue_url, Entries=entries)
+
+    def _complain(self, error: Exception) -> None:
+        print(f"trigger: {type(error).__name__}", file=sys.stderr, flush=True)
+        self._ended.wait(1)
 
 
-def _tens(records: Sequence[dict[str, Any]]) -> Iterator[Sequence[dict[str, Any]]]:
-    for start in range(0, len(records), RECEIVE):
-        yield records[start : start + RECEIVE]
+def _tens(messages: Sequence[Held]) -> Iterator[Sequence[Held]]:
+    for start in range(0, len(messages), RECEIVE):
+        yield messages[start : start + RECEIVE]
 
 
 def settings_of(source: EventSource) -> str:
@@ -210,9 +338,20 @@ def _local_client(service: str) -> Any:
     url = os.environ["AWS_ENDPOINT_URL"]
     if not url.startswith("http://127.0.0.1:"):
         raise SystemExit("the trigger serves 127.0.0.1 only")
-    waiting = Config(read_timeout=960, connect_timeout=5, retries={"total_max_attempts": 1})
+    waiting = Config(read_timeout=960, connect_timeout=5, retries={"total_max_attempts": 1}, max_pool_connections=100)
     return boto3.client(service, endpoint_url=url, config=waiting)  # type: ignore[call-overload]
 
 
+def main() -> None:
+    """Serve the mapping that the argument describes until SIGTERM."""
+    trigger = Trigger(EventSource(**json.loads(sys.argv[1])), _local_client)
+    signal.signal(signal.SIGTERM, lambda *_: trigger.end())
+    # The main thread must stay free to take the signal.
+    work = threading.Thread(target=trigger.run)
+    work.start()
+    while work.is_alive():
+        work.join(0.2)
+
+
 if __name__ == "__main__":
-    Trigger(EventSource(**json.loads(sys.argv[1])), _local_client).run()
+    main()

@@ -1,0 +1,317 @@
+"""The local event source against what AWS documents of its own."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from local import trigger
+from local.trigger import PAYLOAD_BYTES, Batch, EventSource, Fair, Held, Trigger
+
+ARN = "arn:aws:sqs:us-east-1:000000000000:events"
+
+
+def message(name: str, *, group: str = "stripe", weight: int = 100) -> Held:
+    text = json.dumps("x" * (weight - 2))
+    return Held(name, f"handle-{name}", group, text, len(text))
+
+
+def until(condition: Callable[[], object], seconds: float = 10) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "not in time"
+        time.sleep(0.002)
+
+
+# ------------------------------------------------------ the answer, as AWS reads it
+
+
+@pytest.mark.parametrize(
+    ("answer", "back"),
+    [
+        (b'{"batchItemFailures": []}', set()),
+        (b'{"batchItemFailures": null}', set()),
+        (b"{}", set()),
+        (b"null", set()),
+        (b"", set()),
+        (b'{"batchItemFailures": [{"itemIdentifier": "b"}]}', {"b"}),
+        (b'{"batchItemFailures": [{"itemIdentifier": "a"}, {"itemIdentifier": "b"}]}', {"a", "b"}),
+        (b'{"batchItemFailures": [{"itemIdentifier": ""}]}', {"a", "b", "c"}),
+        (b'{"batchItemFailures": [{"itemIdentifier": null}]}', {"a", "b", "c"}),
+        (b'{"batchItemFailures": [{"wrongKey": "a"}]}', {"a", "b", "c"}),
+        (b'{"batchItemFailures": [{"itemIdentifier": "a"}, {"itemIdentifier": "unknown"}]}', {"a", "b", "c"}),
+        (b'{"batchItemFailures": ["a"]}', {"a", "b", "c"}),
+        (b'{"batchItemFailures": "a"}', {"a", "b", "c"}),
+        (b'{"batchItemFailures": ', {"a", "b", "c"}),
+        (b'"done"', {"a", "b", "c"}),
+        (b"\xff", {"a", "b", "c"}),
+    ],
+)
+def test_which_messages_go_back(answer: bytes, back: set[str]) -> None:
+    assert trigger.failed(answer, None, ["a", "b", "c"], partial=True) == back
+
+
+def test_an_error_of_the_function_returns_the_whole_batch() -> None:
+    assert trigger.failed(b'{"batchItemFailures": []}', "Unhandled", ["a", "b"], partial=True) == {"a", "b"}
+    assert trigger.failed(b"{}", "Unhandled", ["a", "b"], partial=False) == {"a", "b"}
+
+
+def test_without_partial_responses_any_answer_is_a_success() -> None:
+    assert trigger.failed(b'{"batchItemFailures": [{"itemIdentifier": "a"}]}', None, ["a"], partial=False) == set()
+
+
+@given(
+    st.binary(max_size=60)
+    | st.recursive(st.none() | st.text(), lambda x: st.lists(x), max_leaves=5).map(
+        lambda x: json.dumps({"batchItemFailures": x}).encode()
+    )
+)
+def test_no_answer_loses_a_message(answer: bytes) -> None:
+    assert trigger.failed(answer, None, ["a", "b"], partial=True) in (set(), {"a", "b"})
+
+
+# ---------------------------------------------------------------- records
+
+
+def test_a_record_has_lambdas_shape() -> None:
+    attributes = {"ApproximateReceiveCount": "2", "SentTimestamp": "1", "MessageGroupId": "stripe"}
+    got = trigger.record(
+        {
+            "MessageId": "m",
+            "ReceiptHandle": "h",
+            "Body": "text",
+            "MD5OfBody": "md5",
+            "Attributes": attributes,
+            "MessageAttributes": {
+                "reason": {"DataType": "String", "StringValue": "unmapped"},
+                "raw": {"DataType": "Binary", "BinaryValue": b"\x00\x01"},
+            },
+        },
+        ARN,
+    )
+    assert got["messageId"] == "m"
+    assert got["attributes"] == attributes
+    assert got["messageAttributes"] == {
+        "reason": {"stringValue": "unmapped", "stringListValues": [], "binaryListValues": [], "dataType": "String"},
+        "raw": {"binaryValue": "AAE=", "stringListValues": [], "binaryListValues": [], "dataType": "Binary"},
+    }
+    assert (got["eventSource"], got["eventSourceARN"], got["awsRegion"]) == ("aws:sqs", ARN, "us-east-1")
+
+
+def test_settings_come_from_the_mappings_properties() -> None:
+    properties = {
+        "BatchSize": 10_000,
+        "MaximumBatchingWindowInSeconds": 5,
+        "FunctionResponseTypes": ["ReportBatchItemFailures"],
+        "ScalingConfig": {"MaximumConcurrency": "7"},
+    }
+    source = trigger.from_template(properties, "url", ARN, "deliver")
+    assert (source.batch_size, source.window, source.concurrency, source.partial) == (10_000, 5, 7, True)
+
+
+# -------------------------------------------------------------- fair queues
+
+
+def test_a_quiet_group_does_not_wait_behind_a_noisy_one() -> None:
+    pool = Fair()
+    for number in range(1_000):
+        pool.put(message(f"noisy{number}", group="noisy"))
+    pool.put(message("quiet", group="quiet"))
+    taken = [pool.take(PAYLOAD_BYTES) for _ in range(2)]
+    assert "quiet" in [one.id for one in taken if one]
+
+
+def test_groups_with_messages_in_flight_come_later() -> None:
+    pool = Fair()
+    for number in range(4):
+        pool.put(message(f"noisy{number}", group="noisy"))
+    flying = [pool.take(PAYLOAD_BYTES), pool.take(PAYLOAD_BYTES)]
+    for number in range(2):
+        pool.put(message(f"quiet{number}", group="quiet"))
+    assert [one.id for _ in range(2) if (one := pool.take(PAYLOAD_BYTES))] == ["quiet0", "quiet1"]
+    pool.landed([one for one in flying if one])
+    assert [one.id for _ in range(2) if (one := pool.take(PAYLOAD_BYTES))] == ["noisy2", "noisy3"]
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=60))
+def test_every_message_is_taken_once_and_in_its_groups_order(groups: list[str]) -> None:
+    pool = Fair()
+    for number, group in enumerate(groups):
+        pool.put(message(str(number), group=group))
+    taken = []
+    while one := pool.take(PAYLOAD_BYTES):
+        taken.append(one)
+    assert sorted(int(one.id) for one in taken) == list(range(len(groups)))
+    for group in "abc":
+        numbers = [int(one.id) for one in taken if one.group == group]
+        assert numbers == sorted(numbers)
+    assert (pool.count, pool.weight) == (0, 0)
+
+
+# ------------------------------------------------------------------ batches
+
+
+def test_a_batch_goes_when_it_is_full() -> None:
+    pool = Fair()
+    for number in range(25):
+        pool.put(message(str(number)))
+    batch = Batch(10, window=300)
+    assert batch.fill(pool, 0.0)
+    assert len(batch.messages) == 10
+    assert pool.count == 15
+
+
+def test_a_batch_waits_for_its_window_from_its_first_message_on() -> None:
+    pool = Fair()
+    batch = Batch(10, window=5)
+    assert not batch.fill(pool, 100.0)
+    assert batch.patience(100.0) is None
+    pool.put(message("one"))
+    assert not batch.fill(pool, 103.0)
+    assert batch.patience(104.0) == 4.0
+    pool.put(message("two"))
+    assert not batch.fill(pool, 107.9)
+    assert batch.fill(pool, 108.0)
+    assert [one.id for one in batch.messages] == ["one", "two"]
+
+
+@given(st.lists(st.integers(1_000, 1_300_000), min_size=1, max_size=20))
+def test_a_payload_is_cut_off_at_6_mb(weights: list[int]) -> None:
+    pool = Fair()
+    for number, weight in enumerate(weights):
+        pool.put(message(str(number), weight=weight))
+    sent = []
+    while pool.count:
+        batch = Batch(10_000, window=0)
+        assert batch.fill(pool, 0.0)
+        payload = batch.payload()
+        assert len(payload) <= PAYLOAD_BYTES
+        sent += batch.messages
+        if pool.count:  # the next one would not have fitted
+            assert len(payload) + 1 + weights[len(sent)] > PAYLOAD_BYTES
+    assert [one.id for one in sent] == [str(number) for number in range(len(weights))]
+
+
+def test_the_payload_is_the_event_that_lambda_sends() -> None:
+    pool = Fair()
+    for number in range(2):
+        pool.put(trigger.held({"MessageId": str(number), "ReceiptHandle": "h", "Body": 'a "é"\n'}, ARN))
+    batch = Batch(10, window=0)
+    batch.fill(pool, 0.0)
+    event = json.loads(batch.payload())
+    assert [one["messageId"] for one in event["Records"]] == ["0", "1"]
+    assert event["Records"][0]["body"] == 'a "é"\n'
+
+
+# ---------------------------------------------------------- the whole trigger
+
+
+class Cloud:
+    """A queue that hides what it gave out, and a function: enough of SQS and Lambda."""
+
+    def __init__(self, answer: Callable[[list[str]], dict[str, Any]]) -> None:
+        self.lock = threading.Lock()
+        self.waiting: list[str] = []
+        self.hidden: dict[str, int] = {}
+        self.deleted: set[str] = set()
+        self.batches: list[list[str]] = []
+        self.running = self.most = 0
+        self.answer = answer
+
+    def client(self, _: str) -> Cloud:
+        return self
+
+    def get_queue_attributes(self, **_: Any) -> dict[str, Any]:
+        return {"Attributes": {"VisibilityTimeout": "60"}}
+
+    def receive_message(self, *, MaxNumberOfMessages: int, VisibilityTimeout: int, **_: Any) -> dict[str, Any]:  # noqa: N803
+        with self.lock:
+            found, self.waiting = self.waiting[:MaxNumberOfMessages], self.waiting[MaxNumberOfMessages:]
+            self.hidden |= dict.fromkeys(found, VisibilityTimeout)
+        if not found:
+            time.sleep(0.005)  # a short long poll
+        return {"Messages": [{"MessageId": name, "ReceiptHandle": name, "Body": name} for name in found]}
+
+    def change_message_visibility_batch(self, *, Entries: list[dict[str, Any]], **_: Any) -> None:  # noqa: N803
+        with self.lock:
+            self.hidden |= {entry["ReceiptHandle"]: entry["VisibilityTimeout"] for entry in Entries}
+
+    def delete_message_batch(self, *, Entries: list[dict[str, Any]], **_: Any) -> None:  # noqa: N803
+        with self.lock:
+            self.deleted |= {entry["ReceiptHandle"] for entry in Entries}
+
+    def invoke(self, *, Payload: bytes, **_: Any) -> dict[str, Any]:  # noqa: N803
+        names = [one["messageId"] for one in json.loads(Payload)["Records"]]
+        with self.lock:
+            self.batches.append(names)
+            self.running += 1
+            self.most = max(self.most, self.running)
+        try:
+            found = self.answer(names)
+        finally:
+            with self.lock:
+                self.running -= 1
+        return {
+            "Payload": io.BytesIO(json.dumps(found.get("answer", {})).encode()),
+            "FunctionError": found.get("error"),
+        }
+
+
+@contextmanager
+def running(cloud: Cloud, **properties: Any) -> Iterator[None]:
+    source = EventSource("url", ARN, "deliver", **({"partial": True} | properties))
+    work = Trigger(source, cloud.client)
+    thread = threading.Thread(target=work.run)
+    thread.start()
+    try:
+        yield
+    finally:
+        work.end()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def test_successes_are_deleted_and_failures_left_to_the_visibility_timeout() -> None:
+    cloud = Cloud(lambda names: {"answer": {"batchItemFailures": [{"itemIdentifier": n} for n in names if n < "m02"]}})
+    cloud.waiting = [f"m{number:02}" for number in range(25)]
+    with running(cloud, batch_size=100, window=0.05):
+        until(lambda: len(cloud.deleted) == 23)
+    assert {"m00", "m01"} == {f"m{number:02}" for number in range(25)} - cloud.deleted
+    assert cloud.hidden["m00"] == 60
+
+
+def test_a_function_that_fails_keeps_its_whole_batch() -> None:
+    cloud = Cloud(lambda _: {"error": "Unhandled"})
+    cloud.waiting = ["a", "b", "c"]
+    with running(cloud, batch_size=10):
+        until(lambda: sum(map(len, cloud.batches)) == 3)
+    assert not cloud.deleted
+
+
+def test_no_more_invocations_at_a_time_than_the_maximum_concurrency() -> None:
+    hold = threading.Event()
+    cloud = Cloud(lambda _: {"answer": {}} if hold.wait(10) else {})
+    cloud.waiting = [str(number) for number in range(200)]
+    with running(cloud, batch_size=10, concurrency=7):
+        until(lambda: cloud.running == 7)
+        hold.set()
+        until(lambda: len(cloud.deleted) == 200)
+    assert cloud.most == 7
+
+
+def test_what_is_held_at_the_end_goes_back_to_the_queue() -> None:
+    cloud = Cloud(lambda _: {})
+    cloud.waiting = ["a", "b"]
+    with running(cloud, batch_size=100, window=300):
+        until(lambda: len(cloud.hidden) == 2)
+    assert cloud.hidden == {"a": 0, "b": 0}
+    assert not cloud.batches
