@@ -21,7 +21,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from . import door, mapping, messages, settings, signatures, sources
-from .errors import NotVerified, Refused, SourceError, Unavailable, Unmapped
+from .errors import NotParseable, NotVerified, Refused, SourceError, TooLarge, Unavailable, UnknownSource, Unmapped
 from .keys import Secret
 from .mapping import Defaults, Outcome
 from .messages import Message, Outgoing, Raw
@@ -37,6 +37,7 @@ SECRETS = Secret(
     SecretsProvider(boto3_client=boto3.client("secretsmanager", config=_CONFIG)), SETTINGS.sources_secret, time.time
 )
 _IDS_PER_LINE = 1_000  # a log event holds 256 KiB
+_REFUSALS = {kind.status: kind.__name__ for kind in (UnknownSource, NotVerified, NotParseable, TooLarge, Unavailable)}
 
 
 @dataclass(slots=True)
@@ -207,8 +208,20 @@ def _record(event: dict[str, Any], answer: Answer, name: str, received: float) -
     for start in range(_IDS_PER_LINE, len(ids), _IDS_PER_LINE):
         more = {"webhook_id": line["webhook_id"], "source": name, "event_ids": ids[start : start + _IDS_PER_LINE]}
         logger.info("webhook continued", extra=more)
-    metrics.add_dimension("source", name)
-    metrics.add_metric("Received", MetricUnit.Count, 1)
-    metrics.add_metric(answer.outcome.capitalize(), MetricUnit.Count, len(answer.log.get("event_ids", [])) or 1)
-    if parked := sum(answer.log.get("parked", {}).values()):
-        metrics.add_metric("ParkedAtTheDoor", MetricUnit.Count, parked)
+    metrics.add_dimensions(source=name)
+    for counted, count in _counts(answer).items():
+        metrics.add_metric(counted, MetricUnit.Count, count)
+
+
+def _counts(answer: Answer) -> dict[str, int]:
+    """Metrics of one webhook; accepted and parked count events, the others webhooks."""
+    counts = {
+        "Received": 1,
+        "Accepted": len(answer.log.get("event_ids", [])),
+        "Parked": sum(answer.log.get("parked", {}).values()),
+        "Ignored": answer.outcome == "ignored",
+        "Handshake": answer.outcome == "handshake",
+        "Refused": answer.outcome == "refused",
+        _REFUSALS.get(answer.status, ""): 1,
+    }
+    return {name: int(count) for name, count in counts.items() if name and count}

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import os
 
 from aws_lambda_powertools import Logger, Metrics
 
-logger = Logger(service="klaviyo-relay", use_rfc3339=True)
-metrics = Metrics(namespace="KlaviyoRelay", service="klaviyo-relay")
+# The template puts the stack's name here: several stacks may live in one account.
+SERVICE = os.environ.get("POWERTOOLS_SERVICE_NAME", "klaviyo-relay")
+logger = Logger(service=SERVICE, use_rfc3339=True)
+metrics = Metrics(namespace="KlaviyoRelay", service=SERVICE)
+# As a default it also becomes part of every further set (`add_dimensions(source=...)`), beside the stack's totals.
+metrics.set_default_dimensions(service=SERVICE)
 
 
 def event_id(unique_id: str, *, private: bool) -> str:
