@@ -6,7 +6,7 @@ STAMP := $(VENV)/.ready
 export PYTHONPATH := src:.
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo test local send preview lint
+.PHONY: help setup demo test local send preview lint bench
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -38,3 +38,10 @@ lint: $(STAMP) ## ruff, mypy --strict, cfn-lint
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/cfn-lint template.yaml
+
+bench: $(VENV)/.bench ## [PART=job]: measure speed and cost, draw docs/performance.md's pictures
+	@$(BIN)/python -m bench $(PART)
+
+$(VENV)/.bench: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group bench
+	@touch $@

@@ -77,6 +77,20 @@ def wait_for(url: str, process: subprocess.Popen[bytes], what: str) -> None:
     raise RuntimeError(f"{what} did not start; its log stands in .local/")
 
 
+def client(service: str, url: str, **options: Any) -> Any:
+    """A boto3 client for the MiniStack at ``url``; ``ValueError`` for any address but 127.0.0.1."""
+    if not url.startswith("http://127.0.0.1:"):
+        raise ValueError("local tools speak to 127.0.0.1 only")
+    return boto3.client(
+        service,  # type: ignore[call-overload]  # the services' names are literals in the stubs
+        endpoint_url=url,
+        region_name=REGION,
+        aws_access_key_id="local",
+        aws_secret_access_key="local",  # noqa: S106 (no one's)
+        **options,
+    )
+
+
 class Aws:
     """A running MiniStack; ``client`` gives boto3 clients that can reach nothing else."""
 
@@ -99,14 +113,7 @@ class Aws:
 
     def client(self, service: str, **options: Any) -> Any:
         """A boto3 client for this MiniStack."""
-        return boto3.client(
-            service,  # type: ignore[call-overload]  # the services' names are literals in the stubs
-            endpoint_url=self.url,
-            region_name=REGION,
-            aws_access_key_id="local",
-            aws_secret_access_key="local",  # noqa: S106 (no one's)
-            **options,
-        )
+        return client(service, self.url, **options)
 
     def environment(self) -> dict[str, str]:
         """What a process needs to speak to this MiniStack and to nothing else."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 
@@ -11,7 +12,7 @@ import urllib3
 from handler import sources
 
 from . import payload, sign
-from .stack import LOCAL, read_secrets, secrets_path
+from .stack import RUNNING, read_secrets, secrets_path
 
 
 def main(arguments: list[str]) -> int:
@@ -58,10 +59,9 @@ def send(source: str, file: str, headers_file: str | None, url: str | None) -> t
 
 
 def _running() -> str:
-    file = LOCAL / "url"
-    if not file.exists():
+    if not RUNNING.exists():
         raise ValueError("no relay is running here: start one with `make local`, or name one with URL=")
-    return file.read_text().strip()
+    return str(json.loads(RUNNING.read_text())["webhooks"])
 
 
 def _target(url: str, source: str) -> str:

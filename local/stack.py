@@ -30,6 +30,7 @@ from . import aws, sign, trigger
 NAME = "relay"
 LOCAL = aws.ROOT / ".local"
 SECRETS_FILE = LOCAL / "secrets.json"
+RUNNING = LOCAL / "running.json"
 
 
 class Stack:
@@ -342,8 +343,10 @@ def main() -> int:
             print(f"aws: {stack.aws.url}")
             print(f"webhooks: {stack.url('{source}')}")
             print("ready", flush=True)
-            (LOCAL / "url").write_text(stack.url("{source}"))
+            state = {"webhooks": stack.url("{source}"), "aws": stack.aws.url, "outputs": stack.outputs}
+            RUNNING.write_text(json.dumps(state))
             stopped.wait()
+            RUNNING.unlink(missing_ok=True)
     except (ValueError, RuntimeError, OSError) as error:
         print(f"local: {error}", file=sys.stderr)
         return 1

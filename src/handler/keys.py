@@ -26,12 +26,21 @@ class Secret:
         Name or ARN.
     clock : callable
         Epoch seconds; bounds how often a doubted document is read anew.
+    reread_seconds : float
+        ... namely once in this time.
     """
 
-    def __init__(self, provider: SecretsProvider, name: str, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        provider: SecretsProvider,
+        name: str,
+        clock: Callable[[], float],
+        reread_seconds: float = REREAD_SECONDS,
+    ) -> None:
         self._provider = provider
         self._name = name
         self._clock = clock
+        self._reread_seconds = reread_seconds
         self._read_at = float("-inf")
 
     def document(self) -> dict[str, Any]:
@@ -45,8 +54,8 @@ class Secret:
         return self._get(force=False)
 
     def doubted(self) -> dict[str, Any] | None:
-        """The document read anew; ``None`` if that was done within the last minute."""
-        if self._clock() - self._read_at < REREAD_SECONDS:
+        """The document read anew; ``None`` if that was done lately."""
+        if self._clock() - self._read_at < self._reread_seconds:
             return None
         return self._get(force=True)
 

@@ -170,6 +170,8 @@ def _item(
         return why
     rules = source.rules_for(topic)
     if not rules:
+        if (instead := source.why_nobody(topic)) is not None:
+            raise Unmapped("no_identifier", instead)
         why = source.why_ignored(topic)
         if why is None:
             raise Unmapped("unknown_topic", "the source's file says nothing about this topic")

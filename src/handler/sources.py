@@ -85,6 +85,7 @@ class Source:
     kept_headers: tuple[str, ...]
     rules: tuple[Rule, ...]
     ignored: Mapping[str, str]
+    nobody: Mapping[str, str]
     handshakes: tuple[Handshake, ...]
     metrics: Mapping[str, str]
     only: tuple[str, ...]
@@ -98,9 +99,17 @@ class Source:
         """Why ``topic`` is not relayed; ``None`` if nothing says so."""
         if self.only and not any(fnmatchcase(topic, glob) for glob in self.only):
             return "not among the topics that this source relays"
-        if topic in self.ignored:
-            return self.ignored[topic]
-        return next((why for glob, why in self.ignored.items() if fnmatchcase(topic, glob)), None)
+        return _why(self.ignored, topic)
+
+    def why_nobody(self, topic: str) -> str | None:
+        """What to subscribe to instead of ``topic``, whose body says nothing of whose it is."""
+        return _why(self.nobody, topic)
+
+
+def _why(reasons: Mapping[str, str], topic: str) -> str | None:
+    if topic in reasons:
+        return reasons[topic]
+    return next((why for glob, why in reasons.items() if fnmatchcase(topic, glob)), None)
 
 
 def names() -> list[str]:
@@ -198,6 +207,7 @@ def build(name: str, tables: Mapping[str, Any]) -> Source:
         kept_headers=tuple(sorted(read - {""})),
         rules=tuple(_rule(event, webhook, common, tables.get("shared", {})) for event in tables.get("event", [])),
         ignored=tables.get("ignore", {}),
+        nobody=tables.get("no_identifier", {}),
         handshakes=tuple(_handshake(table) for table in tables.get("handshake", [])),
         metrics=tables.get("metrics", {}),
         only=tuple(tables.get("only", [])),

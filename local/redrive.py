@@ -1,0 +1,175 @@
+"""``make redrive``: what lies in the dead-letter queue and why, and back with it to the events queue.
+
+It works on the relay that ``make local`` runs, or with ``--stack`` on a deployed
+one, with the credentials of the environment. Without ``--go`` it only lists.
+A message goes back as AWS's own redrive sends it: with its attributes, under a
+new id. It leaves the dead-letter queue only once the events queue has it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+
+from . import aws
+from .stack import RUNNING
+
+HIDDEN_SECONDS = 120
+RATE = 50
+_ROUNDS_WITHOUT_NEWS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A message of the dead-letter queue; ``events`` is how many it holds, a raw webhook counts one."""
+
+    message_id: str
+    receipt: str
+    body: str
+    attributes: Mapping[str, Any]
+    reason: str
+    detail: str
+    source: str
+    parked_at: str
+    events: int
+
+
+def parked(message: Mapping[str, Any]) -> Parked:
+    """Read a received message; what lacks the relay's attributes shows as ``unknown``."""
+    attributes = message.get("MessageAttributes", {})
+    told = {name: value.get("StringValue", "") for name, value in attributes.items()}
+    try:
+        head = json.loads(message["Body"].split("\n", 1)[0])
+        events = len(head.get("events", [None]))
+    except (ValueError, AttributeError):
+        events = 1
+    return Parked(
+        message["MessageId"],
+        message["ReceiptHandle"],
+        message["Body"],
+        attributes,
+        told.get("reason", "unknown"),
+        told.get("detail", ""),
+        told.get("source", "unknown"),
+        told.get("parked_at", ""),
+        events,
+    )
+
+
+def read(sqs: Any, queue: str) -> Iterator[Parked]:
+    """Every message of ``queue`` once, hidden from others for two minutes."""
+    seen: set[str] = set()
+    quiet = 0
+    while quiet < _ROUNDS_WITHOUT_NEWS:
+        found = sqs.receive_message(
+            QueueUrl=queue,
+            MaxNumberOfMessages=10,
+            VisibilityTimeout=HIDDEN_SECONDS,
+            WaitTimeSeconds=1,
+            MessageAttributeNames=["All"],
+        ).get("Messages", [])
+        fresh = [message for message in found if message["MessageId"] not in seen]
+        quiet = 0 if fresh else quiet + 1
+        seen.update(message["MessageId"] for message in fresh)
+        yield from map(parked, fresh)
+
+
+def wanted(one: Parked, source: str | None, reason: str | None) -> bool:
+    """Whether the choice of source and reason takes ``one``."""
+    return source in (None, one.source) and reason in (None, one.reason)
+
+
+def put_back(
+    sqs: Any, chosen: Sequence[Parked], queue: str, dead_letters: str, *, rate: float, sleep: Callable[[float], None]
+) -> int:
+    """Send each of ``chosen`` to ``queue`` and delete it from ``dead_letters``; at most ``rate`` a second."""
+    for one in chosen:
+        attributes = {
+            name: {"DataType": value["DataType"], "StringValue": value["StringValue"]}
+            for name, value in one.attributes.items()
+        }
+        sqs.send_message(
+            QueueUrl=queue, MessageBody=one.body, MessageAttributes=attributes, MessageGroupId=f"{one.source}#redrive"
+        )
+        sqs.delete_message(QueueUrl=dead_letters, ReceiptHandle=one.receipt)
+        sleep(1 / rate)
+    return len(chosen)
+
+
+def release(sqs: Any, queue: str, messages: Sequence[Parked]) -> None:
+    """Show ``messages`` to others again, at once."""
+    for one in messages:
+        sqs.change_message_visibility(QueueUrl=queue, ReceiptHandle=one.receipt, VisibilityTimeout=0)
+
+
+def summary(found: Sequence[Parked]) -> str:
+    """Messages and events by source and reason, with one detail each."""
+    if not found:
+        return "nothing is parked"
+    counts: Counter[tuple[str, str]] = Counter()
+    details: dict[tuple[str, str], str] = {}
+    since: dict[tuple[str, str], str] = {}
+    for one in found:
+        key = (one.source, one.reason)
+        counts[key] += one.events
+        details.setdefault(key, one.detail)
+        since[key] = min(since.get(key, one.parked_at), one.parked_at)
+    rows = [("SOURCE", "REASON", "EVENTS", "SINCE", "DETAIL")]
+    rows += [(*key, str(count), since[key], details[key][:80]) for key, count in counts.most_common()]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return "\n".join(
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row[:4], widths, strict=True)), row[4]]) for row in rows
+    )
+
+
+def _queues(stack: str | None) -> tuple[Any, dict[str, str]]:
+    """An SQS client and the outputs of the stack: the local one's, or those of ``stack``."""
+    if stack is None:
+        if not RUNNING.exists():
+            raise ValueError("no relay is running here: start one with `make local`, or name one with STACK=")
+        state = json.loads(RUNNING.read_text())
+        return aws.client("sqs", state["aws"]), state["outputs"]
+    described = boto3.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
+    return boto3.client("sqs"), {one["OutputKey"]: one["OutputValue"] for one in described["Outputs"]}
+
+
+def main(arguments: list[str]) -> int:
+    """List what is parked; with ``--go`` send it back."""
+    parser = argparse.ArgumentParser(prog="make redrive", description=__doc__)
+    parser.add_argument("--stack", help="a deployed stack; the one of `make local` if not given")
+    parser.add_argument("--source", help="only what this source sent")
+    parser.add_argument("--reason", help="only what was parked for this reason")
+    parser.add_argument("--rate", type=float, default=RATE, help="messages a second at the most")
+    parser.add_argument("--go", action="store_true", help="send them back; without it they are only listed")
+    options = parser.parse_args(arguments)
+    try:
+        sqs, outputs = _queues(options.stack)
+        dead_letters = outputs["DeadLetterQueueUrl"]
+        found = list(read(sqs, dead_letters))
+        chosen = [one for one in found if wanted(one, options.source, options.reason)]
+        print(summary(chosen))
+        moved = 0
+        if options.go:
+            moved = put_back(sqs, chosen, outputs["EventsQueueUrl"], dead_letters, rate=options.rate, sleep=time.sleep)
+        release(sqs, dead_letters, [one for one in found if not options.go or one not in chosen])
+    except (ValueError, ClientError, BotoCoreError) as error:
+        print(f"redrive: {error}", file=sys.stderr)
+        return 2
+    if options.go:
+        print(f"sent back {moved} messages")
+    elif chosen:
+        print("nothing was sent; GO=1 sends them back")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,113 @@
+"""Lambda 2, the delivery: queued events become bulk jobs within Klaviyo's rate limit.
+
+A record is acknowledged only once each of its events is delivered, parked or
+sent anew; a crash in between repeats events, which their ``unique_id``s
+collapse. What could not be sent anew is reported as failed and stays queued.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import boto3
+from aws_lambda_powertools.utilities.parameters import SecretsProvider
+from botocore.config import Config
+
+from . import batch, jobs, pacing, report, settings
+from .batch import Parcel, Received
+from .dispatch import KEY_REREAD_SECONDS, Dispatcher, Key
+from .keys import Secret
+from .klaviyo import CONNECT_SECONDS, READ_SECONDS, Connection
+from .messages import Message, Raw
+from .telemetry import logger, metrics
+
+SETTINGS = settings.for_deliver(os.environ)
+SQS = boto3.client("sqs", config=Config(connect_timeout=2, read_timeout=10, retries={"total_max_attempts": 3}))
+# One attempt each: a slot reserved twice is a slot lost, and a table that hangs must not eat the function's time.
+_SHORT = Config(connect_timeout=1, read_timeout=1, retries={"total_max_attempts": 1, "mode": "standard"})
+_TABLE = pacing.DynamoTable(
+    boto3.client("dynamodb", config=_SHORT), SETTINGS.pacing_table, SETTINGS.pacing_account, clock=time.time
+)
+_PATIENT = Config(connect_timeout=1, read_timeout=3, retries={"total_max_attempts": 2, "mode": "standard"})
+_SECRET = Secret(
+    SecretsProvider(boto3_client=boto3.client("secretsmanager", config=_PATIENT)),
+    SETTINGS.klaviyo_secret,
+    time.time,
+    KEY_REREAD_SECONDS,
+)
+DISPATCHER = Dispatcher(
+    pacer=pacing.Pacer(
+        _TABLE,
+        spacing=pacing.interval(SETTINGS.requests_per_minute, SETTINGS.arrival_spread),
+        clock=time.time,
+        sleep=time.sleep,
+    ),
+    poster=Connection(SETTINGS.klaviyo_url, SETTINGS.klaviyo_revision),
+    key=Key(_SECRET, time.time),
+    clock=time.time,
+    sleep=time.sleep,
+    random=random.random,
+    record=report.posted,
+)
+# Kept at the end for the last request's time-outs, and for parking and sending anew some 6 MB.
+RESERVE_SECONDS = CONNECT_SECONDS + READ_SECONDS + 12
+
+
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    """Deliver one batch of ``events``; the answer names the records that stay in the queue."""
+    deadline = time.time() + context.get_remaining_time_in_millis() / 1000 - RESERVE_SECONDS
+    logger.append_keys(request_id=context.aws_request_id)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    found = batch.read(event["Records"], at=now)
+    failed = [*found.newer, *_park_unreadable(found)]
+    received, stuck = _set_crashers_apart(found.received, now)
+    received, parked = _map_raw(received, now)
+    messages = {owner: one.message for owner, one in enumerate(received) if isinstance(one.message, Message)}
+    work = jobs.pack(list(messages.items()), now=time.time(), late_after=SETTINGS.late_after)
+    result = DISPATCHER.run(work, messages, deadline)
+    report.finished(result, messages)
+    parked += batch.park(result.parked, received, at=now)
+    again = batch.defer(result.left, received, cause=result.cause, now=time.time(), random=random.random)
+    unsent = batch.send(SQS, SETTINGS.dead_letter_queue_url, parked)
+    unsent |= batch.send(SQS, SETTINGS.events_queue_url, again)
+    failed += [one.record_id for one in stuck] + [received[owner].record_id for owner in sorted(unsent)]
+    return {"batchItemFailures": [{"itemIdentifier": record_id} for record_id in failed]}
+
+
+def _park_unreadable(found: batch.Batch) -> list[str]:
+    """Park what is not in the queue's format; returns the records for which that failed."""
+    parcels = [Parcel(outgoing, frozenset({place})) for place, (_, outgoing) in enumerate(found.unreadable)]
+    unsent = batch.send(SQS, SETTINGS.dead_letter_queue_url, parcels)
+    for _, outgoing in found.unreadable:
+        report.parked_whole(outgoing.attributes["reason"], outgoing.attributes["detail"], "unknown")
+    return [found.unreadable[place][0] for place in sorted(unsent)]
+
+
+def _set_crashers_apart(received: list[Received], now: str) -> tuple[list[Received], list[Received]]:
+    """Apply the crash rule: what to handle now, and what could be neither handled nor sent elsewhere."""
+    triage = batch.triage(received)
+    stuck: list[Received] = []
+    for queue, parcels in (
+        (SETTINGS.dead_letter_queue_url, [(one, batch.crashed(one, at=now)) for one in triage.park]),
+        (SETTINGS.events_queue_url, [(one, batch.again(one, delay)) for one, delay in triage.resend]),
+    ):
+        sent = [Parcel(outgoing, frozenset({place})) for place, (_, outgoing) in enumerate(parcels)]
+        unsent = batch.send(SQS, queue, sent)
+        batch.delete(SQS, SETTINGS.events_queue_url, [one for i, (one, _) in enumerate(parcels) if i not in unsent])
+        stuck += [parcels[place][0] for place in unsent]
+    for one in triage.park:
+        report.parked_whole("crashed", batch.CRASHED, one.message.source)
+    return triage.handle, stuck
+
+
+def _map_raw(received: list[Received], now: str) -> tuple[list[Received], list[Parcel]]:
+    if not any(isinstance(one.message, Raw) for one in received):
+        return received, []
+    from . import mapping, replay  # what a redrive needs; an ordinary delivery starts faster without
+
+    return replay.replay(received, defaults=mapping.Defaults(SETTINGS.phone_region, SETTINGS.time_zone), at=now)

@@ -1,0 +1,306 @@
+"""The job loop: take a slot, post, sort out the answer, until the work or the time is used up.
+
+Nothing is decided here about queues: what remains is returned, to be parked or
+sent anew. Every request, also of a job taken apart, takes a slot of its own.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from . import jobs
+from .batch import Parked
+from .errors import Closed, NoSlot, Unavailable
+from .jobs import Doubt, Job, Row
+from .keys import Secret
+from .klaviyo import Answer, scrub
+from .messages import Message
+from .pacing import LONG, Pacer, Slot
+
+PATIENCE = 6.0  # seconds to wait for a brief closing to end; a longer one is waited for in the queue
+LONE_TRIES = 6  # deferrals after which a row is parked that Klaviyo refuses and that never had company
+BRAKE = "refused_alike: Klaviyo refuses everything alike, so it is not the events; see the runbook"
+KEY_REREAD_SECONDS = 25.0  # less than a closing for a refused key, so that each probe may have a new one
+
+
+class Poster(Protocol):
+    """What ``klaviyo.Connection`` is to this module."""
+
+    def open(self) -> Answer | None:
+        """Connect; returns the fault if that fails."""
+
+    def post(self, body: bytes, key: str) -> Answer:
+        """One request."""
+
+
+class Key:
+    """The private key out of the secret ``{"api_key": "pk_..."}``."""
+
+    def __init__(self, secret: Secret, clock: Callable[[], float]) -> None:
+        self._secret = secret
+        self._clock = clock
+
+    def current(self) -> str:
+        """The key; ``NoSlot`` if it cannot be read: without one there is nothing to post."""
+        try:
+            found = self._secret.document().get("api_key")
+        except Unavailable as error:
+            raise NoSlot(self._clock() + LONG, f"no_key: {error.detail}") from None
+        if not _usable(found):
+            raise NoSlot(self._clock() + LONG, 'no_key: the Klaviyo secret holds no "api_key"')
+        return str(found).strip()
+
+    def renewed(self, old: str) -> bool:
+        """Whether the secret now holds another key than ``old``, which Klaviyo refused."""
+        try:
+            document = self._secret.doubted()
+        except Unavailable:
+            return False
+        return document is not None and _usable(document.get("api_key")) and str(document["api_key"]).strip() != old
+
+
+def _usable(key: object) -> bool:
+    return isinstance(key, str) and bool(key.strip()) and key.strip().isascii() and key.strip().isprintable()
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """One request and its answer, for the log; ``waited`` and ``took`` in seconds."""
+
+    job: Job
+    slot: Slot
+    answer: Answer
+    bytes: int
+    waited: float
+    took: float
+
+
+@dataclass(slots=True)
+class Result:
+    """What is to be parked, what is to be sent anew, and why no more was posted, if for a reason."""
+
+    parked: list[Parked] = field(default_factory=list)
+    left: list[Job] = field(default_factory=list)
+    cause: NoSlot | None = None
+    delivered: int = 0
+
+
+class Dispatcher:
+    """Posts jobs one after the other.
+
+    ``messages[row.owner]`` is the message that a row came in; ``clock`` gives
+    epoch seconds, ``random`` numbers from 0 to 1; ``record`` is told of every
+    request, with the messages and the time.
+    """
+
+    def __init__(
+        self,
+        *,
+        pacer: Pacer,
+        poster: Poster,
+        key: Key,
+        clock: Callable[[], float],
+        sleep: Callable[[float], None],
+        random: Callable[[], float],
+        record: Callable[[Post, Mapping[int, Message], float], None],
+    ) -> None:
+        self._pacer = pacer
+        self._poster = poster
+        self._key = key
+        self._clock = clock
+        self._sleep = sleep
+        self._random = random
+        self._record = record
+        self._accepted_at = float("-inf")  # kept over invocations: what Klaviyo accepted seconds ago is proof
+
+    def run(self, work: Iterable[Job], messages: Mapping[int, Message], deadline: float) -> Result:
+        """Post ``work`` while slots lie before ``deadline`` (epoch seconds)."""
+        run = _Run(deque(work), messages, Doubt(self._accepted_at))
+        while run.work and run.result.cause is None:
+            job = run.work.popleft()
+            try:
+                self._next(run, job, deadline)
+            except NoSlot as cause:
+                run.result.cause = cause
+        self._accepted_at = run.doubt.accepted_at
+        return run.finished()
+
+    def _next(self, run: _Run, job: Job, deadline: float) -> None:
+        """One request. Whatever is raised, ``job`` is either settled or back in the work."""
+        run.work.appendleft(job)
+        key = self._key.current()
+        began = self._clock()
+        body = job.body()
+        slot, fault = self._turn(deadline)
+        if slot.reason == BRAKE and len(job.rows) > 1:
+            # It was not the rows: one is enough to ask whether it still isn't.
+            run.work.popleft()
+            run.work.extendleft([Job(job.rows[1:], job.suspect), Job(job.rows[:1], job.suspect)])
+            job = run.work[0]
+            body = job.body()
+        if slot.reason.startswith("key_refused") and self._key.renewed(key):
+            key = self._key.current()
+        posted = self._clock()
+        answer = fault or self._poster.post(body, key)
+        done = self._clock()
+        self._record(Post(job, slot, answer, len(body), posted - began, done - posted), run.messages, done)
+        self._settle(run, slot, answer, key)
+
+    def _turn(self, deadline: float) -> tuple[Slot, Answer | None]:
+        """A slot, waiting out a brief closing rather than sending a whole batch back."""
+        patient_until = min(deadline, self._clock() + PATIENCE)
+        while True:
+            try:
+                return self._pacer.turn(deadline, self._poster.open)
+            except Closed as closed:
+                wait = closed.retry_at + 0.2 * self._random()
+                if wait > patient_until:
+                    raise
+                self._sleep(max(0.05, wait - self._clock()))
+
+    def _settle(self, run: _Run, slot: Slot, answer: Answer, key: str) -> None:
+        """Sort the answer for the first job of the work; tell the pacer last, since that may fail."""
+        if answer.kind == "throttled":
+            self._pacer.throttled(slot, answer.retry_after)
+        elif answer.kind == "transient":
+            self._pacer.failed(slot, f"outage: {answer.reason}")
+        elif answer.kind == "configuration":
+            renewed = answer.reason == "key_refused" and self._key.renewed(key)
+            if not renewed or slot.lease is not None:
+                self._pacer.failed(slot, f"{answer.reason}: {answer.detail}", pause=0.0 if renewed else LONG)
+        elif answer.kind == "refused" and slot.reason == BRAKE:
+            self._pacer.failed(slot, BRAKE, pause=LONG)
+        else:
+            braked = run.settle(answer, self._clock())
+            if braked:
+                self._pacer.failed(slot, BRAKE, pause=LONG)
+                raise Closed(self._clock() + LONG, BRAKE)
+            self._pacer.answered(slot, remaining=answer.remaining, reset=answer.reset)
+
+
+@dataclass(slots=True)
+class _Run:
+    """One invocation's work: ``work[0]`` is the job under way."""
+
+    work: deque[Job]
+    messages: Mapping[int, Message]
+    doubt: Doubt
+    result: Result = field(default_factory=Result)
+    # Rows refused without a pointer while nothing was accepted, with Klaviyo's words, and jobs waiting for proof.
+    held: list[tuple[Row, str]] = field(default_factory=list)
+    waiting: list[Job] = field(default_factory=list)
+
+    def settle(self, answer: Answer, now: float) -> bool:
+        """Take the first job out of the work and do with its rows as Klaviyo says; true for the brake."""
+        job = self.work.popleft()
+        if answer.kind == "delivered":
+            self.result.delivered += len(job.rows)
+            self._proved(now)
+        elif answer.kind == "too_large":
+            self._too_large(job, answer)
+        elif any(complaint.index < len(job.rows) for complaint in answer.rows):
+            self._pointed(job, answer, now)
+        else:
+            return self._unexplained(job, answer, now)
+        return False
+
+    def _first(self, parts: Sequence[Job]) -> None:
+        self.work.extendleft(reversed(parts))
+
+    def _too_large(self, job: Job, answer: Answer) -> None:
+        if len(job.rows) > 1:
+            self._first(job.halves())
+        else:
+            self.result.parked.append(Parked(job.rows, "too_large", answer.detail))
+
+    def _pointed(self, job: Job, answer: Answer, now: float) -> None:
+        complaints = [complaint for complaint in answer.rows if complaint.index < len(job.rows)]
+        repeats = [complaint.index for complaint in complaints if complaint.repeat]
+        for complaint in complaints:
+            if not complaint.repeat:
+                row = job.rows[complaint.index]
+                self.result.parked.append(Parked((row,), "refused_by_klaviyo", scrub(complaint.words, row.text)))
+        believed = job.rounds < jobs.REPEAT_ROUNDS or len(job.rows) == 1
+        gone = [complaint.index for complaint in complaints if believed or not complaint.repeat]
+        self.result.delivered += len(repeats) if believed else 0
+        rest = job.without(gone)
+        if not believed and rest:
+            # Klaviyo has called rows of this job repeats again and again: find out which really are.
+            self._first(rest[0].halves() if len(rest[0].rows) > 1 else rest)
+        else:
+            self._first([Job(part.rows, part.suspect, part.rounds + bool(repeats)) for part in rest])
+        self._proved(now)
+
+    def _unexplained(self, job: Job, answer: Answer, now: float) -> bool:
+        verdict = self.doubt.refused(job, (answer.status, answer.detail), now)
+        if verdict == "park":
+            self._park(job.rows[0], answer.words)
+        elif verdict == "hold":
+            self.held.append((job.rows[0], answer.words))
+        elif verdict == "split":
+            self._split(job)
+        elif verdict == "control":
+            apart = job.halves()
+            while self.work and self.work[0].suspect:
+                apart.append(self.work.popleft())
+            self._first(jobs.controls(apart))
+        elif verdict == "give_up":
+            self._give_up(job)
+        else:
+            self._brake(job)
+        return verdict == "brake"
+
+    def _split(self, job: Job) -> None:
+        """Both halves next, or behind the other half of the whole while it isn't clear that it is the rows."""
+        sibling = [self.work.popleft()] if self.doubt.alike == 2 and self.work and self.work[0].suspect else []
+        self._first([*sibling, *job.halves()])
+
+    def _give_up(self, job: Job) -> None:
+        """One message's rows, all refused: try the others' first; without proof these wait for another day."""
+        owner = job.rows[0].owner
+        self.waiting.append(job)
+        for part in list(self.work):
+            if part.suspect and all(row.owner == owner for row in part.rows):
+                self.work.remove(part)
+                self.waiting.append(part)
+
+    def _brake(self, job: Job) -> None:
+        """Not the rows: everything goes back as it was."""
+        apart = [job, *self.work, *self.waiting, *(Job((row,), suspect=True) for row, _ in self.held)]
+        innocent = tuple(row for part in apart for row in part.rows if not self.messages[row.owner].suspect)
+        self.work = deque(
+            Job(rows, suspect=True)
+            for part in apart
+            if (rows := tuple(row for row in part.rows if self.messages[row.owner].suspect))
+        )
+        if innocent:
+            self.work.appendleft(Job(innocent))
+        self.held, self.waiting = [], []
+        self.doubt.alike = 0
+        self.doubt.singles.clear()
+
+    def _proved(self, now: float) -> None:
+        """Klaviyo reads what we send: so what it refused beside that is to blame."""
+        self.doubt.accepted(now)
+        for row, words in self.held:
+            self._park(row, words)
+        self._first(self.waiting)
+        self.held, self.waiting = [], []
+
+    def _park(self, row: Row, words: str) -> None:
+        detail = scrub(words, row.text) or "refused without a word"
+        self.result.parked.append(Parked((row,), "refused_by_klaviyo", detail, suspect=True))
+
+    def finished(self) -> Result:
+        """The result; rows that waited for proof through many deferrals wait no longer."""
+        for row, words in self.held:
+            message = self.messages[row.owner]
+            if message.suspect and message.deferred >= LONE_TRIES:
+                self._park(row, words)
+            else:
+                self.result.left.append(Job((row,), suspect=True))
+        self.result.left += [*self.waiting, *self.work]
+        return self.result

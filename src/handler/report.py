@@ -1,0 +1,117 @@
+"""What ``deliver`` logs and counts: one line for each request, and what was parked or deferred."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from aws_lambda_powertools import single_metric
+from aws_lambda_powertools.metrics import MetricUnit
+
+from .batch import Parked
+from .dispatch import Post, Result
+from .errors import NoSlot, TableUnavailable, TooLate
+from .jobs import Job, Row
+from .messages import Message
+from .telemetry import event_id, logger, metrics
+
+_IDS_PER_LINE = 500  # a unique_id has up to 255 characters, a log event 256 KiB
+_DIMENSIONS = {"service": "klaviyo-relay"}
+
+
+def _ids(rows: tuple[Row, ...], messages: Mapping[int, Message]) -> list[str]:
+    return [event_id(row.event.unique_id, private=messages[row.owner].private_ids) for row in rows]
+
+
+def posted(post: Post, messages: Mapping[int, Message], now: float) -> None:
+    """Log one request with its events and Klaviyo's answer; ``now`` in epoch seconds."""
+    job, answer = post.job, post.answer
+    owners = [messages[row.owner] for row in job.rows]
+    age = now - min(message.received for message in owners)
+    line = {
+        "outcome": answer.kind,
+        "status": answer.status,
+        "reason": answer.reason,
+        "detail": answer.detail,
+        "klaviyo_request_id": answer.request_id,
+        "events": len(job.rows),
+        "bytes": post.bytes,
+        "sources": sorted({message.source for message in owners}),
+        "slot_wait_ms": round(post.waited * 1000),
+        "answer_ms": round(post.took * 1000),
+        "age_seconds": round(age, 1),
+        "probe": post.slot.lease is not None,
+        "suspect": job.suspect,
+    }
+    ids = _ids(job.rows, messages)
+    write = logger.info if answer.kind == "delivered" else logger.warning
+    write("job", extra=line | {"event_ids": ids[:_IDS_PER_LINE]})
+    for start in range(_IDS_PER_LINE, len(ids), _IDS_PER_LINE):
+        more = {"outcome": answer.kind, "event_ids": ids[start : start + _IDS_PER_LINE]}
+        write("job continued", extra=more)
+    metrics.add_metric("Jobs", MetricUnit.Count, 1)
+    metrics.add_metric("SlotWait", MetricUnit.Milliseconds, round(post.waited * 1000))
+    if answer.kind == "delivered":
+        metrics.add_metric("JobEvents", MetricUnit.Count, len(job.rows))
+        metrics.add_metric("AgeAtDelivery", MetricUnit.Seconds, round(age, 3))
+    elif answer.kind == "throttled":
+        metrics.add_metric("Throttled", MetricUnit.Count, 1)
+
+
+def finished(result: Result, messages: Mapping[int, Message]) -> None:
+    """Count what was delivered; log and count what was parked and deferred, and whether the relay is closed."""
+    metrics.add_metric("Delivered", MetricUnit.Count, result.delivered)
+    for parked in result.parked:
+        _parked(parked, messages)
+    if result.left:
+        _deferred(result.left, result.cause, messages)
+
+
+def _parked(parked: Parked, messages: Mapping[int, Message]) -> None:
+    logger.warning(
+        "parked",
+        extra={
+            "reason": parked.reason,
+            "detail": parked.detail,
+            "sources": sorted({messages[row.owner].source for row in parked.rows}),
+            "event_ids": _ids(parked.rows, messages),
+        },
+    )
+    _count("Parked", parked.reason, len(parked.rows))
+
+
+def parked_whole(reason: str, detail: str, source: str) -> None:
+    """Log and count a message that was parked as it came."""
+    logger.warning("parked", extra={"reason": reason, "detail": detail, "sources": [source]})
+    _count("Parked", reason, 1)
+
+
+def _deferred(left: list[Job], cause: NoSlot | None, messages: Mapping[int, Message]) -> None:
+    by_source = Counter(messages[row.owner].source for job in left for row in job.rows)
+    reason = cause.reason if cause else "not_settled: refused without a reason, to be tried beside others"
+    logger.warning(
+        "deferred",
+        extra={"reason": reason, "cause": type(cause).__name__ if cause else "", "sources": dict(by_source)},
+    )
+    metrics.add_metric("Deferred", MetricUnit.Count, by_source.total())
+    if (kind := closed_as(cause)) is not None:
+        _count("Closed", kind, 1)
+
+
+def closed_as(cause: NoSlot | None) -> str | None:
+    """Why nothing may be posted, as the alarms tell it apart; ``None`` if it is merely busy.
+
+    ``throttled`` and ``outage`` pass; ``configuration``, ``no_key`` and
+    ``no_table`` want a person.
+    """
+    if isinstance(cause, TableUnavailable):
+        return "no_table"
+    if cause is None or isinstance(cause, TooLate):
+        return None
+    code = cause.reason.split(":")[0]
+    return code if code in ("throttled", "outage", "no_key") else "configuration"
+
+
+def _count(name: str, reason: str, value: int) -> None:
+    with single_metric(name=name, unit=MetricUnit.Count, value=value, default_dimensions=_DIMENSIONS) as metric:
+        metric.add_dimension("reason", reason)
