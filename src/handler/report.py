@@ -13,10 +13,10 @@ from .dispatch import Post, Result
 from .errors import NoSlot, TableUnavailable, TooLate
 from .jobs import Job, Row
 from .messages import Message
-from .telemetry import event_id, logger, metrics
+from .telemetry import NAMESPACE, SERVICE, event_id, logger, metrics
 
 _IDS_PER_LINE = 500  # a unique_id has up to 255 characters, a log event 256 KiB
-_DIMENSIONS = {"service": "klaviyo-relay"}
+_DIMENSIONS = {"service": SERVICE}
 
 
 def _ids(rows: tuple[Row, ...], messages: Mapping[int, Message]) -> list[str]:
@@ -113,5 +113,7 @@ def closed_as(cause: NoSlot | None) -> str | None:
 
 
 def _count(name: str, reason: str, value: int) -> None:
-    with single_metric(name=name, unit=MetricUnit.Count, value=value, default_dimensions=_DIMENSIONS) as metric:
+    with single_metric(
+        name=name, unit=MetricUnit.Count, value=value, namespace=NAMESPACE, default_dimensions=_DIMENSIONS
+    ) as metric:
         metric.add_dimension("reason", reason)
