@@ -9,8 +9,9 @@ from aws_lambda_powertools import Logger, Metrics
 
 # The template puts the stack's name here: several stacks may live in one account.
 SERVICE = os.environ.get("POWERTOOLS_SERVICE_NAME", "klaviyo-relay")
+NAMESPACE = "KlaviyoRelay"
 logger = Logger(service=SERVICE, use_rfc3339=True)
-metrics = Metrics(namespace="KlaviyoRelay", service=SERVICE)
+metrics = Metrics(namespace=NAMESPACE, service=SERVICE)
 # As a default it also becomes part of every further set (`add_dimensions(source=...)`), beside the stack's totals.
 metrics.set_default_dimensions(service=SERVICE)
 
