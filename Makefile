@@ -6,7 +6,7 @@ STAMP := $(VENV)/.ready
 export PYTHONPATH := src:.
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo test local send preview lint bench
+.PHONY: help setup demo test local send preview redrive lint bench
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -33,6 +33,9 @@ send: $(STAMP) ## SOURCE= FILE= [HEADERS=] [URL=]: sign a payload and post it
 
 preview: $(STAMP) ## SOURCE= FILE= [HEADERS=]: what a payload becomes, without a stack
 	@$(BIN)/python -m local.preview "$(SOURCE)" "$(FILE)" $(if $(HEADERS),"$(HEADERS)")
+
+redrive: $(STAMP) ## [SOURCE=] [REASON=] [STACK=] [GO=1]: what is parked, and back with it
+	@$(BIN)/python -m local.redrive $(if $(STACK),--stack "$(STACK)") $(if $(SOURCE),--source "$(SOURCE)") $(if $(REASON),--reason "$(REASON)") $(if $(GO),--go)
 
 lint: $(STAMP) ## ruff, mypy --strict, cfn-lint
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet .

@@ -1,8 +1,8 @@
 """A sender as data: the TOML files in ``sources/`` and ``sources/custom/``.
 
 ``load`` reads one sender's file and nothing else. The file's form is described
-in docs/adding-a-sender.md; ``local/check.py`` checks it with line numbers at
-build time, so that this module only has to read.
+in docs/adding-a-sender.md; tests/unit/test_sources.py checks every file, so that
+this module only has to read.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def load(name: str) -> Source:
     UnknownSource
         No file of that name.
     SourceError
-        The file is not what ``local/check.py`` would let pass.
+        The file is not in the form of a source.
     """
     try:
         return build(name, document(name))
