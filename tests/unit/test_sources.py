@@ -39,7 +39,9 @@ def test_every_expression_compiles_and_leaves_money_exact(name: str) -> None:
         mapping.holds(expression, {})
     for rule in sources.load(name).rules:
         if rule.value:
-            assert any(word in rule.value.text for word in ("money(", "minor(", "add(", "subtract(", "multiply(", "absolute("))
+            assert any(
+                word in rule.value.text for word in ("money(", "minor(", "add(", "subtract(", "multiply(", "absolute(")
+            )
         if sources.load(name).topic_header:
             assert rule.agrees, f"{rule.topics} needs an agrees: its topic is not signed"
 
