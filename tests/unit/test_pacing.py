@@ -1,0 +1,134 @@
+"""The slot, on virtual time: who may post when, and that giving up costs nothing."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handler.errors import Closed, TooLate
+from handler.pacing import LONG, Item, Pacer, Slot, Value, interval
+
+SPACING = interval(150, 0.4)
+
+
+class Memory:
+    """One item with the table's conditional operations."""
+
+    def __init__(self) -> None:
+        self.item: dict[str, int | str] = {}
+        self.writes = 0
+
+    def read(self) -> Item:
+        return dict(self.item)
+
+    def advance(self, *, first: int, last: int, step: int, learned_at: int | None) -> tuple[bool, Item]:
+        before = dict(self.item)
+        at = before.get("next")
+        free = "closed_until" not in before and before.get("learned_at") == learned_at
+        if free and isinstance(at, int) and first <= at <= last:
+            self.item["next"] = at + step
+            self.writes += 1
+            return True, before
+        return False, before
+
+    def swap(self, expected: Mapping[str, Value], changed: Mapping[str, Value]) -> tuple[bool, Item]:
+        before = dict(self.item)
+        if any(before.get(name) != value for name, value in expected.items()):
+            return False, before
+        for name, value in changed.items():
+            if value is None:
+                self.item.pop(name, None)
+            else:
+                self.item[name] = value
+        self.writes += 1
+        return True, before
+
+
+class World:
+    """A clock that only ``sleep`` moves, and senders that share it."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+        self.table = Memory()
+
+    def sender(self) -> Pacer:
+        return Pacer(self.table, spacing=SPACING, clock=lambda: self.now, sleep=self.sleep)
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def worst(times: list[float], length: float) -> int:
+    return max(sum(start <= at < start + length for at in times) for start in times)
+
+
+@given(st.integers(0, 2**32), st.floats(0, 0.5))
+def test_no_window_ever_holds_more_than_the_limit(seed: int, pause: float) -> None:
+    world, chance = World(), random.Random(seed)  # noqa: S311 (a schedule, no secret)
+    senders = [world.sender() for _ in range(chance.randint(1, 50))]
+    arrivals = []
+    for _ in range(350):
+        arrivals.append(chance.choice(senders).reserve(world.now + 600).at + chance.uniform(0, 0.4))
+        world.now += chance.uniform(0, pause)
+    assert worst(arrivals, 60) <= 150
+    assert worst(arrivals, 1) <= 10
+
+
+def test_a_backlog_uses_99_percent_of_the_allowance() -> None:
+    world = World()
+    senders = [world.sender() for _ in range(5)]
+    slots = [senders[number % 5].reserve(world.now + 900).at for number in range(1_500)]
+    assert (len(slots) - 1) / (slots[-1] - slots[0]) * 60 >= 0.99 * 150
+
+
+def test_giving_up_moves_nothing() -> None:
+    world = World()
+    world.sender().reserve(world.now + 10)
+    before = dict(world.table.item)
+    for _ in range(1_000):
+        with pytest.raises(TooLate):
+            world.sender().reserve(world.now + 0.2)
+    assert world.table.item == before
+
+
+def test_a_closed_relay_lets_one_probe_through_and_opens_on_its_answer() -> None:
+    world = World()
+    first = world.sender()
+    first.throttled(first.reserve(world.now + 10), 120.0)
+    with pytest.raises(Closed):
+        world.sender().reserve(world.now + 10)
+    world.now += 121
+    probe = world.sender()
+    slot = probe.reserve(world.now + 10)
+    assert slot.lease is not None
+    with pytest.raises(Closed):
+        world.sender().reserve(world.now + 10)
+    probe.answered(slot)
+    assert world.sender().reserve(world.now + 10).lease is None
+
+
+def test_an_outage_is_probed_at_most_twice_a_minute() -> None:
+    world = World()
+    sender = world.sender()
+    end, probes = world.now + 3_600, 0
+    sender.failed(sender.reserve(world.now + 10), "outage: away")
+    while world.now < end:
+        try:
+            slot: Slot = sender.reserve(world.now + 10)
+        except Closed as error:
+            world.now = max(error.retry_at, world.now + 0.01)
+            continue
+        probes += 1
+        sender.failed(slot, "outage: away")
+    assert 3_600 / LONG - 5 <= probes <= 3_600 / LONG + 1
+
+
+def test_a_damaged_slot_is_reset_rather_than_waited_for() -> None:
+    world = World()
+    world.table.item = {"next": round((world.now + 86_400) * 1000)}
+    slot = world.sender().reserve(world.now + 300)
+    assert slot.at <= world.now + 61

@@ -1,0 +1,105 @@
+"""What travels: messages survive the queue, and jobs keep to Klaviyo's limits."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handler import jobs, messages
+from handler.errors import MessageError, NewerMessage
+from handler.messages import Event, Message, Raw
+
+TEXT = st.text(max_size=40)
+EVENTS = st.lists(
+    st.builds(
+        Event,
+        unique_id=st.text(min_size=1, max_size=30),
+        time=st.integers(0, 2**40),
+        entry=TEXT.map(lambda text: json.dumps({"type": "event-bulk-create", "note": text})),
+    ),
+    max_size=30,
+)
+
+
+@given(EVENTS, st.floats(0, 2e9), st.integers(0, 9), st.booleans(), st.booleans())
+def test_a_message_comes_out_of_the_queue_as_it_went_in(
+    events: list[Event], received: float, count: int, suspect: bool, backfill: bool
+) -> None:
+    message = Message("stripe", tuple(events), received, count, count, suspect, backfill, suspect)
+    assert messages.decode(messages.encode(message)) == message
+
+
+@given(st.binary(max_size=500), st.dictionaries(TEXT, TEXT, max_size=3), st.none() | st.tuples(st.integers(0, 99)))
+def test_a_raw_webhook_keeps_every_byte(body: bytes, headers: dict[str, str], only: tuple[int, ...] | None) -> None:
+    raw = Raw("stripe", body, headers, 1.0, only)
+    assert messages.decode(messages.encode(raw)) == raw
+
+
+@given(st.text(max_size=200))
+def test_what_is_no_message_says_so(body: str) -> None:
+    with pytest.raises(MessageError):
+        messages.decode(body)
+
+
+def test_a_later_version_is_told_from_garbage() -> None:
+    with pytest.raises(NewerMessage):
+        messages.decode('{"v":2,"kind":"events"}')
+
+
+@given(EVENTS, st.integers(1, 7), st.integers(200, 900))
+def test_packing_keeps_order_and_limits(events: list[Event], most: int, size: int) -> None:
+    packed = list(messages.pack(events, Message("s", (), 1.0), bytes_limit=size, events_limit=most))
+    assert [event for message in packed for event in message.events] == events
+    for message in packed:
+        assert len(message.events) <= most
+        assert messages.size(messages.encode(message)) <= size or len(message.events) == 1
+
+
+def event(name: str, time: int = 0, size: int = 0) -> Event:
+    entry = {"type": "event-bulk-create", "attributes": {"id": name, "filling": "x" * size}}
+    return Event(name, time, json.dumps(entry))
+
+
+@given(st.lists(st.integers(1, 100), max_size=60), st.integers(0, 40_000))
+def test_jobs_hold_whole_messages_within_both_limits(sizes: list[int], weight: int) -> None:
+    batch = [
+        (owner, Message("s", tuple(event(f"{owner}-{n}", -n, weight) for n in range(count)), 1.0))
+        for owner, count in enumerate(sizes)
+    ]
+    packed = jobs.pack(batch, now=0.0)
+    assert sum(len(job.rows) for job in packed) == sum(sizes)
+    owners = [{row.owner for row in job.rows} for job in packed]
+    assert sum(len(found) for found in owners) == len(sizes)
+    for job in packed:
+        assert len(job.rows) <= jobs.JOB_EVENTS
+        assert len(job.body()) <= jobs.JOB_BYTES
+        times = [row.event.time for row in job.rows]
+        assert times == sorted(times)
+        json.loads(job.body())
+
+
+def test_a_job_holds_a_unique_id_once_and_suspects_stay_alone() -> None:
+    twice = Message("s", (event("a"), event("a"), event("b")), 1.0)
+    suspect = replace(twice, events=(event("c"),), suspect=True)
+    packed = jobs.pack([(0, twice), (1, twice), (2, suspect)], now=0.0)
+    assert [[row.event.unique_id for row in job.rows] for job in packed] == [["a", "b"], ["c"]]
+    assert [job.suspect for job in packed] == [False, True]
+
+
+def test_late_events_go_as_backfill_with_identifiers_only() -> None:
+    attributes = {
+        "profile": {"data": {"type": "profile", "attributes": {"email": "ada@mail.example", "first_name": "Ada"}}},
+        "events": {"data": [{"type": "event", "attributes": {"properties": {"OrderId": "1"}}}]},
+    }
+    entry = json.dumps({"type": "event-bulk-create", "attributes": attributes})
+    message = Message("s", (Event("old", 1_000, entry), Event("new", 90_000, entry)), 1.0)
+    (job,) = jobs.pack([(0, message)], now=90_000.0, late_after=86_400.0)
+    old, new = (json.loads(row.text)["attributes"] for row in job.rows)
+    assert old["backfill"] is True
+    assert old["profile"]["data"]["attributes"] == {"email": "ada@mail.example"}
+    assert old["events"] == attributes["events"]
+    assert new == attributes
