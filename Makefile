@@ -6,7 +6,7 @@ STAMP := $(VENV)/.ready
 export PYTHONPATH := src:.
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo test local send preview redrive lint bench
+.PHONY: help setup demo test local send preview redrive lint
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -42,9 +42,3 @@ lint: $(STAMP) ## ruff, mypy --strict, cfn-lint
 	@$(BIN)/mypy
 	@$(BIN)/cfn-lint template.yaml
 
-bench: $(VENV)/.bench ## [PART=job]: measure speed and cost, draw docs/performance.md's pictures
-	@$(BIN)/python -m bench $(PART)
-
-$(VENV)/.bench: $(STAMP)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group bench
-	@touch $@
