@@ -21,7 +21,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import HTTPError, NameResolutionError
+from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError
 from urllib3.exceptions import TimeoutError as HTTPTimeoutError
 
 PATH = "/api/event-bulk-create-jobs"
@@ -234,10 +234,10 @@ def _values(entry: str) -> list[str]:
 def fault(error: Exception) -> Answer:
     """The answer that stands for no answer; whether Klaviyo took the events is then unknown."""
     reason = "connection_failed"
-    if isinstance(error, TimeoutError | HTTPTimeoutError):
-        reason = "timed_out"
-    elif isinstance(error, NameResolutionError):
+    if isinstance(error, NameResolutionError):
         reason = "name_not_resolved"
+    elif isinstance(error, TimeoutError | HTTPTimeoutError) and not isinstance(error, NewConnectionError):
+        reason = "timed_out"  # urllib3 calls every failure to connect a time-out, too
     return Answer("transient", None, reason, type(error).__name__)
 
 

@@ -1,0 +1,218 @@
+"""Records in, messages out: the crash rule, deferring, parking."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handler import batch, jobs, messages
+from handler.batch import Parked, Received
+from handler.errors import Closed, NoSlot, TooLate
+from handler.messages import Message, Outgoing, Raw
+from tests.unit.fakes_delivery import event
+
+NOW = 1_790_000_000.0
+AT = "2026-09-21T14:13:20+00:00"
+
+
+def message(*names: str, **flags: Any) -> Message:
+    return Message(flags.pop("source", "shop"), tuple(event(name) for name in names), NOW - 60, **flags)
+
+
+def record(body: str, receives: int = 1, name: str = "1") -> dict[str, Any]:
+    attributes = {"ApproximateReceiveCount": str(receives)}
+    return {"messageId": name, "receiptHandle": f"r{name}", "body": body, "attributes": attributes}
+
+
+def received(*counts: int) -> list[Received]:
+    return [Received(str(n), f"r{n}", message(f"e{n}"), count) for n, count in enumerate(counts)]
+
+
+def test_records_are_read_with_the_crashes_of_their_earlier_copies() -> None:
+    found = batch.read([record(messages.encode(message("a", crashes=2)), 1)], at=AT)
+    assert found.received[0].receives == 3
+
+
+def test_garbage_is_parked_with_its_reason_and_a_newer_format_waits_for_newer_code() -> None:
+    newer = '{"v":2,"kind":"events","source":"shop","received":1}'
+    found = batch.read([record("garbage"), record(newer, 1, "2"), record(newer, 3, "3")], at=AT)
+    assert found.newer == ["2"]
+    assert [(name, out.attributes["reason"], out.body) for name, out in found.unreadable] == [
+        ("1", "unreadable_message", "garbage"),
+        ("3", "newer_format", newer),
+    ]
+
+
+def test_ordinary_records_are_all_handled() -> None:
+    triage = batch.triage(received(1, 1, 2))
+    assert len(triage.handle) == 3
+    assert not triage.resend
+    assert not triage.park
+
+
+def test_on_the_third_receive_one_is_handled_alone_and_the_rest_sent_anew_first() -> None:
+    batch_received = received(1, 3, 3, 2, 4)
+    triage = batch.triage(batch_received)
+    assert [one.record_id for one in triage.handle] == ["1"]
+    assert [one.record_id for one in triage.park] == ["4"]
+    anew = {one.record_id: messages.decode(batch.again(one, delay).body).crashes for one, delay in triage.resend}
+    assert anew == {"0": 0, "2": 2, "3": 1}
+    delays = {one.record_id: delay for one, delay in triage.resend}
+    assert delays["0"] == 0
+    assert delays["2"] >= batch.STAGGER_SECONDS
+
+
+@given(st.lists(st.integers(1, 5), max_size=200))
+def test_nobody_is_forgotten_or_handled_twice(counts: list[int]) -> None:
+    triage = batch.triage(received(*counts))
+    names = [one.record_id for one in [*triage.handle, *triage.park, *(one for one, _ in triage.resend)]]
+    assert sorted(names) == sorted(str(number) for number in range(len(counts)))
+    assert all(0 <= delay <= 900 for _, delay in triage.resend)
+    assert sum(one.receives == 2 for one in triage.handle) <= batch.SHAKY
+
+
+def crash_story(count: int, poison: str) -> tuple[set[str], set[str], int]:
+    """Deliver ``count`` messages one of which kills the process; who is delivered, who parked, invocations."""
+    queue: list[tuple[Message | Raw, int, int]] = [(message(f"m{n}"), 0, 0) for n in range(count)]
+    delivered: set[str] = set()
+    parked: set[str] = set()
+    now = invocations = 0
+    while queue:
+        invocations += 1
+        assert invocations < 5_000
+        now = max(now, min(due for *_, due in queue))
+        taken = [one for one in queue if one[2] <= now + 5]
+        queue = [one for one in queue if one[2] > now + 5]
+        triage = batch.triage(
+            [Received(str(n), "r", body, body.crashes + receives + 1) for n, (body, receives, _) in enumerate(taken)]
+        )
+        parked |= {name(one.message) for one in triage.park}
+        for one, delay in triage.resend:
+            queue.append((messages.decode(batch.again(one, delay).body), 0, now + delay))
+        if any(name(one.message) == poison for one in triage.handle):
+            # The process dies: what was in hand comes back after the visibility timeout.
+            queue += [(one.message, one.receives - one.message.crashes, now + 725) for one in triage.handle]
+        else:
+            delivered |= {name(one.message) for one in triage.handle}
+        now += 6
+    return delivered, parked, invocations
+
+
+def name(body: Message | Raw) -> str:
+    assert isinstance(body, Message)
+    return body.events[0].unique_id
+
+
+@pytest.mark.parametrize("count", [1, 4, 1_000])
+def test_a_message_that_kills_the_process_is_parked_and_its_neighbours_are_delivered(count: int) -> None:
+    delivered, parked, invocations = crash_story(count, "m1" if count > 1 else "m0")
+    assert parked == {"m1" if count > 1 else "m0"}
+    assert len(delivered) == count - 1
+    assert invocations < 200
+
+
+def test_deferred_events_travel_together_and_remember() -> None:
+    got = [Received(str(n), "r", message(f"a{n}", deferred=n % 2), 1) for n in range(150)]
+    work = jobs.pack([(n, one.message) for n, one in enumerate(got) if isinstance(one.message, Message)], now=NOW)
+    cause = Closed(NOW + 30, "outage: status_503")
+    parcels = batch.defer(work, got, cause=cause, now=NOW, random=lambda: 0.5)
+    assert len(parcels) == 2
+    assert frozenset().union(*(parcel.owners for parcel in parcels)) == frozenset(range(150))
+    for parcel in parcels:
+        body = messages.decode(parcel.outgoing.body)
+        assert isinstance(body, Message)
+        assert body.deferred in (1, 2)
+        assert body.received == NOW - 60
+        assert not body.suspect
+        assert 30 <= parcel.outgoing.delay <= 60
+
+
+def test_suspects_stay_apart_and_count_from_their_refusal() -> None:
+    got = [Received("0", "r", message("a", "b", "c", deferred=7), 1)]
+    (job,) = jobs.pack([(0, got[0].message)] if isinstance(got[0].message, Message) else [], now=NOW)
+    parcels = batch.defer(job.halves(), got, cause=TooLate(NOW, "busy"), now=NOW, random=lambda: 0.5)
+    bodies = [messages.decode(parcel.outgoing.body) for parcel in parcels]
+    assert [(body.suspect, body.deferred, len(body.events)) for body in bodies if isinstance(body, Message)] == [
+        (True, 0, 1),
+        (True, 0, 2),
+    ]
+
+
+def test_late_events_are_deferred_as_they_came() -> None:
+    got = [Received("0", "r", message("a"), 1)]
+    assert isinstance(got[0].message, Message)
+    work = jobs.pack([(0, got[0].message)], now=NOW + 90_000, late_after=86_400)
+    assert '"backfill":true' in work[0].body().decode()
+    (parcel,) = batch.defer(work, got, cause=None, now=NOW, random=lambda: 0.5)
+    assert messages.decode(parcel.outgoing.body).events == got[0].message.events  # type: ignore[union-attr]  # it is no raw one
+
+
+@given(
+    st.none() | st.builds(NoSlot, st.floats(NOW - 1e6, NOW + 1e6), st.just("outage")),
+    st.integers(0, 10_000),
+    st.floats(0, 1),
+)
+def test_delays_are_what_sqs_takes(cause: NoSlot | None, deferred: int, chance: float) -> None:
+    assert 1 <= batch.delay(cause, deferred, now=NOW, random=lambda: chance) <= 900
+
+
+def test_waiting_out_a_day_costs_a_message_few_sends() -> None:
+    now, sends = NOW, 0
+    while now < NOW + 86_400:
+        now += batch.delay(Closed(now + 15, "outage"), sends, now=now, random=lambda: 0.5)
+        sends += 1
+    assert sends < 150
+
+
+def test_parked_rows_share_a_message_and_come_back_as_new() -> None:
+    got = [Received(str(n), "r", message(f"a{n}", deferred=9, crashes=1, suspect=True), 2) for n in range(3)]
+    work = [
+        row
+        for n, one in enumerate(got)
+        if isinstance(one.message, Message)
+        for row in jobs.rows(n, one.message, now=NOW, late_after=0)
+    ]
+    parcels = batch.park([Parked((row,), "refused_by_klaviyo", "Invalid.") for row in work], got, at=AT)
+    (parcel,) = parcels
+    body = messages.decode(parcel.outgoing.body)
+    assert isinstance(body, Message)
+    assert (body.deferred, body.crashes, body.suspect, len(body.events)) == (0, 0, False, 3)
+    assert parcel.owners == frozenset({0, 1, 2})
+    assert parcel.outgoing.attributes["reason"] == "refused_by_klaviyo"
+
+
+def test_a_crasher_comes_back_from_a_redrive_to_be_handled_alone() -> None:
+    parked = batch.crashed(received(4)[0], at=AT)
+    again = batch.read([record(parked.body)], at=AT).received[0]
+    assert again.receives == batch.ALONE_AT
+
+
+class Queue:
+    """An SQS client that refuses some entries, or everything."""
+
+    def __init__(self, *, refuse: str = "", down: bool = False) -> None:
+        self.refuse = refuse
+        self.down = down
+
+    def send_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
+        if self.down:
+            raise ClientError({"Error": {"Code": "ServiceUnavailable"}}, "SendMessageBatch")
+        return {"Failed": [{"Id": one["Id"]} for one in Entries if self.refuse and self.refuse in one["MessageBody"]]}
+
+
+def test_only_what_the_queue_did_not_take_stays() -> None:
+    parcels = [batch.Parcel(Outgoing(body, "g"), frozenset({n})) for n, body in enumerate(["aa", "bb", "bb"])]
+    client: Any = Queue(refuse="b")
+    assert batch.send(client, "queue", parcels) == {1, 2}
+    client = Queue(down=True)
+    assert batch.send(client, "queue", parcels) == {0, 1, 2}
+    assert batch.send(client, "queue", []) == frozenset()
+
+
+def test_the_parked_form_is_the_queues_own() -> None:
+    assert json.loads(batch.crashed(received(4)[0], at=AT).body.split("\n")[0])["kind"] == "events"

@@ -1,0 +1,259 @@
+"""What each of Klaviyo's answers means, and one POST over a real socket."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handler.klaviyo import Connection, scrub, sort_answer
+
+ROW = "/data/attributes/events-bulk-create/data/"
+NOW = 1_790_000_000.0
+
+
+def errors(*pointed: tuple[str, str]) -> bytes:
+    listed = [
+        {"id": "1", "code": "invalid", "title": "Invalid input.", "detail": detail, "source": {"pointer": pointer}}
+        for pointer, detail in pointed
+    ]
+    return json.dumps({"errors": listed}).encode()
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body", "kind"),
+    [
+        (202, {}, b"", "delivered"),
+        (200, {}, b"{}", "delivered"),
+        (200, {"Content-Type": "text/html"}, b"<html>", "transient"),
+        (302, {"Location": "/"}, b"", "configuration"),
+        (400, {}, errors((ROW + "3/attributes/profile", "no email")), "rows"),
+        (400, {}, errors(("/data/type", "wrong type")), "refused"),
+        (400, {}, errors((ROW + "x/attributes", "odd")), "refused"),
+        (400, {}, b"\x00garbage", "refused"),
+        (400, {}, b'{"errors": [{"detail"', "refused"),
+        (400, {}, b'{"errors": [null, 3], "x": 1}', "refused"),
+        (401, {}, b"{}", "configuration"),
+        (403, {"Content-Type": "application/json"}, b"{}", "configuration"),
+        (403, {"Content-Type": "text/html; charset=UTF-8"}, b"<!DOCTYPE html>", "transient"),
+        (403, {"CF-Mitigated": "challenge"}, b"{}", "transient"),
+        (404, {}, b"", "configuration"),
+        (405, {}, b"", "configuration"),
+        (408, {}, b"", "transient"),
+        (409, {}, b"", "refused"),
+        (410, {}, b"", "configuration"),
+        (413, {}, b"", "too_large"),
+        (415, {}, b"", "configuration"),
+        (422, {}, b"", "refused"),
+        (429, {}, b"", "throttled"),
+        (500, {}, b"<html>", "transient"),
+        (502, {}, b"", "transient"),
+        (503, {}, b"", "transient"),
+        (504, {}, b"", "transient"),
+        (524, {}, b"", "transient"),
+    ],
+)
+def test_every_status_has_its_meaning(status: int, headers: dict[str, str], body: bytes, kind: str) -> None:
+    assert sort_answer(status, headers, body, now=NOW).kind == kind
+
+
+def test_pointers_become_rows_with_klaviyos_words() -> None:
+    body = errors((ROW + "3/attributes/profile/email", "Bad email"), (ROW + "7", "Bad row"), ("/data", "and more"))
+    rows = sort_answer(400, {}, body, now=NOW).rows
+    assert [(row.index, row.repeat) for row in rows] == [(3, False), (7, False)]
+    assert "Bad email" in rows[0].words
+    assert "profile/email" in rows[0].words
+
+
+@pytest.mark.parametrize(
+    ("detail", "repeat"),
+    [
+        ("An event with this unique_id already exists", True),
+        ("Duplicate unique_id", True),
+        ("unique_id is longer than 255 characters", False),
+        ("This phone number already belongs to another profile", False),
+    ],
+)
+def test_only_a_repeat_of_a_unique_id_counts_as_one(detail: str, repeat: bool) -> None:
+    (row,) = sort_answer(400, {}, errors((ROW + "0/attributes/events", detail)), now=NOW).rows
+    assert row.repeat is repeat
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"Retry-After": "120"}, 120.0),
+        ({"retry-after": " 0 "}, 0.0),
+        ({"Retry-After": "99999999"}, 99_999_999.0),
+        ({"Retry-After": format_datetime(datetime.fromtimestamp(NOW + 30, UTC), usegmt=True)}, 30.0),
+        (
+            {
+                "Retry-After": format_datetime(datetime.fromtimestamp(500, UTC), usegmt=True),
+                "Date": format_datetime(datetime.fromtimestamp(440, UTC), usegmt=True),
+            },
+            60.0,
+        ),
+        ({"Retry-After": "Thu, 01 Jan 1970 00:00:00 GMT"}, 0.0),
+        ({"Retry-After": "-5"}, None),
+        ({"Retry-After": "soon"}, None),
+        ({}, None),
+    ],
+)
+def test_retry_after_in_all_its_forms(headers: dict[str, str], seconds: float | None) -> None:
+    assert sort_answer(429, headers, b"", now=NOW).retry_after == seconds
+
+
+def test_the_minute_window_and_the_request_id_are_read() -> None:
+    headers = {"RateLimit-Remaining": "12", "RateLimit-Reset": "34", "X-Request-Id": "abc"}
+    answer = sort_answer(202, headers, b"", now=NOW)
+    assert (answer.remaining, answer.reset, answer.request_id) == (12, 34, "abc")
+
+
+@given(st.integers(100, 999), st.dictionaries(st.text(max_size=20), st.text(max_size=20), max_size=4), st.binary())
+def test_no_answer_is_too_odd(status: int, headers: dict[str, str], body: bytes) -> None:
+    assert sort_answer(status, headers, body, now=NOW).status == status
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.just(ROW + "1"),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["errors", "source", "pointer", "detail", "code", "title"]), inner, max_size=4
+            )
+        ),
+    )
+)
+def test_no_error_document_is_too_odd(document: Any) -> None:
+    for body in (document, {"errors": document}, {"errors": [document]}):
+        assert sort_answer(400, {}, json.dumps(body).encode(), now=NOW).kind in ("refused", "rows")
+
+
+ENTRY = json.dumps(
+    {
+        "type": "event-bulk-create",
+        "attributes": {
+            "profile": {
+                "data": {"type": "profile", "attributes": {"email": "ada@mail.example", "last_name": "Lovelace"}}
+            },
+            "events": {"data": [{"type": "event", "attributes": {"properties": {"Note": "call at noon", "n": 12345}}}]},
+        },
+    }
+)
+
+
+def test_klaviyos_words_lose_the_persons_and_keep_their_sense() -> None:
+    words = (
+        "Invalid profile: LOVELACE <ada@mail.example> wrote call at noon, 12345; phone +44 7911 123456, key pk_abc123"
+    )
+    clean = scrub(words, ENTRY)
+    for private in ("lovelace", "ada@", "noon", "12345", "7911", "pk_abc123"):
+        assert private not in clean.lower()
+    assert clean.startswith("Invalid profile:")
+
+
+@given(st.text(max_size=60), st.text(min_size=3, max_size=12, alphabet="abcdefgh XYZ"))
+def test_no_value_of_the_event_is_left_in_the_words(around: str, value: str) -> None:
+    value = f"q{value.strip()}q"
+    entry = json.dumps({"attributes": {"profile": {"first_name": value}}})
+    assert value not in scrub(f"{around} '{value}' {around}", entry)
+
+
+@contextmanager
+def server(*answers: bytes) -> Iterator[tuple[str, list[bytes]]]:
+    """Answers connections one after the other with raw bytes; ``b""`` hangs up after the request."""
+    requests: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(10)
+
+        def run() -> None:
+            for answer in answers:
+                connection, _ = listening.accept()
+                with connection:
+                    connection.settimeout(10)
+                    got = connection.recv(65_536)
+                    requests.append(got)
+                    connection.sendall(answer)
+                    if answer.endswith(b"HANG"):
+                        connection.recv(1)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}", requests
+        thread.join(10)
+
+
+def posted(answer: bytes, *, read_seconds: float = 5.0) -> tuple[str, str]:
+    with server(answer) as (url, _):
+        connection = Connection(url, "2026-10-15", connect_seconds=2, read_seconds=read_seconds)
+        assert connection.open() is None
+        found = connection.post(b"{}", "pk_test")
+        connection.close()
+    return found.kind, found.reason
+
+
+def test_a_request_says_all_that_klaviyo_asks_for() -> None:
+    with server(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n") as (url, requests):
+        connection = Connection(url, "2026-10-15")
+        assert connection.open() is None
+        assert connection.post(b'{"data":1}', "pk_test").kind == "delivered"
+        connection.close()
+    head = requests[0].decode()
+    assert head.startswith("POST /api/event-bulk-create-jobs HTTP/1.1")
+    for line in (
+        "Authorization: Klaviyo-API-Key pk_test",
+        "revision: 2026-10-15",
+        "Content-Type: application/vnd.api+json",
+        "Accept: application/vnd.api+json",
+        "X-Klaviyo-Revision-Fall-Forward-Opt-Out: 1",
+        "Content-Length: 10",
+    ):
+        assert f"{line}\r\n" in head
+
+
+def test_faults_of_the_connection_are_transient() -> None:
+    assert posted(b"") == ("transient", "connection_failed")
+    assert posted(b"nonsense\r\n\r\n") == ("transient", "connection_failed")
+    assert posted(b"HTTP/1.1 202 Accepted\r\nHANG", read_seconds=0.3) == ("transient", "timed_out")
+
+
+def test_a_cut_body_still_says_its_status() -> None:
+    assert posted(b'HTTP/1.1 400 Bad\r\nContent-Length: 500\r\n\r\n{"errors"')[0] == "refused"
+    assert posted(b"HTTP/1.1 202 Accepted\r\nContent-Length: 500\r\n\r\n")[0] == "delivered"
+
+
+def test_nobody_listens_or_no_such_name() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    refused = Connection(f"http://127.0.0.1:{port}", "2026-10-15").open()
+    assert refused is not None
+    assert refused.kind == "transient"
+    unknown = Connection("http://klaviyo.invalid", "2026-10-15").open()
+    assert unknown is not None
+    assert unknown.reason == "name_not_resolved"
+
+
+def test_tls_is_verified() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def run() -> None:
+            connection, _ = listening.accept()
+            connection.sendall(b"this is no TLS\r\n")
+            connection.close()
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        fault = Connection(f"https://127.0.0.1:{listening.getsockname()[1]}", "2026-10-15").open()
+        thread.join(5)
+    assert fault is not None
+    assert fault.kind == "transient"
