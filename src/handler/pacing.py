@@ -53,7 +53,7 @@ PROBE_WAIT = 1.0  # seconds after which to ask again whether the probe got throu
 HORIZON = 960.0  # no function lives longer than 900 s, so no reserved slot lies further ahead
 MINUTE_OF_SILENCE = 60.0
 HALF_LIFE = 30.0
-SLOWEST = 10  # times the own interval
+SLOWEST = 4  # times the own interval; whoever leaves us less is met by closing
 _ATTEMPTS = 8
 
 
