@@ -217,6 +217,7 @@ def _counts(answer: Answer) -> dict[str, int]:
     """Metrics of one webhook; accepted and parked count events, the others webhooks."""
     counts = {
         "Received": 1,
+        "Authentic": answer.outcome in ("accepted", "parked", "ignored"),
         "Accepted": len(answer.log.get("event_ids", [])),
         "Parked": sum(answer.log.get("parked", {}).values()),
         "Ignored": answer.outcome == "ignored",

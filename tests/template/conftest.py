@@ -25,7 +25,8 @@ def full_stack() -> dict[str, Any]:
     """The resources of a stack with every option turned on."""
     return reading.resources(
         AlarmEmail="ops@relay.invalid",
-        WatchedSources="stripe,shopify",
+        WatchedSource1="stripe",
+        WatchedSource3="shopify",
         DomainName="hooks.relay.invalid",
         CertificateArn="arn:aws:acm:eu-west-1:123456789012:certificate/1",
         KmsKeyArn="arn:aws:kms:eu-west-1:123456789012:key/1",

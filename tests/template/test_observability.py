@@ -1,0 +1,209 @@
+"""Alarms, dashboard and saved queries speak of metrics and fields that exist, and of headings in the runbook."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from handler import errors
+from tests.template.reading import ROOT, of_type
+
+Stack = dict[str, Any]
+DAY = 86_400
+# What AWS publishes under these names (SQS, Lambda and API Gateway guides, "metrics").
+PUBLISHED = {
+    "AWS/SQS": {
+        "ApproximateAgeOfOldestMessage",
+        "ApproximateNumberOfMessagesVisible",
+        "ApproximateNumberOfMessagesNotVisible",
+        "ApproximateNumberOfMessagesDelayed",
+    },
+    "AWS/Lambda": {"Errors", "Throttles", "ConcurrentExecutions"},
+    "AWS/ApiGateway": {"5xx"},
+}
+OF_THE_LOGGER = {"timestamp", "level", "message", "service", "location"}
+
+
+def words_of(*names: str) -> set[str]:
+    """Every string that stands in these modules as a word of the code."""
+    trees = [ast.parse((ROOT / "src/handler" / name).read_text("utf-8")) for name in names]
+    return {
+        node.value
+        for tree in trees
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+
+
+def emitted(stack: Stack) -> set[str]:
+    """Names of the relay's own metrics: the code's, and those that are counted in the access log."""
+    refusals = {kind.__name__ for kind in errors.Refused.__subclasses__()}
+    filtered = {
+        transformation["MetricName"]
+        for one in of_type(stack, "AWS::Logs::MetricFilter").values()
+        for transformation in one["MetricTransformations"]
+    }
+    return words_of("receive.py", "report.py") | refusals | filtered
+
+
+def dashboard(stack: Stack) -> dict[str, Any]:
+    (properties,) = of_type(stack, "AWS::CloudWatch::Dashboard").values()
+    written = properties["DashboardBody"]["Fn::Sub"].replace("${RequestsPerMinute}", "150")
+    document: dict[str, Any] = json.loads(written)
+    return document
+
+
+def shown(stack: Stack) -> Iterator[list[Any]]:
+    for widget in dashboard(stack)["widgets"]:
+        yield from widget["properties"]["metrics"]
+
+
+def test_alarms_watch_metrics_that_exist(full_stack: Stack) -> None:
+    alarms = of_type(full_stack, "AWS::CloudWatch::Alarm")
+    for name, alarm in alarms.items():
+        names = PUBLISHED.get(alarm["Namespace"]) or emitted(full_stack)
+        assert alarm["MetricName"] in names, name
+        dimensions = {one["Name"]: one["Value"] for one in alarm["Dimensions"]}
+        if alarm["Namespace"] == "KlaviyoRelay":
+            assert dimensions["service"] == {"Ref": "AWS::StackName"}
+            assert dimensions.get("reason", "outage") in words_of("report.py")
+
+
+def test_the_dashboard_shows_metrics_that_exist(stack: Stack) -> None:
+    for metric in shown(stack):
+        if isinstance(metric[0], dict):
+            (name,) = re.findall(r'MetricName="(\w+)"', metric[0]["expression"])
+            assert name in emitted(stack)
+        else:
+            assert metric[1] in (PUBLISHED.get(metric[0]) or emitted(stack)), metric
+
+
+def test_the_dashboard_is_read_from_left_to_right(stack: Stack) -> None:
+    widgets = dashboard(stack)["widgets"]
+    places = {(widget["x"], widget["y"]) for widget in widgets}
+    assert len(places) == len(widgets)
+    top = sorted((widget["x"], widget["properties"]["title"]) for widget in widgets if widget["y"] == 0)
+    assert [title.split()[0] for _, title in top] == ["Webhooks", "Events", "Jobs", "Parked"]
+
+
+def test_whatever_can_stop_silently_has_an_alarm(full_stack: Stack) -> None:
+    alarms = of_type(full_stack, "AWS::CloudWatch::Alarm").values()
+    watched = {(alarm["Namespace"], alarm["MetricName"]) for alarm in alarms}
+    assert watched >= {
+        ("AWS/SQS", "ApproximateNumberOfMessagesVisible"),
+        ("AWS/SQS", "ApproximateAgeOfOldestMessage"),
+        ("AWS/Lambda", "Throttles"),
+        ("AWS/Lambda", "Errors"),
+        ("AWS/ApiGateway", "5xx"),
+        ("KlaviyoRelay", "NotVerified"),
+        ("KlaviyoRelay", "Unavailable"),
+        ("KlaviyoRelay", "AgeAtDelivery"),
+        ("KlaviyoRelay", "Authentic"),
+    }
+    closed = {one["Value"] for alarm in alarms if alarm["MetricName"] == "Closed" for one in alarm["Dimensions"][1:]}
+    assert closed == {"configuration", "no_key", "no_table", "outage"}
+
+
+def test_parked_messages_are_called_to_mind_before_they_are_deleted(stack: Stack) -> None:
+    thresholds = {
+        alarm["Threshold"]
+        for alarm in of_type(stack, "AWS::CloudWatch::Alarm").values()
+        if alarm["MetricName"] == "ApproximateAgeOfOldestMessage"
+        and alarm["Dimensions"][0]["Value"]["Fn::GetAtt"][0] == "DeadLetterQueue"
+    }
+    assert thresholds == {3 * DAY, 10 * DAY}
+
+
+def test_a_watched_source_that_sends_nothing_raises_an_alarm(stack: Stack, full_stack: Stack) -> None:
+    def silent(found: Stack) -> dict[str, dict[str, Any]]:
+        alarms = of_type(found, "AWS::CloudWatch::Alarm")
+        return {name: one for name, one in alarms.items() if one["MetricName"] == "Authentic"}
+
+    assert silent(stack) == {}
+    sources = {one["Value"] for alarm in silent(full_stack).values() for one in alarm["Dimensions"][1:]}
+    assert sources == {"stripe", "shopify"}
+    for alarm in silent(full_stack).values():
+        assert alarm["TreatMissingData"] == "breaching"
+        assert alarm["Period"] * alarm["EvaluationPeriods"] <= 7 * DAY
+
+
+def test_alarms_go_to_the_address_given(stack: Stack, full_stack: Stack) -> None:
+    assert not of_type(stack, "AWS::SNS::Topic")
+    assert all("AlarmActions" not in one for one in of_type(stack, "AWS::CloudWatch::Alarm").values())
+    for alarm in of_type(full_stack, "AWS::CloudWatch::Alarm").values():
+        assert alarm["AlarmActions"] == [{"Ref": "AlarmTopic"}]
+
+
+def headings() -> set[str]:
+    """The runbook's entries as GitHub's anchors."""
+    lines = (ROOT / "docs/runbook.md").read_text("utf-8").splitlines()
+    return {re.sub(r"[^a-z0-9 -]", "", line[3:].lower()).replace(" ", "-") for line in lines if line.startswith("## ")}
+
+
+def test_every_alarm_has_its_entry_in_the_runbook(full_stack: Stack) -> None:
+    named = set()
+    for name, alarm in of_type(full_stack, "AWS::CloudWatch::Alarm").items():
+        found = re.search(r"See docs/runbook\.md#([a-z0-9-]+)$", alarm["AlarmDescription"])
+        assert found, name
+        named.add(found[1])
+    assert named <= headings()
+
+
+def asked(stack: Stack) -> Iterator[tuple[str, str]]:
+    """Each saved query's name and each field that it asks for."""
+    known = "fields|filter|stats|sort|limit|by|as|like|and|or|asc|desc|count|sum|max|min|avg|latest|coalesce|bin|1m"
+    for name, query in of_type(stack, "AWS::Logs::QueryDefinition").items():
+        text = re.sub(r'"[^"]*"|/[^/]*/', "", query["QueryString"])
+        text = re.sub(r"\bas \w+", "", text)
+        made = set(re.findall(r"\bas (\w+)", query["QueryString"]))
+        for field in re.findall(r"(?<![\w.])@?[a-z][\w.]*", text):
+            if field not in made and not re.fullmatch(known, field):
+                yield name, field
+
+
+def test_queries_ask_for_fields_that_are_logged(stack: Stack) -> None:
+    logged = words_of("receive.py", "report.py") | OF_THE_LOGGER | {"@timestamp", "@message"}
+    wanted = list(asked(stack))
+    assert len(wanted) > 20
+    for name, field in wanted:
+        assert field.split(".")[0] in logged, f"{name} asks for {field}, which no line holds"
+
+
+@pytest.mark.parametrize("field", ["webhook_id", "outcome", "klaviyo_request_id", "event_ids", "slot_wait_ms"])
+def test_the_log_lines_schema_is_written_down(field: str) -> None:
+    assert f"`{field}`" in (ROOT / "docs/logs.md").read_text("utf-8")
+
+
+def test_every_field_logged_is_written_down() -> None:
+    text = (ROOT / "docs/logs.md").read_text("utf-8")
+    missing = {field for field in _fields("receive.py", "report.py") if f"`{field}`" not in text}
+    assert not missing
+
+
+def _fields(*names: str) -> set[str]:
+    """Keys of the documents that these modules log."""
+    found: set[str] = set()
+    for name in names:
+        tree = ast.parse((ROOT / "src/handler" / name).read_text("utf-8"))
+        for node in ast.walk(tree):
+            is_line = isinstance(node, ast.Assign | ast.AnnAssign) and _target(node) in ("line", "log", "more")
+            is_extra = isinstance(node, ast.keyword) and node.arg == "extra"
+            if is_line or is_extra:
+                found |= {
+                    key.value
+                    for inner in ast.walk(node)
+                    if isinstance(inner, ast.Dict)
+                    for key in inner.keys
+                    if isinstance(key, ast.Constant) and isinstance(key.value, str)
+                }
+    return found
+
+
+def _target(node: ast.Assign | ast.AnnAssign) -> str:
+    target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+    return target.id if isinstance(target, ast.Name) else ""
