@@ -37,8 +37,9 @@ preview: $(STAMP) ## SOURCE= FILE= [HEADERS=]: what a payload becomes, without a
 redrive: $(STAMP) ## [SOURCE=] [REASON=] [STACK=] [GO=1]: what is parked, and back with it
 	@$(BIN)/python -m local.redrive $(if $(STACK),--stack "$(STACK)") $(if $(SOURCE),--source "$(SOURCE)") $(if $(REASON),--reason "$(REASON)") $(if $(GO),--go)
 
-lint: $(STAMP) ## ruff, mypy --strict, cfn-lint
+lint: $(STAMP) ## ruff, mypy --strict, cfn-lint, the senders' files
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/cfn-lint template.yaml
+	@$(BIN)/python -m local.check
 

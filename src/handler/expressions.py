@@ -168,6 +168,18 @@ class _Functions(Functions):
         return [part.strip() for part in written.split(separator) if part.strip()]
 
 
+def arities() -> dict[str, tuple[int, int | None]]:
+    """Every function by name, with its least and most arguments (``None``: no most)."""
+    return {
+        name: (len(known["signature"]), None if _variadic(known["signature"]) else len(known["signature"]))
+        for name, known in _Functions.FUNCTION_TABLE.items()
+    }
+
+
+def _variadic(signature: Any) -> bool:
+    return bool(signature) and bool(signature[-1].get("variadic"))
+
+
 _INTERPRETER = TreeInterpreter(Options(custom_functions=_Functions()))
 
 

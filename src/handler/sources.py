@@ -1,8 +1,8 @@
 """A sender as data: the TOML files in ``sources/`` and ``sources/custom/``.
 
 ``load`` reads one sender's file and nothing else. The file's form is described
-in docs/adding-a-sender.md; tests/unit/test_sources.py checks every file, so that
-this module only has to read.
+in docs/adding-a-sender.md; every file is checked at build time, so that this
+module only has to read.
 """
 
 from __future__ import annotations

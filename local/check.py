@@ -1,0 +1,374 @@
+"""Check every source's TOML file and its samples: ``python -m local.check``.
+
+Each mistake is one line, ``file:line: what was expected``. ``--metrics`` prints
+docs/metrics.md instead, ``--expected`` writes what the samples become to
+tests/unit/expected, to be read before it is committed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import jmespath
+from jmespath.exceptions import JMESPathError
+
+from handler import expressions, mapping, schema, sources, values
+from handler.errors import Refused, SourceError, Unmapped
+from handler.mapping import Defaults, Outcome
+from handler.signatures import Scheme
+from handler.sources import Rule, Source
+
+from . import payload
+from .preview import preview
+
+ROOT = Path(__file__).parents[1]
+SAMPLES = ROOT / "events"
+EXPECTED = ROOT / "tests/unit/expected"
+RECEIVED = 1_795_500_000.0  # a fixed time of receipt: the samples' outcome is the same on every day
+
+_TOP = {"title", "extends", "format", "only", "signature", "webhook", "profile", "shared", "event", "handshake"}
+_TOP |= {"ignore", "no_identifier", "metrics"}
+_WEBHOOK_EXPRESSIONS = {"topic", "root", "key", "time", "items"}
+_WEBHOOK = _WEBHOOK_EXPRESSIONS | {"topic_header", "zone", "region", "keep_headers", "backfill"}
+_EVENT_EXPRESSIONS = {"metric_from", "when", "agrees", "each", "whose", "key", "time", "value", "currency"}
+_EVENT_EXPRESSIONS |= {"properties_from"}
+_EVENT = _EVENT_EXPRESSIONS | {"topic", "metric", "otherwise", "shared", "profile", "properties", "backfill"}
+_HANDSHAKE = {"when", "answer", "signed"}
+_PROFILE = (schema.PROFILE_FIELDS - {"id", "meta"}) | {"full_name", "customer_id"}
+_CHOICES = {
+    "scheme": ("hmac", "token"),
+    "digest": ("sha256", "sha1"),
+    "encoding": ("hex", "base64"),
+    "layout": ("plain", "pairs", "list"),
+    "timestamp_format": ("s", "ms", "iso"),
+    "key": ("text", "base64"),
+    "batches": ("token",),
+}
+_AMOUNTS = {"money", "minor", "add", "subtract", "multiply", "absolute"}
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_SIGNED = {"body", "timestamp", "id", "url", "method", "uri"}
+
+Place = tuple[str | int, ...]
+
+
+def lines(text: str) -> dict[Place, int]:
+    """Where each table and key of a TOML text stands; ``("event", 0, "value")`` is line 12, say."""
+    found: dict[Place, int] = {}
+    counts: dict[str, int] = {}
+    table: Place = ()
+    for number, line in enumerate(text.splitlines(), 1):
+        if head := re.match(r"\s*\[\[(\w+)\]\]", line):
+            counts[head[1]] = counts.get(head[1], -1) + 1
+            table = (head[1], counts[head[1]])
+        elif head := re.match(r"\s*\[([\w.]+)\]", line):
+            first, *rest = head[1].split(".")
+            table = (first, *([counts[first]] if first in counts else []), *rest)
+        elif pair := re.match(r"""\s*(?:"([^"]+)"|'([^']+)'|([\w-]+))\s*=""", line):
+            found.setdefault((*table, pair[1] or pair[2] or pair[3]), number)
+            continue
+        found.setdefault(table, number)
+    return found
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One file: its own tables, those with what it extends, and where everything stands."""
+
+    path: Path
+    own: dict[str, Any]
+    whole: dict[str, Any]
+    where: dict[Place, int]
+
+    def problem(self, place: Place, message: str) -> SourceError:
+        """A mistake at ``place``, or at the nearest table around it."""
+        around = next((place[:end] for end in range(len(place), 0, -1) if place[:end] in self.where), ())
+        return SourceError(_shown(self.path), self.where.get(around), message)
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+def problems(name: str, samples: Path = SAMPLES) -> list[SourceError]:
+    """Every mistake in a source's file and samples; empty if all is well."""
+    path = sources.path_of(name)
+    text = path.read_text("utf-8")
+    try:
+        checked = Checked(path, tomllib.loads(text), sources.document(name), lines(text))
+    except tomllib.TOMLDecodeError as error:
+        at = re.search(r"line (\d+)", str(error))
+        return [SourceError(_shown(path), int(at[1]) if at else None, f"expected TOML: {error}")]
+    except (SourceError, Refused) as error:
+        return [SourceError(_shown(path), None, f"expected a source to extend: {error}")]
+    found = [*_tables(checked), *_signature(checked), *_webhook(checked), *_profiles(checked), *_events(checked)]
+    return found or [checked.problem(place, text) for place, text in _unseen(name, checked, samples)]
+
+
+def _unknown(checked: Checked, place: Place, table: Any, known: set[str] | frozenset[str]) -> Iterator[SourceError]:
+    if not isinstance(table, dict):
+        yield checked.problem(place, f"expected {place[-1]} to be a table")
+        return
+    for name in table:
+        if name not in known:
+            yield checked.problem((*place, name), f"unknown {name!r}: expected one of {', '.join(sorted(known))}")
+
+
+def _tables(checked: Checked) -> Iterator[SourceError]:
+    yield from _unknown(checked, (), checked.own, _TOP)
+    for name in ("title", "signature"):
+        if not checked.whole.get(name):
+            yield checked.problem((), f"expected {name!r}")
+    for name in ("ignore", "no_identifier", "metrics"):
+        for key, text in checked.own.get(name, {}).items():
+            if not isinstance(text, str) or not text.strip():
+                yield checked.problem((name, key), "expected a text")
+    for index, table in enumerate(checked.own.get("handshake", [])):
+        yield from _unknown(checked, ("handshake", index), table, _HANDSHAKE)
+        yield from _formulas(checked, ("handshake", index), table, {"when", "answer"})
+        if "when" not in table:
+            yield checked.problem(("handshake", index), "expected 'when'")
+
+
+def _signature(checked: Checked) -> Iterator[SourceError]:
+    table = checked.own.get("signature", {})
+    yield from _unknown(checked, ("signature",), table, {item.name for item in fields(Scheme)})
+    for name, choices in _CHOICES.items():
+        if name in table and table[name] not in choices:
+            yield checked.problem(("signature", name), f"expected {' or '.join(map(repr, choices))}")
+    for name in ("header", "timestamp_header", "id_header"):
+        for header in _listed(table.get(name, [])):
+            yield from _header(checked, ("signature", name), header)
+    scheme = checked.whole.get("signature", {})
+    if scheme.get("scheme") != "token" and not scheme.get("header"):
+        yield checked.problem(("signature",), "expected 'header', or scheme = \"token\"")
+    for part in re.findall(r"\{(\w*)\}", str(table.get("signed", ""))):
+        if part not in _SIGNED:
+            yield checked.problem(("signature", "signed"), f"expected only {', '.join(sorted(_SIGNED))} in braces")
+    tolerance = table.get("tolerance", 300)
+    if isinstance(tolerance, bool) or not isinstance(tolerance, int) or tolerance < 0:
+        yield checked.problem(("signature", "tolerance"), "expected whole seconds, 0 or more")
+
+
+def _webhook(checked: Checked) -> Iterator[SourceError]:
+    table = checked.own.get("webhook", {})
+    yield from _unknown(checked, ("webhook",), table, _WEBHOOK)
+    yield from _formulas(checked, ("webhook",), table, _WEBHOOK_EXPRESSIONS)
+    for name in ("topic_header", "keep_headers"):
+        for header in _listed(table.get(name, [])):
+            yield from _header(checked, ("webhook", name), header)
+    if table.get("zone") and values.zone(table["zone"]) is None:
+        yield checked.problem(("webhook", "zone"), "expected an IANA time zone, such as Europe/Paris")
+    if table.get("region") and not re.fullmatch(r"[A-Z]{2}", str(table["region"])):
+        yield checked.problem(("webhook", "region"), "expected a country code of two capitals")
+    whole = checked.whole.get("webhook", {})
+    if checked.whole.get("format") != "klaviyo" and not (whole.get("topic") or whole.get("topic_header")):
+        yield checked.problem(("webhook",), "expected 'topic' or 'topic_header'")
+
+
+def _header(checked: Checked, place: Place, header: Any) -> Iterator[SourceError]:
+    if not isinstance(header, str) or not _HEADER.fullmatch(header):
+        yield checked.problem(place, "expected the name of an HTTP header")
+
+
+def _profiles(checked: Checked) -> Iterator[SourceError]:
+    yield from _profile(checked, ("profile",), checked.own.get("profile", {}))
+    for name, table in checked.own.get("shared", {}).items():
+        yield from _formulas(checked, ("shared", name), table, set(table))
+
+
+def _profile(checked: Checked, place: Place, table: Any) -> Iterator[SourceError]:
+    yield from _unknown(checked, place, table, _PROFILE)
+    location, properties = table.get("location", {}), table.get("properties", {})
+    yield from _unknown(checked, (*place, "location"), location, schema.LOCATION_FIELDS)
+    yield from _formulas(checked, place, table, set(table) - {"location", "properties"})
+    yield from _formulas(checked, (*place, "location"), location, set(location))
+    yield from _formulas(checked, (*place, "properties"), properties, set(properties))
+
+
+def _events(checked: Checked) -> Iterator[SourceError]:
+    webhook, shared = checked.whole.get("webhook", {}), checked.whole.get("shared", {})
+    explained: set[str] = set()
+    for index, event in enumerate(checked.own.get("event", [])):
+        place: Place = ("event", index)
+        yield from _unknown(checked, place, event, _EVENT)
+        yield from _formulas(checked, place, event, _EVENT_EXPRESSIONS)
+        yield from _formulas(checked, (*place, "properties"), event.get("properties", {}), None)
+        yield from _profile(checked, (*place, "profile"), event.get("profile", {}))
+        topics = _listed(event.get("topic", []))
+        if not topics or not all(isinstance(topic, str) and topic for topic in topics):
+            yield checked.problem((*place, "topic"), "expected 'topic': a text or a list of texts")
+        if not event.get("metric") and not event.get("metric_from"):
+            yield checked.problem(place, "expected 'metric' or 'metric_from'")
+        if not event.get("key") and not webhook.get("key"):
+            yield checked.problem(place, "expected 'key', here or in [webhook]")
+        if webhook.get("topic_header") and not event.get("agrees"):
+            yield checked.problem(place, "expected 'agrees': the topic's header is not signed")
+        if event.get("shared", "") not in {"", *shared}:
+            yield checked.problem((*place, "shared"), f"expected one of the [shared] tables: {', '.join(shared)}")
+        if "value" in event and not _is_amount(event["value"]):
+            yield checked.problem((*place, "value"), f"expected an amount: {', '.join(sorted(_AMOUNTS))}")
+        if ("when" in event or "each" in event) and not explained.intersection(topics) and not event.get("otherwise"):
+            yield checked.problem(place, "expected 'otherwise': why nothing is sent if the condition does not hold")
+        explained.update(topics)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _formulas(
+    checked: Checked, place: Place, table: Mapping[str, Any], names: set[str] | None
+) -> Iterator[SourceError]:
+    for name, text in table.items():
+        if names is None or name in names:
+            wrong = _wrong(text)
+            if wrong:
+                yield checked.problem((*place, name), wrong)
+
+
+def _wrong(text: Any) -> str | None:
+    """What is wrong with an expression."""
+    if not isinstance(text, str):
+        return "expected an expression, which is a text"
+    try:
+        tree = jmespath.compile(text).parsed
+    except JMESPathError as error:
+        return f"expected a JMESPath expression: {str(error).splitlines()[0]}"
+    known = expressions.arities()
+    for name, count in _calls(tree):
+        if name == "to_number":
+            return "to_number loses digits: expected money()"
+        if name not in known:
+            return f"unknown function {name}(): expected one of {', '.join(sorted(set(known) - {'to_number'}))}"
+        least, most = known[name]
+        if count < least or (most is not None and count > most):
+            return f"expected {least}{'' if most == least else ' or more'} arguments of {name}(), found {count}"
+    return None
+
+
+def _calls(tree: Any) -> Iterator[tuple[str, int]]:
+    if tree["type"] == "function_expression":
+        yield tree["value"], len(tree["children"])
+    for child in tree["children"]:
+        if isinstance(child, dict):
+            yield from _calls(child)
+
+
+def _is_amount(text: Any) -> bool:
+    """Whether every branch of the expression ends in a function that keeps an amount's digits."""
+    return isinstance(text, str) and _wrong(text) is None and _ends_in_amount(jmespath.compile(text).parsed)
+
+
+def _ends_in_amount(tree: Any) -> bool:
+    if tree["type"] == "or_expression":
+        return all(_ends_in_amount(child) for child in tree["children"])
+    if tree["type"] == "and_expression":
+        return _ends_in_amount(tree["children"][1])
+    return tree["type"] == "function_expression" and tree["value"] in _AMOUNTS
+
+
+def understood(name: str, path: Path) -> Outcome:
+    """What becomes of a sample; a sample that cannot be read makes nothing."""
+    headers, body = payload.read(path)
+    try:
+        return mapping.understand(
+            sources.load(name), headers=headers, body=body, received=RECEIVED, defaults=Defaults()
+        )
+    except (Unmapped, Refused):
+        return Outcome()
+
+
+def _unseen(name: str, checked: Checked, samples: Path) -> Iterator[tuple[Place, str]]:
+    """Events of a file that no sample shows."""
+    outcomes = [understood(name, path) for path in sorted((samples / name).glob("*.json"))]
+    where = f"a sample in {_shown(samples / name)}"
+    source = sources.load(name)
+    if source.klaviyo_format and "extends" not in checked.own and not any(outcome.events for outcome in outcomes):
+        yield (), f"expected {where}"
+    for index, event in enumerate(checked.own.get("event", [])):
+        metric = source.metrics.get(event.get("metric", ""), event.get("metric", ""))
+        made = [topic for one in outcomes for topic in one.topics if not metric or metric in one.metrics]
+        seen = [topic for one in outcomes if one.events for topic in one.topics]
+        for topic in _listed(event["topic"]):
+            if not any(fnmatchcase(one, topic) for one in seen):
+                yield ("event", index, "topic"), f"expected {where} for the topic {topic}"
+        if not any(fnmatchcase(one, topic) for one in made for topic in _listed(event["topic"])):
+            yield ("event", index, "metric"), f"expected {where} that becomes {metric or 'this event'}"
+
+
+def metrics_table() -> str:
+    """docs/metrics.md: every metric of the shipped sources, who sends it, and its properties."""
+    head = [
+        "# Metrics",
+        "",
+        "What each sender's topics become, written by `python -m local.check --metrics`. The same business event has",
+        "the same metric and the same property names from every sender.",
+        "",
+        "| metric | sender | topics | value | properties |",
+        "|---|---|---|---|---|",
+    ]
+    return "\n".join([*head, *(f"| {' | '.join(row)} |" for row in sorted(_rows(), key=lambda row: row[:3]))]) + "\n"
+
+
+def _shipped() -> list[str]:
+    return sorted(path.stem for path in sources.SHIPPED.glob("*.toml"))
+
+
+def _rows() -> Iterator[tuple[str, ...]]:
+    for source in map(sources.load, _shipped()):
+        for rule in source.rules:
+            yield _row(source, rule)
+
+
+def _row(source: Source, rule: Rule) -> tuple[str, ...]:
+    names = ", ".join(rule.properties)
+    if rule.properties_from:
+        names = f"what the sender gives{', ' if names else ''}{names}"
+    topics = ", ".join(f"`{topic}`" for topic in rule.topics)
+    return rule.metric or "(the sender's name for it)", source.title, topics, "yes" if rule.value else "", names
+
+
+def expected_of(path: Path) -> str:
+    """What a sample becomes, as tests/unit/expected keeps it."""
+    headers, body = payload.read(path)
+    found = preview(path.parent.name, headers, body, RECEIVED)
+    return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+
+
+def write_expected() -> None:
+    """Write what every sample becomes; the difference is for a person to read."""
+    for path in sorted(SAMPLES.glob("*/*.json")):
+        target = EXPECTED / path.relative_to(SAMPLES)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(expected_of(path), "utf-8")
+
+
+def main(arguments: list[str]) -> int:
+    """Print what is wrong, the table of metrics, or nothing; 1 if something is wrong."""
+    parser = argparse.ArgumentParser(prog="python -m local.check", description=__doc__)
+    parser.add_argument("--metrics", action="store_true", help="print docs/metrics.md")
+    parser.add_argument("--expected", action="store_true", help="write what the samples become")
+    options = parser.parse_args(arguments)
+    if options.metrics:
+        print(metrics_table(), end="")
+        return 0
+    if options.expected:
+        write_expected()
+        return 0
+    found = [problem for name in sources.names() for problem in problems(name)]
+    for problem in found:
+        print(problem, file=sys.stderr)
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,105 @@
+"""From bytes to a document: what is read, what is refused, and that nothing else happens."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handler import bodies
+from handler.errors import NotParseable, TooLarge, Unmapped
+
+FORM = "application/x-www-form-urlencoded"
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "document"),
+    [
+        (b'{"a":1}', "application/json", {"a": 1}),
+        (b'\xef\xbb\xbf{"a":1}', "application/json; charset=utf-8", {"a": 1}),
+        (b'{"a":1,"a":2}', "", {"a": 2}),
+        (b"[1,2]", "text/plain", [1, 2]),
+        (b"a=1&b=&a=2", FORM, {"a": ["1", "2"], "b": ""}),
+        (b"data%5Bmerges%5D%5BEMAIL%5D=kim%40mail.example", FORM, {"data": {"merges": {"EMAIL": "kim@mail.example"}}}),
+        (b"webhook_id=12", FORM + "; charset=UTF-8", {"webhook_id": "12"}),
+        (b"", FORM, {}),
+    ],
+)
+def test_a_body_is_read_as_its_type_says(body: bytes, kind: str, document: Any) -> None:
+    assert bodies.parse(body, kind) == document
+
+
+def test_a_multipart_form_is_read_without_its_files() -> None:
+    body = (
+        b'--b\r\nContent-Disposition: form-data; name="rawRequest"\r\n\r\n{"q1":"Zo\xc3\xab"}\r\n'
+        b'--b\r\nContent-Disposition: form-data; name="photo"; filename="me.png"\r\n\r\nPNG\r\n--b--\r\n'
+    )
+    assert bodies.parse(body, "multipart/form-data; boundary=b") == {"rawRequest": '{"q1":"Zoë"}'}
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "reason"),
+    [
+        (b"", "application/json", "not_json"),
+        (b"{", "application/json", "not_json"),
+        (b"\xff", "application/json", "not_utf8"),
+        (b"\xff", FORM, "not_utf8"),
+        (b"no pairs", FORM, "not_form"),
+        (b"x", "multipart/form-data", "not_form"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_with_the_reason(body: bytes, kind: str, reason: str) -> None:
+    with pytest.raises(NotParseable) as caught:
+        bodies.parse(body, kind)
+    assert caught.value.reason == reason
+
+
+def test_a_refusal_says_where_and_not_what() -> None:
+    with pytest.raises(NotParseable) as caught:
+        bodies.parse(b'{"email": "kim@mail.example" oops}', "")
+    assert "line 1" in str(caught.value)
+    assert "kim" not in str(caught.value)
+
+
+def test_numbers_and_nesting_past_all_bounds_do_not_crash() -> None:
+    assert bodies.parse(b"9" * 100_000, "") > 2**63
+    with pytest.raises(Unmapped):
+        bodies.parse(b"[" * 100_000 + b"]" * 100_000, "")
+
+
+def test_gzip_is_unpacked_and_a_bomb_refused() -> None:
+    assert bodies.unpack(gzip.compress(b'{"a":1}'), "gzip") == b'{"a":1}'
+    with pytest.raises(TooLarge):
+        bodies.unpack(gzip.compress(b"0" * (bodies.INFLATED_BYTES + 1)), "gzip")
+    for body, coding in ((b"plain", "gzip"), (gzip.compress(b"cut off")[:-4], "gzip"), (b"x", "br")):
+        with pytest.raises(NotParseable):
+            bodies.unpack(body, coding)
+
+
+KINDS = st.one_of(
+    st.sampled_from(["", "application/json", FORM, "multipart/form-data; boundary=b", "multipart/form-data"]),
+    st.text(max_size=40),
+)
+
+
+@given(body=st.binary(max_size=300), kind=KINDS)
+def test_any_bytes_are_read_or_refused(body: bytes, kind: str) -> None:
+    try:
+        bodies.parse(bodies.unpack(body, ""), kind)
+    except (NotParseable, Unmapped):
+        return
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner, max_size=4)))
+def test_json_comes_out_as_it_went_in(document: Any) -> None:
+    assert bodies.parse(json.dumps(document).encode(), "application/json") == document
+
+
+@given(st.lists(st.tuples(st.text("ab[]", max_size=9), st.text(max_size=5)), max_size=8))
+def test_form_names_in_brackets_never_crash(pairs: list[tuple[str, str]]) -> None:
+    assert isinstance(bodies.parse(urlencode(pairs).encode("utf-8", "replace"), FORM), dict)

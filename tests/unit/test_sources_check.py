@@ -1,0 +1,130 @@
+"""Mistakes in a source's file are named by file, line and what was expected."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from handler import sources
+from local import check
+
+Mistakes = Callable[[str], list[str]]
+
+GOOD = """title = "Acme"
+
+[signature]
+header = "x-acme-signature"
+
+[webhook]
+topic = "type"
+key = "id"
+
+[profile]
+email = "email"
+
+[[event]]
+topic = "order"
+metric = "Placed Order"
+value = "money(total)"
+[event.properties]
+OrderId = "id"
+
+[ignore]
+"*" = "no customer would be written to about it"
+"""
+
+
+@pytest.fixture
+def mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mistakes:
+    folder, samples = tmp_path / "sources", tmp_path / "events"
+    folder.mkdir()
+    (samples / "acme").mkdir(parents=True)
+    body = {"type": "order", "id": 1, "email": "kim@mail.example", "total": "9.90"}
+    (samples / "acme/order.json").write_text(json.dumps({"headers": {}, "body": body}))
+    monkeypatch.setattr(sources, "CUSTOM", folder)
+
+    def find(text: str) -> list[str]:
+        sources.load.cache_clear()
+        (folder / "acme.toml").write_text(text)
+        found = [str(problem).replace(f"{folder}/", "") for problem in check.problems("acme", samples)]
+        sources.load.cache_clear()
+        return found
+
+    return find
+
+
+def test_a_good_file_passes(mistakes: Mistakes) -> None:
+    assert mistakes(GOOD) == []
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "line", "expected"),
+    [
+        ('metric = "Placed Order"', "", 13, "expected 'metric' or 'metric_from'"),
+        ('key = "id"\n', "", 12, "expected 'key', here or in [webhook]"),
+        ('value = "money(total)"', 'value = "total"', 16, "expected an amount"),
+        ('value = "money(total)"', 'value = "money(total) || total"', 16, "expected an amount"),
+        ('OrderId = "id"', 'OrderId = "id ||"', 18, "expected a JMESPath expression"),
+        ('OrderId = "id"', 'OrderId = "to_number(id)"', 18, "expected money()"),
+        ('OrderId = "id"', 'OrderId = "uper(id)"', 18, "unknown function uper()"),
+        ('OrderId = "id"', 'OrderId = "upper(id, id)"', 18, "expected 1 arguments of upper(), found 2"),
+        ('OrderId = "id"', "OrderId = 5", 18, "expected an expression"),
+        ('email = "email"', 'e_mail = "email"', 11, "unknown 'e_mail'"),
+        ('topic = "type"', 'topic_header = "x topic"', 7, "expected the name of an HTTP header"),
+        ('topic = "type"', 'topic_header = "x-topic"', 13, "expected 'agrees'"),
+        ('topic = "type"', "", 6, "expected 'topic' or 'topic_header'"),
+        ('topic = "order"', "topic = []", 14, "expected 'topic': a text or a list of texts"),
+        ('topic = "order"', 'topic = "invoice"', 14, "for the topic invoice"),
+        ('topic = "order"', 'topic = "order"\nwhen = "paid"', 13, "expected 'otherwise'"),
+        ('topic = "order"', 'topic = "order"\nshared = "order"', 15, "expected one of the [shared] tables"),
+        ('header = "x-acme-signature"', 'digest = "md5"', 4, "expected 'sha256' or 'sha1'"),
+        ('header = "x-acme-signature"', "", 3, "expected 'header', or scheme"),
+        ('header = "x-acme-signature"', 'header = "x"\nsigned = "{time}.{body}"', 5, "in braces"),
+        ('header = "x-acme-signature"', 'header = "x"\ntolerance = -1', 5, "expected whole seconds"),
+        ("[ignore]", "[ignored]", 20, "unknown 'ignored'"),
+        ('topic = "type"', 'topic = "type"\nzone = "Mars/Base"', 8, "expected an IANA time zone"),
+        ('topic = "type"', 'topic = "type"\nregion = "de"', 8, "expected a country code"),
+        ('title = "Acme"', 'title = "Acme', 1, "expected TOML"),
+        ('title = "Acme"', 'extends = "nobody"', 1, "expected a source to extend"),
+    ],
+)
+def test_a_mistake_is_named_with_its_line(mistakes: Mistakes, right: str, wrong: str, line: int, expected: str) -> None:
+    found = mistakes(GOOD.replace(right, wrong, 1))
+    assert any(one.startswith(f"acme.toml:{line}: ") and expected in one for one in found), found
+
+
+def test_a_metric_without_a_sample_is_named(mistakes: Mistakes) -> None:
+    more = GOOD.replace("[ignore]", '[[event]]\ntopic = "order"\nmetric = "Paid Order"\nwhen = "paid"\n\n[ignore]')
+    assert any("expected a sample" in one and "Paid Order" in one for one in mistakes(more))
+
+
+def test_a_store_of_a_shipped_sender_needs_no_events_of_its_own(mistakes: Mistakes) -> None:
+    store = 'extends = "shopify"\ntitle = "Shop EU"\nonly = ["orders/*"]\n\n[metrics]\n"Placed Order" = "Placed EU"\n'
+    assert mistakes(store) == []
+
+
+@pytest.mark.parametrize("name", sources.names())
+def test_every_source_passes(name: str) -> None:
+    assert [str(problem) for problem in check.problems(name)] == []
+
+
+def test_the_table_of_metrics_is_up_to_date() -> None:
+    written = (check.ROOT / "docs/metrics.md").read_text("utf-8")
+    assert written == check.metrics_table(), "run: python -m local.check --metrics > docs/metrics.md"
+
+
+SAMPLES = sorted(check.SAMPLES.glob("*/*.json"))
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_sample_becomes_what_stands_in_expected(path: Path) -> None:
+    reviewed = json.loads((check.EXPECTED / path.relative_to(check.SAMPLES)).read_text("utf-8"))
+    assert json.loads(check.expected_of(path)) == reviewed
+
+
+def test_no_outcome_outlives_its_sample() -> None:
+    kept = {path.relative_to(check.EXPECTED) for path in check.EXPECTED.glob("*/*.json")}
+    assert kept == {path.relative_to(check.SAMPLES) for path in SAMPLES}
