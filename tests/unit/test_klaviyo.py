@@ -169,6 +169,18 @@ def test_no_value_of_the_event_is_left_in_the_words(around: str, value: str) -> 
     assert value not in scrub(f"{around} '{value}' {around}", entry)
 
 
+def whole_request(connection: socket.socket) -> bytes:
+    """Head and body, which may come in packets of their own."""
+    got = b""
+    while b"\r\n\r\n" not in got:
+        got += connection.recv(65_536)
+    head, _, body = got.partition(b"\r\n\r\n")
+    length = next(int(line.split(b":")[1]) for line in head.splitlines() if line.lower().startswith(b"content-length:"))
+    while len(body) < length:
+        body += connection.recv(65_536)
+    return head + b"\r\n\r\n" + body
+
+
 @contextmanager
 def server(*answers: bytes) -> Iterator[tuple[str, list[bytes]]]:
     """Answers connections one after the other with raw bytes; ``b""`` hangs up after the request."""
@@ -181,8 +193,7 @@ def server(*answers: bytes) -> Iterator[tuple[str, list[bytes]]]:
                 connection, _ = listening.accept()
                 with connection:
                     connection.settimeout(10)
-                    got = connection.recv(65_536)
-                    requests.append(got)
+                    requests.append(whole_request(connection))
                     connection.sendall(answer)
                     if answer.endswith(b"HANG"):
                         connection.recv(1)
