@@ -6,7 +6,7 @@ STAMP := $(VENV)/.ready
 export PYTHONPATH := src:.
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo test local send preview redrive lint
+.PHONY: help setup demo test local send preview redrive lint bench
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -43,3 +43,11 @@ lint: $(STAMP) ## ruff, mypy --strict, cfn-lint, the senders' files
 	@$(BIN)/cfn-lint template.yaml
 	@$(BIN)/python -m local.check
 
+
+BENCH_STAMP := $(VENV)/.bench-ready
+$(BENCH_STAMP): $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group bench
+	@touch $@
+
+bench: $(BENCH_STAMP) ## [PART=]: measure it against what one would take otherwise
+	@$(BIN)/python -m bench $(PART)

@@ -1,0 +1,194 @@
+"""Dollars for a million events, by part: a small model of what AWS bills, on measured sizes and durations.
+
+Prices are inputs with a date (``prices.toml``). What cannot be measured without
+AWS is a named assumption: how long SQS, the table and Klaviyo take to answer,
+and that a Lambda gets ``memory / 1,769 MB`` of a processor (Lambda developer
+guide, "Configure Lambda function memory").
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from handler import messages
+
+from .measure import table
+
+MILLION = 1_000_000
+FULL_PROCESSOR_MB = 1_769
+CHUNK = 65_536
+_FILE = tomllib.loads((Path(__file__).parent / "prices.toml").read_text("utf-8"))
+AS_OF: str = _FILE["as_of"]
+PRICES: dict[str, float] = _FILE["dollars"]
+PARTS = ("HTTP API", "receive", "SQS", "deliver", "DynamoDB", "logs", "data out")
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Sizes in bytes, CPU times in seconds of a whole processor.
+
+    ``receive_cpu`` is a webhook's with one event and ``receive_cpu_event`` what
+    each further one adds; likewise for an invocation of ``deliver`` and the logs.
+    """
+
+    event_bytes: float
+    receive_cpu: float
+    receive_cpu_event: float
+    receive_log: float
+    deliver_cpu: float
+    deliver_cpu_event: float
+    deliver_log: float
+    deliver_log_event: float
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What the template sets, and what is assumed of AWS and Klaviyo (seconds)."""
+
+    receive_mb: int = 512
+    deliver_mb: int = 1_024
+    window: float = 5.0
+    sqs_answer: float = 0.010
+    table_answer: float = 0.005
+    slot_lead: float = 0.05
+    klaviyo_answer: float = 0.3
+    access_log: float = 330.0
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """``a_second`` events a second, ``webhook`` events in each webhook; ``received`` messages in one SQS receive."""
+
+    name: str
+    a_second: float
+    webhook: int
+    received: int
+
+
+def chunks(size: float) -> int:
+    """SQS bills a request for each 64 KiB of it."""
+    return max(1, math.ceil(size / CHUNK))
+
+
+def dollars(traffic: Traffic, measured: Measured, setup: Setup) -> dict[str, float]:
+    """Dollars for a million events by part (``PARTS``)."""
+    webhooks = MILLION / traffic.webhook
+    in_message = min(traffic.webhook, messages.CHUNK_EVENTS, int(messages.CHUNK_BYTES // (measured.event_bytes + 60)))
+    per_webhook = math.ceil(traffic.webhook / in_message)
+    weight = min(in_message, traffic.webhook) * (measured.event_bytes + 60) + 100
+    invocations = MILLION / _events_an_invocation(traffic, in_message, setup, weight)
+    jobs = max(invocations, MILLION / 1_000)
+    return {
+        "HTTP API": webhooks * math.ceil(traffic.webhook * measured.event_bytes / 524_288) * PRICES["http_api_request"],
+        "receive": _receive(traffic, webhooks, per_webhook, measured, setup),
+        "SQS": _queue(webhooks, per_webhook, weight, traffic.received),
+        "deliver": _deliver(invocations, jobs, measured, setup),
+        "DynamoDB": jobs * (PRICES["dynamodb_write"] + PRICES["dynamodb_read"]),
+        "logs": _logs(webhooks, invocations, measured, setup) * PRICES["logs_gb"],
+        "data out": MILLION * measured.event_bytes / 1e9 * PRICES["data_out_gb"],
+    }
+
+
+def _events_an_invocation(traffic: Traffic, in_message: int, setup: Setup, weight: float) -> float:
+    """What the batching window gathers, at most 6 MB or 10,000 messages, at least one message."""
+    most = min(10_000.0, 6_000_000 / (weight * 1.1 + 700)) * in_message
+    return min(most, max(float(in_message), traffic.a_second * setup.window))
+
+
+def _lambda(memory: int, cpu: float, waiting: float) -> float:
+    """Dollars of one invocation: the processor's share grows with memory, waiting does not shrink."""
+    seconds = cpu * max(1.0, FULL_PROCESSOR_MB / memory) + waiting
+    return PRICES["lambda_request"] + math.ceil(seconds * 1e3) / 1e3 * memory / 1_024 * PRICES["lambda_gb_second"]
+
+
+def _receive(traffic: Traffic, webhooks: float, per_webhook: int, measured: Measured, setup: Setup) -> float:
+    cpu = measured.receive_cpu + measured.receive_cpu_event * (traffic.webhook - 1)
+    return webhooks * _lambda(setup.receive_mb, cpu, setup.sqs_answer * math.ceil(per_webhook / 10))
+
+
+def _queue(webhooks: float, per_webhook: int, weight: float, received: int) -> float:
+    """Sending, receiving and deleting, in batches; the surcharge of fair queues is on each."""
+    batches = [min(10, per_webhook - start) for start in range(0, per_webhook, 10)]
+    sends = webhooks * sum(chunks(count * weight) for count in batches)
+    together = webhooks * per_webhook / received
+    requests = sends + together * chunks(received * weight) + together
+    return requests * (PRICES["sqs_request"] + PRICES["sqs_fair_request"])
+
+
+def _deliver(invocations: float, jobs: float, measured: Measured, setup: Setup) -> float:
+    cpu = measured.deliver_cpu + measured.deliver_cpu_event * MILLION / invocations
+    waiting = (setup.slot_lead + 2 * setup.table_answer + setup.klaviyo_answer) * jobs / invocations
+    return invocations * _lambda(setup.deliver_mb, cpu, waiting)
+
+
+def _logs(webhooks: float, invocations: float, measured: Measured, setup: Setup) -> float:
+    """Gigabytes."""
+    # The door logs an event's id as deliver does; a webhook's first one is in its own line already.
+    door = webhooks * (measured.receive_log + setup.access_log) + (MILLION - webhooks) * measured.deliver_log_event
+    return (door + invocations * measured.deliver_log + MILLION * measured.deliver_log_event) / 1e9
+
+
+TRAFFIC = (
+    Traffic("1 a webhook, one in 10 s", 0.1, 1, 1),
+    Traffic("1 a webhook, 10 a second", 10, 1, 1),
+    Traffic("1 a webhook, backlog", 2_500, 1, 10),
+    Traffic("10 a webhook, 10 a second", 10, 10, 1),
+    Traffic("1,000 a webhook, 10 a second", 10, 1_000, 10),
+)
+
+
+def run(measured: Measured) -> dict[str, Any]:
+    """The bill by traffic, and what memory and window change of it; prints the tables."""
+    setup = Setup()
+    bills = {traffic.name: dollars(traffic, measured, setup) for traffic in TRAFFIC}
+    rows = [
+        (name, *(f"{bill[part]:.2f}" for part in PARTS), f"{sum(bill.values()):.2f}") for name, bill in bills.items()
+    ]
+    title = f"Dollars for a million events (us-east-1, prices as of {AS_OF}, no free tier)"
+    print(table(title, ("events", *PARTS, "all"), rows))
+    return {
+        "prices_as_of": AS_OF,
+        "by_traffic": {name: _rounded(bill) for name, bill in bills.items()},
+        "by_setup": _setups(TRAFFIC[1], measured),
+    }
+
+
+def _rounded(bill: dict[str, float]) -> dict[str, float]:
+    return {part: round(amount, 3) for part, amount in bill.items()} | {"all": round(sum(bill.values()), 3)}
+
+
+def _setups(traffic: Traffic, measured: Measured) -> list[dict[str, Any]]:
+    """The same traffic with other memory sizes and windows."""
+    changes: Sequence[tuple[int, int, float]] = (
+        (256, 256, 5),
+        (256, 512, 5),
+        (512, 512, 5),
+        (512, 1_024, 5),
+        (1_024, 1_024, 5),
+        (1_769, 1_769, 5),
+        (512, 512, 1),
+        (512, 512, 20),
+    )
+    found: list[dict[str, Any]] = []
+    for receive_mb, deliver_mb, window in changes:
+        setup = replace(Setup(), receive_mb=receive_mb, deliver_mb=deliver_mb, window=window)
+        bill = dollars(traffic, measured, setup)
+        found.append(
+            {
+                "receive_mb": receive_mb,
+                "deliver_mb": deliver_mb,
+                "window_s": window,
+                "receive": round(bill["receive"], 3),
+                "deliver": round(bill["deliver"], 3),
+                "all": round(sum(bill.values()), 3),
+            }
+        )
+    rows = [tuple(one.values()) for one in found]
+    head = ("receive MB", "deliver MB", "window s", "receive $", "deliver $", "all $")
+    print(table(f"The same by memory and window ({traffic.name})", head, rows))
+    return found

@@ -1,0 +1,149 @@
+"""The real ``receive``, with AWS answered in this process: everything runs but the network."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.awsrequest import AWSResponse
+from botocore.compat import HTTPHeaders
+
+from handler import sources
+from local import aws, payload, sign
+
+SAMPLES = aws.ROOT / "events"
+# What a sender of this name sends most, or what weighs most with it.
+TYPICAL = {
+    "stripe": "checkout.session.completed",
+    "shopify": "orders.create",
+    "woocommerce": "order.created",
+    "custom": "event",
+}
+SECRETS: dict[str, Any] = sign.development_secrets(sources.names())["sources"]
+ENVIRONMENT = {
+    **aws.NO_ONE,
+    "EVENTS_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/0/events",
+    "DEAD_LETTER_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/0/dead-letters",
+    "REQUESTS_PER_MINUTE": "150",
+    "PHONE_REGION": "",
+    "TIME_ZONE": "UTC",
+    "SOURCES_SECRET": "sources",
+}
+
+Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
+
+
+class _Raw(io.BytesIO):
+    def stream(self) -> Iterator[bytes]:
+        """As urllib3's response."""
+        yield self.getvalue()
+
+
+def answer_aws() -> Any:
+    """Make boto3's clients, from now on, get their answers in this process; returns the session's events."""
+    boto3.setup_default_session(region_name=aws.REGION)
+    events = boto3._get_default_session().events
+    events.register("before-send.*.*", _answer)
+    return events
+
+
+def _answer(request: Any, **_: Any) -> Any:
+    target = request.headers["X-Amz-Target"]
+    operation = (target.decode() if isinstance(target, bytes) else target).rpartition(".")[2]
+    document = ANSWERS[operation]()
+    return AWSResponse(request.url, 200, HTTPHeaders(), _Raw(json.dumps(document).encode()))
+
+
+ANSWERS: dict[str, Callable[[], dict[str, Any]]] = {
+    "SendMessageBatch": lambda: {"Successful": [], "Failed": []},
+    "GetSecretValue": lambda: {"Name": "secret", "SecretString": json.dumps({**SECRETS, "api_key": "pk_bench"})},
+    "UpdateItem": lambda: {"Attributes": {"next": {"N": str(round(time.time() * 1_000) + 50)}}},
+    "GetItem": lambda: {"Item": {}},
+}
+
+
+class Door:
+    """``receive.handler``; ``called_at`` is the CPU time (ns) at which it last turned to SQS."""
+
+    def __init__(self) -> None:
+        os.environ.update(ENVIRONMENT)
+        self.called_at = 0
+        answer_aws().register("before-parameter-build.sqs.SendMessageBatch", self._called)
+        from handler import receive  # reads the environment as it is imported
+
+        self.handler: Handler = receive.handler
+
+    def _called(self, **_: Any) -> None:
+        self.called_at = time.process_time_ns()
+
+
+@contextlib.contextmanager
+def silenced(path: str = os.devnull) -> Iterator[None]:
+    """Standard output goes to ``path`` meanwhile: log lines cost what they cost and don't stand between the tables."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    with open(path, "wb") as elsewhere:
+        os.dup2(elsewhere.fileno(), 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def logged_bytes(work: Callable[[], object]) -> int:
+    """Bytes that one call of ``work`` writes to the log."""
+    with tempfile.NamedTemporaryFile() as log:
+        with silenced(log.name):
+            work()
+        return os.stat(log.name).st_size
+
+
+def sample(source: str) -> Path | None:
+    """The sample of ``events/`` that stands for ``source``; ``None`` if it has none."""
+    found = sorted((SAMPLES / source).glob("*.json"), key=lambda path: path.stat().st_size)
+    named = [path for path in found if path.stem == TYPICAL.get(source)]
+    return next(iter([*named, *reversed(found)]), None)
+
+
+def request(source: str, body: bytes, headers: dict[str, str]) -> dict[str, Any]:
+    """The API Gateway event of a webhook, signed now as ``source`` would."""
+    path = f"/webhooks/{source}"
+    url, signed = sign.sign(
+        source, SECRETS[source][0], body=body, headers=headers, url=f"https://bench.example{path}", now=time.time()
+    )
+    query = url.partition("?")[2]
+    plain = "json" in signed.get("content-type", "")
+    return {
+        "version": "2.0",
+        "routeKey": "POST /webhooks/{source}",
+        "rawPath": path,
+        "rawQueryString": query,
+        "queryStringParameters": dict(pair.split("=", 1) for pair in query.split("&")) if query else {},
+        "pathParameters": {"source": source},
+        "headers": signed,
+        "requestContext": {
+            "requestId": "bench",
+            "domainName": "bench.example",
+            "http": {"method": "POST", "path": path},
+        },
+        "body": body.decode() if plain else base64.b64encode(body).decode(),
+        "isBase64Encoded": not plain,
+    }
+
+
+def load(path: Path) -> tuple[bytes, dict[str, Any]]:
+    """A sample's body and its signed API Gateway event."""
+    headers, body = payload.read(path)
+    return body, request(path.parent.name, body, headers)

@@ -1,0 +1,124 @@
+"""A full job: CPU from SQS records to the bytes of the request, ours beside what one would write otherwise.
+
+All contenders produce the same request: 1,000 orders, 2 MB. The official SDK
+is the real one (``klaviyo-api``) up to its HTTP call, which is answered here.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+from klaviyo_api import KlaviyoAPI
+
+from handler import jobs, messages
+from handler.messages import Message
+
+from . import orders
+from .measure import Timing, Work, compare, table
+
+EVENTS = 1_000
+
+
+def records(message_events: int) -> list[str]:
+    """The bodies of queue messages that hold 1,000 orders, ``message_events`` at most in each."""
+    like = Message("shopify", (), float(orders.START))
+    packed = messages.pack(orders.events(EVENTS), like, events_limit=message_events)
+    return [messages.encode(message) for message in packed]
+
+
+def ours(bodies: list[str]) -> bytes:
+    """What ``deliver`` does with a batch before it posts."""
+    decoded = [(place, messages.decode(body)) for place, body in enumerate(bodies)]
+    batch = [(place, message) for place, message in decoded if isinstance(message, Message)]
+    (job,) = jobs.pack(batch, now=orders.START, late_after=86_400)
+    return job.body()
+
+
+class _Sdk:
+    """The official client, its connection replaced by one that keeps the body and answers 202."""
+
+    def __init__(self) -> None:
+        api = KlaviyoAPI("pk_bench")
+        self.events = api.Events
+        self.sent = b""
+        self.events.api_client.rest_client.pool_manager.request = self._request
+
+    def _request(self, *_: str, body: str, **__: Any) -> Any:
+        self.sent = body.encode()
+        return _Accepted()
+
+    def post(self, document: dict[str, Any]) -> bytes:
+        self.events.bulk_create_events(document)
+        return self.sent
+
+
+class _Accepted:
+    """The part of urllib3's response that the SDK looks at."""
+
+    status = 202
+    reason = "Accepted"
+    data = b""
+    headers: dict[str, str] = {}  # noqa: RUF012 (never changed)
+
+
+def document(events: list[dict[str, Any]]) -> dict[str, Any]:
+    """The request as an object."""
+    return {"data": {"type": "event-bulk-create-job", "attributes": {"events-bulk-create": {"data": events}}}}
+
+
+def contenders() -> dict[str, Work]:
+    """Every way to the same request; they are checked to agree before anything is timed."""
+    single, batched = records(1), records(messages.CHUNK_EVENTS)
+    entries = [event.entry for event in orders.events(EVENTS)]
+    whole = document([json.loads(entry) for entry in entries])
+    sdk = _Sdk()
+    found: dict[str, Work] = {
+        "relay, messages of one event": lambda: ours(single),
+        "relay, messages of many": lambda: ours(batched),
+        "orjson.dumps (floor)": lambda: orjson.dumps(whole),
+        "orjson.loads each, dumps": lambda: orjson.dumps(document([orjson.loads(entry) for entry in entries])),
+        "json.dumps": lambda: json.dumps(whole, separators=(",", ":"), ensure_ascii=False).encode(),
+        "json.loads each, dumps": lambda: json.dumps(document([json.loads(entry) for entry in entries])).encode(),
+        "klaviyo-api SDK": lambda: sdk.post(whole),
+    }
+    for name, work in found.items():
+        made = work()
+        if not isinstance(made, bytes) or _as_given(orjson.loads(made)) != whole:
+            raise RuntimeError(f"{name} makes another request than the others")
+    return found
+
+
+def _as_given(value: Any) -> Any:
+    """``value`` without what the SDK writes otherwise: it adds ``"backfill": false`` and spells ``Z`` as an offset."""
+    if isinstance(value, dict):
+        return {name: _as_given(inner) for name, inner in value.items() if (name, inner) != ("backfill", False)}
+    if isinstance(value, list):
+        return [_as_given(inner) for inner in value]
+    return value.replace("+00:00", "Z") if isinstance(value, str) else value
+
+
+def run(seconds: float = 12.0) -> dict[str, Any]:
+    """Time all contenders; prints the table and returns the figures."""
+    timings = compare(contenders(), seconds=seconds)
+    floor, sdk = timings["orjson.dumps (floor)"], timings["klaviyo-api SDK"]
+    rows = [(name, *_row(timing, floor, sdk)) for name, timing in timings.items()]
+    print(table(f"A full job: {EVENTS:,} orders, 2 MB", ["", "CPU ms", "x floor", "SDK is slower by"], rows))
+    return {
+        "events": EVENTS,
+        "bytes": len(ours(records(1))),
+        "timings": {name: timing.document() for name, timing in timings.items()},
+        "sdk_over_relay": round(sdk.median / timings["relay, messages of one event"].median, 1),
+        "sdk_over_relay_batched": round(sdk.median / timings["relay, messages of many"].median, 1),
+        "relay_over_floor": round(timings["relay, messages of one event"].median / floor.median, 2),
+        "relay_batched_over_floor": round(timings["relay, messages of many"].median / floor.median, 2),
+    }
+
+
+def _row(timing: Timing, floor: Timing, sdk: Timing) -> tuple[str, str, str]:
+    return (
+        f"{timing.median * 1e3:.2f}",
+        f"{timing.median / floor.median:.2f}",
+        f"{sdk.median / timing.median:.1f} x",
+    )

@@ -1,0 +1,54 @@
+"""The benchmark's own arithmetic: figures that are published must not be an artefact of it."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+import pytest
+
+from bench import cost, svg, virtual
+
+MEASURED = cost.Measured(2_000, 0.0008, 0.0001, 900, 0.002, 0.00001, 800, 40)
+
+
+@pytest.mark.parametrize("senders", [2, 5])
+@pytest.mark.parametrize("spread", [0.4, 1.0])
+def test_a_simulated_backlog_uses_the_allowance_and_keeps_both_limits(senders: int, spread: float) -> None:
+    found = virtual.simulate(senders=senders, answer=0.2, spread=spread, hours=0.2)
+    assert found.refused == 0
+    assert found.worst_second <= virtual.PER_SECOND
+    assert found.worst_minute <= virtual.PER_MINUTE
+    assert found.share > 0.9
+
+
+def test_a_run_is_the_same_for_its_seed() -> None:
+    one, other = (virtual.simulate(senders=3, answer=0.5, spread=0.4, hours=0.05, seed=7) for _ in range(2))
+    assert one == other
+
+
+def test_the_simulated_klaviyo_refuses_what_is_over_its_limits() -> None:
+    windows = virtual.Windows(phase_minute=0, phase_second=0)
+    answers = [windows.take(1_000.0) for _ in range(virtual.PER_SECOND + 1)]
+    assert answers[:-1] == [None] * virtual.PER_SECOND
+    assert answers[-1] is not None
+
+
+def test_worst_finds_the_fullest_window_wherever_it_begins() -> None:
+    assert virtual.worst([0.0, 0.9, 1.1, 1.2, 1.8, 5.0], 1.0) == 4
+
+
+def test_webhooks_of_many_events_cost_less_for_each() -> None:
+    bills = [
+        sum(cost.dollars(cost.Traffic("", 10, size, 1), MEASURED, cost.Setup()).values()) for size in (1, 10, 1_000)
+    ]
+    assert bills == sorted(bills, reverse=True)
+
+
+def test_every_part_of_the_bill_is_there() -> None:
+    assert tuple(cost.dollars(cost.TRAFFIC[0], MEASURED, cost.Setup())) == cost.PARTS
+
+
+def test_pictures_are_well_formed_whatever_the_labels() -> None:
+    drawn = svg.bars('a "title" & <more>', {"<row>": {"a&b": 1.0, "c": 2.0}}, unit="ms")
+    shown = svg.panels("rate", [svg.Panel("x < y", [0.0, 1.0], [1.0, 2.0], 10)], unit="s")
+    assert all(ElementTree.fromstring(picture).tag.endswith("svg") for picture in (drawn, shown))  # noqa: S314 (ours)

@@ -1,0 +1,78 @@
+"""What a cold start must not load: each of these costs tens of milliseconds, or is not needed at the door."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).parents[2] / "src"
+ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "none",
+    "AWS_SECRET_ACCESS_KEY": "none",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "EVENTS_QUEUE_URL": "events",
+    "DEAD_LETTER_QUEUE_URL": "dead-letters",
+    "REQUESTS_PER_MINUTE": "150",
+    "PHONE_REGION": "",
+    "TIME_ZONE": "UTC",
+    "SOURCES_SECRET": "sources",
+    "KLAVIYO_SECRET": "klaviyo",
+    "KLAVIYO_URL": "https://127.0.0.1",
+    "KLAVIYO_REVISION": "2026-10-15",
+    "PACING_TABLE": "pacing",
+    "PACING_ACCOUNT": "default",
+    "ARRIVAL_SPREAD": "0.4",
+    "LATE_AFTER_HOURS": "24",
+}
+HEAVY = ("pydantic", "aws_xray_sdk", "phonenumbers", "aws_lambda_powertools.event_handler")
+# Delivering joins finished entries: what reads webhooks is loaded for a parked one or a late event only.
+READING = ("handler.mapping", "handler.sources", "handler.expressions", "handler.schema", "handler.values", "tomllib")
+TOOLS = ("local", "tests", "samtranslator", "ministack")
+
+
+def loaded(statement: str) -> set[str]:
+    """The modules that a fresh interpreter holds after ``statement``."""
+    code = f"import sys; {statement}; print('\\n'.join(sys.modules))"
+    passed = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    done = subprocess.run(  # noqa: S603 (our own command line)
+        [sys.executable, "-c", code],
+        env={**passed, **ENVIRONMENT, "PYTHONPATH": str(SRC)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return set(done.stdout.split())
+
+
+def found(modules: set[str], names: tuple[str, ...]) -> list[str]:
+    return sorted(
+        module for module in modules if module.startswith(tuple(f"{name}." for name in names)) or module in names
+    )
+
+
+@pytest.mark.parametrize("function", ["receive", "deliver"])
+def test_a_start_loads_no_heavy_module(function: str) -> None:
+    assert found(loaded(f"import handler.{function}"), (*HEAVY, *TOOLS)) == []
+
+
+def test_delivering_does_not_load_what_reads_webhooks() -> None:
+    assert found(loaded("import handler.deliver"), READING) == []
+
+
+def test_the_door_reads_no_sender_before_its_first_webhook() -> None:
+    statement = "import handler.receive as r; assert r.sources.load.cache_info().currsize == 0"
+    assert "handler.klaviyo_format" not in loaded(statement)
+
+
+def test_a_webhook_loads_its_own_sender_only() -> None:
+    statement = "from handler import sources as s; s.load('stripe'); assert s.load.cache_info().currsize == 1"
+    assert found(loaded(statement), ("phonenumbers",)) == []
+
+
+def test_the_first_phone_number_loads_the_metadata() -> None:
+    assert found(loaded("from handler import values; values.phone('+447911123456', [])"), ("phonenumbers",)) != []
