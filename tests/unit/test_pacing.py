@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from handler.errors import Closed, TooLate
-from handler.pacing import LONG, Item, Pacer, Slot, Value, interval
+from handler.pacing import LONG, TOLERANCE, Item, Pacer, Slot, Value, interval
 
 SPACING = interval(150, 0.4)
 
@@ -62,7 +63,7 @@ class World:
         self.now += seconds
 
 
-def worst(times: list[float], length: float) -> int:
+def worst(times: Sequence[float], length: float) -> int:
     return max(sum(start <= at < start + length for at in times) for start in times)
 
 
@@ -76,6 +77,39 @@ def test_no_window_ever_holds_more_than_the_limit(seed: int, pause: float) -> No
         world.now += chance.uniform(0, pause)
     assert worst(arrivals, 60) <= 150
     assert worst(arrivals, 1) <= 10
+
+
+SPREADS = [0.0, 0.1, 0.4, 1.0, 3.0, 5.0, 10.0]
+
+
+def aimed(spacing: float, spread: float, length: float) -> int:
+    """Requests that an adversary, who may delay each by up to ``spread``, gets into one window of ``length`` s."""
+    slots = [number * spacing for number in range(math.ceil((length + spread) / spacing) + 2)]
+    # The window opens when the first one has been delayed the longest; whatever comes before it waits for it.
+    return sum(at - slots[0] < length + spread - 1e-9 for at in slots)
+
+
+@pytest.mark.parametrize("spread", SPREADS)
+def test_no_delays_within_the_spread_exceed_a_limit_and_no_quicker_pace_is_safe(spread: float) -> None:
+    pace, late = interval(150, spread), spread + TOLERANCE
+    assert aimed(pace, late, 60) <= 150
+    assert aimed(pace, late, 1) <= 10
+    quicker = 0.999 * pace
+    assert aimed(quicker, late, 60) > 150 or aimed(quicker, late, 1) > 10
+
+
+@pytest.mark.parametrize(("spread", "share"), [(0.4, 0.99), (1.0, 0.98), (3.0, 0.95), (5.0, 0.66)])
+def test_the_share_that_a_spread_leaves(spread: float, share: float) -> None:
+    assert share <= 0.4 / interval(150, spread) < share + 0.01
+
+
+@given(st.sampled_from(SPREADS), st.integers(0, 2**32))
+def test_no_jitter_within_the_spread_exceeds_a_limit(spread: float, seed: int) -> None:
+    chance = random.Random(seed)  # noqa: S311 (a schedule, no secret)
+    pace, late = math.ceil(1000 * interval(150, spread)), round(1000 * (spread + TOLERANCE))
+    arrivals = [number * pace + chance.choice((0, chance.randint(0, late), late)) for number in range(200)]
+    assert worst(arrivals, 60_000) <= 150
+    assert worst(arrivals, 1_000) <= 10
 
 
 def test_a_backlog_uses_99_percent_of_the_allowance() -> None:
