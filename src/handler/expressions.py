@@ -17,6 +17,7 @@ Beside JMESPath's own functions (https://jmespath.org/specification.html)::
     with(list, name, value)   the list with one more member in each object
     title(x)                  "order.created" as "Order Created"
     plain(html)               text without tags and entities
+    address(x)                "Ada <ada@…>" as "ada@…"
     lower(x)  upper(x)  trim(x)  split(x, separator)
 
 These return null where the input makes no sense, and never raise.
@@ -40,6 +41,9 @@ _MORE: Any = {"types": [], "variadic": True}
 _SECRET = re.compile(
     r"passw|secret|token|api_?key|signature|credential|card_?num|cvv|cvc|iban|ssn|social_?security", re.IGNORECASE
 )
+
+
+_ADDRESS = re.compile(r"<([^<>\s]+@[^<>\s]+)>\s*$")
 
 
 def _label(value: Any) -> str | None:
@@ -148,6 +152,11 @@ class _Functions(Functions):
     @signature(_ANY)
     def _func_plain(self, markup: Any) -> str | None:
         return values.plain(markup)
+
+    @signature(_ANY)
+    def _func_address(self, written: Any) -> str | None:
+        found = _ADDRESS.search(written[:1000]) if isinstance(written, str) else None
+        return found[1] if found else values.text(written)
 
     @signature(_ANY)
     def _func_lower(self, written: Any) -> str | None:
