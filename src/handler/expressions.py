@@ -10,6 +10,7 @@ Beside JMESPath's own functions (https://jmespath.org/specification.html)::
     first_name(x)  last_name(x)   parts of a name in one field
     digest(x, …)              32 hexadecimal digits that stand for the values
     object(pairs)             an object from [[name, value], …]
+    pairs(object)             [[name, value], …] from an object
     relabel(object, labels)   the object's names replaced through another object
     like(object, word, …)     the first member whose name holds one of the words
     scalars(object)           its texts, numbers and truth values, without secrets
@@ -103,6 +104,10 @@ class _Functions(Functions):
             return None
         named = ((_label(pair[0]), pair[1]) for pair in pairs if isinstance(pair, list) and len(pair) == 2)
         return {name: value for name, value in named if name}
+
+    @signature(_ANY)
+    def _func_pairs(self, fields: Any) -> list[list[Any]] | None:
+        return [[name, value] for name, value in fields.items()] if isinstance(fields, dict) else None
 
     @signature(_ANY, _ANY)
     def _func_relabel(self, fields: Any, labels: Any) -> dict[str, Any] | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from handler.expressions import Expression
 
@@ -24,3 +26,22 @@ from handler.expressions import Expression
 )
 def test_the_address_is_taken_out_of_a_mail_header(written: Any, found: str | None) -> None:
     assert Expression("address(x)").of({"x": written}) == found
+
+
+def test_an_object_becomes_pairs_and_back() -> None:
+    answers = {"Email": {"value": "lea@letters.example"}, "Size": {"value": ["5", "6"]}}
+    assert Expression("pairs(@)[0]").of(answers) == ["Email", {"value": "lea@letters.example"}]
+    assert Expression("object(pairs(@)[*].[@[0], @[1].value])").of(answers) == {
+        "Email": "lea@letters.example",
+        "Size": ["5", "6"],
+    }
+
+
+@given(st.dictionaries(st.text(min_size=1).filter(lambda name: name == " ".join(name.split())[:255]), st.integers()))
+def test_object_undoes_pairs(fields: dict[str, int]) -> None:
+    assert Expression("object(pairs(@))").of(fields) == fields
+
+
+@pytest.mark.parametrize("wrong", [None, 3, "text", ["a"], True])
+def test_what_is_no_object_has_no_pairs(wrong: Any) -> None:
+    assert Expression("pairs(@)").of(wrong) is None
