@@ -28,7 +28,7 @@ from handler.signatures import Scheme
 from handler.sources import Rule, Source
 
 from . import payload
-from .preview import preview
+from .preview import preview_request
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "events"
@@ -42,12 +42,13 @@ _WEBHOOK = _WEBHOOK_EXPRESSIONS | {"topic_header", "zone", "region", "keep_heade
 _EVENT_EXPRESSIONS = {"metric_from", "when", "agrees", "each", "whose", "key", "time", "value", "currency"}
 _EVENT_EXPRESSIONS |= {"properties_from"}
 _EVENT = _EVENT_EXPRESSIONS | {"topic", "metric", "otherwise", "shared", "profile", "properties", "backfill"}
-_HANDSHAKE = {"when", "answer", "signed"}
+_HANDSHAKE_EXPRESSIONS = {"when", "answer", "token", "hmac"}
+_HANDSHAKE = _HANDSHAKE_EXPRESSIONS | {"signed"}
 _PROFILE = (schema.PROFILE_FIELDS - {"id", "meta"}) | {"full_name", "customer_id"}
 _CHOICES = {
-    "scheme": ("hmac", "token"),
-    "digest": ("sha256", "sha1"),
-    "encoding": ("hex", "base64"),
+    "scheme": ("hmac", "token", "digest", "ecdsa"),
+    "digest": ("sha256", "sha1", "sha512"),
+    "encoding": ("hex", "base64", "basic"),
     "layout": ("plain", "pairs", "list"),
     "timestamp_format": ("s", "ms", "iso"),
     "key": ("text", "base64"),
@@ -55,7 +56,10 @@ _CHOICES = {
 }
 _AMOUNTS = {"money", "minor", "add", "subtract", "multiply", "absolute"}
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_SIGNED = {"body", "timestamp", "id", "url", "method", "uri"}
+_SIGNED = {"body", "timestamp", "id", "url", "method", "uri", "form"}
+# What a token, which is compared as it stands, can be told; and an ECDSA signature, whose form is fixed.
+_TOKEN = {"scheme", "header", "prefix", "encoding"}
+_ECDSA = {item.name for item in fields(Scheme)} - {"digest", "encoding", "key", "key_prefix"}
 
 Place = tuple[str | int, ...]
 
@@ -132,30 +136,53 @@ def _tables(checked: Checked) -> Iterator[SourceError]:
             if not isinstance(text, str) or not text.strip():
                 yield checked.problem((name, key), "expected a text")
     for index, table in enumerate(checked.own.get("handshake", [])):
-        yield from _unknown(checked, ("handshake", index), table, _HANDSHAKE)
-        yield from _formulas(checked, ("handshake", index), table, {"when", "answer"})
-        if "when" not in table:
-            yield checked.problem(("handshake", index), "expected 'when'")
+        yield from _handshake(checked, ("handshake", index), table)
+
+
+def _handshake(checked: Checked, place: Place, table: Mapping[str, Any]) -> Iterator[SourceError]:
+    yield from _unknown(checked, place, table, _HANDSHAKE)
+    yield from _formulas(checked, place, table, _HANDSHAKE_EXPRESSIONS)
+    if "when" not in table:
+        yield checked.problem(place, "expected 'when'")
+    if "token" in table and table.get("signed"):
+        yield checked.problem((*place, "token"), "expected no token: what is signed needs none")
+    if "hmac" in table and (table.get("signed") is False or "token" in table):
+        yield checked.problem((*place, "hmac"), "expected a signed handshake: strangers could have anything signed")
 
 
 def _signature(checked: Checked) -> Iterator[SourceError]:
-    table = checked.own.get("signature", {})
-    yield from _unknown(checked, ("signature",), table, {item.name for item in fields(Scheme)})
+    own, whole = checked.own.get("signature", {}), checked.whole.get("signature", {})
+    several = isinstance(own, list)
+    for index, table in enumerate(own if several else [own]):
+        place: Place = ("signature", index) if several else ("signature",)
+        yield from _scheme(checked, place, table, {**whole, **table} if isinstance(whole, dict) else table)
+        if several and "id_header" in table:
+            yield checked.problem((*place, "id_header"), "expected no id_header beside another [[signature]]")
+
+
+def _scheme(
+    checked: Checked, place: Place, table: Mapping[str, Any], scheme: Mapping[str, Any]
+) -> Iterator[SourceError]:
+    kind = scheme.get("scheme")
+    known = _TOKEN if kind == "token" else _ECDSA if kind == "ecdsa" else {item.name for item in fields(Scheme)}
+    yield from _unknown(checked, place, table, known)
     for name, choices in _CHOICES.items():
         if name in table and table[name] not in choices:
-            yield checked.problem(("signature", name), f"expected {' or '.join(map(repr, choices))}")
+            yield checked.problem((*place, name), f"expected {' or '.join(map(repr, choices))}")
     for name in ("header", "timestamp_header", "id_header"):
         for header in _listed(table.get(name, [])):
-            yield from _header(checked, ("signature", name), header)
-    scheme = checked.whole.get("signature", {})
-    if scheme.get("scheme") != "token" and not scheme.get("header"):
-        yield checked.problem(("signature",), "expected 'header', or scheme = \"token\"")
+            yield from _header(checked, (*place, name), header)
+    if not scheme.get("header") and (kind != "token" or scheme.get("encoding") == "basic"):
+        yield checked.problem(place, "expected 'header', or scheme = \"token\"")
+    if scheme.get("encoding") == "basic" and kind != "token":
+        yield checked.problem((*place, "encoding"), 'expected scheme = "token" with encoding = "basic"')
+    yield from _formulas(checked, place, table, {"timestamp_body"})
     for part in re.findall(r"\{(\w*)\}", str(table.get("signed", ""))):
         if part not in _SIGNED:
-            yield checked.problem(("signature", "signed"), f"expected only {', '.join(sorted(_SIGNED))} in braces")
+            yield checked.problem((*place, "signed"), f"expected only {', '.join(sorted(_SIGNED))} in braces")
     tolerance = table.get("tolerance", 300)
     if isinstance(tolerance, bool) or not isinstance(tolerance, int) or tolerance < 0:
-        yield checked.problem(("signature", "tolerance"), "expected whole seconds, 0 or more")
+        yield checked.problem((*place, "tolerance"), "expected whole seconds, 0 or more")
 
 
 def _webhook(checked: Checked) -> Iterator[SourceError]:
@@ -277,11 +304,13 @@ def _ends_in_amount(tree: Any) -> bool:
 
 
 def understood(name: str, path: Path) -> Outcome:
-    """What becomes of a sample; a sample that cannot be read makes nothing."""
-    headers, body = payload.read(path)
+    """What becomes of a sample; a handshake, or a sample that cannot be read, makes nothing."""
+    sent = payload.request(path)
+    if "handshake" in preview_request(name, sent, RECEIVED):
+        return Outcome()
     try:
         return mapping.understand(
-            sources.load(name), headers=headers, body=body, received=RECEIVED, defaults=Defaults()
+            sources.load(name), headers=sent.headers, body=sent.body, received=RECEIVED, defaults=Defaults()
         )
     except (Unmapped, Refused):
         return Outcome()
@@ -339,8 +368,7 @@ def _row(source: Source, rule: Rule) -> tuple[str, ...]:
 
 def expected_of(path: Path) -> str:
     """What a sample becomes, as tests/unit/expected keeps it."""
-    headers, body = payload.read(path)
-    found = preview(path.parent.name, headers, body, RECEIVED)
+    found = preview_request(path.parent.name, payload.request(path), RECEIVED)
     return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
 
 

@@ -54,8 +54,7 @@ def send_all(stack: Stack) -> list[Sent]:
     """Post every sample, signed as its sender would."""
     sent = []
     for path in samples():
-        headers, body = payload.read(path)
-        status, answer = stack.send(path.parent.name, body, headers)
+        status, answer = stack.send_payload(path.parent.name, payload.request(path))
         sent.append(Sent(path.parent.name, path.stem, status, answer))
     return sent
 

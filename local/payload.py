@@ -3,16 +3,42 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 JSON = "application/json"
+_SAMPLE = {"headers", "body"}
+_HANDSHAKE = {"method", "query"}
+
+
+@dataclass(frozen=True)
+class Payload:
+    """One request: ``query`` by name, header names in lower case, the exact body."""
+
+    method: str
+    query: dict[str, str]
+    headers: dict[str, str]
+    body: bytes
+
+    def at(self, url: str) -> str:
+        """``url`` with this request's query."""
+        return f"{url}?{urlencode(self.query)}" if self.query else url
+
+
+def request(file: str | Path, headers_file: str | Path | None = None) -> Payload:
+    """A payload file with the ``method`` and ``query`` that a handshake's sample may have; raises as ``read``."""
+    sample = _sample(Path(file).read_bytes()) or {}
+    query = {name: str(value) for name, value in sample.get("query", {}).items()}
+    return Payload(sample.get("method", "POST"), query, *read(file, headers_file))
 
 
 def read(file: str | Path, headers_file: str | Path | None = None) -> tuple[dict[str, str], bytes]:
     """Headers (names in lower case) and exact body of a payload file.
 
-    A file that is an object with ``headers`` and ``body`` only is a sample; its
+    A file that is an object with ``headers`` and ``body`` (and ``method`` and
+    ``query``, if it is a handshake) is a sample; its
     body is sent as it stands if it is text, else as JSON. Of any other file the
     bytes themselves are the body. Headers in ``headers_file`` go over others.
 
@@ -29,6 +55,7 @@ def read(file: str | Path, headers_file: str | Path | None = None) -> tuple[dict
     if sample is not None:
         headers = {name.lower(): str(value) for name, value in sample["headers"].items()}
         body = sample["body"]
+        body = "" if body is None else body
         raw = body.encode() if isinstance(body, str) else json.dumps(body, ensure_ascii=False).encode()
     if headers_file:
         headers |= _headers(Path(headers_file))
@@ -53,6 +80,8 @@ def _sample(raw: bytes) -> dict[str, Any] | None:
         document = json.loads(raw)
     except ValueError:
         return None
-    if isinstance(document, dict) and set(document) == {"headers", "body"} and isinstance(document["headers"], dict):
+    if not isinstance(document, dict) or not _SAMPLE <= set(document) <= _SAMPLE | _HANDSHAKE:
+        return None
+    if isinstance(document["headers"], dict) and isinstance(document.get("query", {}), dict):
         return document
     return None

@@ -8,11 +8,30 @@ import sys
 import time
 from typing import Any
 
-from handler import mapping, sources
+from handler import handshakes, mapping, sources
 from handler.errors import Refused, SourceError, Unmapped
 from handler.mapping import Defaults
+from handler.signatures import Delivery
 
-from . import payload
+from . import payload, sign
+from .payload import Payload
+
+
+def preview_request(source: str, sent: Payload, received: float) -> dict[str, Any]:
+    """``preview``, or ``handshake`` (the answer's document) if the request is a sender's check of its URL."""
+    loaded = sources.load(source)
+    delivery = Delivery(sent.method, "", "", sent.headers, sent.query, sent.body)
+    for signed in (False, True):
+        if greeting := handshakes.find(loaded, delivery, signed=signed):
+            secret = sign.development_secret(source, loaded.schemes[0])
+            return _nothing() | {"handshake": handshakes.answer(*greeting, secret=secret)}
+    if sent.method in ("GET", "HEAD"):
+        return _nothing() | {"handshake": "ok"}
+    return preview(source, sent.headers, sent.body, received)
+
+
+def _nothing() -> dict[str, Any]:
+    return {"events": [], "ignored": None, "unmapped": None}
 
 
 def preview(source: str, headers: dict[str, str], body: bytes, received: float) -> dict[str, Any]:
@@ -22,7 +41,7 @@ def preview(source: str, headers: dict[str, str], body: bytes, received: float) 
             sources.load(source), headers=headers, body=body, received=received, defaults=Defaults()
         )
     except (Unmapped, Refused) as error:
-        return {"events": [], "ignored": None, "unmapped": f"{error.reason}: {error.detail}"}
+        return _nothing() | {"unmapped": f"{error.reason}: {error.detail}"}
     reasons = dict.fromkeys(f"{parked.reason}: {parked.detail}" for parked in outcome.parked)
     return {
         "events": [json.loads(event.entry) for event in outcome.events],
@@ -41,9 +60,9 @@ def main(arguments: list[str]) -> int:
     try:
         if options.source not in sources.names():
             raise ValueError(f"no source {options.source!r}; there are: {', '.join(sources.names())}")
-        headers, body = payload.read(options.file, options.headers or None)
-        found = preview(options.source, headers, body, time.time())
-    except (OSError, ValueError, SourceError) as error:
+        sent = payload.request(options.file, options.headers or None)
+        found = preview_request(options.source, sent, time.time())
+    except (OSError, ValueError, SourceError, Refused) as error:
         print(f"preview: {error}", file=sys.stderr)
         return 2
     print(json.dumps(found, indent=2, ensure_ascii=False))

@@ -6,6 +6,8 @@ import argparse
 import json
 import sys
 import time
+from typing import Any
+from urllib.parse import urlsplit
 
 import urllib3
 
@@ -46,22 +48,35 @@ def send(source: str, file: str, headers_file: str | None, url: str | None) -> t
     """
     if source not in sources.names():
         raise ValueError(f"no source {source!r}; there are: {', '.join(sources.names())}")
-    target = _target(url or _running(), source)
+    running = {} if url else _running()
+    target = _target(url or str(running["webhooks"]), source)
+    parts = urlsplit(target)
+    door = f"{parts.scheme}://{parts.netloc}"
+    known_as = str(running.get("known_as", door))
     path = secrets_path()
     listed = read_secrets(path)["sources"].get(source, [])
     secret = listed if isinstance(listed, str) else next(iter(listed), "")
     if not secret:
         raise ValueError(f"{path} holds no secret for {source}")
-    headers, body = payload.read(file, headers_file or None)
-    target, signed = sign.sign(source, secret, body=body, headers=headers, url=target, now=time.time())
-    answer = urllib3.request("POST", target, body=body, headers=signed, retries=False, timeout=30)
+    sent = payload.request(file, headers_file or None)
+    target, signed = sign.sign(
+        source,
+        secret,
+        body=sent.body,
+        headers=sent.headers,
+        url=sent.at(target.replace(door, known_as, 1)),
+        now=time.time(),
+        method=sent.method,
+    )
+    target = target.replace(known_as, door, 1)
+    answer = urllib3.request(sent.method, target, body=sent.body, headers=signed, retries=False, timeout=30)
     return answer.status, answer.data.decode("utf-8", "replace")
 
 
-def _running() -> str:
+def _running() -> dict[str, Any]:
     if not RUNNING.exists():
         raise ValueError("no relay is running here: start one with `make local`, or name one with URL=")
-    return str(json.loads(RUNNING.read_text())["webhooks"])
+    return dict(json.loads(RUNNING.read_text()))
 
 
 def _target(url: str, source: str) -> str:

@@ -7,15 +7,23 @@ import hashlib
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from handler import signatures, sources
+from handler import ecdsa, signatures, sources
 from handler.signatures import Delivery, Scheme
+from handler.sources import Source
+
+DEVELOPMENT_TOKEN = "development_token"  # noqa: S105 (for one machine)
 
 
 def development_secret(name: str, scheme: Scheme) -> str:
     """A secret for one machine, in the form that the sender's secrets have."""
     key = hashlib.sha256(f"development secret of {name}".encode()).digest()[:24]
+    if scheme.scheme == "ecdsa":
+        point = _times(_private_key(name), ecdsa.BASE)
+        return base64.b64encode(ecdsa.KEY_PREFIX + b"".join(part.to_bytes(32, "big") for part in point)).decode()
+    if scheme.encoding == "basic":
+        return f"development:{key.hex()}"
     if scheme.key == "base64":
         return scheme.key_prefix + base64.b64encode(key).decode()
     return f"development_{key.hex()}"
@@ -25,8 +33,16 @@ def development_secrets(names: Iterable[str]) -> dict[str, Any]:
     """The secrets document of one machine: a made-up key, and a signing secret for each source."""
     return {
         "klaviyo": {"api_key": "pk_development"},
-        "sources": {name: [development_secret(name, sources.load(name).scheme)] for name in names},
+        "sources": {name: _secrets(sources.load(name)) for name in names},
     }
+
+
+def _secrets(source: Source) -> list[str]:
+    secrets = [development_secret(source.name, source.schemes[0])]
+    with_token = any(handshake.token for handshake in source.handshakes)
+    if with_token or any(signatures.TOKEN in (one.batches, one.scheme) for one in source.schemes[1:]):
+        secrets.append(signatures.TOKEN_SECRET + DEVELOPMENT_TOKEN)
+    return secrets
 
 
 def sign(
@@ -42,13 +58,13 @@ def sign(
     UnknownSource
         No such source.
     ValueError
-        ``secret`` is not a key in this sender's form.
+        ``secret`` is not a key in this sender's form, or a public key whose
+        private half only the sender has.
     """
-    scheme = sources.load(source).scheme
-    if scheme.scheme == signatures.TOKEN:
-        joint = "&" if urlsplit(url).query else "?"
-        return f"{url}{joint}{urlencode({signatures.TOKEN: secret.removeprefix(signatures.TOKEN_SECRET)})}", headers
+    scheme = sources.load(source).schemes[0]
     signed = {name.lower(): value for name, value in headers.items()}
+    if scheme.scheme == signatures.TOKEN:
+        return _with_token(scheme, secret.removeprefix(signatures.TOKEN_SECRET), url, signed)
     stamp = _stamp(scheme, now)
     identity = ""
     if scheme.id_header:
@@ -57,14 +73,60 @@ def sign(
         signed[scheme.id_header[0]] = identity
     parts = urlsplit(url)
     uri = parts.path + (f"?{parts.query}" if parts.query else "")
-    delivery = Delivery(method, url, uri, signed, {}, body)
-    made = signatures.signature(scheme, secret, delivery, timestamp=stamp, identity=identity)
+    delivery = Delivery(method, url, uri, signed, dict(parse_qsl(parts.query)), body)
+    if scheme.scheme == "ecdsa":
+        if secret != development_secret(source, scheme):
+            raise ValueError(f"the private half of this key is {source}'s alone: only a development key can sign here")
+        made: str | None = ecdsa_signature(source, signatures.content(scheme.signed, delivery, stamp, identity))
+    else:
+        made = signatures.signature(scheme, secret, delivery, timestamp=stamp, identity=identity)
     if made is None:
         raise ValueError(f"the secret of {source} is not in this sender's form")
     if scheme.timestamp_header:
         signed[scheme.timestamp_header[0]] = stamp
     signed[scheme.header[0]] = _written(scheme, made, stamp)
     return url, signed
+
+
+def _with_token(scheme: Scheme, token: str, url: str, headers: dict[str, str]) -> tuple[str, dict[str, str]]:
+    if scheme.encoding == "basic":
+        written = "Basic " + base64.b64encode(token.encode()).decode()
+        return url, headers | {scheme.header[0]: written}
+    if scheme.header:
+        return url, headers | {scheme.header[0]: scheme.prefix + token}
+    joint = "&" if urlsplit(url).query else "?"
+    return f"{url}{joint}{urlencode({signatures.TOKEN: token})}", headers
+
+
+def _private_key(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"development key of {name}".encode()).digest(), "big") % (ecdsa.N - 1) + 1
+
+
+def _times(factor: int, point: ecdsa.Point) -> tuple[int, int]:
+    """``factor · point`` in affine coordinates."""
+    total = ecdsa.INFINITY
+    for bit in f"{factor:b}":
+        total = ecdsa.add(total, total)
+        total = ecdsa.add(total, point) if bit == "1" else total
+    found = ecdsa.affine(total)
+    if found is None:
+        raise ValueError("a multiple of the curve's order")
+    return found
+
+
+def ecdsa_signature(name: str, content: bytes) -> str:
+    """A signature in base64 DER by a source's development key; its nonce is a digest, so that it is always the same."""
+    private = _private_key(name)
+    e = int.from_bytes(hashlib.sha256(content).digest(), "big")
+    nonce = int.from_bytes(hashlib.sha512(private.to_bytes(32, "big") + content).digest(), "big") % (ecdsa.N - 1) + 1
+    r = _times(nonce, ecdsa.BASE)[0] % ecdsa.N
+    s = pow(nonce, -1, ecdsa.N) * (e + r * private) % ecdsa.N
+    numbers = b"".join(b"\x02" + bytes([len(raw)]) + raw for raw in (_signed_bytes(r), _signed_bytes(s)))
+    return base64.b64encode(b"\x30" + bytes([len(numbers)]) + numbers).decode()
+
+
+def _signed_bytes(value: int) -> bytes:
+    return value.to_bytes(value.bit_length() // 8 + 1, "big")
 
 
 def _stamp(scheme: Scheme, now: float) -> str:

@@ -26,6 +26,7 @@ import urllib3
 from handler import sources
 
 from . import aws, sign, trigger
+from .payload import Payload
 
 NAME = "relay"
 LOCAL = aws.ROOT / ".local"
@@ -150,6 +151,8 @@ class Stack:
 
     def _open_door(self) -> None:
         (api,) = self.aws.client("apigatewayv2").get_apis()["Items"]
+        # Some senders sign the URL: the relay knows itself by the name that the platform gives its API.
+        self.known_as = f"https://{api['ApiId']}.execute-api.127.0.0.1"
         self.door = _door(self._port, f"{self.aws.url}/_aws/execute-api/{api['ApiId']}/$default")
         threading.Thread(target=self.door.serve_forever, daemon=True).start()
 
@@ -170,15 +173,27 @@ class Stack:
 
     def send(self, source: str, body: bytes, headers: Mapping[str, str] | None = None) -> tuple[int, dict[str, Any]]:
         """Post ``body`` signed as ``source`` would; status and document of the answer."""
-        secret = self.secrets["sources"][source][0]
-        url, signed = sign.sign(
-            source, secret, body=body, headers=dict(headers or {}), url=self.url(source), now=time.time()
-        )
-        return self.post(url, body, signed)
+        return self.send_payload(source, Payload("POST", {}, dict(headers or {}), body))
 
-    def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, dict[str, Any]]:
+    def send_payload(self, source: str, sent: Payload) -> tuple[int, dict[str, Any]]:
+        """Send a request signed as ``source`` would; status and document of the answer."""
+        url, signed = sign.sign(
+            source,
+            self.secrets["sources"][source][0],
+            body=sent.body,
+            headers=sent.headers,
+            url=sent.at(f"{self.known_as}/webhooks/{source}"),
+            now=time.time(),
+            method=sent.method,
+        )
+        target = url.replace(self.known_as, f"http://127.0.0.1:{self.door.server_address[1]}")
+        return self.post(target, sent.body, signed, method=sent.method)
+
+    def post(
+        self, url: str, body: bytes, headers: Mapping[str, str], *, method: str = "POST"
+    ) -> tuple[int, dict[str, Any]]:
         """Post as it stands; status and document of the answer."""
-        answer = urllib3.request("POST", url, body=body, headers=dict(headers), retries=False, timeout=30)
+        answer = urllib3.request(method, url, body=body, headers=dict(headers), retries=False, timeout=30)
         kind = answer.headers.get("content-type", "")
         return answer.status, answer.json() if kind.startswith("application/json") else {"text": answer.data.decode()}
 
@@ -343,7 +358,12 @@ def main() -> int:
             print(f"aws: {stack.aws.url}")
             print(f"webhooks: {stack.url('{source}')}")
             print("ready", flush=True)
-            state = {"webhooks": stack.url("{source}"), "aws": stack.aws.url, "outputs": stack.outputs}
+            state = {
+                "webhooks": stack.url("{source}"),
+                "known_as": stack.known_as,
+                "aws": stack.aws.url,
+                "outputs": stack.outputs,
+            }
             RUNNING.write_text(json.dumps(state))
             stopped.wait()
             RUNNING.unlink(missing_ok=True)

@@ -60,13 +60,31 @@ def parse(body: bytes, content_type: str) -> Any:
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         return _multipart(body, content_type)
+    if kind == "application/x-www-form-urlencoded":
+        return _nest(fields(body))
+    return _json(_text(body))
+
+
+def fields(body: bytes) -> list[tuple[str, str]]:
+    """Names and values of a URL-encoded form, in their order.
+
+    Raises
+    ------
+    NotParseable
+        ``not_utf8`` or ``not_form``.
+    """
+    text = _text(body)
     try:
-        text = body.decode("utf-8-sig")
+        return parse_qsl(text, keep_blank_values=True, strict_parsing=bool(text), max_num_fields=_FORM_FIELDS)
+    except ValueError:
+        raise NotParseable("not_form", "the body is not a URL-encoded form") from None
+
+
+def _text(body: bytes) -> str:
+    try:
+        return body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise NotParseable("not_utf8", f"the body is not UTF-8 at byte {error.start}") from None
-    if kind == "application/x-www-form-urlencoded":
-        return _form(text)
-    return _json(text)
 
 
 def _integer(written: str) -> int:
@@ -82,14 +100,6 @@ def _json(text: str) -> Any:
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise NotParseable("not_json", f"the body is not JSON: {error.msg} at {where}") from None
-
-
-def _form(text: str) -> dict[str, Any]:
-    try:
-        pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=bool(text), max_num_fields=_FORM_FIELDS)
-    except ValueError:
-        raise NotParseable("not_form", "the body is not a URL-encoded form") from None
-    return _nest(pairs)
 
 
 def _multipart(body: bytes, content_type: str) -> dict[str, Any]:

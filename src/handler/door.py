@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import NotParseable, TooLarge
+from .errors import NotParseable, NotVerified, TooLarge
 from .signatures import Delivery
 
 # What a raw message may hold: 1 MiB less header and attributes, in base64 (three bytes in four characters).
@@ -55,6 +55,18 @@ def read(event: Mapping[str, Any]) -> Request:
             body=raw,
         ),
     )
+
+
+def check_not_klaviyo(delivery: Delivery) -> None:
+    """Refuse Klaviyo's own webhooks: sent back as events they could trigger what sent them.
+
+    Raises
+    ------
+    NotVerified
+        The request carries Klaviyo's signature header.
+    """
+    if "klaviyo-signature" in delivery.headers:
+        raise NotVerified("klaviyo_webhook", "a webhook of Klaviyo's own is not relayed back to Klaviyo")
 
 
 def check_size(body: bytes) -> None:

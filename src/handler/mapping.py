@@ -13,7 +13,7 @@ from datetime import UTC
 from typing import Any
 
 from . import bodies, schema, values
-from .errors import NotParseable, Unmapped
+from .errors import Unmapped
 from .expressions import Expression, ExpressionFailed
 from .messages import Event
 from .schema import Draft, Note
@@ -101,15 +101,6 @@ def understand(
     return _by_rules(source, document, headers, received, defaults, only)
 
 
-def request_document(headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
-    """What a handshake's expressions see: ``headers`` and ``body``, ``null`` where it cannot be parsed."""
-    try:
-        parsed = bodies.parse(body, headers.get("content-type", ""))
-    except (NotParseable, Unmapped):
-        parsed = None
-    return {"headers": dict(headers), "body": parsed}
-
-
 def holds(condition: Expression, document: Any) -> bool:
     """Whether ``condition`` is true of ``document``; one that cannot be asked is not."""
     try:
@@ -176,7 +167,7 @@ def _item(
         if why is None:
             raise Unmapped("unknown_topic", "the source's file says nothing about this topic")
         return why
-    if signed_id := next((headers[name] for name in source.scheme.id_header if headers.get(name)), None):
+    if signed_id := next((headers[name] for name in source.id_headers if headers.get(name)), None):
         item = {**item, "_id": signed_id}
     ignored: list[str] = []
     for rule in rules:

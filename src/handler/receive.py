@@ -11,8 +11,9 @@ import os
 import time
 import traceback
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import boto3
 from aws_lambda_powertools.metrics import MetricUnit
@@ -20,12 +21,12 @@ from aws_lambda_powertools.utilities.parameters import SecretsProvider
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from . import door, mapping, messages, settings, signatures, sources
+from . import door, handshakes, mapping, messages, settings, signatures, sources
 from .errors import NotParseable, NotVerified, Refused, SourceError, TooLarge, Unavailable, UnknownSource, Unmapped
 from .keys import Secret
 from .mapping import Defaults, Outcome
 from .messages import Message, Outgoing, Raw
-from .sources import Handshake, Source
+from .sources import Source
 from .telemetry import event_id, logger, metrics
 from .values import iso
 
@@ -36,6 +37,7 @@ SQS = boto3.client("sqs", config=_CONFIG)
 SECRETS = Secret(
     SecretsProvider(boto3_client=boto3.client("secretsmanager", config=_CONFIG)), SETTINGS.sources_secret, time.time
 )
+_Checked = TypeVar("_Checked")
 _IDS_PER_LINE = 1_000  # a log event holds 256 KiB
 _REFUSALS = {kind.status: kind.__name__ for kind in (UnknownSource, NotVerified, NotParseable, TooLarge, Unavailable)}
 
@@ -73,14 +75,16 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ARG
 
 def _take(request: door.Request, source: Source, received: float) -> Answer:
     delivery = request.delivery
+    if unsigned := handshakes.find(source, delivery, signed=False):
+        _with_secrets(source, lambda secrets: handshakes.check_token(*unsigned, secrets))
+        return Answer(200, handshakes.answer(*unsigned), "handshake")
     if delivery.method in ("GET", "HEAD"):
         return Answer(200, "ok", "handshake")
-    if unsigned := _handshake(source, delivery, signed=False):
-        return unsigned
-    _verify(source, delivery, received)
+    door.check_not_klaviyo(delivery)
+    secret = _with_secrets(source, lambda secrets: signatures.verify(source.schemes, delivery, secrets, now=received))
     door.check_size(delivery.body)
-    if signed := _handshake(source, delivery, signed=True):
-        return signed
+    if signed := handshakes.find(source, delivery, signed=True):
+        return Answer(200, handshakes.answer(*signed, secret=secret), "handshake")
     raw = Raw(source.name, delivery.body, _kept(source, delivery), received)
     outcome = _understand(source, raw)
     if outcome.ignored:
@@ -111,17 +115,17 @@ def _kept(source: Source, delivery: signatures.Delivery) -> dict[str, str]:
     return {name: delivery.headers[name] for name in source.kept_headers if name in delivery.headers}
 
 
-def _verify(source: Source, delivery: signatures.Delivery, now: float) -> None:
-    """Check the signature; a refused one is checked once more with freshly read secrets."""
+def _with_secrets(source: Source, check: Callable[[list[str]], _Checked]) -> _Checked:
+    """Check with the source's secrets; what they refuse is checked once more with freshly read ones."""
     try:
-        signatures.verify(source.scheme, delivery, _secrets(SECRETS.document(), source.name), now=now)
+        return check(_secrets(SECRETS.document(), source.name))
     except NotVerified as error:
         if error.reason not in ("no_secret", "signature_wrong", "token_wrong"):
             raise
         document = SECRETS.doubted()
         if document is None:
             raise
-        signatures.verify(source.scheme, delivery, _secrets(document, source.name), now=now)
+        return check(_secrets(document, source.name))
 
 
 def _secrets(document: dict[str, Any], name: str) -> list[str]:
@@ -130,18 +134,6 @@ def _secrets(document: dict[str, Any], name: str) -> list[str]:
     if not isinstance(listed, list) or not all(isinstance(secret, str) for secret in listed):
         raise Unavailable("secret_unreadable", "the secrets of this source are not a list of strings")
     return listed
-
-
-def _handshake(source: Source, delivery: signatures.Delivery, *, signed: bool) -> Answer | None:
-    wanted = [handshake for handshake in source.handshakes if handshake.signed is signed]
-    if not wanted:
-        return None
-    document = mapping.request_document(delivery.headers, delivery.body)
-    return next((_greet(handshake, document) for handshake in wanted if mapping.holds(handshake.when, document)), None)
-
-
-def _greet(handshake: Handshake, document: dict[str, Any]) -> Answer:
-    return Answer(200, handshake.answer.of(document) if handshake.answer else "ok", "handshake")
 
 
 def _queue(source: Source, outcome: Outcome, received: float) -> None:

@@ -2,25 +2,31 @@
 
 The vocabulary (docs/adding-a-sender.md has it with examples)::
 
-    scheme     = "hmac" | "token"
-    digest     = "sha256" | "sha1"                 the hash of the HMAC
-    encoding   = "hex" | "base64"
+    scheme     = "hmac" | "token" | "digest" | "ecdsa"
+    digest     = "sha256" | "sha1" | "sha512"      the hash of the HMAC
+    encoding   = "hex" | "base64"                  of a token: "basic"
     header     = "stripe-signature"                one name, or alternatives
     layout     = "plain" | "pairs" | "list"        "sha256=…" | "t=1,v1=…" | "v1,… v1,…"
     prefix     = "sha256="                         of a plain value
     separator  = ","                               between pairs
     value      = "v1"                              which pair, or which version in a list
     timestamp  = "t"                               which pair holds the time ...
-    timestamp_header = "webhook-timestamp"         ... or which header
+    timestamp_header = "webhook-timestamp"         ... or which header ...
+    timestamp_body   = "webhookTimestamp"          ... or an expression over the signed body
     timestamp_format = "s" | "ms" | "iso"
     id_header  = "webhook-id"
-    signed     = "{timestamp}.{body}"              also {id} {url} {method} {uri}
+    signed     = "{timestamp}.{body}"              also {id} {url} {method} {uri} {form}
     key        = "text" | "base64"                 what the secret is
     key_prefix = "whsec_"                          taken off before decoding
     tolerance  = 300                               seconds, both ways
     batches    = "token"                           arrays need a token in the URL
 
-A token scheme, for senders that sign nothing, takes ``?token=`` in the URL.
+``hmac`` is keyed with the secret; ``digest`` is the plain hash of secret and
+content; ``ecdsa`` is P-256 with SHA-256, its secret the sender's public key.
+``token`` is for senders that sign nothing: the secret stands in the URL as
+``?token=`` or in ``header``, after ``prefix`` or, as ``basic``, as user and
+password. ``{form}`` is every form field once, sorted, name and value joined.
+
 Everything is compared in constant time as encoded text, so that no second
 spelling of a signature passes. Bytes that make no sense are a refusal, never
 another exception.
@@ -36,12 +42,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from . import values
-from .errors import NotVerified
+from . import bodies, values
+from .errors import NotParseable, NotVerified, Unmapped
+from .expressions import Expression, ExpressionFailed
 
 TOKEN = "token"  # noqa: S105 (the name of a query parameter and of a scheme)
 TOKEN_SECRET = "token:"  # noqa: S105 (prefix of a secret that is a URL token beside signing ones)
-_PARTS = re.compile(r"\{(body|timestamp|id|url|method|uri)\}")
+FORM = "application/x-www-form-urlencoded"
+_PARTS = re.compile(r"\{(body|timestamp|id|url|method|uri|form)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +66,7 @@ class Scheme:
     value: str = "v1"
     timestamp: str = ""
     timestamp_header: tuple[str, ...] = ()
+    timestamp_body: Expression | None = None
     timestamp_format: str = "s"
     id_header: tuple[str, ...] = ()
     signed: str = "{body}"
@@ -65,6 +74,9 @@ class Scheme:
     key_prefix: str = ""
     tolerance: int = 300
     batches: str = ""
+
+
+_IN_URL = Scheme(scheme=TOKEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,57 +91,95 @@ class Delivery:
     body: bytes
 
 
-def verify(scheme: Scheme, delivery: Delivery, secrets: Sequence[str], *, now: float) -> None:
-    """Return if one of ``secrets`` made the signature, else raise.
+def verify(schemes: Sequence[Scheme], delivery: Delivery, secrets: Sequence[str], *, now: float) -> str:
+    """Return the one of ``secrets`` that made the signature, else raise.
+
+    Of several ``schemes`` the first whose header (or token) is present decides.
 
     Raises
     ------
     NotVerified
         ``no_secret``, ``signature_missing``, ``signature_malformed``,
-        ``signature_wrong``, ``timestamp_malformed``, ``timestamp_stale`` or
+        ``signature_wrong``, ``token_missing``, ``token_wrong``,
+        ``timestamp_missing``, ``timestamp_malformed``, ``timestamp_stale`` or
         ``timestamp_future``; the detail names the header and the age.
     """
-    tokens = [secret.removeprefix(TOKEN_SECRET) for secret in secrets if secret.startswith(TOKEN_SECRET)]
+    scheme = next((one for one in schemes if _presented(one, delivery)), schemes[0])
+    tokens = url_tokens(secrets)
     keys = [secret for secret in secrets if secret and not secret.startswith(TOKEN_SECRET)]
     if scheme.scheme == TOKEN:
-        return _check_token(delivery, [*keys, *tokens])
+        # Beside a scheme that signs, a signing secret must not do as a token.
+        return _check_token(scheme, delivery, tokens if len(schemes) > 1 else [*keys, *tokens])
     if scheme.batches == TOKEN and tokens and delivery.body.lstrip()[:1] == b"[":
-        return _check_token(delivery, tokens)
+        return _check_token(_IN_URL, delivery, tokens)
     if not keys:
         raise NotVerified("no_secret", "no signing secret is configured for this source")
     written, stamp = _read_signature(scheme, delivery.headers)
     identity = _header(scheme.id_header, delivery.headers, "signature_missing") if scheme.id_header else ""
-    content = _content(scheme.signed, delivery, stamp, identity)
-    if not any(_matches(_sign(scheme, key, content), written) for key in keys):
+    signed = content(scheme.signed, delivery, stamp, identity)
+    made_with = next((key for key in keys if _matches(scheme, key, signed, written)), None)
+    if made_with is None:
         raise NotVerified("signature_wrong", f"{scheme.header[0]} was not made with a configured secret over this body")
-    _check_age(scheme, stamp, now)
-    return None
+    _check_age(scheme, stamp if scheme.timestamp_body is None else _stamp_in_body(scheme.timestamp_body, delivery), now)
+    return made_with
+
+
+def url_tokens(secrets: Sequence[str]) -> list[str]:
+    """Those of ``secrets`` that are written as ``token:…``, without that prefix."""
+    found = (secret.removeprefix(TOKEN_SECRET) for secret in secrets if secret.startswith(TOKEN_SECRET))
+    return [token for token in found if token]
+
+
+def same(ours: str, theirs: str) -> bool:
+    """Whether two texts are equal, found out in constant time."""
+    return hmac.compare_digest(ours.encode("utf-8", "surrogatepass"), theirs.encode("utf-8", "surrogatepass"))
 
 
 def signature(
     scheme: Scheme, secret: str, delivery: Delivery, *, timestamp: str = "", identity: str = ""
 ) -> str | None:
     """The encoded signature that ``secret`` makes over ``delivery``; ``None`` if the secret is not a key."""
-    return _sign(scheme, secret, _content(scheme.signed, delivery, timestamp, identity))
+    return _sign(scheme, secret, content(scheme.signed, delivery, timestamp, identity))
 
 
-def _check_token(delivery: Delivery, tokens: Sequence[str]) -> None:
+def _presented(scheme: Scheme, delivery: Delivery) -> bool:
+    in_url = scheme.scheme == TOKEN and bool(delivery.query.get(TOKEN))
+    return in_url or any(delivery.headers.get(name) for name in scheme.header)
+
+
+def _check_token(scheme: Scheme, delivery: Delivery, tokens: Sequence[str]) -> str:
     usable = [token for token in tokens if token]
     if not usable:
         raise NotVerified("no_secret", "no URL token is configured for this source")
     given = delivery.query.get(TOKEN, "")
-    if not given:
-        raise NotVerified("token_missing", "the URL has no token parameter")
-    if not any(_equal(token, given) for token in usable):
-        raise NotVerified("token_wrong", "the URL's token is not a configured one")
+    written = [value for name in scheme.header if (value := delivery.headers.get(name))]
+    if not given and not written:
+        places = " or ".join(["the token parameter of the URL", *scheme.header])
+        raise NotVerified("token_missing", f"{places} is missing")
+    found = [token for token in usable if same(token, given)]
+    found += [token for token in usable for value in written if same(*_in_header(scheme, token, value))]
+    if not found:
+        raise NotVerified("token_wrong", "the token is not a configured one")
+    return found[0]
 
 
-def _equal(ours: str, theirs: str) -> bool:
-    return hmac.compare_digest(ours.encode("utf-8", "surrogatepass"), theirs.encode("utf-8", "surrogatepass"))
+def _in_header(scheme: Scheme, token: str, written: str) -> tuple[str, str]:
+    """``token`` as a header says it, and what the header says; names of HTTP's schemes have no case."""
+    prefix = "Basic " if scheme.encoding == "basic" else scheme.prefix
+    if written[: len(prefix)].lower() == prefix.lower():
+        written = prefix + written[len(prefix) :]
+    if scheme.encoding == "basic":
+        token = base64.b64encode(token.encode("utf-8", "surrogatepass")).decode()
+    return prefix + token, written
 
 
-def _matches(ours: str | None, theirs: Sequence[str]) -> bool:
-    return ours is not None and any(_equal(ours, candidate) for candidate in theirs)
+def _matches(scheme: Scheme, key: str, signed: bytes, written: Sequence[str]) -> bool:
+    if scheme.scheme == "ecdsa":
+        from . import ecdsa  # curve arithmetic: only for the senders that need it
+
+        return any(ecdsa.verifies(key, signed, candidate) for candidate in written)
+    made = _sign(scheme, key, signed)
+    return made is not None and any(same(made, candidate) for candidate in written)
 
 
 def _header(names: Sequence[str], headers: Mapping[str, str], reason: str) -> str:
@@ -165,15 +215,34 @@ def _pairs(written: str, separator: str, wanted: str) -> Iterator[str]:
             yield value
 
 
-def _content(template: str, delivery: Delivery, stamp: str, identity: str) -> bytes:
+def content(template: str, delivery: Delivery, stamp: str, identity: str) -> bytes:
+    """What is signed, by the template ``signed``.
+
+    Raises
+    ------
+    NotVerified
+        The template has ``{form}``, and the body is no form.
+    """
     known = {"timestamp": stamp, "id": identity, "url": delivery.url, "method": delivery.method, "uri": delivery.uri}
     pieces = _PARTS.split(template)
+    if "form" in pieces[1::2]:
+        known["form"] = _form(delivery)
     return b"".join(
         (delivery.body if piece == "body" else known[piece].encode("utf-8", "surrogatepass"))
         if index % 2
         else piece.encode()
         for index, piece in enumerate(pieces)
     )
+
+
+def _form(delivery: Delivery) -> str:
+    """Every field of a form once, sorted. Another body would not be signed at all, so it is refused."""
+    if delivery.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
+        raise NotVerified("signature_malformed", "this sender signs a form's fields, and the body is no form")
+    try:
+        return "".join(name + value for name, value in sorted(set(bodies.fields(delivery.body))))
+    except NotParseable:
+        raise NotVerified("signature_malformed", "this sender signs a form's fields, and these do not parse") from None
 
 
 def _key(scheme: Scheme, secret: str) -> bytes | None:
@@ -188,12 +257,24 @@ def _key(scheme: Scheme, secret: str) -> bytes | None:
     return key if key and base64.b64encode(key).decode() == encoded else None
 
 
-def _sign(scheme: Scheme, secret: str, content: bytes) -> str | None:
+def _sign(scheme: Scheme, secret: str, signed: bytes) -> str | None:
     key = _key(scheme, secret)
     if key is None:
         return None
-    made = hmac.new(key, content, getattr(hashlib, scheme.digest)).digest()
-    return made.hex() if scheme.encoding == "hex" else base64.b64encode(made).decode()
+    algorithm = getattr(hashlib, scheme.digest)
+    made = algorithm(key + signed) if scheme.scheme == "digest" else hmac.new(key, signed, algorithm)
+    return made.hexdigest() if scheme.encoding == "hex" else base64.b64encode(made.digest()).decode()
+
+
+def _stamp_in_body(place: Expression, delivery: Delivery) -> str:
+    try:
+        plain = bodies.unpack(delivery.body, delivery.headers.get("content-encoding", ""))
+        stamp = values.text(place.of(bodies.parse(plain, delivery.headers.get("content-type", ""))))
+    except (ExpressionFailed, Unmapped):
+        stamp = None
+    if stamp is None:
+        raise NotVerified("timestamp_missing", "the body does not say when it was signed")
+    return stamp
 
 
 def _check_age(scheme: Scheme, stamp: str, now: float) -> None:

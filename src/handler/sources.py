@@ -66,6 +66,8 @@ class Handshake:
     when: Expression
     answer: Expression | None
     signed: bool
+    token: Expression | None
+    hmac: Expression | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class Source:
 
     name: str
     title: str
-    scheme: Scheme
+    schemes: tuple[Scheme, ...]
     klaviyo_format: bool
     items: Expression | None
     root: Expression | None
@@ -89,6 +91,11 @@ class Source:
     handshakes: tuple[Handshake, ...]
     metrics: Mapping[str, str]
     only: tuple[str, ...]
+
+    @property
+    def id_headers(self) -> tuple[str, ...]:
+        """Headers that hold the delivery's id and are signed."""
+        return tuple(name for scheme in self.schemes for name in scheme.id_header)
 
     def rules_for(self, topic: str) -> list[Rule]:
         """The events that ``topic`` becomes: those that name it, else those whose pattern fits."""
@@ -191,12 +198,14 @@ def build(name: str, tables: Mapping[str, Any]) -> Source:
     webhook = tables.get("webhook", {})
     common = tables.get("profile", {})
     topic_header = webhook.get("topic_header", "").lower()
-    scheme = _scheme(tables["signature"])
-    read = {"content-type", "content-encoding", topic_header, *scheme.id_header, *webhook.get("keep_headers", [])}
+    signature = tables["signature"]
+    schemes = tuple(_scheme(table) for table in (signature if isinstance(signature, list) else [signature]))
+    id_headers = [header for scheme in schemes for header in scheme.id_header]
+    read = {"content-type", "content-encoding", topic_header, *id_headers, *webhook.get("keep_headers", [])}
     return Source(
         name=name,
         title=tables["title"],
-        scheme=scheme,
+        schemes=schemes,
         klaviyo_format=tables.get("format") == "klaviyo",
         items=_optional(webhook, "items"),
         root=_optional(webhook, "root"),
@@ -221,6 +230,8 @@ def _scheme(table: Mapping[str, Any]) -> Scheme:
         if name in given:
             listed = [given[name]] if isinstance(given[name], str) else given[name]
             given[name] = tuple(header.lower() for header in listed)
+    if "timestamp_body" in given:
+        given["timestamp_body"] = Expression(given["timestamp_body"])
     return Scheme(**given)
 
 
@@ -266,4 +277,11 @@ def _profile(table: Mapping[str, Any]) -> Profile:
 
 
 def _handshake(table: Mapping[str, Any]) -> Handshake:
-    return Handshake(Expression(table["when"]), _optional(table, "answer"), bool(table.get("signed", True)))
+    token = _optional(table, "token")
+    return Handshake(
+        when=Expression(table["when"]),
+        answer=_optional(table, "answer"),
+        signed=bool(table.get("signed", token is None)),
+        token=token,
+        hmac=_optional(table, "hmac"),
+    )

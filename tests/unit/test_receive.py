@@ -165,13 +165,13 @@ def test_a_rotated_secret_is_read_at_once_but_forgeries_do_not_read_it_again(
 ) -> None:
     clock = [1_000_000.0]
     monkeypatch.setattr(door.SECRETS, "_clock", lambda: clock[0])
-    rotated = sign.development_secret("another", sources.load("custom").scheme)
+    rotated = sign.development_secret("another", sources.load("custom").schemes[0])
     assert post(door, "custom", custom(event()))[0] == 202
     clock[0] += 61
     door.SECRETS._provider.document = {"custom": [rotated, *SECRETS["custom"]]}
     assert post(door, "custom", custom(event()), secret=rotated)[0] == 202
     before = door.SECRETS._provider.reads
-    forged = sign.development_secret("forged", sources.load("custom").scheme)
+    forged = sign.development_secret("forged", sources.load("custom").schemes[0])
     assert all(post(door, "custom", custom(event()), secret=forged)[0] == 401 for _ in range(20))
     assert door.SECRETS._provider.reads <= before + 21
     assert not [1 for body in door.SQS.bodies("events")[2:] if body]
@@ -230,6 +230,85 @@ def test_url_checks_of_senders_are_answered(door: ModuleType, method: str) -> No
         "pathParameters": {"source": "custom"},
     }
     assert door.handler(event, None)["statusCode"] == 200
+
+
+SCHEMES = {
+    "title": "Acme",
+    "signature": {"scheme": "token", "header": "authorization", "prefix": "Bearer "},
+    "webhook": {"topic": "type", "key": "id"},
+    "handshake": [
+        {"when": "query.mode == 'subscribe'", "token": "query.verify", "answer": "query.challenge"},
+        {"when": "body.type == 'validation'", "hmac": "body.plain", "answer": "{encrypted: _hmac}"},
+    ],
+    "event": [{"topic": "order", "metric": "Placed Order", "profile": {"email": "email"}}],
+}
+ORDER = {"type": "order", "id": "1", "email": "ada@mail.example"}
+
+
+@pytest.fixture
+def acme(door: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The door with a sender that signs nothing, checks its URL, and is called ``stripe``."""
+    monkeypatch.setattr(door.sources, "load", lambda name: sources.build(name, SCHEMES))
+    door.SECRETS._provider.document = {"stripe": ["hidden-secret", "token:hidden-token"]}
+    return door
+
+
+def ask(
+    door: ModuleType, body: Any = None, query: dict[str, str] | None = None, method: str = "POST", **headers: str
+) -> tuple[int, str]:
+    query = query or {}
+    answer = door.handler(
+        {
+            "requestContext": {"http": {"method": method}, "requestId": "request", "domainName": "relay.example"},
+            "rawPath": "/webhooks/stripe",
+            "rawQueryString": "&".join(f"{name}={value}" for name, value in query.items()),
+            "queryStringParameters": query,
+            "pathParameters": {"source": "stripe"},
+            "headers": {name.replace("_", "-"): value for name, value in headers.items()},
+            "body": json.dumps(body) if body is not None else None,
+        },
+        None,
+    )
+    return answer["statusCode"], answer["body"]
+
+
+def test_a_url_check_with_a_token_hears_its_challenge_and_a_stranger_does_not(acme: ModuleType) -> None:
+    query = {"mode": "subscribe", "verify": "hidden-token", "challenge": "1158201444"}
+    assert ask(acme, query=query, method="GET") == (200, "1158201444")
+    status, body = ask(acme, query=query | {"verify": "guess"}, method="GET")
+    assert (status, json.loads(body)["error"]) == (401, "token_wrong")
+    assert "1158201444" not in body
+    assert ask(acme, method="HEAD") == (200, "ok")
+
+
+def test_what_is_signed_in_an_answer_is_signed_for_the_sender_only(acme: ModuleType) -> None:
+    check = {"type": "validation", "plain": "text"}
+    assert ask(acme, check)[0] == 401
+    status, body = ask(acme, check, authorization="Bearer hidden-secret")
+    assert status == 200
+    assert len(json.loads(body)["encrypted"]) == 64
+
+
+@pytest.mark.parametrize("given", ["hidden-secret", "a-wrong-token"])
+@pytest.mark.parametrize("place", ["url", "header"])
+def test_a_token_stays_out_of_the_log_and_the_queues(
+    acme: ModuleType, log: io.StringIO, given: str, place: str
+) -> None:
+    if place == "url":
+        status, body = ask(acme, ORDER, {"token": given})
+    else:
+        status, body = ask(acme, ORDER, authorization=f"Bearer {given}")
+    assert status == (202 if given == "hidden-secret" else 401)
+    ask(acme, ORDER | {"type": "unheard of"}, {"token": given})
+    written = log.getvalue() + body + json.dumps(acme.SQS.taken)
+    assert given not in written
+    assert "hidden" not in written
+
+
+def test_klaviyos_own_webhooks_do_not_loop(acme: ModuleType) -> None:
+    status, body = ask(acme, ORDER, {"token": "hidden-secret"}, klaviyo_signature="c2lnbmVk")
+    assert (status, json.loads(body)["error"]) == (401, "klaviyo_webhook")
+    assert not acme.SQS.taken
 
 
 def test_the_log_names_events_and_nobody(door: ModuleType, log: io.StringIO) -> None:

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from handler import signatures, sources
 from handler.errors import NotVerified
-from handler.signatures import Delivery
+from handler.expressions import Expression
+from handler.signatures import Delivery, Scheme
 
 NOW = 1_795_500_000
 BODY = '{"name":"Zoë","id":1}'.encode()
-HMACS = [name for name in sources.names() if sources.load(name).scheme.scheme == "hmac"]
+HMACS = [name for name in sources.names() if sources.load(name).schemes[0].scheme == "hmac"]
 
 
 def delivery(headers: dict[str, str], body: bytes = BODY, query: dict[str, str] | None = None) -> Delivery:
@@ -26,7 +27,7 @@ def delivery(headers: dict[str, str], body: bytes = BODY, query: dict[str, str] 
 def verify(name: str, sent: Delivery, *secrets: str, now: float = NOW) -> str:
     """``"verified"``, or the reason of the refusal."""
     try:
-        signatures.verify(sources.load(name).scheme, sent, secrets, now=now)
+        signatures.verify(sources.load(name).schemes, sent, secrets, now=now)
     except NotVerified as error:
         return error.reason
     return "verified"
@@ -124,9 +125,9 @@ HEADERS = sorted(
         name
         for known in HMACS
         for name in (
-            *sources.load(known).scheme.header,
-            *sources.load(known).scheme.timestamp_header,
-            *sources.load(known).scheme.id_header,
+            *sources.load(known).schemes[0].header,
+            *sources.load(known).schemes[0].timestamp_header,
+            *sources.load(known).schemes[0].id_header,
         )
     }
 )
@@ -147,6 +148,123 @@ def test_whatever_the_bytes_it_is_a_refusal(name: str, headers: dict[str, str], 
 def test_a_refusal_names_neither_secret_nor_signature() -> None:
     sent = stripe("other")
     with pytest.raises(NotVerified) as caught:
-        signatures.verify(sources.load("stripe").scheme, delivery(sent), ["hidden-secret"], now=NOW)
+        signatures.verify(sources.load("stripe").schemes, delivery(sent), ["hidden-secret"], now=NOW)
     assert "hidden-secret" not in str(caught.value)
     assert sent["stripe-signature"][-20:] not in str(caught.value)
+
+
+FORM = {"content-type": "application/x-www-form-urlencoded; charset=UTF-8"}
+
+
+def refusal(schemes: Scheme | list[Scheme], sent: Delivery, *secrets: str, now: float = NOW) -> str:
+    """``"verified"``, or the reason of the refusal, under schemes that no shipped sender need have."""
+    try:
+        signatures.verify(schemes if isinstance(schemes, list) else [schemes], sent, secrets, now=now)
+    except NotVerified as error:
+        return error.reason
+    return "verified"
+
+
+def test_a_token_may_stand_in_the_url_or_in_a_header() -> None:
+    bearer = Scheme(scheme="token", header=("authorization",), prefix="Bearer ")
+    for good in ({"authorization": "Bearer t"}, {"authorization": "bearer t"}):
+        assert refusal(bearer, delivery(good), "t") == "verified"
+    assert refusal(bearer, delivery({}, BODY, {"token": "t"}), "t") == "verified"
+    for bad in ("t", "Bearer", "Bearer ", "Bearer t ", "Bearer T", "Basic t", "Bearer  t", "Bearer \ud800"):
+        assert refusal(bearer, delivery({"authorization": bad}), "t") == "token_wrong"
+    assert refusal(bearer, delivery({}), "t") == "token_missing"
+    assert refusal(bearer, delivery({"authorization": "Bearer "}), "") == "no_secret"
+
+
+def test_user_and_password_are_compared_as_the_header_says_them() -> None:
+    basic = Scheme(scheme="token", header=("authorization",), encoding="basic")
+    good = "Basic " + base64.b64encode("kim:pässword:1".encode()).decode()
+    assert refusal(basic, delivery({"authorization": good}), "other:1", "kim:pässword:1") == "verified"
+    for bad in (good + "=", good.replace("Basic", "Bearer"), "Basic kim:pässword:1", "Basic", good.lower()):
+        assert refusal(basic, delivery({"authorization": bad}), "kim:pässword:1") == "token_wrong"
+
+
+def test_a_digest_is_the_hash_of_secret_and_body() -> None:
+    plain = Scheme(scheme="digest", header=("x-digest",))
+    made = hashlib.sha256(b"s" + BODY).hexdigest()
+    assert refusal(plain, delivery({"x-digest": made}), "s") == "verified"
+    assert refusal(plain, delivery({"x-digest": made}, BODY + b" "), "s") == "signature_wrong"
+    assert refusal(plain, delivery({"x-digest": hashlib.sha256(BODY + b"s").hexdigest()}), "s") == "signature_wrong"
+
+
+def test_the_longest_hash_is_known() -> None:
+    scheme = Scheme(header=("x-signature",), digest="sha512", prefix="sha512=")
+    made = hmac.new(b"s", BODY, hashlib.sha512).hexdigest()
+    assert refusal(scheme, delivery({"x-signature": f"sha512={made}"}), "s") == "verified"
+
+
+@pytest.mark.parametrize(
+    ("header", "secret", "outcome"),
+    [
+        ("new", "s", "verified"),
+        ("old", "s", "verified"),
+        ("none", "s", "signature_missing"),
+        ("token", "s", "no_secret"),
+        ("token", "token:t", "verified"),
+        ("old", "token:t", "no_secret"),
+    ],
+)
+def test_of_several_schemes_the_one_whose_header_is_there_decides(header: str, secret: str, outcome: str) -> None:
+    several = [Scheme(header=("new",)), Scheme(header=("old",), scheme="digest"), Scheme(scheme="token")]
+    made = {"new": hmac.new(b"s", BODY, hashlib.sha256).hexdigest(), "old": hashlib.sha256(b"s" + BODY).hexdigest()}
+    query = {"token": secret.removeprefix("token:")} if header == "token" else {}
+    sent = delivery({header: made[header]} if header in made else {}, BODY, query)
+    assert refusal(several, sent, secret) == outcome
+
+
+def test_a_wrong_header_is_not_saved_by_another_scheme() -> None:
+    several = [Scheme(header=("new",)), Scheme(header=("old",), scheme="digest")]
+    made = hashlib.sha256(b"s" + BODY).hexdigest()
+    assert refusal(several, delivery({"new": "wrong", "old": made}), "s") == "signature_wrong"
+
+
+def test_form_fields_are_signed_sorted_whatever_their_order() -> None:
+    scheme = Scheme(header=("x-signature",), digest="sha1", encoding="base64", signed="{url}{form}")
+    content = b"https://relay.example/webhooks/x" + b"BodyHi & loFrom+1415"
+    made = base64.b64encode(hmac.new(b"s", content, hashlib.sha1).digest()).decode()
+    signed = {"x-signature": made}
+    for body in (
+        b"From=%2B1415&Body=Hi+%26+lo",
+        b"Body=Hi%20%26%20lo&From=%2B1415",
+        b"Body=Hi+%26+lo&From=%2B1415&From=%2B1415",
+    ):
+        assert refusal(scheme, delivery(signed | FORM, body), "s") == "verified"
+    assert refusal(scheme, delivery(signed | FORM, b"From=%2B1416&Body=Hi+%26+lo"), "s") == "signature_wrong"
+
+
+def test_what_is_no_form_cannot_pass_as_an_empty_one() -> None:
+    scheme = Scheme(header=("x-signature",), signed="{form}")
+    signed = {"x-signature": hmac.new(b"s", b"", hashlib.sha256).hexdigest()}
+    assert refusal(scheme, delivery(signed | FORM, b""), "s") == "verified"
+    for kind in ("application/json", "", "multipart/form-data; boundary=b"):
+        assert refusal(scheme, delivery(signed | {"content-type": kind}), "s") == "signature_malformed"
+    assert refusal(scheme, delivery(signed | FORM, b"\xff"), "s") == "signature_malformed"
+    assert refusal(scheme, delivery(signed | FORM, b"no pairs"), "s") == "signature_malformed"
+
+
+@pytest.mark.parametrize(
+    ("body", "outcome"),
+    [
+        (b'{"sentAt":1795500000000}', "verified"),
+        (b'{"sentAt":1795499699000}', "timestamp_stale"),
+        (b'{"sentAt":1795500301000}', "timestamp_future"),
+        (b'{"sentAt":"soon"}', "timestamp_malformed"),
+        (b'{"sentAt":null}', "timestamp_missing"),
+        (b"[" * 100_000, "timestamp_missing"),
+        (b"[]", "timestamp_missing"),
+    ],
+)
+def test_a_time_in_the_signed_body_counts(body: bytes, outcome: str) -> None:
+    scheme = Scheme(header=("x-signature",), timestamp_body=Expression("sentAt"), timestamp_format="ms")
+    signed = {"x-signature": hmac.new(b"s", body, hashlib.sha256).hexdigest()}
+    assert refusal(scheme, delivery(signed, body), "s") == outcome
+    assert refusal(scheme, delivery({"x-signature": "0" * 64}, body), "s") == "signature_wrong"
+
+
+def test_the_secret_that_fits_is_named_to_the_caller() -> None:
+    assert signatures.verify(sources.load("stripe").schemes, delivery(stripe("b")), ["a", "b"], now=NOW) == "b"

@@ -1,0 +1,130 @@
+"""ECDSA over P-256 with SHA-256, verifying only: for senders that sign with a key pair.
+
+Verifying handles public values alone, so nothing here need run in constant
+time. Loaded for such a sender's first webhook (the reason: docs/decisions/). Curve and
+algorithm: SEC 1 (4.1.4) and SEC 2 (2.4.2); encodings: RFC 5480, RFC 3279.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+
+P = 2**256 - 2**224 + 2**192 + 2**96 - 1
+N = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+_B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
+_GX = 0x6B17D1F2E12C4247F8BCE6E563A440F277037D812DEB33A0F4A13945D898C296
+_GY = 0x4FE342E2FE1A7F9B8EE7EB4A7C0F9E162BCE33576B315ECECBB6406837BF51F5
+# SubjectPublicKeyInfo of an uncompressed point on this curve, up to the point's coordinates.
+KEY_PREFIX = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
+
+Point = tuple[int, int, int]  # Jacobian: (X / Z², Y / Z³); Z is 0 at infinity
+BASE: Point = (_GX, _GY, 1)
+INFINITY: Point = (1, 1, 0)
+
+
+def verifies(key: str, content: bytes, signature: str) -> bool:
+    """Whether ``signature`` (DER in base64) over ``content`` was made with the private half of ``key``.
+
+    ``key`` is the sender's public key as it shows it: SubjectPublicKeyInfo in
+    base64. What is not such a key, or not such a signature, verifies nothing.
+    """
+    point, pair = public_point(key), _pair(signature)
+    if point is None or pair is None:
+        return False
+    r, s = pair
+    e = int.from_bytes(hashlib.sha256(content).digest(), "big")
+    w = pow(s, -1, N)
+    x = affine(_sum_of_products(e * w % N, BASE, r * w % N, point))
+    return x is not None and x[0] % N == r
+
+
+def public_point(key: str) -> Point | None:
+    """The point of a public key; ``None`` if the text is no key or the point not on the curve."""
+    raw = _decoded(key)
+    if raw is None or len(raw) != len(KEY_PREFIX) + 64 or not raw.startswith(KEY_PREFIX):
+        return None
+    x, y = int.from_bytes(raw[-64:-32], "big"), int.from_bytes(raw[-32:], "big")
+    if x >= P or y >= P or (y * y - x * x * x + 3 * x - _B) % P:
+        return None
+    return x, y, 1
+
+
+def _decoded(written: str) -> bytes | None:
+    """Base64 in its one canonical spelling."""
+    try:
+        raw = base64.b64decode(written, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return raw if base64.b64encode(raw).decode() == written else None
+
+
+def _pair(written: str) -> tuple[int, int] | None:
+    """``r`` and ``s`` of a signature in strict DER, each from 1 to the curve's order."""
+    raw = _decoded(written) or b""
+    if not 8 <= len(raw) <= 72 or raw[0] != 0x30 or raw[1] != len(raw) - 2:
+        return None
+    r, rest = _integer(raw[2:])
+    s, rest = _integer(rest)
+    return (r, s) if not rest and 0 < r < N and 0 < s < N else None
+
+
+def _integer(raw: bytes) -> tuple[int, bytes]:
+    """The first integer of ``raw`` and what follows it; 0, which no signature holds, if it is malformed."""
+    length = raw[1] if len(raw) > 1 else 0
+    digits = raw[2 : 2 + length]
+    padded = len(digits) > 1 and not digits[0] and digits[1] < 0x80
+    if raw[:1] != b"\x02" or not length or len(digits) < length or digits[0] > 0x7F or padded:
+        return 0, b""
+    return int.from_bytes(digits, "big"), raw[2 + length :]
+
+
+def _sum_of_products(a: int, left: Point, b: int, right: Point) -> Point:
+    """``a·left + b·right`` in one pass over the bits of both."""
+    both = add(left, right)
+    total = INFINITY
+    for place in range(255, -1, -1):
+        total = _double(total)
+        bits = (a >> place & 1) | (b >> place & 1) << 1
+        if bits:
+            total = add(total, (left, right, both)[bits - 1])
+    return total
+
+
+def add(left: Point, right: Point) -> Point:
+    """The sum of two points."""
+    if not left[2]:
+        return right
+    if not right[2]:
+        return left
+    x1, y1, z1 = left
+    x2, y2, z2 = right
+    zz1, zz2 = z1 * z1 % P, z2 * z2 % P
+    u1, u2 = x1 * zz2 % P, x2 * zz1 % P
+    s1, s2 = y1 * z2 * zz2 % P, y2 * z1 * zz1 % P
+    h, r = (u2 - u1) % P, (s2 - s1) % P
+    if not h:
+        return INFINITY if r else _double(left)
+    hh = h * h % P
+    hhh, v = h * hh % P, u1 * hh % P
+    x3 = (r * r - hhh - 2 * v) % P
+    return x3, (r * (v - x3) - s1 * hhh) % P, h * z1 * z2 % P
+
+
+def _double(point: Point) -> Point:
+    x, y, z = point
+    zz, yy = z * z % P, y * y % P
+    beta = x * yy % P
+    alpha = 3 * (x - zz) * (x + zz) % P  # the curve's a is -3
+    x3 = (alpha * alpha - 8 * beta) % P
+    return x3, (alpha * (4 * beta - x3) - 8 * yy * yy) % P, 2 * y * z % P
+
+
+def affine(point: Point) -> tuple[int, int] | None:
+    """The coordinates of a point; ``None`` at infinity."""
+    x, y, z = point
+    if not z:
+        return None
+    inverse = pow(z, -1, P)
+    return x * inverse**2 % P, y * inverse**3 % P

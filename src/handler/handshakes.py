@@ -1,0 +1,110 @@
+"""A sender's checks of its URL, answered as the ``[[handshake]]`` tables of its TOML file say.
+
+Pure: a request in, the answer's document out. The expressions see ``method``,
+``headers``, ``query`` and ``body``, and in an answer ``_hmac`` where ``hmac``
+names the text to sign.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+from typing import Any
+
+from . import bodies, mapping, signatures
+from .errors import NotParseable, NotVerified, Refused, Unmapped
+from .expressions import Expression, ExpressionFailed
+from .signatures import Delivery
+from .sources import Handshake, Source
+
+# What is read before anybody has proved who they are: a check holds an id or a challenge.
+UNSIGNED_BYTES = 10_000
+
+
+def find(source: Source, delivery: Delivery, *, signed: bool) -> tuple[Handshake, dict[str, Any]] | None:
+    """The handshake that a request is, with the document that its expressions see."""
+    wanted = [handshake for handshake in source.handshakes if handshake.signed is signed]
+    if not wanted:
+        return None
+    document = _document(delivery, within=None if signed else UNSIGNED_BYTES)
+    return next(((one, document) for one in wanted if mapping.holds(one.when, document)), None)
+
+
+def answer(handshake: Handshake, document: dict[str, Any], *, secret: str = "") -> Any:
+    """What the sender wants to hear: text or an object.
+
+    ``secret`` is the one that the request was signed with; only a signed
+    handshake is answered with an HMAC under it, or strangers could have
+    anything signed.
+
+    Raises
+    ------
+    NotParseable
+        The request does not hold what the answer is made of.
+    """
+    if handshake.answer is None:
+        return "ok"
+    if handshake.hmac:
+        text = _of(handshake.hmac, document)
+        made = hmac.new(secret.encode("utf-8", "surrogatepass"), text.encode("utf-8", "surrogatepass"), hashlib.sha256)
+        document = {**document, "_hmac": made.hexdigest()}
+    found = _answer(handshake.answer, document)
+    if not isinstance(found, str | dict):
+        raise NotParseable("not_a_handshake", "the request lacks the challenge that is to be answered")
+    return found
+
+
+def check_token(handshake: Handshake, document: dict[str, Any], secrets: Sequence[str]) -> None:
+    """Return if a handshake that carries a token carries one of ``secrets``, written there as ``token:…``.
+
+    Raises
+    ------
+    NotVerified
+        ``no_secret``, ``token_missing`` or ``token_wrong``.
+    """
+    if handshake.token is None:
+        return
+    tokens = signatures.url_tokens(secrets)
+    if not tokens:
+        raise NotVerified("no_secret", "no secret of this source is written as token:…")
+    try:
+        given = handshake.token.of(document)
+    except ExpressionFailed:
+        given = None
+    if not isinstance(given, str) or not given:
+        raise NotVerified("token_missing", "the sender's check of the URL carries no token")
+    if not any(signatures.same(token, given) for token in tokens):
+        raise NotVerified("token_wrong", "the token of the sender's check is not a configured one")
+
+
+def _document(delivery: Delivery, *, within: int | None) -> dict[str, Any]:
+    """What the expressions see; ``body`` is ``null`` if it is no document, or longer than ``within`` bytes."""
+    parsed = None
+    if within is None or len(delivery.body) <= within:
+        headers = delivery.headers
+        try:
+            plain = bodies.unpack(delivery.body, headers.get("content-encoding", "") if within is None else "")
+            parsed = bodies.parse(plain, headers.get("content-type", ""))
+        except (Refused, Unmapped):
+            parsed = None
+    return {
+        "method": delivery.method,
+        "headers": dict(delivery.headers),
+        "query": dict(delivery.query),
+        "body": parsed,
+    }
+
+
+def _of(expression: Expression, document: dict[str, Any]) -> str:
+    found = _answer(expression, document)
+    if not isinstance(found, str):
+        raise NotParseable("not_a_handshake", "the request lacks the text that is to be signed")
+    return found
+
+
+def _answer(expression: Expression, document: dict[str, Any]) -> Any:
+    try:
+        return expression.of(document)
+    except ExpressionFailed:
+        raise NotParseable("not_a_handshake", "the request is not in the form of this sender's check") from None

@@ -1,0 +1,117 @@
+"""How senders' checks of the URL are answered, and what strangers get to hear."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handler import handshakes, sources
+from handler.errors import NotParseable, NotVerified
+from handler.signatures import Delivery
+
+TABLES: dict[str, Any] = {
+    "title": "Acme",
+    "signature": {"header": "x-signature"},
+    "webhook": {"topic": "type"},
+    "handshake": [
+        {"when": "body.type == 'challenge'", "answer": "body.challenge"},
+        {
+            "when": "body.type == 'validation'",
+            "hmac": "body.plain",
+            "answer": "{plain: body.plain, encrypted: _hmac}",
+        },
+        {
+            "when": "method == 'GET' && query.mode == 'subscribe'",
+            "token": "query.verify",
+            "answer": 'query."hub.challenge"',
+        },
+        {"when": "keys(body) == ['webhook_id']", "signed": False},
+    ],
+}
+ACME = sources.build("acme", TABLES)
+
+
+def delivery(
+    body: Any = None,
+    method: str = "POST",
+    *,
+    headers: dict[str, str] | None = None,
+    query: dict[str, str] | None = None,
+) -> Delivery:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return Delivery(method, "https://relay.example/x", "/x", headers or {}, query or {}, raw)
+
+
+def answered(sent: Delivery, *, signed: bool) -> Any:
+    found = handshakes.find(ACME, sent, signed=signed)
+    return handshakes.answer(*found, secret="secret") if found else None
+
+
+def test_a_challenge_is_echoed_only_where_it_is_signed() -> None:
+    sent = delivery({"type": "challenge", "challenge": "3eZbrw1a"})
+    assert answered(sent, signed=True) == "3eZbrw1a"
+    assert answered(sent, signed=False) is None
+
+
+def test_a_validation_is_answered_with_the_hmac_of_its_text() -> None:
+    found = answered(delivery({"type": "validation", "plain": "qgg8vlvZRS6UYooatFL8Aw"}), signed=True)
+    made = hmac.new(b"secret", b"qgg8vlvZRS6UYooatFL8Aw", hashlib.sha256).hexdigest()
+    assert found == {"plain": "qgg8vlvZRS6UYooatFL8Aw", "encrypted": made}
+
+
+@pytest.mark.parametrize("body", [{"type": "challenge"}, {"type": "challenge", "challenge": 5}, {"type": "validation"}])
+def test_a_challenge_without_its_text_is_refused(body: dict[str, Any]) -> None:
+    with pytest.raises(NotParseable):
+        answered(delivery(body), signed=True)
+
+
+@pytest.mark.parametrize(
+    ("secrets", "verify", "outcome"),
+    [
+        (["signing", "token:right"], "right", "ok"),
+        (["token:old", "token:right"], "right", "ok"),
+        (["token:right"], "wrong", "token_wrong"),
+        (["token:right"], "", "token_missing"),
+        (["right"], "right", "no_secret"),
+        (["token:"], "", "no_secret"),
+        ([], "right", "no_secret"),
+    ],
+)
+def test_a_verify_token_must_be_one_of_the_secrets(secrets: list[str], verify: str, outcome: str) -> None:
+    sent = delivery(b"", "GET", query={"mode": "subscribe", "verify": verify, "hub.challenge": "1158201444"})
+    found = handshakes.find(ACME, sent, signed=False)
+    assert found
+    if outcome == "ok":
+        handshakes.check_token(*found, secrets)
+        assert handshakes.answer(*found) == "1158201444"
+        return
+    with pytest.raises(NotVerified) as caught:
+        handshakes.check_token(*found, secrets)
+    assert caught.value.reason == outcome
+
+
+def test_before_anybody_proved_who_they_are_little_is_read() -> None:
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    assert answered(delivery(b"webhook_id=12", headers=form), signed=False) == "ok"
+    long = b"webhook_id=" + b"1" * handshakes.UNSIGNED_BYTES
+    assert answered(delivery(long, headers=form), signed=False) is None
+
+
+@given(
+    body=st.one_of(st.binary(max_size=60), st.dictionaries(st.sampled_from(["type", "plain", "challenge"]), st.text())),
+    method=st.sampled_from(["GET", "POST", "HEAD"]),
+    query=st.dictionaries(st.sampled_from(["mode", "verify", "hub.challenge"]), st.text(max_size=9)),
+    signed=st.booleans(),
+)
+def test_whatever_is_sent_it_is_an_answer_or_a_refusal(body: Any, method: str, query: Any, signed: bool) -> None:
+    try:
+        found = answered(delivery(body, method, query=query), signed=signed)
+    except NotParseable:
+        return
+    assert found is None or isinstance(found, str | dict)
