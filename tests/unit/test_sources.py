@@ -63,7 +63,7 @@ def test_every_sample_becomes_valid_events_with_stable_ids(path: Path) -> None:
     first = preview(path.parent.name, headers, body, 1_795_500_000)
     again = preview(path.parent.name, headers, body, 1_795_500_900)
     assert [name for name, found in first.items() if found], "a sample shows an outcome"
-    assert refusals(first) == []
+    assert not first["events"] or refusals(first) == []
     ids = [unique_ids(found) for found in (first, again)]
     assert ids[0] == ids[1]
     assert len(set(ids[0])) == len(ids[0])
@@ -86,9 +86,11 @@ def verified(name: str, secret: str, body: bytes, headers: dict[str, str], now: 
 @pytest.mark.parametrize("name", [name for name in NAMES if sources.load(name).schemes[0].scheme == "hmac"])
 def test_a_signature_breaks_on_any_changed_byte(name: str) -> None:
     scheme = sources.load(name).schemes[0]
-    secret, body, now = sign.development_secret(name, scheme), b'{"id":1,"name":"Zo\xc3\xab"}', time.time()
+    form = "{form}" in scheme.signed
+    body, given = (b"id=1&name=Zo%C3%AB", {"content-type": signatures.FORM}) if form else (b'{"name":"Zo\xc3\xab"}', {})
+    secret, now = sign.development_secret(name, scheme), time.time()
     url = "https://relay.example/webhooks/x"
-    _, headers = sign.sign(name, secret, body=body, headers={}, url=url, now=now)
+    _, headers = sign.sign(name, secret, body=body, headers=given, url=url, now=now)
     assert verified(name, secret, body, headers, now)
     for place in range(len(body)):
         changed = body[:place] + bytes([body[place] ^ 1]) + body[place + 1 :]
