@@ -13,6 +13,7 @@ Beside JMESPath's own functions (https://jmespath.org/specification.html)::
     pairs(object)             [[name, value], …] from an object
     relabel(object, labels)   the object's names replaced through another object
     like(object, word, …)     the first member whose name holds one of the words
+    without(object, name, …)  the object without these members and without empty ones
     scalars(object)           its texts, numbers and truth values, without secrets
     find(list, name, value)   the first object in a list whose member is that value
     with(list, name, value)   the list with one more member in each object
@@ -126,6 +127,12 @@ class _Functions(Functions):
         wanted = [word for word in words if isinstance(word, str)]
         found = (value for word in wanted for name, value in fields.items() if word in str(name).lower())
         return next((value for value in found if value not in (None, "", [], {})), None)
+
+    @signature(_ANY, _MORE)
+    def _func_without(self, fields: Any, *names: Any) -> dict[str, Any] | None:
+        if not isinstance(fields, dict):
+            return None
+        return {name: value for name, value in fields.items() if name not in names and value not in (None, "", [], {})}
 
     @signature(_ANY)
     def _func_scalars(self, fields: Any) -> dict[str, Any] | None:

@@ -45,3 +45,17 @@ def test_object_undoes_pairs(fields: dict[str, int]) -> None:
 @pytest.mark.parametrize("wrong", [None, 3, "text", ["a"], True])
 def test_what_is_no_object_has_no_pairs(wrong: Any) -> None:
     assert Expression("pairs(@)").of(wrong) is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "left"),
+    [
+        ({"order": 7, "ip": "203.0.113.1", "note": "", "tags": []}, {"order": 7}),
+        ({"order": 0, "paid": False}, {"order": 0, "paid": False}),
+        ({}, {}),
+        (["ip"], None),
+        (None, None),
+    ],
+)
+def test_members_are_left_out_by_name_and_when_empty(fields: Any, left: Any) -> None:
+    assert Expression("without(x, 'ip', 'url')").of({"x": fields}) == left
