@@ -59,17 +59,19 @@ def send(source: str, file: str, headers_file: str | None, url: str | None) -> t
     if not secret:
         raise ValueError(f"{path} holds no secret for {source}")
     sent = payload.request(file, headers_file or None)
+    now = time.time()
+    body = sign.fresh(source, sent.body, now)
     target, signed = sign.sign(
         source,
         secret,
-        body=sent.body,
+        body=body,
         headers=sent.headers,
         url=sent.at(target.replace(door, known_as, 1)),
-        now=time.time(),
+        now=now,
         method=sent.method,
     )
     target = target.replace(known_as, door, 1)
-    answer = urllib3.request(sent.method, target, body=sent.body, headers=signed, retries=False, timeout=30)
+    answer = urllib3.request(sent.method, target, body=body, headers=signed, retries=False, timeout=30)
     return answer.status, answer.data.decode("utf-8", "replace")
 
 

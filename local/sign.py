@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
@@ -86,6 +87,17 @@ def sign(
         signed[scheme.timestamp_header[0]] = stamp
     signed[scheme.header[0]] = _written(scheme, made, stamp)
     return url, signed
+
+
+def fresh(source: str, body: bytes, now: float) -> bytes:
+    """``body`` as if made at ``now``, if its sender writes the time of signing into it (at the top, in JSON)."""
+    scheme = sources.load(source).schemes[0]
+    if scheme.timestamp_body is None:
+        return body
+    document = json.loads(body)
+    stamp = _stamp(scheme, now)
+    document[scheme.timestamp_body.text] = int(stamp) if stamp.isdigit() else stamp
+    return json.dumps(document, ensure_ascii=False).encode()
 
 
 def _with_token(scheme: Scheme, token: str, url: str, headers: dict[str, str]) -> tuple[str, dict[str, str]]:

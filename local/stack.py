@@ -177,17 +177,19 @@ class Stack:
 
     def send_payload(self, source: str, sent: Payload) -> tuple[int, dict[str, Any]]:
         """Send a request signed as ``source`` would; status and document of the answer."""
+        now = time.time()
+        body = sign.fresh(source, sent.body, now)
         url, signed = sign.sign(
             source,
             self.secrets["sources"][source][0],
-            body=sent.body,
+            body=body,
             headers=sent.headers,
             url=sent.at(f"{self.known_as}/webhooks/{source}"),
-            now=time.time(),
+            now=now,
             method=sent.method,
         )
         target = url.replace(self.known_as, f"http://127.0.0.1:{self.door.server_address[1]}")
-        return self.post(target, sent.body, signed, method=sent.method)
+        return self.post(target, body, signed, method=sent.method)
 
     def post(
         self, url: str, body: bytes, headers: Mapping[str, str], *, method: str = "POST"
@@ -195,6 +197,8 @@ class Stack:
         """Post as it stands; status and document of the answer."""
         answer = urllib3.request(method, url, body=body, headers=dict(headers), retries=False, timeout=30)
         kind = answer.headers.get("content-type", "")
+        if not answer.data:
+            return answer.status, {}
         return answer.status, answer.json() if kind.startswith("application/json") else {"text": answer.data.decode()}
 
     def standin(self, view: str, order: Any = None) -> Any:

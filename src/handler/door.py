@@ -81,8 +81,13 @@ def check_size(body: bytes) -> None:
         raise TooLarge("too_large", f"the body is larger than {COMPRESSED_BYTES:,} bytes even when compressed")
 
 
-def answer(status: int, document: Any) -> dict[str, Any]:
-    """An HTTP API answer: JSON for objects, plain text for strings."""
+def answer(status: int, document: Any, *, silent: bool = False) -> dict[str, Any]:
+    """An HTTP API answer: JSON for objects, plain text for strings.
+
+    ``silent`` says yes with 204 and nothing more, to a sender that would act on any words.
+    """
+    if silent and 200 <= status < 300:
+        return {"statusCode": 204, "headers": {"cache-control": "no-store"}}
     plain = isinstance(document, str)
     return {
         "statusCode": status,

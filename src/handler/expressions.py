@@ -17,6 +17,7 @@ Beside JMESPath's own functions (https://jmespath.org/specification.html)::
     scalars(object)           its texts, numbers and truth values, without secrets
     find(list, name, value)   the first object in a list whose member is that value
     with(list, name, value)   the list with one more member in each object
+    json(x)                   the document in a text of JSON
     title(x)                  "order.created" as "Order Created"
     plain(html)               text without tags and entities
     address(x)                "Ada <ada@…>" as "ada@…"
@@ -36,7 +37,8 @@ from jmespath.exceptions import JMESPathError
 from jmespath.functions import Functions, signature
 from jmespath.visitor import Options, TreeInterpreter
 
-from . import values
+from . import bodies, values
+from .errors import NotParseable, Unmapped
 
 _ANY: Any = {"types": []}
 _MORE: Any = {"types": [], "variadic": True}
@@ -154,6 +156,13 @@ class _Functions(Functions):
         if not isinstance(items, list) or not isinstance(name, str):
             return None
         return [{**item, name: value} for item in items if isinstance(item, dict)]
+
+    @signature(_ANY)
+    def _func_json(self, written: Any) -> Any:
+        try:
+            return bodies.parse(written.encode("utf-8", "surrogatepass"), "") if isinstance(written, str) else None
+        except (NotParseable, Unmapped):
+            return None
 
     @signature(_ANY)
     def _func_title(self, written: Any) -> str | None:

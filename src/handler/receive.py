@@ -57,11 +57,11 @@ class Answer:
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ARG001 (Lambda calls with both)
     """Answer one HTTP API request."""
     received = time.time()
-    name = ""
+    name, silent = "", False
     try:
         request = door.read(event)
         source = sources.load(request.source)
-        name = source.name
+        name, silent = source.name, source.silent
         answer = _take(request, source, received)
     except Refused as error:
         answer = Answer(error.status, {"error": error.reason, "detail": error.detail}, "refused", error.reason)
@@ -70,7 +70,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ARG
         detail = "try again later"
         answer = Answer(503, {"error": "unavailable", "detail": detail}, "refused", "unavailable")
     _record(event, answer, name or "unknown", received)
-    return door.answer(answer.status, answer.document)
+    return door.answer(answer.status, answer.document, silent=silent)
 
 
 def _take(request: door.Request, source: Source, received: float) -> Answer:

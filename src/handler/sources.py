@@ -84,6 +84,7 @@ class Source:
     topic_header: str
     zone: str
     region: str
+    silent: bool
     kept_headers: tuple[str, ...]
     rules: tuple[Rule, ...]
     ignored: Mapping[str, str]
@@ -213,6 +214,7 @@ def build(name: str, tables: Mapping[str, Any]) -> Source:
         topic_header=topic_header,
         zone=webhook.get("zone", ""),
         region=webhook.get("region", ""),
+        silent=bool(webhook.get("silent", False)),
         kept_headers=tuple(sorted(read - {""})),
         rules=tuple(_rule(event, webhook, common, tables.get("shared", {})) for event in tables.get("event", [])),
         ignored=tables.get("ignore", {}),

@@ -59,3 +59,19 @@ def test_what_is_no_object_has_no_pairs(wrong: Any) -> None:
 )
 def test_members_are_left_out_by_name_and_when_empty(fields: Any, left: Any) -> None:
     assert Expression("without(x, 'ip', 'url')").of({"x": fields}) == left
+
+
+@pytest.mark.parametrize(
+    ("written", "found"),
+    [
+        ('{"q1": {"first": "Zoë"}}', {"q1": {"first": "Zoë"}}),
+        ("[1]", [1]),
+        ("{", None),
+        ("[" * 100_000, None),
+        ("\ud800", None),
+        ({"already": "read"}, None),
+        (None, None),
+    ],
+)
+def test_a_document_within_a_text_is_read(written: Any, found: Any) -> None:
+    assert Expression("json(x)").of({"x": written}) == found

@@ -305,6 +305,22 @@ def test_a_token_stays_out_of_the_log_and_the_queues(
     assert "hidden" not in written
 
 
+def test_a_sender_that_acts_on_words_hears_none(acme: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    quiet = SCHEMES | {"webhook": {"topic": "type", "key": "id", "silent": True}}
+    monkeypatch.setattr(acme.sources, "load", lambda name: sources.build(name, quiet))
+    for query, method in (({"token": "hidden-secret"}, "POST"), ({}, "GET")):
+        event = {
+            "requestContext": {"http": {"method": method}, "requestId": "request"},
+            "queryStringParameters": query,
+            "pathParameters": {"source": "stripe"},
+            "body": json.dumps(ORDER),
+        }
+        answer = acme.handler(event, None)
+        assert (answer["statusCode"], answer.get("body")) == (204, None)
+        assert "content-type" not in answer["headers"]
+    assert ask(acme, ORDER, {"token": "wrong"})[0] == 401
+
+
 def test_klaviyos_own_webhooks_do_not_loop(acme: ModuleType) -> None:
     status, body = ask(acme, ORDER, {"token": "hidden-secret"}, klaviyo_signature="c2lnbmVk")
     assert (status, json.loads(body)["error"]) == (401, "klaviyo_webhook")

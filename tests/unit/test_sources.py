@@ -7,6 +7,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
@@ -15,7 +16,7 @@ from handler.errors import NotVerified
 from handler.expressions import Expression
 from local import payload, sign
 from local.klaviyo_checks import problems
-from local.preview import preview
+from local.preview import preview, preview_request
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = sorted((ROOT / "events").glob("*/*.json"))
@@ -58,10 +59,10 @@ def unique_ids(found: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_every_sample_becomes_valid_events_with_stable_ids(path: Path) -> None:
-    headers, body = payload.read(path)
-    first = preview(path.parent.name, headers, body, 1_795_500_000)
-    again = preview(path.parent.name, headers, body, 1_795_500_900)
+def test_every_sample_shows_an_outcome_and_its_events_are_valid_with_stable_ids(path: Path) -> None:
+    sent = payload.request(path)
+    first = preview_request(path.parent.name, sent, 1_795_500_000)
+    again = preview_request(path.parent.name, sent, 1_795_500_900)
     assert [name for name, found in first.items() if found], "a sample shows an outcome"
     assert not first["events"] or refusals(first) == []
     ids = [unique_ids(found) for found in (first, again)]
@@ -74,8 +75,12 @@ def test_every_source_has_a_sample(name: str) -> None:
     assert [path for path in SAMPLES if path.parent.name == name]
 
 
+SIGNED = [name for name in NAMES if sources.load(name).schemes[0].scheme != "token"]
+URL = "https://relay.example/webhooks/x"
+
+
 def verified(name: str, secret: str, body: bytes, headers: dict[str, str], now: float) -> bool:
-    delivery = signatures.Delivery("POST", "https://relay.example/webhooks/x", "/webhooks/x", headers, {}, body)
+    delivery = signatures.Delivery("POST", URL, "/webhooks/x", headers, {}, body)
     try:
         signatures.verify(sources.load(name).schemes, delivery, [secret], now=now)
     except NotVerified:
@@ -83,25 +88,43 @@ def verified(name: str, secret: str, body: bytes, headers: dict[str, str], now: 
     return True
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if sources.load(name).schemes[0].scheme == "hmac"])
+def changed(text: str) -> list[str]:
+    """``text`` with each character in turn another one."""
+    return [text[:place] + chr(ord(text[place]) ^ 1) + text[place + 1 :] for place in range(len(text))]
+
+
+@pytest.mark.parametrize("name", SIGNED)
 def test_a_signature_breaks_on_any_changed_byte(name: str) -> None:
-    scheme = sources.load(name).schemes[0]
-    form = "{form}" in scheme.signed
-    body, given = (b"id=1&name=Zo%C3%AB", {"content-type": signatures.FORM}) if form else (b'{"name":"Zo\xc3\xab"}', {})
-    secret, now = sign.development_secret(name, scheme), time.time()
-    url = "https://relay.example/webhooks/x"
-    _, headers = sign.sign(name, secret, body=body, headers=given, url=url, now=now)
-    assert verified(name, secret, body, headers, now)
+    scheme, now = sources.load(name).schemes[0], time.time()
+    secret, form = sign.development_secret(name, scheme), "{form}" in scheme.signed
+    kept = {"content-type": signatures.FORM} if form else {}
+    body = b"id=1&name=Zo%C3%AB" if form else sign.fresh(name, b'{"id":1,"name":"Zo\xc3\xab"}', now)
+    _, made = sign.sign(name, secret, body=body, headers=kept, url=URL, now=now)
+    assert verified(name, secret, body, made, now)
     for place in range(len(body)):
-        changed = body[:place] + bytes([body[place] ^ 1]) + body[place + 1 :]
-        assert not verified(name, secret, changed, headers, now)
-    for header, value in headers.items():
-        for place in range(len(value)):
-            changed_value = value[:place] + chr(ord(value[place]) ^ 1) + value[place + 1 :]
-            assert not verified(name, secret, body, headers | {header: changed_value}, now)
-    for place in range(len(secret)):
-        other = secret[:place] + chr(ord(secret[place]) ^ 1) + secret[place + 1 :]
-        assert not verified(name, other, body, headers, now)
+        other = body[:place] + bytes([body[place] ^ 1]) + body[place + 1 :]
+        assert not verified(name, secret, other, made, now)
+    for header in made.keys() - kept:
+        for value in changed(made[header]):
+            assert not verified(name, secret, body, made | {header: value}, now)
+    assert not any(verified(name, other_secret, body, made, now) for other_secret in changed(secret))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in SIGNED])
+def test_a_token_passes_as_it_is_and_no_other(name: str) -> None:
+    secret = sign.development_secret(name, sources.load(name).schemes[0])
+
+    def passes(sent: str) -> bool:
+        url, headers = sign.sign(name, sent, body=b"{}", headers={}, url=URL, now=0)
+        query = dict(parse_qsl(urlsplit(url).query))
+        delivery = signatures.Delivery("POST", url, "/webhooks/x", headers, query, b"{}")
+        try:
+            return bool(signatures.verify(sources.load(name).schemes, delivery, [secret], now=0))
+        except NotVerified:
+            return False
+
+    assert passes(secret)
+    assert not any(passes(other) for other in ["", *changed(secret)])
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: f"{path.parent.name}/{path.stem}")
@@ -113,6 +136,6 @@ def test_mutated_samples_never_crash_and_never_send_what_klaviyo_refuses(path: P
         return
     for wrong in (None, 0, -1, "", "x", "\ud800", [], {}, [None], {"a": [1]}, 10**30, True, "9" * 2000):
         for name in list(document) if isinstance(document, dict) else []:
-            changed = json.dumps(document | {name: wrong}).encode()
-            found = preview(path.parent.name, headers, changed, 1_795_500_000)
+            mutated = json.dumps(document | {name: wrong}).encode()
+            found = preview(path.parent.name, headers, mutated, 1_795_500_000)
             assert not found["events"] or refusals(found) == []
