@@ -6,9 +6,9 @@ STAMP := $(VENV)/.ready
 export PYTHONPATH := src:.
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo test local send preview redrive lint bench
+.PHONY: help setup demo test local send preview new-sender redrive lint bench
 help: ## list the targets
-	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: $(STAMP) ## install what the tools need into .venv, once
 $(STAMP): pyproject.toml src/requirements.txt
@@ -33,6 +33,9 @@ send: $(STAMP) ## SOURCE= FILE= [HEADERS=] [URL=]: sign a payload and post it
 
 preview: $(STAMP) ## SOURCE= FILE= [HEADERS=]: what a payload becomes, without a stack
 	@$(BIN)/python -m local.preview "$(SOURCE)" "$(FILE)" $(if $(HEADERS),"$(HEADERS)")
+
+new-sender: $(STAMP) ## NAME= FILE= [HEADERS=]: a first TOML file for a sender, guessed from one delivery
+	@$(BIN)/python -m local.new_sender "$(NAME)" "$(FILE)" $(if $(HEADERS),"$(HEADERS)")
 
 redrive: $(STAMP) ## [SOURCE=] [REASON=] [STACK=] [GO=1]: what is parked, and back with it
 	@$(BIN)/python -m local.redrive $(if $(STACK),--stack "$(STACK)") $(if $(SOURCE),--source "$(SOURCE)") $(if $(REASON),--reason "$(REASON)") $(if $(GO),--go)

@@ -95,10 +95,11 @@ class Checked:
     def problem(self, place: Place, message: str) -> SourceError:
         """A mistake at ``place``, or at the nearest table around it."""
         around = next((place[:end] for end in range(len(place), 0, -1) if place[:end] in self.where), ())
-        return SourceError(_shown(self.path), self.where.get(around), message)
+        return SourceError(shown(self.path), self.where.get(around), message)
 
 
-def _shown(path: Path) -> str:
+def shown(path: Path) -> str:
+    """``path`` as seen from the project's folder."""
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
@@ -110,9 +111,9 @@ def problems(name: str, samples: Path = SAMPLES) -> list[SourceError]:
         checked = Checked(path, tomllib.loads(text), sources.document(name), lines(text))
     except tomllib.TOMLDecodeError as error:
         at = re.search(r"line (\d+)", str(error))
-        return [SourceError(_shown(path), int(at[1]) if at else None, f"expected TOML: {error}")]
+        return [SourceError(shown(path), int(at[1]) if at else None, f"expected TOML: {error}")]
     except (SourceError, Refused) as error:
-        return [SourceError(_shown(path), None, f"expected a source to extend: {error}")]
+        return [SourceError(shown(path), None, f"expected a source to extend: {error}")]
     found = [*_tables(checked), *_signature(checked), *_webhook(checked), *_profiles(checked), *_events(checked)]
     return found or [checked.problem(place, text) for place, text in _unseen(name, checked, samples)]
 
@@ -319,7 +320,7 @@ def understood(name: str, path: Path) -> Outcome:
 def _unseen(name: str, checked: Checked, samples: Path) -> Iterator[tuple[Place, str]]:
     """Events of a file that no sample shows."""
     outcomes = [understood(name, path) for path in sorted((samples / name).glob("*.json"))]
-    where = f"a sample in {_shown(samples / name)}"
+    where = f"a sample in {shown(samples / name)}"
     source = sources.load(name)
     if source.klaviyo_format and "extends" not in checked.own and not any(outcome.events for outcome in outcomes):
         yield (), f"expected {where}"

@@ -50,6 +50,11 @@ _SECRET = re.compile(
 _ADDRESS = re.compile(r"<([^<>\s]+@[^<>\s]+)>\s*$")
 
 
+def is_secret(name: str) -> bool:
+    """Whether a field of that name holds what nobody else should read."""
+    return _SECRET.search(name) is not None
+
+
 def _label(value: Any) -> str | None:
     return " ".join(value.split())[:255] if isinstance(value, str) else values.text(value)
 
@@ -143,7 +148,7 @@ class _Functions(Functions):
         return {
             name: value
             for name, value in fields.items()
-            if isinstance(value, str | int | float) and not _SECRET.search(name) and not name.startswith("_")
+            if isinstance(value, str | int | float) and not is_secret(name) and not name.startswith("_")
         }
 
     @signature(_ANY, _ANY, _ANY)

@@ -1,0 +1,435 @@
+"""``make new-sender``: a first TOML file and a sample event, guessed from one delivery.
+
+The guesses are meant to be read: each line of the file that is one says so.
+What was kept of the delivery is its body and the headers that are read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from handler import bodies, expressions, sources, values
+from handler.errors import Refused, Unmapped
+
+from . import check, payload
+
+# Words that names of fields hold, in the order of preference.
+_TOPIC = ("type", "event_type", "eventtype", "event", "event_name", "topic", "action", "trigger", "kind")
+_KEY = ("event_id", "eventid", "webhook_id", "id", "uuid", "guid")
+_TIME = ("created", "occurred", "timestamp", "submitted", "time", "date", "updated", "_at")
+_OTHERS = (
+    "support",
+    "merchant",
+    "shop",
+    "store",
+    "seller",
+    "sender",
+    "admin",
+    "agent",
+    "owner",
+    "staff",
+    "host",
+    "billed_by",
+)
+_PEOPLE = (
+    "customer",
+    "user",
+    "contact",
+    "buyer",
+    "person",
+    "invitee",
+    "subscriber",
+    "member",
+    "client",
+    "profile",
+    "lead",
+)
+_AMOUNTS = (
+    "total_price",
+    "grand_total",
+    "order_total",
+    "amount_total",
+    "total_amount",
+    "total",
+    "amount",
+    "price",
+    "value",
+)
+_ITEMS = ("line_items", "lineitems", "items", "products", "lines", "positions")
+_MEMBERS = {
+    "ProductID": ("product_id", "productid", "id"),
+    "VariantID": ("variant_id", "variantid"),
+    "SKU": ("sku",),
+    "ProductName": ("product_name", "productname", "title", "name"),
+    "VariantName": ("variant_name", "variant_title", "variant"),
+    "Quantity": ("quantity", "qty", "count"),
+    "ItemPrice": ("unit_price", "unitprice", "item_price", "price"),
+    "RowTotal": ("row_total", "line_total", "total", "subtotal"),
+    "ProductURL": ("product_url", "url", "link"),
+    "ImageURL": ("image_url", "imageurl", "image", "picture"),
+    "Brand": ("brand", "vendor"),
+}
+_PROFILE = {
+    "first_name": ("first_name", "firstname", "given_name", "forename"),
+    "last_name": ("last_name", "lastname", "family_name", "surname"),
+    "full_name": ("full_name", "fullname", "customer_name", "name"),
+    "organization": ("company", "organization", "organisation"),
+    "locale": ("locale", "language"),
+    "customer_id": ("customer_id", "customerid", "user_id", "userid", "contact_id", "id"),
+}
+_LOCATION = {
+    "city": ("city", "town"),
+    "region": ("state", "region", "province"),
+    "zip": ("postal_code", "postalcode", "postcode", "zip"),
+    "country": ("country_code", "countrycode", "country"),
+}
+_PROPERTIES = 20
+
+Path_ = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A single value of the delivery and where it stands."""
+
+    path: Path_
+    value: Any
+
+    @property
+    def name(self) -> str:
+        return self.path[-1].lower()
+
+    @property
+    def where(self) -> str:
+        """The expression that reads it."""
+        return ".".join(_step(step) for step in self.path)
+
+    def under(self, words: tuple[str, ...]) -> bool:
+        """Whether one of ``words`` stands in its path."""
+        return any(word in step.lower() for step in self.path for word in words)
+
+
+@dataclass
+class Guess:
+    """What the file will say: expressions by name, ``None`` or empty where nothing fits."""
+
+    topic: str = ""
+    topic_header: str = ""
+    topic_place: str = ""
+    agrees: str = ""
+    key: str = ""
+    time: str = ""
+    profile: dict[str, str] = field(default_factory=dict)
+    location: dict[str, str] = field(default_factory=dict)
+    value: str = ""
+    currency: str = ""
+    properties: dict[str, str] = field(default_factory=dict)
+
+
+def _step(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) else json.dumps(name)
+
+
+def leaves(document: Any, path: Path_ = ()) -> Iterator[Leaf]:
+    """Every text, number and truth value that stands in objects only, the outer ones first."""
+    inner: list[tuple[Path_, Any]] = []
+    for name, value in document.items() if isinstance(document, dict) else ():
+        if isinstance(value, dict):
+            inner.append(((*path, name), value))
+        elif isinstance(value, str | int | float) and name and len(path) < 6:
+            yield Leaf((*path, name), value)
+    for place, value in inner:
+        yield from leaves(value, place)
+
+
+def guess(document: dict[str, Any], headers: dict[str, str]) -> Guess:
+    """What the fields of a delivery seem to be.
+
+    Raises
+    ------
+    ValueError
+        Nothing in it says whose event it is.
+    """
+    found = list(leaves(document))
+    made = Guess()
+    _what_kind(made, found, headers)
+    ids = [leaf for leaf in found if values.text(leaf.value) and not isinstance(leaf.value, bool)]
+    made.key = _first(_named(ids, _KEY, outermost=True)) or "digest(@)"
+    made.time = _first(leaf for leaf in _named(found, _TIME) if _is_time(leaf.value))
+    person = _who(made, found)
+    if not made.profile:
+        raise ValueError("nothing in the sample says whose event it is: no email, no phone, no customer's id")
+    _how_much(made, found)
+    made.properties = _items(document) | _properties(made, found, person)
+    return made
+
+
+def _named(found: list[Leaf], words: tuple[str, ...], *, outermost: bool = False) -> Iterator[Leaf]:
+    """Leaves whose name is one of ``words``, then those whose name holds one, by preference."""
+    if outermost:
+        shallow = min((len(leaf.path) for leaf in found if leaf.name in words), default=0)
+        found = [leaf for leaf in found if len(leaf.path) <= shallow]
+    for same in (True, False):
+        for word in words:
+            yield from (leaf for leaf in found if (leaf.name == word if same else word in leaf.name))
+
+
+def _first(found: Iterator[Leaf]) -> str:
+    leaf = next(found, None)
+    return leaf.where if leaf else ""
+
+
+def _is_time(value: Any) -> bool:
+    seconds = values.time(value)
+    return seconds is not None and values.plausible(seconds, time.time())
+
+
+def _what_kind(made: Guess, found: list[Leaf], headers: dict[str, str]) -> None:
+    header = next((name for name in headers if re.search(r"(?:topic|event)(?!.*(?:id|signature))", name)), "")
+    texts = [leaf for leaf in found if isinstance(leaf.value, str) and re.fullmatch(r"[\w ./:-]{1,100}", leaf.value)]
+    leaf = next((one for one in _named(texts, _TOPIC) if one.name in _TOPIC and len(one.path) <= 2), None)
+    if header:
+        made.topic, made.topic_header = headers[header], header
+        made.agrees = " && ".join(dict.fromkeys(_step(leaf.path[0]) for leaf in found if leaf.value)) or "@"
+        made.agrees = " && ".join(made.agrees.split(" && ")[:3])
+    elif leaf:
+        made.topic, made.topic_place = str(leaf.value), leaf.where
+    else:
+        made.topic, made.topic_place = "received", "'received'"
+
+
+def _who(made: Guess, found: list[Leaf]) -> Path_:
+    """Fill in the profile; returns where the person stands."""
+    ours = [leaf for leaf in found if not leaf.under(_OTHERS)]
+    ours.sort(key=lambda leaf: not leaf.under(_PEOPLE))
+    emails = [leaf for leaf in ours if values.email(leaf.value)]
+    emails.sort(key=lambda leaf: "mail" not in leaf.name)
+    phones = [leaf for leaf in ours if re.search("phone|mobile|tel$|whatsapp", leaf.name) and _is_phone(leaf.value)]
+    ids = [leaf for leaf in ours if leaf.name in _PROFILE["customer_id"][:-1]]
+    best = next(iter([*emails, *phones, *ids]), None)
+    person = best.path[:-1] if best else ()
+    if emails:
+        made.profile["email"] = emails[0].where
+    if phones:
+        made.profile["phone_number"] = phones[0].where
+    beside = [leaf for leaf in ours if leaf.path[: len(person)] == person and len(leaf.path) <= len(person) + 1]
+    for name, words in _PROFILE.items():
+        # Where the object is not plainly a person, a bare name or id may be the order's, say.
+        usual = words if _is_person(person) else words[:-1]
+        if where := _first(leaf for leaf in _named(beside, usual) if leaf.name in usual and values.text(leaf.value)):
+            made.profile[name] = where
+    if "first_name" in made.profile:
+        made.profile.pop("full_name", None)
+    if best is not None and best in ids:
+        made.profile["customer_id"] = best.where
+    around = [leaf for leaf in found if leaf.path[: len(person)] == person or leaf.under(("billing",))]
+    for name, words in _LOCATION.items():
+        if where := _first(leaf for leaf in _named(around, words) if leaf.name in words and values.text(leaf.value)):
+            made.location[name] = where
+    if set(made.profile) <= {"first_name", "last_name", "full_name", "organization", "locale"}:
+        made.profile.clear()
+    return person
+
+
+def _is_person(place: Path_) -> bool:
+    return bool(place) and any(word in place[-1].lower() for word in (*_PEOPLE, "billing", "address"))
+
+
+def _is_phone(value: Any) -> bool:
+    return re.fullmatch(r"\+?[\d ()./-]{6,25}", str(value)) is not None
+
+
+def _how_much(made: Guess, found: list[Leaf]) -> None:
+    amounts = [leaf for leaf in found if values.money(leaf.value) is not None and not isinstance(leaf.value, bool)]
+    amount = next((leaf for leaf in _named(amounts, _AMOUNTS) if not leaf.under(("discount", "tax", "count"))), None)
+    currencies = [leaf for leaf in found if "currency" in leaf.name and values.currency(leaf.value)]
+    made.currency = _first(iter(currencies))
+    if amount is None:
+        return
+    cents = made.currency and re.search("cents|minor|pence", amount.name)
+    made.value = f"minor({amount.where}, {made.currency})" if cents else f"money({amount.where})"
+
+
+def _items(document: Any, path: Path_ = ()) -> dict[str, str]:
+    """``ItemNames`` and ``Items`` of the first list of objects that looks like an order's."""
+    inner = document.items() if isinstance(document, dict) else ()
+    for name, value in inner:
+        if name.lower() in _ITEMS and isinstance(value, list) and value and isinstance(value[0], dict):
+            members = {
+                wanted: _step(member)
+                for wanted, words in _MEMBERS.items()
+                if (member := next((own for word in words for own in value[0] if own.lower() == word), None))
+            }
+            for wanted in members.keys() & {"ItemPrice", "RowTotal"}:
+                members[wanted] = f"money({members[wanted]})"
+            where = ".".join(_step(step) for step in (*path, name))
+            listed = ", ".join(f"{wanted}: {member}" for wanted, member in members.items())
+            names = {"ItemNames": f"{where}[].{members['ProductName']}"} if "ProductName" in members else {}
+            return names | ({"Items": f"{where}[].{{{listed}}}"} if members else {})
+    for name, value in inner:
+        if isinstance(value, dict) and len(path) < 4 and (found := _items(value, (*path, name))):
+            return found
+    return {}
+
+
+def _properties(made: Guess, found: list[Leaf], person: Path_) -> dict[str, str]:
+    """The flat values that are left, under names in CamelCase."""
+    used = {made.topic_place, made.time, *made.profile.values(), *made.location.values()}
+    flat: dict[str, str] = {}
+    for leaf in found:
+        about_person = _is_person(person) and leaf.path[: len(person)] == person
+        if leaf.where in used or about_person or leaf.value in ("", None) or len(flat) >= _PROPERTIES:
+            continue
+        if expressions.is_secret(leaf.path[-1]) or leaf.under(_OTHERS) or re.search(r"(^|_)ip($|_)|e?mail", leaf.name):
+            continue
+        steps = leaf.path[-2:] if leaf.name in ("id", "name", "status", "type") else leaf.path[-1:]
+        flat.setdefault(_camel(steps) or "Value", leaf.where)
+    return flat
+
+
+def _camel(steps: tuple[str, ...]) -> str:
+    words = [word for step in steps for word in re.findall(r"[A-Za-z][a-z0-9]*|[0-9]+", step)]
+    return "".join(word[:1].upper() + word[1:] for word in words)[:60]
+
+
+def signature(name: str, headers: dict[str, str]) -> list[str]:
+    """The lines of ``[signature]``, from the header that looks like one."""
+    header = next((one for one in headers if re.search("signature|hmac|digest", one)), "")
+    written = headers.get(header, "")
+    if not header:
+        header, written = f"x-{name.replace('_', '-')}-signature", "0" * 64
+    lines = [f"header = {json.dumps(header)}"]
+    if re.search(r"\bt=\d+,", written):
+        return [*lines, 'layout = "pairs"', 'timestamp = "t"', 'signed = "{timestamp}.{body}"']
+    if re.fullmatch(r"(v1,\S+ ?)+", written):
+        return [*lines, 'layout = "list"', 'encoding = "base64"']
+    prefix, made = re.fullmatch(r"((?:sha\d+|v\d)=)?(.*)", written, re.DOTALL).groups("")  # type: ignore[union-attr]
+    if prefix:
+        lines.append(f"prefix = {json.dumps(prefix)}")
+    in_hex = re.fullmatch(r"[0-9a-f]+", made) is not None
+    size = len(made) // 2 if in_hex else len(made.rstrip("=")) * 3 // 4
+    if digest := {20: "sha1", 64: "sha512"}.get(size):
+        lines.append(f"digest = {json.dumps(digest)}")
+    return lines if in_hex else [*lines, 'encoding = "base64"']
+
+
+def written(name: str, made: Guess, headers: dict[str, str]) -> str:
+    """The TOML file."""
+    title = _camel((name,)) if "_" not in name else " ".join(word.capitalize() for word in name.split("_"))
+    topic = made.topic_place or "null"
+    lines = [
+        f"# Guessed from one delivery of {title}: read every line; correct what its documentation says otherwise.",
+        "# docs/adding-a-sender.md explains each.",
+        f"title = {json.dumps(title)}",
+        "",
+        '# How it signs. If it signs nothing: scheme = "token", and ?token=… at the end of the URL that it gets.',
+        "[signature]",
+        *signature(name, headers),
+        "",
+        "[webhook]",
+        *([f"topic_header = {json.dumps(made.topic_header)}"] if made.topic_header else [_line("topic", topic)]),
+        "# The same for every retry, another for every event. Of an object that changes: [id, updated_at].",
+        _line("key", made.key),
+        *([_line("time", made.time)] if made.time else ["# time = the field that says when it happened"]),
+        '# zone = "Europe/Paris"   of times that name none',
+        "",
+        "# Whose event it is, under the names of Klaviyo's profile. full_name is split into first and last name.",
+        "[profile]",
+        *(_line(*pair) for pair in made.profile.items()),
+        *(["", "[profile.location]"] if made.location else []),
+        *(_line(*pair) for pair in made.location.items()),
+        "",
+        "# What becomes of this topic. Add an [[event]] for each of the others.",
+        "[[event]]",
+        f"topic = {json.dumps(made.topic)}",
+        f"metric = {json.dumps(values_title(made.topic))}",
+        *(["# The topic's header is not signed: what only a body of this topic has."] if made.agrees else []),
+        *([_line("agrees", made.agrees)] if made.agrees else []),
+        *(["# If it is in cents: minor(amount, currency)"] if made.value.startswith("money") else []),
+        *([_line("value", made.value)] if made.value else []),
+        *([_line("currency", made.currency)] if made.currency and made.value else []),
+        "[event.properties]",
+        *(_line(*pair) for pair in made.properties.items()),
+        "",
+        "# Topics that are not named here are parked. To let some go:",
+        "# [ignore]",
+        '# "*" = "no customer would be written to about it"',
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _line(name: str, expression: str) -> str:
+    return f"{name} = {json.dumps(expression, ensure_ascii=False)}"
+
+
+def values_title(topic: str) -> str:
+    """A metric's name from a topic: ``order.created`` is ``Order Created``."""
+    return " ".join(word[:1].upper() + word[1:] for word in re.split(r"[\W_]+", topic) if word) or "Received"
+
+
+def create(name: str, sent: payload.Payload, folder: Path, samples: Path) -> tuple[Path, Path]:
+    """Write the TOML file and the sample; returns where they are.
+
+    Raises
+    ------
+    ValueError
+        The name is taken or no name, the body is no object, or names nobody.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,49}", name):
+        raise ValueError(f"{name!r} is no name of a source: small letters, digits and underscores, a letter first")
+    if name in sources.names():
+        raise ValueError(f"there is a source {name} already: {check.shown(sources.path_of(name))}")
+    try:
+        document = bodies.parse(sent.body, sent.headers.get("content-type", ""))
+    except (Refused, Unmapped) as error:
+        raise ValueError(error.detail) from None
+    document = document[0] if isinstance(document, list) and document else document
+    if not isinstance(document, dict):
+        raise ValueError("the sample's body is no JSON object and no form")
+    made = guess(document, sent.headers)
+    kept = {name: sent.headers[name] for name in ("content-type", made.topic_header) if name}
+    is_json = "json" in kept["content-type"]
+    body: Any = json.loads(sent.body) if is_json else sent.body.decode()
+    toml, sample = folder / f"{name}.toml", samples / name / f"{_file(made.topic)}.json"
+    for path, text in (
+        (toml, written(name, made, sent.headers)),
+        (sample, json.dumps({"headers": kept, "body": body}, indent=2, ensure_ascii=False) + "\n"),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+    return toml, sample
+
+
+def _file(topic: str) -> str:
+    return re.sub(r"[^\w.-]+", ".", topic).strip(".") or "received"
+
+
+def main(arguments: list[str]) -> int:
+    """Write both files and say what to do next; 2 if the call or the sample is not good for it."""
+    parser = argparse.ArgumentParser(prog="make new-sender", description=__doc__)
+    parser.add_argument("name")
+    parser.add_argument("file")
+    parser.add_argument("headers", nargs="?")
+    options = parser.parse_args(arguments)
+    try:
+        sent = payload.request(options.file, options.headers or None)
+        toml, sample = create(options.name, sent, sources.CUSTOM, check.SAMPLES)
+    except (OSError, ValueError) as error:
+        print(f"new-sender: {error}", file=sys.stderr)
+        return 2
+    print(f"{check.shown(toml)}: guesses; read every line")
+    print(f"{check.shown(sample)}: the sample; invent the data in it before anybody else sees it")
+    print(f"next: make preview SOURCE={options.name} FILE={check.shown(sample)}, and make lint")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

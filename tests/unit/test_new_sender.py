@@ -1,0 +1,156 @@
+"""A first file for a sender, guessed from one delivery, is one that works."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from handler import sources
+from local import check, new_sender, payload
+from local.payload import Payload
+from local.preview import preview
+
+SAMPLES = sorted(check.SAMPLES.glob("*/*.json"))
+JSON = {"content-type": "application/json"}
+
+
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, Path]]:
+    custom = tmp_path / "custom"
+    monkeypatch.setattr(sources, "CUSTOM", custom)
+    sources.load.cache_clear()
+    yield custom, tmp_path / "events"
+    sources.load.cache_clear()
+
+
+def make(folders: tuple[Path, Path], body: Any, headers: dict[str, str] | None = None) -> tuple[str, dict[str, Any]]:
+    """The file that is made of a delivery, and what the delivery becomes under it."""
+    sent = Payload("POST", {}, JSON | (headers or {}), json.dumps(body).encode())
+    toml, sample = new_sender.create("acme", sent, *folders)
+    assert [str(problem) for problem in check.problems("acme", folders[1])] == []
+    return toml.read_text("utf-8"), preview("acme", *payload.read(sample), 1_795_500_000)
+
+
+def attributes(found: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Profile and event of the one event of a preview."""
+    (entry,) = found["events"]
+    profile = entry["attributes"]["profile"]["data"]["attributes"]
+    return profile, entry["attributes"]["events"]["data"][0]["attributes"]
+
+
+ORDER = {
+    "event": "order.created",
+    "occurred_at": "2026-11-20T10:00:00Z",
+    "order": {
+        "id": "o_1",
+        "number": 1001,
+        "total": "59.80",
+        "currency": "eur",
+        "status": "paid",
+        "lines": [{"sku": "T-1", "name": "Teapot", "qty": 2, "price": "29.90", "image": "https://acme.example/t.jpg"}],
+    },
+    "customer": {
+        "id": "c_9",
+        "email": "noor@letters.example",
+        "phone": "+31 20 794 7000",
+        "firstName": "Noor",
+        "lastName": "Haddad",
+        "address": {"city": "Utrecht", "postcode": "3511 AA", "country": "nl"},
+    },
+    "store": {"email": "shop@acme.example", "phone": "+31207947001"},
+    "api_token": "hidden",
+}
+
+
+def test_an_orders_fields_are_found(folders: tuple[Path, Path]) -> None:
+    text, found = make(folders, ORDER)
+    profile, event = attributes(found)
+    assert profile == {
+        "email": "noor@letters.example",
+        "phone_number": "+31207947000",
+        "first_name": "Noor",
+        "last_name": "Haddad",
+        "location": {"city": "Utrecht", "zip": "3511 AA", "country": "NL"},
+        "properties": {"Acme Customer ID": "c_9"},
+    }
+    assert event["metric"]["data"]["attributes"]["name"] == "Order Created"
+    assert (event["value"], event["value_currency"], event["time"]) == (59.8, "EUR", "2026-11-20T10:00:00Z")
+    assert event["unique_id"] == "acme:order-created:o_1"
+    properties = event["properties"]
+    assert properties["ItemNames"] == ["Teapot"]
+    assert properties["Items"] == [
+        {
+            "SKU": "T-1",
+            "ProductName": "Teapot",
+            "Quantity": 2,
+            "ItemPrice": 29.9,
+            "ImageURL": "https://acme.example/t.jpg",
+        }
+    ]
+    assert (properties["Number"], properties["OrderStatus"]) == (1001, "paid")
+    assert "hidden" not in json.dumps(found)
+    assert "shop@acme.example" not in json.dumps(found)
+    assert "read every line" in text
+
+
+@pytest.mark.parametrize(
+    ("header", "written", "lines"),
+    [
+        ("acme-signature", "9f" * 32, ['header = "acme-signature"']),
+        ("acme-hmac", "9f" * 20, ['digest = "sha1"']),
+        ("acme-signature", "sha256=" + "9f" * 32, ['prefix = "sha256="']),
+        ("acme-signature", "n5+" * 14 + "n=", ['encoding = "base64"']),
+        ("acme-signature", "t=1795500000,v1=" + "9f" * 32, ['layout = "pairs"', 'signed = "{timestamp}.{body}"']),
+        ("acme-signature", "v1,n5==", ['layout = "list"', 'encoding = "base64"']),
+        ("user-agent", "Acme/1", ['header = "x-acme-signature"']),
+    ],
+)
+def test_the_signatures_form_is_told_from_its_header(
+    folders: tuple[Path, Path], header: str, written: str, lines: list[str]
+) -> None:
+    text, _ = make(folders, ORDER, {header: written})
+    block = text.split("[signature]\n")[1].split("\n\n")[0].split("\n")
+    assert set(lines) <= set(block)
+
+
+def test_a_topic_in_a_header_is_checked_against_the_body(folders: tuple[Path, Path]) -> None:
+    body = {"id": 5, "email": "noor@letters.example", "plan": "Plus"}
+    text, found = make(folders, body, {"x-acme-topic": "plan/changed", "x-acme-event-id": "e_1"})
+    assert 'topic_header = "x-acme-topic"' in text
+    assert attributes(found)[1]["metric"]["data"]["attributes"]["name"] == "Plan Changed"
+
+
+def test_cents_are_told_by_their_name(folders: tuple[Path, Path]) -> None:
+    body = {"type": "paid", "id": 1, "email": "noor@letters.example", "amount_cents": 1999, "currency": "EUR"}
+    assert attributes(make(folders, body)[1])[1]["value"] == 19.99
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "words"),
+    [
+        ("Acme", ORDER, "no name of a source"),
+        ("stripe", ORDER, "a source stripe already"),
+        ("acme", [1], "no JSON object"),
+        ("acme", {"id": 1, "total": 5}, "says whose event it is"),
+    ],
+)
+def test_what_cannot_be_made_is_said(folders: tuple[Path, Path], name: str, body: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        new_sender.create(name, Payload("POST", {}, JSON, json.dumps(body).encode()), *folders)
+    assert not list(folders[0].glob("*"))
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_the_guess_for_any_delivery_passes_and_becomes_an_event(folders: tuple[Path, Path], path: Path) -> None:
+    try:
+        new_sender.create("acme", payload.request(path), *folders)
+    except ValueError as error:
+        assert "whose event" in str(error) or "no JSON object" in str(error) or "not JSON" in str(error)  # noqa: PT017
+        return
+    assert [str(problem) for problem in check.problems("acme", folders[1])] == []
+    (sample,) = folders[1].glob("acme/*.json")
+    assert preview("acme", *payload.read(sample), 1_795_500_000)["events"]
