@@ -37,8 +37,12 @@ RECEIVED = 1_795_500_000.0  # a fixed time of receipt: the samples' outcome is t
 
 _TOP = {"title", "extends", "format", "only", "signature", "webhook", "profile", "shared", "event", "handshake"}
 _TOP |= {"ignore", "no_identifier", "metrics"}
-_WEBHOOK_EXPRESSIONS = {"topic", "root", "key", "time", "items"}
-_WEBHOOK = _WEBHOOK_EXPRESSIONS | {"topic_header", "zone", "region", "keep_headers", "backfill", "silent"}
+_WEBHOOK_EXPRESSIONS = {"topic", "root", "key", "time", "items", "when"}
+_WEBHOOK = (
+    _WEBHOOK_EXPRESSIONS
+    | {"topic_header", "zone", "region", "keep_headers", "backfill", "silent"}
+    | {"currency", "otherwise"}
+)
 _EVENT_EXPRESSIONS = {"metric_from", "when", "agrees", "each", "whose", "key", "time", "value", "currency"}
 _EVENT_EXPRESSIONS |= {"properties_from"}
 _EVENT = _EVENT_EXPRESSIONS | {"topic", "metric", "otherwise", "shared", "profile", "properties", "backfill"}
@@ -197,6 +201,10 @@ def _webhook(checked: Checked) -> Iterator[SourceError]:
         yield checked.problem(("webhook", "zone"), "expected an IANA time zone, such as Europe/Paris")
     if table.get("region") and not re.fullmatch(r"[A-Z]{2}", str(table["region"])):
         yield checked.problem(("webhook", "region"), "expected a country code of two capitals")
+    if table.get("currency") and values.currency(table["currency"]) != table["currency"]:
+        yield checked.problem(("webhook", "currency"), "expected an ISO 4217 code of three capitals")
+    if "when" in table and not table.get("otherwise"):
+        yield checked.problem(("webhook", "when"), "expected 'otherwise': why nothing is sent if it does not hold")
     whole = checked.whole.get("webhook", {})
     if checked.whole.get("format") != "klaviyo" and not (whole.get("topic") or whole.get("topic_header")):
         yield checked.problem(("webhook",), "expected 'topic' or 'topic_header'")
@@ -271,6 +279,8 @@ def _wrong(text: Any) -> str | None:
         tree = jmespath.compile(text).parsed
     except JMESPathError as error:
         return f"expected a JMESPath expression: {str(error).splitlines()[0]}"
+    if _negates_a_part(tree):
+        return "!a.b is read as (!a).b: expected !(a.b)"
     known = expressions.arities()
     for name, count in _calls(tree):
         if name == "to_number":
@@ -289,6 +299,13 @@ def _calls(tree: Any) -> Iterator[tuple[str, int]]:
     for child in tree["children"]:
         if isinstance(child, dict):
             yield from _calls(child)
+
+
+def _negates_a_part(tree: Any) -> bool:
+    """Whether a "!" binds to less than it seems to stand before."""
+    inner = [child for child in tree["children"] if isinstance(child, dict)]
+    parted = tree["type"] in ("subexpression", "comparator", "index_expression", "projection", "flatten")
+    return (parted and bool(inner) and inner[0]["type"] == "not_expression") or any(map(_negates_a_part, inner))
 
 
 def _is_amount(text: Any) -> bool:

@@ -162,7 +162,7 @@ def guess(document: dict[str, Any], headers: dict[str, str]) -> Guess:
     made = Guess()
     _what_kind(made, found, headers)
     ids = [leaf for leaf in found if values.text(leaf.value) and not isinstance(leaf.value, bool)]
-    made.key = _first(_named(ids, _KEY, outermost=True)) or "digest(@)"
+    made.key = _key(made.topic, found, _first(_named(ids, _KEY, outermost=True)))
     made.time = _first(leaf for leaf in _named(found, _TIME) if _is_time(leaf.value))
     person = _who(made, found)
     if not made.profile:
@@ -185,6 +185,14 @@ def _named(found: list[Leaf], words: tuple[str, ...], *, outermost: bool = False
 def _first(found: Iterator[Leaf]) -> str:
     leaf = next(found, None)
     return leaf.where if leaf else ""
+
+
+def _key(topic: str, found: list[Leaf], identity: str) -> str:
+    """The event's key; what is updated comes more than once under its id."""
+    if not identity or not re.search(r"updat|chang|edit", topic.lower()) or "event" in identity:
+        return identity or "digest(@)"
+    updated = _first(leaf for leaf in _named(found, ("updated", "modified")) if _is_time(leaf.value))
+    return f"[{identity}, {updated}]" if updated else "digest(@)"
 
 
 def _is_time(value: Any) -> bool:

@@ -157,8 +157,10 @@ def _item(
         raise Unmapped("not_an_object", "a webhook of this sender is a JSON object or a form")
     topic = _topic(source, item, headers)
     outcome.topics.append(topic if _TOPIC.fullmatch(topic) else "(unprintable)")
-    if source.only and (why := source.why_ignored(topic)):
-        return why
+    if not source.takes(topic):
+        return "not among the topics that this source relays"
+    if source.when and not _truth(source.when, item):
+        return source.otherwise
     rules = source.rules_for(topic)
     if not rules:
         if (instead := source.why_nobody(topic)) is not None:
@@ -234,7 +236,9 @@ def _draft(source: Source, rule: Rule, node: dict[str, Any], received: float, de
         },
         service=source.title,
         value=values.money(_quiet(rule.value, node, "value", notes)) if rule.value else None,
-        currency=values.currency(_quiet(rule.currency, node, "currency", notes)) if rule.currency else None,
+        currency=(values.currency(_quiet(rule.currency, node, "currency", notes)) if rule.currency else None)
+        or source.currency
+        or None,
         backfill=rule.backfill,
         fallback_id=f"{source.name}:{fallback}" if fallback else None,
         notes=notes,

@@ -84,6 +84,9 @@ class Source:
     topic_header: str
     zone: str
     region: str
+    currency: str
+    when: Expression | None
+    otherwise: str
     silent: bool
     kept_headers: tuple[str, ...]
     rules: tuple[Rule, ...]
@@ -103,10 +106,12 @@ class Source:
         exact = [rule for rule in self.rules if topic in rule.topics]
         return exact or [rule for rule in self.rules if any(fnmatchcase(topic, glob) for glob in rule.topics)]
 
+    def takes(self, topic: str) -> bool:
+        """Whether ``topic`` is among those that the source is limited to, if it is limited."""
+        return not self.only or any(fnmatchcase(topic, glob) for glob in self.only)
+
     def why_ignored(self, topic: str) -> str | None:
         """Why ``topic`` is not relayed; ``None`` if nothing says so."""
-        if self.only and not any(fnmatchcase(topic, glob) for glob in self.only):
-            return "not among the topics that this source relays"
         return _why(self.ignored, topic)
 
     def why_nobody(self, topic: str) -> str | None:
@@ -214,6 +219,9 @@ def build(name: str, tables: Mapping[str, Any]) -> Source:
         topic_header=topic_header,
         zone=webhook.get("zone", ""),
         region=webhook.get("region", ""),
+        currency=webhook.get("currency", ""),
+        when=_optional(webhook, "when"),
+        otherwise=webhook.get("otherwise", "the source's condition does not hold"),
         silent=bool(webhook.get("silent", False)),
         kept_headers=tuple(sorted(read - {""})),
         rules=tuple(_rule(event, webhook, common, tables.get("shared", {})) for event in tables.get("event", [])),

@@ -154,3 +154,17 @@ def test_the_guess_for_any_delivery_passes_and_becomes_an_event(folders: tuple[P
     assert [str(problem) for problem in check.problems("acme", folders[1])] == []
     (sample,) = folders[1].glob("acme/*.json")
     assert preview("acme", *payload.read(sample), 1_795_500_000)["events"]
+
+
+@pytest.mark.parametrize(
+    ("more", "key"),
+    [
+        ({"type": "plan.created"}, '"id"'),
+        ({"type": "plan.updated"}, '"digest(@)"'),
+        ({"type": "plan.updated", "updated_at": "2026-11-20T10:00:00Z"}, '"[id, updated_at]"'),
+        ({"type": "plan.updated", "event_id": "e_1"}, '"event_id"'),
+    ],
+)
+def test_what_changes_more_than_once_is_told_apart(folders: tuple[Path, Path], more: dict[str, Any], key: str) -> None:
+    text, _ = make(folders, {"id": 1, "email": "noor@letters.example"} | more)
+    assert f"\nkey = {key}\n" in text

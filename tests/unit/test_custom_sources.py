@@ -1,0 +1,150 @@
+"""A user's own sources, in files of their own: two stores of one sender, and a sender that nobody knows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from handler import signatures, sources
+from handler.errors import NotVerified
+from local import check, payload, sign
+from local.preview import preview
+
+ORDER = check.SAMPLES / "shopify/orders.create.json"
+URL = "https://relay.example/webhooks/x"
+
+STORE_DE = """
+extends = "shopify"
+title = "Shop DE"
+only = ["orders/*"]
+
+[webhook]
+region = "DE"
+when = "!test"
+otherwise = "a test order"
+
+[metrics]
+"Placed Order" = "Placed Order DE"
+"""
+
+STORE_UK = """
+extends = "shopify"
+title = "Shop UK"
+
+[webhook]
+region = "GB"
+currency = "GBP"
+
+# In place of the event of the same topic and metric.
+[[event]]
+topic = "orders/create"
+metric = "Placed Order"
+agrees = "order_number"
+key = "id"
+value = "money(current_total_price)"
+[event.properties]
+OrderNumber = "order_number"
+Channel = "source_name"
+"""
+
+ACME = """
+extends = "hmac"
+title = "Acme"
+
+[signature]
+header = "acme-signature"
+digest = "sha512"
+encoding = "base64"
+prefix = ""
+signed = "{timestamp}:{body}"
+timestamp_header = "acme-time"
+
+[metrics]
+"Order Created" = "Placed Order"
+"""
+
+
+@pytest.fixture(autouse=True)
+def custom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    for name, text in (("shop_de", STORE_DE), ("shop_uk", STORE_UK), ("acme", ACME)):
+        (tmp_path / f"{name}.toml").write_text(text, "utf-8")
+    monkeypatch.setattr(sources, "CUSTOM", tmp_path)
+    sources.load.cache_clear()
+    yield tmp_path
+    sources.load.cache_clear()
+
+
+def order(**change: Any) -> tuple[dict[str, str], bytes]:
+    headers, body = payload.read(ORDER)
+    return headers, json.dumps(json.loads(body) | change).encode()
+
+
+def became(name: str, headers: dict[str, str], body: bytes) -> dict[str, Any]:
+    """The one event that a webhook became under a source, with its profile."""
+    found = preview(name, headers, body, 1_795_500_000)
+    placed = [entry["attributes"] for entry in found["events"]]
+    event: dict[str, Any] = placed[0]["events"]["data"][0]["attributes"]
+    return event | {"profile": placed[0]["profile"]["data"]["attributes"]}
+
+
+def test_each_store_has_its_own_names_ids_and_phones() -> None:
+    local = {"phone": "030 901820", "billing_address": None, "shipping_address": None, "customer": None}
+    de, plain = became("shop_de", *order(**local)), became("shopify", *order(**local))
+    assert de["metric"]["data"]["attributes"] == {"name": "Placed Order DE", "service": "Shop DE"}
+    assert plain["metric"]["data"]["attributes"]["name"] == "Placed Order"
+    assert de["profile"]["phone_number"] == "+4930901820"
+    assert "phone_number" not in plain["profile"]
+    assert de["unique_id"] != plain["unique_id"]
+    assert plain["properties"].pop("RelayDropped") == ["phone_number: invalid_phone"]
+    assert (de["value"], de["properties"]) == (plain["value"], plain["properties"])
+
+
+def test_a_store_relays_what_it_names_and_says_why_not_the_rest() -> None:
+    headers, body = payload.read(check.SAMPLES / "shopify/checkouts.create.json")
+    assert preview("shop_de", headers, body, 0)["ignored"] == "not among the topics that this source relays"
+    assert preview("shop_de", *order(test=True), 0)["ignored"] == "a test order"
+
+
+def test_a_store_may_say_an_event_anew_and_the_currency_that_nobody_names() -> None:
+    uk = became("shop_uk", *order(source_name="pos", currency="EUR"))
+    assert uk["value_currency"] == "GBP"
+    assert {"OrderNumber", "Channel"} <= set(uk["properties"]) <= {"OrderNumber", "Channel", "RelayDropped"}
+
+
+def signed(name: str, secret: str, body: bytes) -> dict[str, str]:
+    return sign.sign(name, secret, body=body, headers={}, url=URL, now=1_795_500_000)[1]
+
+
+@pytest.mark.parametrize("name", ["shop_de", "shop_uk", "acme"])
+def test_each_source_has_its_own_secret(name: str) -> None:
+    body = order()[1]
+    delivery = signatures.Delivery("POST", URL, "/webhooks/x", signed(name, "its own", body), {}, body)
+    schemes = sources.load(name).schemes
+    assert signatures.verify(schemes, delivery, ["its own"], now=1_795_500_100) == "its own"
+    with pytest.raises(NotVerified):
+        signatures.verify(schemes, delivery, ["of the other"], now=1_795_500_100)
+
+
+def test_the_development_secrets_of_two_stores_differ() -> None:
+    made = sign.development_secrets(["shop_de", "shop_uk"])["sources"]
+    assert made["shop_de"] != made["shop_uk"]
+
+
+def test_a_scheme_of_ones_own_needs_a_few_lines() -> None:
+    headers = signed("acme", "s", b'{"type":"order.created","id":1,"email":"noor@letters.example","total":"5.00"}')
+    assert set(headers) == {"acme-signature", "acme-time"}
+    event = became(
+        "acme", {}, b'{"type":"order.created","id":1,"email":"noor@letters.example","total":"5.00","currency":"eur"}'
+    )
+    assert event["metric"]["data"]["attributes"] == {"name": "Placed Order", "service": "Acme"}
+    assert (event["value"], event["value_currency"]) == (5, "EUR")
+    assert event["unique_id"].startswith("acme:placed-order:")
+
+
+@pytest.mark.parametrize("name", ["shop_de", "acme"])
+def test_the_files_pass_the_check_without_samples_of_their_own(name: str) -> None:
+    assert [str(problem) for problem in check.problems(name)] == []
