@@ -224,7 +224,7 @@ def _location(loose: Any, notes: list[Note]) -> dict[str, Any]:
         if value := values.text(loose.get(name)):
             found[name] = _string(value, f"location.{name}", notes)
     if country := values.country(loose.get("country")):
-        found["country"] = country
+        found["country"] = _string(country, "location.country", notes)
     for name, bound in (("latitude", 90), ("longitude", 180)):
         degrees = values.money(loose.get(name))
         if degrees is not None and abs(degrees) <= bound:

@@ -114,6 +114,12 @@ def test_lone_surrogates_and_nul_are_replaced() -> None:
     assert event["properties"] == {"Name\ufffd": "a\ufffdb\ufffd"}
 
 
+@pytest.mark.parametrize("name", sorted(schema.LOCATION_FIELDS - {"latitude", "longitude"}))
+def test_a_place_that_is_not_unicode_is_cleaned(name: str) -> None:
+    profile, _, _ = built(draft(profile={"email": "kim@mail.example", "location": {name: "\ud800\x00"}}))
+    assert profile["location"][name] == "\ufffd\ufffd"
+
+
 def test_a_late_event_carries_identifiers_only() -> None:
     event, _ = schema.build(draft({"email": "kim@mail.example", "first_name": "Kim", "location": {"city": "Oslo"}}))
     late = json.loads(schema.identifiers_only(event.entry))["attributes"]
