@@ -96,6 +96,15 @@ def test_a_verify_token_must_be_one_of_the_secrets(secrets: list[str], verify: s
     assert caught.value.reason == outcome
 
 
+def test_a_message_in_the_url_is_no_check_of_it() -> None:
+    sent = delivery(b"", "GET", query={"MessageSid": "SM1", "Body": "Is the blue one back?"})
+    found = handshakes.find(sources.load("twilio"), sent, signed=False)
+    assert found
+    with pytest.raises(NotParseable):
+        handshakes.answer(*found)
+    assert handshakes.find(sources.load("twilio"), delivery(b"", "GET"), signed=False) is None
+
+
 def test_before_anybody_proved_who_they_are_little_is_read() -> None:
     form = {"content-type": "application/x-www-form-urlencoded"}
     assert answered(delivery(b"webhook_id=12", headers=form), signed=False) == "ok"
