@@ -76,7 +76,7 @@ def read(records: Iterable[Mapping[str, Any]], *, at: str) -> Batch:
     for record in records:
         receives = int(record["attributes"]["ApproximateReceiveCount"])
         try:
-            message = messages.decode(record["body"])
+            message = _as_redriven(messages.decode(record["body"]), record)
         except MessageError as error:
             newer = isinstance(error, NewerMessage)
             if newer and receives < ALONE_AT:
@@ -89,6 +89,12 @@ def read(records: Iterable[Mapping[str, Any]], *, at: str) -> Batch:
             Received(record["messageId"], record["receiptHandle"], message, message.crashes + receives)
         )
     return batch
+
+
+def _as_redriven(message: Message | Raw, record: Mapping[str, Any]) -> Message | Raw:
+    """What was parked, and came back with the reason beside it, yields to live events from now on."""
+    redriven = "reason" in record.get("messageAttributes", {})
+    return replace(message, backfill=True) if redriven and isinstance(message, Message) else message
 
 
 def _unreadable(body: str, reason: str, detail: str, at: str) -> Outgoing:

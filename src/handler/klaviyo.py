@@ -174,9 +174,8 @@ def _complaints(errors: list[dict[str, Any]]) -> Iterator[Complaint]:
         words = _words(error)
         about_id = pointer.endswith("unique_id") or "unique_id" in words or "unique id" in words.lower()
         repeat = about_id and bool(_REPEAT.search(f"{words} {error.get('code')}"))
-        yield Complaint(
-            int(place[1]), f"{words} ({pointer[len('/data/attributes/events-bulk-create/data/') :]})", repeat
-        )
+        # Not the row's number: rows with the same complaint are parked together.
+        yield Complaint(int(place[1]), f"{words} ({place[2]})" if place[2] else words, repeat)
 
 
 def _whole(value: str | None) -> int | None:

@@ -44,7 +44,7 @@ def _message(raw: Raw, outcome: Outcome) -> Message:
         tuple(outcome.events),
         raw.received,
         crashes=raw.crashes,
-        backfill=outcome.backfill,
+        backfill=True,  # picks the message group: what a redrive brought back yields to live events
         private_ids=outcome.private_ids,
     )
 

@@ -1,0 +1,241 @@
+"""SQS in memory, with its clock, receive counts and bad days; and the whole delivery function upon it."""
+
+from __future__ import annotations
+
+import importlib
+import random
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from handler import messages
+from handler.errors import TableUnavailable
+from handler.messages import Message, Raw
+from tests.unit.fakes_delivery import Clock, Klaviyo, Table, pacer
+
+EVENTS, DEAD = "events", "dead-letters"
+VISIBILITY = 725.0
+MOST_RECEIVES = 5
+ENVIRONMENT = {
+    "EVENTS_QUEUE_URL": EVENTS,
+    "DEAD_LETTER_QUEUE_URL": DEAD,
+    "REQUESTS_PER_MINUTE": "150",
+    "PHONE_REGION": "",
+    "TIME_ZONE": "UTC",
+    "KLAVIYO_SECRET": "klaviyo",
+    "KLAVIYO_URL": "http://127.0.0.1:9",
+    "KLAVIYO_REVISION": "2026-10-15",
+    "PACING_TABLE": "pacing",
+    "PACING_ACCOUNT": "default",
+    "ARRIVAL_SPREAD": "0.4",
+    "LATE_AFTER_HOURS": "24",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_ACCESS_KEY_ID": "none",
+    "AWS_SECRET_ACCESS_KEY": "none",
+}
+
+
+class Killed(BaseException):
+    """The process is gone: nothing catches this."""
+
+
+@dataclass
+class Kept:
+    """A message in a queue."""
+
+    id: str
+    body: str
+    group: str
+    attributes: dict[str, Any]
+    visible_at: float
+    receives: int = 0
+
+
+@dataclass
+class Points:
+    """Every call out of the function is two points, before and after it; at those in ``kill`` it dies."""
+
+    kill: set[int] = field(default_factory=set)
+    passed: int = 0
+
+    def at(self) -> None:
+        self.passed += 1
+        if self.passed in self.kill:
+            raise Killed
+
+    def around(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def guarded(*arguments: Any, **named: Any) -> Any:
+            self.at()
+            found = call(*arguments, **named)
+            self.at()
+            return found
+
+        return guarded
+
+
+class Sqs:
+    """Both queues. ``refuses`` is the chance that an entry is listed as ``Failed``, ``away`` that a call raises."""
+
+    def __init__(self, clock: Clock, seed: int = 0) -> None:
+        self.clock = clock
+        self.queues: dict[str, dict[str, Kept]] = {EVENTS: {}, DEAD: {}}
+        self.moved: list[Kept] = []  # by SQS itself, without a reason
+        self.refuses = 0.0
+        self.away = 0.0
+        self.chance = random.Random(seed)  # noqa: S311 (chances, no secret)
+        self._number = 0
+
+    def put(self, queue: str, body: str, *, group: str = "", delay: float = 0, attributes: Any = None) -> None:
+        self._number += 1
+        name = f"m{self._number}"
+        self.queues[queue][name] = Kept(name, body, group, dict(attributes or {}), self.clock() + delay)
+
+    def _check(self, operation: str) -> None:
+        if self.chance.random() < self.away:
+            raise ClientError({"Error": {"Code": "ServiceUnavailable"}}, operation)
+
+    def _failed(self, entry: dict[str, Any], failed: list[dict[str, Any]]) -> bool:
+        if self.chance.random() < self.refuses:
+            failed.append({"Id": entry["Id"], "Code": "InternalError", "SenderFault": False})
+            return True
+        return False
+
+    def send_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
+        self._check("SendMessageBatch")
+        assert len(Entries) <= 10
+        assert sum(len(entry["MessageBody"].encode()) for entry in Entries) <= 1_048_576
+        failed: list[dict[str, Any]] = []
+        for entry in Entries:
+            if not self._failed(entry, failed):
+                self.put(
+                    QueueUrl,
+                    entry["MessageBody"],
+                    group=entry["MessageGroupId"],
+                    delay=entry.get("DelaySeconds", 0),
+                    attributes=entry.get("MessageAttributes"),
+                )
+        return {"Failed": failed} if failed else {}
+
+    def delete_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
+        self._check("DeleteMessageBatch")
+        failed: list[dict[str, Any]] = []
+        for entry in Entries:
+            if not self._failed(entry, failed):
+                self.queues[QueueUrl].pop(entry["ReceiptHandle"], None)
+        return {"Failed": failed} if failed else {}
+
+    def receive(self, limit: int) -> list[dict[str, Any]]:
+        """Records as Lambda hands them over."""
+        now = self.clock()
+        records: list[dict[str, Any]] = []
+        for kept in list(self.queues[EVENTS].values()):
+            if kept.visible_at > now or len(records) == limit:
+                continue
+            kept.receives += 1
+            if kept.receives > MOST_RECEIVES:
+                self.moved.append(self.queues[EVENTS].pop(kept.id))
+                continue
+            kept.visible_at = now + VISIBILITY
+            records.append(
+                {
+                    "messageId": kept.id,
+                    "receiptHandle": kept.id,
+                    "body": kept.body,
+                    "attributes": {"ApproximateReceiveCount": str(kept.receives), "MessageGroupId": kept.group},
+                    "messageAttributes": {
+                        name: {"stringValue": value["StringValue"], "dataType": "String"}
+                        for name, value in kept.attributes.items()
+                    },
+                }
+            )
+        return records
+
+    def parked(self) -> list[tuple[str, Message | Raw]]:
+        """Reason and message of what lies in the dead-letter queue."""
+        return [
+            (kept.attributes["reason"]["StringValue"], messages.decode(kept.body))
+            for kept in self.queues[DEAD].values()
+        ]
+
+
+class Delivery:
+    """``deliver`` whole, with SQS, table and Klaviyo in memory."""
+
+    def __init__(self, module: Any, patch: pytest.MonkeyPatch, *, points: Points, seed: int = 0) -> None:
+        self.clock = Clock()
+        self.sqs = Sqs(self.clock, seed)
+        self.klaviyo = Klaviyo(self.clock)
+        self.table = Table()
+        self.points = points
+        self.killed = 0
+        self.twice = 0.0
+        queue = SimpleNamespace(
+            send_message_batch=points.around(self.sqs.send_message_batch),
+            delete_message_batch=points.around(self.sqs.delete_message_batch),
+        )
+        self.pacer = pacer(self.table, self.clock)
+        for name in ("advance", "swap", "read"):
+            patch.setattr(self.table, name, points.around(getattr(self.table, name)))
+        post = points.around(self.klaviyo.post)
+        for name, value in {
+            "_pacer": self.pacer,
+            "_poster": SimpleNamespace(open=self.klaviyo.open, post=post),
+            "_key": SimpleNamespace(current=lambda: "pk_one", renewed=lambda old: False),
+            "_clock": self.clock,
+            "_sleep": self.clock.sleep,
+            "_accepted_at": float("-inf"),
+        }.items():
+            patch.setattr(module.DISPATCHER, name, value)
+        patch.setattr(module, "SQS", queue)
+        patch.setattr(module, "time", SimpleNamespace(time=self.clock))
+        self._handler = points.around(module.handler)
+
+    def put(self, message: Message | Raw, **attributes: str) -> None:
+        typed = {name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()}
+        self.sqs.put(EVENTS, messages.encode(message), group=messages.group(message), attributes=typed)
+
+    def invoke(self, limit: int = 10_000) -> None:
+        """One batch, as the event source hands it over and acknowledges it; now and then it does so twice."""
+        records = self.sqs.receive(limit)
+        if not records:
+            return
+        context = SimpleNamespace(get_remaining_time_in_millis=lambda: 120_000, aws_request_id="r-1")
+        for _ in range(2 if self.sqs.chance.random() < self.twice else 1):
+            try:
+                answer = self._handler({"Records": records}, context)
+            except Killed:
+                self.killed += 1
+                return
+        failed = {one["itemIdentifier"] for one in answer["batchItemFailures"]}
+        for record in records:
+            if record["messageId"] not in failed:
+                self.sqs.queues[EVENTS].pop(record["messageId"], None)
+
+    def run(self, *, limit: int = 10_000, days: float = 14.0) -> None:
+        """Invoke whenever something can be received, until the events queue is empty."""
+        end = self.clock() + days * 86_400
+        while kept := self.sqs.queues[EVENTS]:
+            first = min(one.visible_at for one in kept.values())
+            self.clock.now = max(self.clock.now, first)
+            assert self.clock() < end, "the queue never empties"
+            self.invoke(limit)
+
+    def table_fails(self, until: float) -> None:
+        """No answer of the table before ``until``."""
+        self.table.fails = TableUnavailable(until, "the pacing table does not answer (a test)")
+
+
+@contextmanager
+def delivery(kill: set[int] | None = None, *, seed: int = 0) -> Iterator[Delivery]:
+    """A ``Delivery`` that dies at the points in ``kill``."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        module = sys.modules.get("handler.deliver") or importlib.import_module("handler.deliver")
+        yield Delivery(module, patch, points=Points(kill or set()), seed=seed)

@@ -1,0 +1,278 @@
+"""AWS fails: functions killed at every step, messages twice and out of order, partial failures, a table away."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as profile
+from hypothesis import strategies as st
+
+from handler import messages
+from handler.messages import Event, Message, Raw
+from tests.unit.fakes_delivery import event
+from tests.unit.fakes_queue import EVENTS, Delivery, Killed, delivery
+
+# A killed function leaves no metrics; within one process its decorator notices.
+pytestmark = pytest.mark.filterwarnings("ignore:No application metrics:UserWarning")
+AT = 1_789_999_990.0
+HEADERS = {"content-type": "application/json"}
+
+
+def message(*names: str, **flags: bool | int) -> Message:
+    return Message("shop", tuple(event(name) for name in names), AT, **flags)  # type: ignore[arg-type]
+
+
+def raw(name: str, **profile: str) -> Raw:
+    body = {"profile": profile, "metric": "Visited", "unique_id": name}
+    return Raw("custom", json.dumps(body).encode(), HEADERS, AT)
+
+
+def events_of(one: Message | Raw) -> tuple[Event, ...]:
+    return (Event(json.loads(one.body)["unique_id"], 0, ""),) if isinstance(one, Raw) else one.events
+
+
+def parked_names(world: Delivery) -> dict[str, set[str]]:
+    """Names of events by the reason beside them; a raw webhook's is its body's ``unique_id``."""
+    found: dict[str, set[str]] = {}
+    for reason, one in world.sqs.parked():
+        found.setdefault(reason, set()).update(event.unique_id for event in events_of(one))
+    return found
+
+
+def fill(world: Delivery) -> None:
+    world.put(message("a", "b"))
+    world.put(message("c", "bad"))
+    world.put(raw("mapped", email="m@mail.example"))
+    world.put(raw("unmapped"))
+    world.klaviyo.bad = {"bad"}
+
+
+def away_at_first(world: Delivery) -> None:
+    """Klaviyo throttles the first request, so everything is sent anew once."""
+    fill(world)
+    answers = iter([world.klaviyo.answer(429, Retry_After="30")])
+    world.klaviyo.told = lambda names: next(answers, None)
+
+
+def settled(world: Delivery) -> None:
+    """Everything that ``fill`` put in is where it belongs, nothing without a reason, nothing half."""
+    assert set(world.klaviyo.stored) == {"a", "b", "c", "mapped"}
+    parked = parked_names(world)
+    assert parked["refused_by_klaviyo"] == {"bad"}
+    assert parked["no_identifier"] == {"unmapped"}
+    assert set(parked) == {"refused_by_klaviyo", "no_identifier"}
+    assert not world.sqs.moved
+
+
+@pytest.mark.parametrize("begin", [fill, away_at_first], ids=["delivering", "deferring"])
+def test_killed_once_at_every_step_it_loses_nothing(begin: Callable[[Delivery], None]) -> None:
+    for point in itertools.count(1):
+        with delivery({point}) as world:
+            begin(world)
+            world.run()
+            settled(world)
+            if not world.killed:
+                break
+    assert point > 12
+
+
+def test_killed_twice_it_loses_nothing_and_parks_no_innocent() -> None:
+    for first, gap in itertools.product(range(1, 26, 3), (1, 2, 5, 11)):
+        with delivery({first, first + gap}) as world:
+            fill(world)
+            world.run()
+            settled(world)
+
+
+@pytest.mark.parametrize("neighbours", [3, 999])
+@pytest.mark.parametrize("where", ["mapped", "posted"])
+def test_a_message_that_kills_the_process_is_parked_alone(neighbours: int, where: str) -> None:
+    names = {f"n{number}" for number in range(neighbours)}
+    with delivery() as world:
+
+        def die(found: list[str]) -> None:
+            if "poison" in found:
+                raise Killed
+
+        world.klaviyo.told = die
+        if where == "mapped":
+            module = pytest.importorskip("handler.mapping")
+            understand = module.understand
+
+            def poisoned(source: object, *, body: bytes, **rest: object) -> object:
+                if b"poison" in body:
+                    raise Killed
+                return understand(source, body=body, **rest)
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(module, "understand", poisoned)
+                _beside(world, raw("poison", email="p@mail.example"), names)
+        else:
+            _beside(world, message("poison"), names)
+        assert set(world.klaviyo.stored) == names
+        assert parked_names(world) == {"crashed": {"poison"}}
+        assert world.killed == 3
+        assert not world.sqs.moved
+
+
+def _beside(world: Delivery, poison: Message | Raw, names: set[str]) -> None:
+    half = len(names) // 2
+    for number, name in enumerate(sorted(names)):
+        if number == half:
+            world.put(poison)
+        world.put(message(name))
+    world.run()
+
+
+def test_parked_poison_costs_one_crash_for_each_redrive_and_no_neighbour() -> None:
+    with delivery() as world:
+
+        def die(found: list[str]) -> None:
+            if "poison" in found:
+                raise Killed
+
+        world.klaviyo.told = die
+        _beside(world, message("poison"), {"n1", "n2", "n3"})
+        before = world.killed
+        redrive(world)
+        world.put(message("live"))
+        world.run()
+        assert world.killed == before + 1
+        assert "live" in world.klaviyo.stored
+        assert parked_names(world) == {"crashed": {"poison"}}
+
+
+def redrive(world: Delivery) -> int:
+    """As AWS moves messages: attributes and group kept, id and receive count new."""
+    parked = list(world.sqs.queues["dead-letters"].values())
+    world.sqs.queues["dead-letters"].clear()
+    for one in parked:
+        world.sqs.put(EVENTS, one.body, group=one.group, attributes=one.attributes)
+    return len(parked)
+
+
+def test_a_table_away_defers_everything_and_posts_nothing() -> None:
+    with delivery() as world:
+        fill(world)
+        world.table_fails(world.clock() + 30)
+        for _ in range(5):
+            world.clock.now = min(one.visible_at for one in world.sqs.queues[EVENTS].values())
+            world.invoke()
+        assert world.klaviyo.requests == []
+        world.table.fails = None
+        world.run()
+        settled(world)
+
+
+def test_a_message_of_a_later_format_waits_for_the_code_that_reads_it() -> None:
+    with delivery() as world:
+        later = messages.encode(message("later")).replace('"v":1', '"v":2', 1)
+        world.sqs.put(EVENTS, later, group="shop")
+        world.put(message("now"))
+        world.invoke()
+        assert list(world.klaviyo.stored) == ["now"]
+        assert [one.body for one in world.sqs.queues[EVENTS].values()] == [later]  # unchanged, for the newer code
+        # Nobody reads it for long: parked as it is, so that a redrive after the deployment brings it back.
+        world.run()
+        (kept,) = world.sqs.queues["dead-letters"].values()
+        assert kept.body == later
+        assert kept.attributes["reason"]["StringValue"] == "newer_format"
+
+
+def test_a_message_with_fields_of_a_later_release_is_delivered() -> None:
+    """Within one version, a release may add fields: those before ignore them, and lack none."""
+    body = messages.encode(message("x")).replace('"kind"', '"added":{"by":"a later release"},"kind"', 1)
+    with delivery() as world:
+        world.sqs.put(EVENTS, body, group="shop")
+        world.run()
+        assert world.klaviyo.stored == ["x"]
+
+
+# The format as the first release wrote it: a change that cannot read this must raise VERSION and keep reading it.
+FIRST_RELEASE = (
+    '{"v":1,"kind":"events","source":"shop","received":1789999990.0,"deferred":2,"crashes":1,"suspect":true,'
+    '"backfill":true,"private_ids":true,"events":[["old",1789999990]]}\n'
+)
+
+
+def test_what_the_first_release_queued_is_read() -> None:
+    kept = messages.decode(FIRST_RELEASE + event("old").entry)
+    assert isinstance(kept, Message)
+    assert (kept.deferred, kept.crashes, kept.suspect, kept.backfill, kept.private_ids) == (2, 1, True, True, True)
+
+
+@profile(max_examples=120)
+@given(
+    kills=st.sets(st.integers(1, 120), max_size=3),
+    seed=st.integers(0, 1_000_000),
+    limit=st.sampled_from([1, 3, 10_000]),
+    refuses=st.sampled_from([0.0, 0.3, 0.6]),
+    away=st.sampled_from([0.0, 0.2]),
+    twice=st.sampled_from([0.0, 0.5]),
+    statuses=st.lists(st.sampled_from([202, 429, 503, 524, 413, 400, 401]), max_size=4),
+)
+def test_whatever_fails_together_nothing_is_lost(
+    kills: set[int], seed: int, limit: int, refuses: float, away: float, twice: float, statuses: list[int]
+) -> None:
+    """Every event is stored or parked with a reason; what may be parked is bad, or met refusals and crashes of ours."""
+    with delivery(kills, seed=seed) as world:
+        fill(world)
+        for number in range(12):
+            world.put(message(f"s{number}"))
+        world.sqs.refuses, world.sqs.away, world.twice = refuses, away, twice
+        answers = iter(statuses)
+
+        def told(names: list[str]) -> object:
+            status = next(answers, None)
+            return (
+                None if status is None or status == 202 else world.klaviyo.answer(status, [] if status == 400 else None)
+            )
+
+        world.klaviyo.told = told  # type: ignore[assignment]
+        world.run(limit=limit)
+        parked = parked_names(world)
+        # After five receives that ended badly SQS moves a message itself: queues that refuse for an hour come to that.
+        moved = {one.unique_id for kept in world.sqs.moved for one in events_of(messages.decode(kept.body))}
+        assert not moved or refuses or away
+        everything = moved.union(world.klaviyo.stored, *parked.values())
+        assert everything == {"a", "b", "c", "bad", "mapped", "unmapped", *(f"s{number}" for number in range(12))}
+        assert "bad" not in world.klaviyo.stored
+        assert set(parked) <= {"refused_by_klaviyo", "no_identifier", "crashed", "too_large"}
+
+
+def test_a_redrive_yields_to_live_events_and_ends_while_the_cause_persists() -> None:
+    with delivery() as world:
+        world.klaviyo.bad = {f"bad{number}" for number in range(40)}
+        world.put(message(*sorted(world.klaviyo.bad)))
+        world.put(raw("unmapped"))
+        world.run()
+        parked = parked_names(world)
+        assert redrive(world) == 2
+        world.klaviyo.requests.clear()
+        world.put(message("live"))
+        world.run()
+        assert parked_names(world) == parked
+        first, *others = [names for _, names, _ in world.klaviyo.requests]
+        assert first == ["live"]  # in a job that cannot be refused for the others' sake
+        assert len(others) == 1
+
+
+def test_what_is_deferred_after_a_redrive_goes_on_yielding() -> None:
+    with delivery() as world:
+        world.klaviyo.bad = {"bad"}
+        world.put(message("bad"))
+        world.run()
+        redrive(world)
+        world.klaviyo.bad = set()
+        answers = iter([world.klaviyo.answer(429, Retry_After="300")])
+        world.klaviyo.told = lambda names: next(answers, None)
+        world.invoke()
+        (kept,) = world.sqs.queues[EVENTS].values()
+        assert kept.group == "shop#backfill"
+        world.run()
+        assert world.klaviyo.stored == ["bad"]
+        assert not world.sqs.queues["dead-letters"]
