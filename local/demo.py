@@ -12,10 +12,12 @@ from typing import Any
 from handler.telemetry import event_id
 
 from . import aws, payload
+from .preview import preview_request
 from .stack import Stack
 
 SAMPLES = aws.ROOT / "events"
 DRAIN_SECONDS = 120
+SILENT = 204
 
 
 @dataclass
@@ -26,12 +28,19 @@ class Sent:
     topic: str
     status: int
     answer: dict[str, Any]
+    event_ids: tuple[str, ...] = ()
+    parks: bool = False
     metrics: tuple[str, ...] = ()
 
     @property
     def events(self) -> int:
         """How many events the door accepted."""
-        return int(self.answer.get("accepted", 0))
+        return len(self.event_ids)
+
+    @property
+    def refused(self) -> bool:
+        """Whether the door turned the sample away, or parked one that does not show what is parked."""
+        return self.status >= 300 or (self.status != SILENT and bool(self.answer.get("parked")) is not self.parks)
 
     @property
     def outcome(self) -> str:
@@ -54,9 +63,19 @@ def send_all(stack: Stack) -> list[Sent]:
     """Post every sample, signed as its sender would."""
     sent = []
     for path in samples():
-        status, answer = stack.send_payload(path.parent.name, payload.request(path))
-        sent.append(Sent(path.parent.name, path.stem, status, answer))
+        source, request = path.parent.name, payload.request(path)
+        status, answer = stack.send_payload(source, request)
+        shown = preview_request(source, request, time.time())
+        sent.append(Sent(source, path.stem, status, answer, event_ids(status, answer, shown), bool(shown["unmapped"])))
     return sent
+
+
+def event_ids(status: int, answer: dict[str, Any], shown: dict[str, Any]) -> tuple[str, ...]:
+    """The names of a sample's events: in the answer, or as ``preview`` shows them where the sender is told nothing."""
+    if status != SILENT:
+        return tuple(answer.get("event_ids", []))
+    events = (one for entry in shown["events"] for one in entry["attributes"]["events"]["data"])
+    return tuple(one["attributes"]["unique_id"] for one in events)
 
 
 def drain(stack: Stack, expected: int, *, quiet: bool = False) -> None:
@@ -90,11 +109,11 @@ def table(rows: list[Sent]) -> str:
 
 def account(rows: list[Sent], arrived: Collection[str], stats: dict[str, Any]) -> tuple[str, bool]:
     """The last line, and whether all is as it should be; ``arrived`` names what the stand-in stored."""
-    expected = {name for row in rows for name in row.answer.get("event_ids", [])}
+    expected = {name for row in rows for name in row.event_ids}
     delivered = len(expected.intersection(arrived))
     lost = len(expected) - delivered
     answered = sum(count for status, count in stats["statuses"].items() if status not in ("202", "429"))
-    refused = answered + sum(row.status >= 300 or bool(row.answer.get("parked")) for row in rows)
+    refused = answered + sum(row.refused for row in rows)
     throttled = stats["limited"]
     line = (
         f"delivered {delivered} of {len(expected)} events in {stats['jobs']} jobs; "
@@ -110,14 +129,14 @@ def main() -> int:
         with Stack() as stack:
             print(f"sending {len(samples())} samples ...", flush=True)
             rows = send_all(stack)
-            drain(stack, len({name for row in rows for name in row.answer.get("event_ids", [])}))
+            drain(stack, len({name for row in rows for name in row.event_ids}))
             stats = stack.standin("stats")
             metrics = metrics_by_id(stack.arrived())
     except (RuntimeError, OSError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     for row in rows:
-        names = [metrics.get(name) for name in row.answer.get("event_ids", [])]
+        names = [metrics.get(name) for name in row.event_ids]
         row.metrics = tuple(dict.fromkeys(name for name in names if name))
     print(table(rows))
     line, good = account(rows, metrics, stats)
