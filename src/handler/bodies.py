@@ -48,7 +48,8 @@ def parse(body: bytes, content_type: str) -> Any:
     """The document in ``body``: JSON unless ``content_type`` names a form.
 
     Form fields become an object of strings; ``data[merges][EMAIL]`` becomes
-    nested objects, a repeated name a list. Multipart files are left out.
+    nested objects, a repeated name a list. Multipart files are left out. JSON
+    lines become a list.
 
     Raises
     ------
@@ -98,8 +99,21 @@ def _json(text: str) -> Any:
     except RecursionError:
         raise Unmapped("nested_too_deep", "the body is nested deeper than any mapping goes") from None
     except json.JSONDecodeError as error:
+        if (found := _lines(text)) is not None:
+            return found
         where = f"line {error.lineno}, column {error.colno}"
         raise NotParseable("not_json", f"the body is not JSON: {error.msg} at {where}") from None
+
+
+def _lines(text: str) -> list[Any] | None:
+    """The objects of JSON lines (https://jsonlines.org), as Auth0's log streams send them; ``None`` if it is not that."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    if len(lines) < 2 or not all(line.lstrip().startswith("{") for line in lines):
+        return None
+    try:
+        return [json.loads(line, parse_int=_integer) for line in lines]
+    except (json.JSONDecodeError, RecursionError):
+        return None
 
 
 def _multipart(body: bytes, content_type: str) -> dict[str, Any]:

@@ -24,6 +24,7 @@ FORM = "application/x-www-form-urlencoded"
         (b'\xef\xbb\xbf{"a":1}', "application/json; charset=utf-8", {"a": 1}),
         (b'{"a":1,"a":2}', "", {"a": 2}),
         (b"[1,2]", "text/plain", [1, 2]),
+        (b'{"a":1}\n{"a":"\xe2\x80\xa8"}\r\n\n', "application/json", [{"a": 1}, {"a": "\u2028"}]),
         (b"a=1&b=&a=2", FORM, {"a": ["1", "2"], "b": ""}),
         (b"data%5Bmerges%5D%5BEMAIL%5D=kim%40mail.example", FORM, {"data": {"merges": {"EMAIL": "kim@mail.example"}}}),
         (b"webhook_id=12", FORM + "; charset=UTF-8", {"webhook_id": "12"}),
@@ -47,6 +48,8 @@ def test_a_multipart_form_is_read_without_its_files() -> None:
     [
         (b"", "application/json", "not_json"),
         (b"{", "application/json", "not_json"),
+        (b'{"a":1}\n{"a":', "application/json", "not_json"),
+        (b'{"a":1}\n2', "application/json", "not_json"),
         (b"\xff", "application/json", "not_utf8"),
         (b"\xff", FORM, "not_utf8"),
         (b"no pairs", FORM, "not_form"),
