@@ -106,7 +106,7 @@ def _json(text: str) -> Any:
 
 
 def _lines(text: str) -> list[Any] | None:
-    """The objects of JSON lines (https://jsonlines.org), as Auth0's log streams send them; ``None`` if it is not that."""
+    """The objects of JSON lines (https://jsonlines.org), which Auth0's log streams are; ``None`` if these are none."""
     lines = [line for line in text.split("\n") if line.strip()]
     if len(lines) < 2 or not all(line.lstrip().startswith("{") for line in lines):
         return None
