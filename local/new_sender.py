@@ -396,16 +396,16 @@ def create(name: str, sent: payload.Payload, folder: Path, samples: Path) -> tup
     if name in sources.names():
         raise ValueError(f"there is a source {name} already: {check.shown(sources.path_of(name))}")
     try:
-        document = bodies.parse(sent.body, sent.headers.get("content-type", ""))
+        whole = bodies.parse(sent.body, sent.headers.get("content-type", ""))
     except (Refused, Unmapped) as error:
         raise ValueError(error.detail) from None
-    document = document[0] if isinstance(document, list) and document else document
+    document = whole[0] if isinstance(whole, list) and whole else whole
     if not isinstance(document, dict):
         raise ValueError("the sample's body is no JSON object and no form")
     made = guess(document, sent.headers)
     kept = {name: sent.headers[name] for name in ("content-type", made.topic_header) if name}
     is_json = "json" in kept["content-type"]
-    body: Any = json.loads(sent.body) if is_json else sent.body.decode()
+    body: Any = whole if is_json else sent.body.decode()
     toml, sample = folder / f"{name}.toml", samples / name / f"{_file(made.topic)}.json"
     for path, text in (
         (toml, written(name, made, sent.headers)),
