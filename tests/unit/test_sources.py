@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +15,7 @@ from handler.errors import NotVerified
 from handler.expressions import Expression
 from local import payload, sign
 from local.klaviyo_checks import problems
-from local.preview import preview, preview_request
+from local.preview import preview_request
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = sorted((ROOT / "events").glob("*/*.json"))
@@ -125,17 +124,3 @@ def test_a_token_passes_as_it_is_and_no_other(name: str) -> None:
 
     assert passes(secret)
     assert not any(passes(other) for other in ["", *changed(secret)])
-
-
-@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_mutated_samples_never_crash_and_never_send_what_klaviyo_refuses(path: Path) -> None:
-    headers, body = payload.read(path)
-    try:
-        document = json.loads(body)
-    except ValueError:
-        return
-    for wrong in (None, 0, -1, "", "x", "\ud800", [], {}, [None], {"a": [1]}, 10**30, True, "9" * 2000):
-        for name in list(document) if isinstance(document, dict) else []:
-            mutated = json.dumps(document | {name: wrong}).encode()
-            found = preview(path.parent.name, headers, mutated, 1_795_500_000)
-            assert not found["events"] or refusals(found) == []
