@@ -14,7 +14,7 @@ from __future__ import annotations
 import heapq
 import random
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,13 +32,14 @@ START = 1_780_000_000.0
 
 
 class Time:
-    """Virtual time for threads that take turns."""
+    """Virtual time for threads that take turns, and for calls at a given moment between them."""
 
     def __init__(self, end: float) -> None:
         self.now = START
         self.end = START + end
-        self._waiting: list[tuple[float, int, threading.Event]] = []
+        self._waiting: list[tuple[float, int, threading.Event | Callable[[], None]]] = []
         self._count = 0
+        self._stopped = False
 
     def clock(self) -> float:
         """Epoch seconds."""
@@ -53,17 +54,36 @@ class Time:
         self._next()
         wake.wait()
 
-    def _push(self, moment: float, wake: threading.Event) -> None:
+    def call(self, moment: float, work: Callable[[], None]) -> None:
+        """Call ``work`` at ``moment``; it must not sleep."""
+        self._push(moment, work)
+
+    def spawn(self, work: Callable[[], None]) -> None:
+        """Run ``work`` in a thread that takes its turn now."""
+        wake = threading.Event()
+        self._push(self.now, wake)
+        threading.Thread(target=self._one, args=(work, wake), daemon=True).start()
+
+    def _push(self, moment: float, wake: threading.Event | Callable[[], None]) -> None:
         self._count += 1
         heapq.heappush(self._waiting, (moment, self._count, wake))
 
+    def stop(self) -> None:
+        """Nobody has a turn any more until the next ``run``; for the one who has it."""
+        self._stopped = True
+
     def _next(self) -> None:
-        moment, _, wake = heapq.heappop(self._waiting)
-        self.now = max(self.now, moment)
-        wake.set()
+        while self._waiting and not self._stopped:
+            moment, _, wake = heapq.heappop(self._waiting)
+            self.now = max(self.now, moment)
+            if isinstance(wake, threading.Event):
+                wake.set()
+                return
+            wake()
 
     def run(self, works: list[Any]) -> None:
-        """Run ``works``, each in a thread, until virtual time ends."""
+        """Run ``works``, each in a thread, until they have ended, as they do when virtual time does."""
+        self._stopped = False
         threads = []
         for number, work in enumerate(works):
             wake = threading.Event()
@@ -82,8 +102,7 @@ class Time:
         except Over:
             pass
         finally:
-            if self._waiting:
-                self._next()
+            self._next()
 
 
 class Over(Exception):
@@ -97,22 +116,23 @@ class MemoryTable:
         self._time = time
         self._chance = chance
         self._item: dict[str, int | str] = {}
-        self.operations = 0
+        self.reads = self.writes = 0
 
-    def _wait(self) -> None:
-        self.operations += 1
+    def _wait(self, *, write: bool) -> None:
+        self.writes += write
+        self.reads += not write
         self._time.sleep(self._chance.uniform(0.001, 0.005))
 
     def read(self) -> Item:
         """See ``pacing.Table``."""
-        self._wait()
+        self._wait(write=False)
         found = dict(self._item)
         self._time.sleep(self._chance.uniform(0.001, 0.005))
         return found
 
     def advance(self, *, first: int, last: int, step: int, learned_at: int | None) -> tuple[bool, Item]:
         """See ``pacing.Table``."""
-        self._wait()
+        self._wait(write=True)
         before = dict(self._item)
         free = before.get("next")
         good = isinstance(free, int) and first <= free <= last and "closed_until" not in before
@@ -124,7 +144,7 @@ class MemoryTable:
 
     def swap(self, expected: Mapping[str, Value], changed: Mapping[str, Value]) -> tuple[bool, Item]:
         """See ``pacing.Table``."""
-        self._wait()
+        self._wait(write=True)
         before = dict(self._item)
         good = all(before.get(name) == value for name, value in expected.items())
         if good:
@@ -202,7 +222,7 @@ def simulate(*, senders: int, answer: float, spread: float, hours: float, seed: 
         worst(arrivals, 1.0),
         worst(arrivals, 60.0),
         windows.refused,
-        kept.operations / max(1, len(arrivals)),
+        (kept.reads + kept.writes) / max(1, len(arrivals)),
         tuple(arrivals),
     )
 

@@ -145,23 +145,31 @@ def defer(
     cause: NoSlot | None,
     now: float,
     random: Callable[[], float],
+    late_after: float = 0.0,
 ) -> list[Parcel]:
     """What was not delivered, packed into messages to be sent anew.
 
     Small ones travel together; the rows of a suspect job stay by themselves, so
-    that taking a refused job apart goes on where it ended.
+    that taking a refused job apart goes on where it ended. Events older than
+    ``late_after`` seconds (0: never) go on in the group of the backfills, behind
+    what happens today.
     """
+    oldest = now - late_after if late_after else float("-inf")
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for number, job in enumerate(jobs):
         for row in job.rows:
             message = _message(received[row.owner])
             own = number if job.suspect else -1
             fate = (min(message.deferred, _MOST_DEFERRALS), received[row.owner].receives, message.suspect)
-            like = (message.source, message.backfill, message.private_ids)
-            groups.setdefault((own, *like, *fate), []).append(row)
+            backfill = message.backfill or row.event.time < oldest
+            groups.setdefault((own, backfill, message.source, message.private_ids, *fate), []).append(row)
     parcels: list[Parcel] = []
-    for (own, *_), rows in groups.items():
-        parcels += _deferred(rows, received, suspect=own != -1, cause=cause, now=now, random=random)
+    for (own, backfill, *_), rows in groups.items():
+        like = _like(rows, received, suspect=own != -1, backfill=backfill, cause=cause)
+        parcels += [
+            Parcel(_outgoing(part, delay(cause, like.deferred, now=now, random=random)), owners)
+            for part, owners in _packed(rows, like)
+        ]
     return parcels
 
 
@@ -171,33 +179,25 @@ def _message(one: Received) -> Message:
     return one.message
 
 
-def _deferred(
-    rows: list[Row],
-    received: Sequence[Received],
-    *,
-    suspect: bool,
-    cause: NoSlot | None,
-    now: float,
-    random: Callable[[], float],
-) -> list[Parcel]:
+def _like(
+    rows: list[Row], received: Sequence[Received], *, suspect: bool, backfill: bool, cause: NoSlot | None
+) -> Message:
+    """What the messages have in common in which ``rows`` are sent anew."""
     first = received[rows[0].owner]
     message = _message(first)
     deferred = max(_message(received[row.owner]).deferred for row in rows)
     if suspect and not message.suspect:
         deferred = 0  # counts from the refusal on
-    elif not isinstance(cause, TooLate):
+    elif not _ends_when_it_says(cause):
         deferred += 1
-    like = replace(
+    return replace(
         message,
         received=min(_message(received[row.owner]).received for row in rows),
         deferred=deferred,
         crashes=first.receives - 1,
         suspect=suspect,
+        backfill=backfill,
     )
-    return [
-        Parcel(_outgoing(part, delay(cause, deferred, now=now, random=random)), owners)
-        for part, owners in _packed(rows, like)
-    ]
 
 
 def _packed(rows: Sequence[Row], like: Message) -> list[tuple[Message, frozenset[int]]]:
@@ -208,14 +208,20 @@ def _packed(rows: Sequence[Row], like: Message) -> list[tuple[Message, frozenset
     ]
 
 
+def _ends_when_it_says(cause: NoSlot | None) -> bool:
+    """A slot comes when it comes, and Klaviyo's windows end when it says; of an outage nobody knows."""
+    return isinstance(cause, TooLate) or (cause is not None and cause.reason.startswith("throttled"))
+
+
 def delay(cause: NoSlot | None, deferred: int, *, now: float, random: Callable[[], float]) -> int:
     """Seconds until a deferred message comes back: not before it can go, and spread.
 
-    The more often it was deferred the longer, up to 900 s, which bounds what an
-    outage of a day costs and lets a backlog return within a quarter of an hour.
+    If nobody knows when that is, the more often it was deferred the longer, up
+    to 900 s, which bounds what an outage of a day costs and lets a backlog
+    return within a quarter of an hour.
     """
     wait = max(0.0, cause.retry_at - now) if cause else 0.0
-    if isinstance(cause, TooLate):
+    if _ends_when_it_says(cause):
         spread = 10 * random()
     else:
         spread = min(float(MAX_DELAY), 5.0 * 2 ** min(deferred, _MOST_DEFERRALS)) * (0.5 + 0.5 * random())

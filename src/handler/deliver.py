@@ -72,7 +72,14 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     result = DISPATCHER.run(work, messages, deadline)
     report.finished(result, messages)
     parked += batch.park(result.parked, received, at=now)
-    again = batch.defer(result.left, received, cause=result.cause, now=time.time(), random=random.random)
+    again = batch.defer(
+        result.left,
+        received,
+        cause=result.cause,
+        now=time.time(),
+        random=random.random,
+        late_after=SETTINGS.late_after,
+    )
     unsent = batch.send(SQS, SETTINGS.dead_letter_queue_url, parked)
     unsent |= batch.send(SQS, SETTINGS.events_queue_url, again)
     failed += [one.record_id for one in stuck] + [received[owner].record_id for owner in sorted(unsent)]

@@ -20,7 +20,7 @@ from .klaviyo import Answer, scrub
 from .messages import Message
 from .pacing import LONG, Pacer, Slot
 
-PATIENCE = 6.0  # seconds to wait for a brief closing to end; a longer one is waited for in the queue
+PATIENCE = 3.0  # seconds to wait for a brief closing to end; a longer one is waited for in the queue
 LONE_TRIES = 6  # deferrals after which a row is parked that Klaviyo refuses and that never had company
 BRAKE = "refused_alike: Klaviyo refuses everything alike, so it is not the events; see the runbook"
 KEY_REREAD_SECONDS = 25.0  # less than a closing for a refused key, so that each probe may have a new one

@@ -239,6 +239,7 @@ def parked(message: Message | Raw, *, reason: str, detail: str, at: str) -> Outg
     """``message`` for the dead-letter queue, with the reason in its attributes.
 
     ``detail`` is cut to fit; it must be free of personal data. ``at`` is ISO 8601.
+    The group is one of its own, so that a redrive comes behind what is new.
     """
     attributes = {
         "reason": reason,
@@ -246,7 +247,7 @@ def parked(message: Message | Raw, *, reason: str, detail: str, at: str) -> Outg
         "source": message.source,
         "parked_at": at,
     }
-    return Outgoing(encode(message), group(message), 0, attributes)
+    return Outgoing(encode(message), f"{message.source}#redrive", 0, attributes)
 
 
 def _printable(text: str) -> str:

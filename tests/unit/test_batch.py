@@ -216,3 +216,43 @@ def test_only_what_the_queue_did_not_take_stays() -> None:
 
 def test_the_parked_form_is_the_queues_own() -> None:
     assert json.loads(batch.crashed(received(4)[0], at=AT).body.split("\n")[0])["kind"] == "events"
+
+
+def deferrals(cause: NoSlot, *times: int, deferred: int = 3) -> list[tuple[Message, Outgoing]]:
+    """What messages with one event each, of these times, are sent anew as."""
+    got = [
+        Received(str(n), "r", Message("shop", (event(f"t{n}", time=time),), NOW, deferred=deferred), 1)
+        for n, time in enumerate(times)
+    ]
+    work = jobs.pack([(n, one.message) for n, one in enumerate(got) if isinstance(one.message, Message)], now=NOW)
+    parcels = batch.defer(work, got, cause=cause, now=NOW, random=lambda: 1.0, late_after=86_400)
+    decoded = [(messages.decode(parcel.outgoing.body), parcel.outgoing) for parcel in parcels]
+    return [(body, outgoing) for body, outgoing in decoded if isinstance(body, Message)]
+
+
+@pytest.mark.parametrize(
+    ("cause", "most", "counted"),
+    [
+        (Closed(NOW + 120, "throttled: Klaviyo asked to wait"), 130, 3),
+        (TooLate(NOW + 120, "busy"), 130, 3),
+        (Closed(NOW + 120, "outage: status_503"), 200, 4),
+    ],
+)
+def test_what_ends_when_it_says_is_neither_counted_nor_waited_for_longer(
+    cause: NoSlot, most: int, counted: int
+) -> None:
+    ((body, outgoing),) = deferrals(cause, int(NOW))
+    assert 120 <= outgoing.delay <= most
+    assert body.deferred == counted
+
+
+def test_late_events_go_on_in_the_group_of_the_backfills() -> None:
+    found = deferrals(TooLate(NOW, "busy"), int(NOW) - 86_401, int(NOW) - 86_399)
+    assert {(body.events[0].unique_id, outgoing.group) for body, outgoing in found} == {
+        ("t0", "shop#backfill"),
+        ("t1", "shop"),
+    }
+
+
+def test_what_is_parked_comes_back_behind_what_is_new() -> None:
+    assert batch.crashed(received(4)[0], at=AT).group == "shop#redrive"
