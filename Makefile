@@ -23,7 +23,7 @@ demo: $(STAMP) ## send every sample through the whole stack
 	@$(BIN)/python -m local.demo
 
 test: $(STAMP) ## run all the tests
-	@$(BIN)/python -m pytest -n 2
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 local: $(STAMP) ## run the stack until Ctrl-C
 	@$(BIN)/python -m local.stack

@@ -65,8 +65,8 @@ def parked(message: Mapping[str, Any]) -> Parked:
     )
 
 
-def read(sqs: Any, queue: str) -> Iterator[Parked]:
-    """Every message of ``queue`` once, hidden from others for two minutes."""
+def read(sqs: Any, queue: str, *, wait: int = 1) -> Iterator[Parked]:
+    """Every message of ``queue`` once, hidden from others for two minutes; each receive waits ``wait`` seconds."""
     seen: set[str] = set()
     quiet = 0
     while quiet < _ROUNDS_WITHOUT_NEWS:
@@ -74,7 +74,7 @@ def read(sqs: Any, queue: str) -> Iterator[Parked]:
             QueueUrl=queue,
             MaxNumberOfMessages=10,
             VisibilityTimeout=HIDDEN_SECONDS,
-            WaitTimeSeconds=1,
+            WaitTimeSeconds=wait,
             MessageAttributeNames=["All"],
         ).get("Messages", [])
         fresh = [message for message in found if message["MessageId"] not in seen]

@@ -19,13 +19,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import urllib3
 
 from handler import sources
 
 from . import aws, sign, trigger
+from .console.ledger import Ledger
 from .payload import Payload
 
 NAME = "relay"
@@ -53,6 +54,10 @@ class Stack:
         More variables for the functions.
     deliver : bool
         Whether the trigger runs from the start.
+    ledger : Ledger, optional
+        Where the front door writes down what came in, for the console.
+    made_up : bool
+        Whether sources that appear later get a development secret, too.
     """
 
     def __init__(
@@ -66,15 +71,20 @@ class Stack:
         environment: Mapping[str, str] | None = None,
         port: int = 0,
         deliver: bool = True,
+        ledger: Ledger | None = None,
+        made_up: bool = True,
     ) -> None:
-        self._parameters = dict(parameters or {})
+        self.parameters = dict(parameters or {})
         self._limits = dict(limits or {})
         self._properties = dict(properties or {})
         self._environment = dict(environment or {})
         self._port = port
         self._deliver = deliver
+        self._ledger = ledger
+        self._made_up = made_up
         self._processes: list[Any] = []
         self.klaviyo_url = klaviyo_url
+        self.has_standin = not klaviyo_url
         self.secrets = dict(secrets or sign.development_secrets(sources.names()))
         self.left_out: list[str] = []
 
@@ -98,7 +108,7 @@ class Stack:
             self.klaviyo_url = self._start_standin()
         self.aws = aws.Aws(self._log)
         self._processes.append(self.aws.process)
-        parameters = {"KlaviyoUrl": self.klaviyo_url, **self._parameters}
+        parameters = {"KlaviyoUrl": self.klaviyo_url, **self.parameters}
         storage = self.aws.client("s3")
         storage.create_bucket(Bucket=aws.BUCKET)
         storage.put_object(Bucket=aws.BUCKET, Key="code.zip", Body=aws.package())
@@ -153,8 +163,19 @@ class Stack:
         (api,) = self.aws.client("apigatewayv2").get_apis()["Items"]
         # Some senders sign the URL: the relay knows itself by the name that the platform gives its API.
         self.known_as = f"https://{api['ApiId']}.execute-api.127.0.0.1"
-        self.door = _door(self._port, f"{self.aws.url}/_aws/execute-api/{api['ApiId']}/$default")
+        self.door = _door(self._port, f"{self.aws.url}/_aws/execute-api/{api['ApiId']}/$default", self._ledger)
         threading.Thread(target=self.door.serve_forever, daemon=True).start()
+
+    def redeploy(self) -> None:
+        """Hand the functions the code and the sources' files as they are now, and secrets for new sources."""
+        sources.load.cache_clear()
+        missing = [name for name in sources.names() if name not in self.secrets["sources"]]
+        if missing and self._made_up:
+            self.secrets["sources"] |= sign.development_secrets(missing)["sources"]
+            self._write_secrets()
+        code, functions = aws.package(), self.aws.client("lambda")
+        for function in functions.list_functions()["Functions"]:
+            functions.update_function_code(FunctionName=function["FunctionName"], ZipFile=code)
 
     def close(self) -> None:
         """End the front door and every process, the last one started first."""
@@ -207,6 +228,11 @@ class Stack:
         if order is None:
             return urllib3.request("GET", url, retries=False, timeout=30).json()
         return urllib3.request("POST", url, json=order, retries=False, timeout=30).json()
+
+    def stored(self, unique_id: str) -> list[dict[str, Any]]:
+        """What the stand-in stored under that ``unique_id``, the latest first."""
+        found: list[dict[str, Any]] = self.standin(f"found?{urlencode({'unique_id': unique_id})}")["events"]
+        return found
 
     def arrived(self) -> list[dict[str, Any]]:
         """What the stand-in stored, in order: ``unique_id``, ``metric``, ``entry``, ..."""
@@ -273,6 +299,7 @@ class _Door(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     target = ""
+    ledger: Ledger | None = None
     pool = urllib3.PoolManager(maxsize=32)
 
     def log_message(self, *_: Any) -> None:
@@ -283,9 +310,21 @@ class _Door(BaseHTTPRequestHandler):
         if not urlsplit(self.path).path.startswith("/webhooks/"):
             return self._answer(404, {"content-type": "text/plain"}, b"not found")
         headers = {name: value for name, value in self.headers.items() if name.lower() not in ("host", "connection")}
+        at = time.time()
         got = self.pool.request(
             self.command, self.target + self.path, body=body, headers=headers, retries=False, timeout=60
         )
+        if self.ledger is not None:
+            self.ledger.add(
+                at=at,
+                method=self.command,
+                target=self.path,
+                headers=headers,
+                body=body,
+                status=got.status,
+                answer=got.data,
+                milliseconds=(time.time() - at) * 1000,
+            )
         kept = {name: value for name, value in got.headers.items() if name.lower() in ("content-type", "cache-control")}
         return self._answer(got.status, kept, got.data)
 
@@ -305,8 +344,8 @@ class _DoorServer(ThreadingHTTPServer):
     request_queue_size = 256
 
 
-def _door(port: int, target: str) -> ThreadingHTTPServer:
-    return _DoorServer(("127.0.0.1", port), type("BoundDoor", (_Door,), {"target": target}))
+def _door(port: int, target: str, ledger: Ledger | None) -> ThreadingHTTPServer:
+    return _DoorServer(("127.0.0.1", port), type("BoundDoor", (_Door,), {"target": target, "ledger": ledger}))
 
 
 def read_secrets(path: Path) -> dict[str, Any]:
@@ -343,24 +382,36 @@ def secrets_path() -> Path:
 def main() -> int:
     """Run the stack until Ctrl-C."""
     argparse.ArgumentParser(prog="make local", description=__doc__).parse_args()
+    from .console.server import Console  # it needs this module's stack
+
     rate = os.environ.get("REQUESTS_PER_MINUTE")
+    ledger = Ledger()
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     try:
         secrets = read_secrets(secrets_path())
         print("starting ...", flush=True)
-        with Stack(
-            klaviyo_url=os.environ.get("KLAVIYO_URL", ""),
-            parameters={"RequestsPerMinute": rate} if rate else {},
-            secrets=secrets,
-            port=int(os.environ.get("PORT") or 0),
-        ) as stack:
+        with (
+            Stack(
+                klaviyo_url=os.environ.get("KLAVIYO_URL", ""),
+                parameters={"RequestsPerMinute": rate} if rate else {},
+                secrets=secrets,
+                port=int(os.environ.get("PORT") or 0),
+                ledger=ledger,
+                made_up=secrets_path() == SECRETS_FILE,
+            ) as stack,
+            Console(stack, ledger, int(os.environ.get("CONSOLE_PORT") or 0)) as console,
+        ):
             for name in stack.left_out:
                 print(f"left out: {name}")
             print(f"klaviyo: {stack.klaviyo_url}")
             print(f"aws: {stack.aws.url}")
             print(f"webhooks: {stack.url('{source}')}")
+            print(
+                f"tunnel: point one at {stack.url('')[: -len('/webhooks/')]} and only /webhooks/ is reached through it"
+            )
+            print(f"console: {console.url}")
             print("ready", flush=True)
             state = {
                 "webhooks": stack.url("{source}"),

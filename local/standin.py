@@ -6,7 +6,7 @@ windows are fixed ones of a random phase. What was stored, every request, and
 the worst sliding second and minute stand in a ledger in memory.
 
 ``/_standin/`` is for tests and tools, in JSON: GET ``stats``, ``events`` and
-``requests`` (``?offset=&limit=``); POST ``faults`` (a list of ``Fault``s; it
+``requests`` (``?offset=&limit=``), ``found`` (``?unique_id=``); POST ``faults`` (a list of ``Fault``s; it
 replaces those before), ``limits``, ``key`` and ``reset``.
 """
 
@@ -309,11 +309,19 @@ class Klaviyo:
             if what == "requests":
                 found = self.requests[offset:end]
             else:
-                names = ("unique_id", "metric", "profile", "time", "job")
-                found = [dict(zip(names, values, strict=True)) for values in self.stored[offset:end]]
-                for event, entry in zip(found, self.entries[offset:end], strict=False):
-                    event["entry"] = entry
+                found = [self._event(place) for place in range(offset, min(end, total))]
         return {what: found, "total": total, "next": end if end < total else None}
+
+    def find(self, unique_id: str) -> dict[str, Any]:
+        """The stored events of that ``unique_id``, the latest first: one for each profile and metric."""
+        with self.lock:
+            places = [place for place, values in enumerate(self.stored) if values[0] == unique_id]
+            return {"events": [self._event(place) for place in reversed(places)]}
+
+    def _event(self, place: int) -> dict[str, Any]:
+        names = ("unique_id", "metric", "profile", "time", "job")
+        event: dict[str, Any] = dict(zip(names, self.stored[place], strict=True))
+        return event | ({"entry": self.entries[place]} if place < len(self.entries) else {})
 
 
 COUNTS = ("jobs", "received", "repeats", "limited", "faults", "without_unique_id", "reserved_addresses", "fell_forward")
@@ -500,6 +508,8 @@ class Handler(BaseHTTPRequestHandler):
     def _admin_get(self, what: str, query: dict[str, str]) -> dict[str, Any]:
         if what in ("events", "requests"):
             return self.server.klaviyo.page(what, int(query.get("offset", 0)), int(query.get("limit", PAGE)))
+        if what == "found":
+            return self.server.klaviyo.find(query["unique_id"])
         if what != "stats":
             raise ValueError(f"no {what} here")
         return self.server.klaviyo.stats()

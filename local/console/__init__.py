@@ -1,0 +1,1 @@
+"""The console of ``make local``: see a webhook become an event. It is never deployed."""

@@ -1,0 +1,184 @@
+"""The last webhooks at the front door, as they came and as they were answered, in memory.
+
+Bounded by number and by bytes; the oldest go first. URL tokens and the
+credentials in headers are masked before anything is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from handler import signatures, sources
+from handler.errors import SourceError, UnknownSource
+from handler.sources import Source
+
+KEPT = 5_000
+KEPT_BYTES = 64_000_000
+MASKED = "masked"
+_NOT_MASKED = frozenset({"topic", "event", "type"})
+_CREDENTIALS = frozenset({"authorization", "proxy-authorization", "cookie"})
+
+
+@dataclass(frozen=True, eq=False)
+class Exchange:
+    """One request at the door and its answer; ``at`` in epoch seconds, header names in lower case.
+
+    ``mapping`` is the source as it stood then, ``None`` if there was none of that name.
+    """
+
+    number: int
+    at: float
+    method: str
+    path: str
+    source: str
+    mapping: Source | None
+    headers: Mapping[str, str]
+    body: bytes
+    status: int
+    answer: bytes
+    milliseconds: float
+
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        """The answer as JSON; empty if it is none."""
+        try:
+            found = json.loads(self.answer)
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def outcome(self) -> str:
+        """``accepted``, ``parked``, ``ignored``, ``handshake`` or ``refused``, as the door's log line has it."""
+        if self.status >= 300:
+            return "refused"
+        if self.document.get("ignored"):
+            return "ignored"
+        if self.event_ids:
+            return "accepted"
+        return "parked" if self.document.get("parked") else "handshake"
+
+    @property
+    def event_ids(self) -> list[str]:
+        """The accepted events."""
+        return list(self.document.get("event_ids", []))
+
+    @property
+    def reason(self) -> str:
+        """Why it was refused or parked: the door's code."""
+        parked = self.document.get("parked") or [{}]
+        return str(self.document.get("error") or parked[0].get("reason", ""))
+
+    @property
+    def detail(self) -> str:
+        """The door's sentence: why it was refused, parked or ignored."""
+        parked = self.document.get("parked") or [{}]
+        return str(self.document.get("detail") or parked[0].get("detail") or self.document.get("ignored") or "")
+
+    @property
+    def size(self) -> int:
+        """What it takes in memory, about, in bytes."""
+        return len(self.body) + len(self.answer) + sum(len(name) + len(value) for name, value in self.headers.items())
+
+
+class Ledger:
+    """The exchanges, safe to share between threads."""
+
+    def __init__(self, most: int = KEPT, most_bytes: int = KEPT_BYTES) -> None:
+        self._most = most
+        self._most_bytes = most_bytes
+        self._kept: deque[Exchange] = deque()
+        self._bytes = 0
+        self._lock = threading.Lock()
+        self.total = 0
+
+    def add(
+        self,
+        *,
+        at: float,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        status: int,
+        answer: bytes,
+        milliseconds: float,
+    ) -> Exchange:
+        """Keep one exchange; ``target`` is the path with its query."""
+        source = urlsplit(target).path.removeprefix("/webhooks/").strip("/")
+        mapping = _mapping(source)
+        with self._lock:
+            self.total += 1
+            exchange = Exchange(
+                number=self.total,
+                at=at,
+                method=method,
+                path=masked(target),
+                source=source[:100],
+                mapping=mapping,
+                headers=_masked_headers(headers, mapping),
+                body=body,
+                status=status,
+                answer=answer,
+                milliseconds=milliseconds,
+            )
+            self._kept.append(exchange)
+            self._bytes += exchange.size
+            while len(self._kept) > self._most or (self._bytes > self._most_bytes and len(self._kept) > 1):
+                self._bytes -= self._kept.popleft().size
+        return exchange
+
+    def find(self, number: int) -> Exchange | None:
+        """The exchange of that number, if it is still kept."""
+        with self._lock:
+            place = number - (self._kept[0].number if self._kept else 1)
+            return self._kept[place] if 0 <= place < len(self._kept) else None
+
+    def newest_first(self) -> Iterator[Exchange]:
+        """Every kept exchange."""
+        with self._lock:
+            kept = list(self._kept)
+        return reversed(kept)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+
+def masked(target: str) -> str:
+    """A path whose query shows names only: senders that sign nothing have their token there."""
+    parts = urlsplit(target)
+    if not parts.query:
+        return parts.path
+    pairs = [
+        (name, value if name in _NOT_MASKED else MASKED)
+        for name, value in parse_qsl(parts.query, keep_blank_values=True)
+    ]
+    return f"{parts.path}?{urlencode(pairs)}"
+
+
+def _masked_headers(headers: Mapping[str, str], mapping: Source | None) -> dict[str, str]:
+    """Names in lower case; credentials, and headers in which this sender has its token, without their values."""
+    hidden = set(_CREDENTIALS)
+    for scheme in mapping.schemes if mapping else ():
+        if scheme.scheme == signatures.TOKEN:
+            hidden.update(scheme.header)
+    return {name.lower(): _hidden(value) if name.lower() in hidden else value for name, value in headers.items()}
+
+
+def _hidden(value: str) -> str:
+    kind, space, _ = value.partition(" ")
+    return f"{kind} {MASKED}" if space else MASKED
+
+
+def _mapping(name: str) -> Source | None:
+    try:
+        return sources.load(name)
+    except (UnknownSource, SourceError):
+        return None

@@ -1,0 +1,172 @@
+"""The page of webhooks as they come in, and the page of one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from flask import Blueprint, abort, current_app, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response
+
+from handler import sources
+from handler.mapping import Defaults
+from local.payload import Payload
+
+from . import signing, story
+from .ledger import MASKED, Exchange
+
+if TYPE_CHECKING:
+    from .server import Console
+
+pages = Blueprint("live", __name__)
+ROWS = 60
+_HOPS = ("content-length", "accept-encoding", "transfer-encoding")
+OUTCOMES = ("accepted", "delivered", "waiting", "parked", "ignored", "handshake", "refused")
+
+
+def console() -> Console:
+    """The console that this request is for."""
+    return cast("Console", current_app.extensions["console"])
+
+
+def defaults() -> Defaults:
+    """Country and zone that the running stack reads phones and times with."""
+    parameters = console().stack.parameters
+    return Defaults(parameters.get("PhoneRegion", ""), parameters.get("TimeZone", "UTC"))
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the list; ``state`` is the door's outcome, or what its events have come to since."""
+
+    exchange: Exchange
+    state: str
+    topics: tuple[str, ...]
+    metrics: tuple[str, ...]
+
+
+@lru_cache(maxsize=8_192)
+def _read(exchange: Exchange, known: Defaults) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    outcome = story.outcome_of(exchange, known)
+    return tuple(outcome.topics), tuple(dict.fromkeys(outcome.metrics))
+
+
+def state_of(exchange: Exchange) -> str:
+    """``refused``, ``ignored``, ``handshake``, ``parked``, ``waiting`` or ``delivered``."""
+    if exchange.outcome != "accepted":
+        return exchange.outcome
+    return console().watch.trail.state(exchange.event_ids)
+
+
+def _wanted(source: str, outcome: str, name: str) -> Iterator[Exchange]:
+    for exchange in console().ledger.newest_first():
+        if source and exchange.source != source:
+            continue
+        if name and not _named(exchange, name):
+            continue
+        if outcome and outcome not in (exchange.outcome, state_of(exchange)):
+            continue
+        yield exchange
+
+
+def _named(exchange: Exchange, name: str) -> bool:
+    """Whether an event id, a webhook id or the payload holds ``name``."""
+    return (
+        any(name in event_id for event_id in exchange.event_ids)
+        or any(name in value for value in exchange.headers.values())
+        or name.encode() in exchange.body
+    )
+
+
+def _rows() -> dict[str, Any]:
+    chosen = {name: request.args.get(name, "").strip()[:200] for name in ("source", "outcome", "id")}
+    before = request.args.get("before", type=int)
+    found = _wanted(chosen["source"], chosen["outcome"], chosen["id"])
+    if before:
+        found = (exchange for exchange in found if exchange.number < before)
+    page = list(islice(found, ROWS + 1))
+    rows = [Row(exchange, state_of(exchange), *_read(exchange, defaults())) for exchange in page[:ROWS]]
+    kept = {key: value for key, value in chosen.items() if value}
+    return {
+        "rows": rows,
+        "chosen": chosen,
+        "filtered": bool(kept),
+        "older": f"/?{urlencode(kept | {'before': rows[-1].exchange.number})}" if len(page) > ROWS else "",
+        "newest": f"/?{urlencode(kept)}" if before else "",
+        "total": console().ledger.total,
+        "kept": len(console().ledger),
+    }
+
+
+def frame() -> dict[str, Any]:
+    """What every page shows around its content."""
+    running = console()
+    return {
+        "sight": running.watch.sight,
+        "door": running.stack.url("{source}"),
+        "has_standin": running.watch.has_standin,
+    }
+
+
+@pages.get("/")
+def index() -> str:
+    """Webhooks as they come in."""
+    names = sorted({*sources.names(), *(one.source for one in console().ledger.newest_first() if one.mapping)})
+    return render_template("live.html", page="live", names=names, outcomes=OUTCOMES, **_rows(), **frame())
+
+
+@pages.get("/rows")
+def rows() -> str:
+    """The list alone, for a page that is open."""
+    return render_template("rows.html", **_rows(), **frame())
+
+
+def _one(number: int) -> dict[str, Any]:
+    exchange = console().ledger.find(number)
+    if exchange is None:
+        abort(404, "that webhook is no longer kept")
+    told, outcome = story.told(exchange, console().watch, defaults())
+    return {
+        "exchange": exchange,
+        "state": state_of(exchange),
+        "events": told,
+        "outcome": outcome,
+        "explained": story.explained,
+        "plain": story.plain,
+        "late_hours": console().stack.parameters.get("LateAfterHours", "24"),
+        "signing": signing.described(exchange) if exchange.mapping else [],
+        "older": console().ledger.find(number - 1),
+        "newer": console().ledger.find(number + 1),
+        "changed": console().changed(),
+    }
+
+
+@pages.get("/webhooks/<int:number>")
+def webhook(number: int) -> str:
+    """One webhook: the request, the events, Klaviyo."""
+    return render_template("webhook.html", page="live", **_one(number), **frame())
+
+
+@pages.get("/webhooks/<int:number>/story")
+def webhook_story(number: int) -> str:
+    """The same without the page around it, for one that is open."""
+    return render_template("story.html", **_one(number), **frame())
+
+
+@pages.post("/webhooks/<int:number>/again")
+def again(number: int) -> Response:
+    """Send a webhook once more as its sender would, signed now; a changed mapping is deployed first."""
+    exchange = console().ledger.find(number)
+    if exchange is None or exchange.mapping is None:
+        abort(404, "that webhook is no longer kept, or its source does not exist")
+    if console().changed():
+        console().deploy()
+    before = console().ledger.total
+    headers = {name: value for name, value in exchange.headers.items() if name not in _HOPS and MASKED not in value}
+    query = {name: value for name, value in parse_qsl(urlsplit(exchange.path).query) if value != MASKED}
+    console().stack.send_payload(exchange.source, Payload(exchange.method, query, headers, exchange.body))
+    return redirect(url_for("live.webhook", number=before + 1), 303)

@@ -1,0 +1,202 @@
+"""The pages of the rate, and of what is parked."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from flask import Blueprint, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response
+
+from local import redrive
+from local.redrive import Parked
+
+from .live import console, frame, state_of
+from .trail import Job
+
+pages = Blueprint("rate", __name__)
+SECONDS = 120  # what the charts show
+JOBS = 14
+LISTED = 500
+FRESH = 4.0  # seconds for which a list of parked messages stands, if their number is the same
+REDRIVE_RATE = 200
+EVENTS_A_JOB, BYTES_A_JOB = 1_000, 5_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Second:
+    """Requests of one second: taken, turned away with 429, failed otherwise; and those of the minute before its end."""
+
+    taken: int
+    throttled: int
+    failed: int
+    minute: int
+
+
+def seconds(requests: Iterable[Job], now: float) -> list[Second]:
+    """The last two minutes, second by second, the last one under way."""
+    end = int(now) + 1
+    by_second: Counter[tuple[int, str]] = Counter()
+    for one in requests:
+        if one.at >= end - SECONDS - 60:
+            kind = "taken" if one.status == 202 else "throttled" if one.status == 429 else "failed"
+            by_second[int(one.at), kind] += 1
+    found = []
+    for second in range(end - SECONDS, end):
+        taken, throttled, failed = (by_second[second, kind] for kind in ("taken", "throttled", "failed"))
+        minute = sum(by_second[past, kind] for past in range(second - 59, second + 1) for kind in ("taken", "failed"))
+        found.append(Second(taken, throttled, failed, minute))
+    return found
+
+
+def _oldest_waiting(now: float) -> float | None:
+    """Seconds since the oldest webhook came in of which an event is still on its way."""
+    waiting = [one.at for one in console().ledger.newest_first() if state_of(one) == "waiting"]
+    return now - min(waiting) if waiting else None
+
+
+def _numbers() -> dict[str, Any]:
+    watch, now = console().watch, time.time()
+    limits = watch.sight.stats.get("limits", {"per_second": 10, "per_minute": 150})
+    chart = seconds(list(watch.requests), now)
+    return {
+        "limits": limits,
+        "chart": chart,
+        "minute": sum(1 for one in watch.requests if one.at > now - 60 and one.status != 429),
+        "second": sum(1 for one in watch.requests if one.at > now - 1 and one.status != 429),
+        "jobs": list(islice(reversed(watch.trail.jobs), JOBS)),
+        "oldest": _oldest_waiting(now),
+        "full_events": EVENTS_A_JOB,
+        "full_bytes": BYTES_A_JOB,
+    }
+
+
+@pages.get("/rate")
+def index() -> str:
+    """Both windows as they fill, the queue, the jobs."""
+    return render_template("rate.html", page="rate", **_numbers(), **frame())
+
+
+@pages.get("/rate/now")
+def now() -> str:
+    """The numbers alone, for a page that is open."""
+    return render_template("rate_now.html", **_numbers(), **frame())
+
+
+@pages.post("/rate/empty")
+def empty() -> Response:
+    """Let the stand-in forget what it stored, so that a repeat counts as new."""
+    console().stack.standin("reset", {})
+    return redirect(url_for("rate.index"), 303)
+
+
+class _Lying:
+    """The messages of the dead-letter queue, looked at no more often than needed: a look hides them for a moment."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._key: tuple[int, int] = (-1, -1)
+        self._found: list[Parked] = []
+
+    def look(self, count: int) -> list[Parked]:
+        key = (count, int(time.monotonic() / FRESH) if count else 0)
+        with self._lock:
+            if key != self._key:
+                sqs, queue = _sqs(), console().stack.outputs["DeadLetterQueueUrl"]
+                self._found = list(islice(redrive.read(sqs, queue, wait=0), LISTED))
+                redrive.release(sqs, queue, self._found)
+                self._key = key
+            return self._found
+
+    def send_back(self, source: str | None, reason: str | None) -> int:
+        outputs = console().stack.outputs
+        with self._lock:
+            sqs, dead_letters = _sqs(), outputs["DeadLetterQueueUrl"]
+            found = list(redrive.read(sqs, dead_letters, wait=0))
+            chosen = [one for one in found if redrive.wanted(one, source, reason)]
+            moved = redrive.put_back(
+                sqs, chosen, outputs["EventsQueueUrl"], dead_letters, rate=REDRIVE_RATE, sleep=time.sleep
+            )
+            redrive.release(sqs, dead_letters, [one for one in found if one not in chosen])
+            self._key = (-1, -1)
+        return moved
+
+
+_lying = _Lying()
+
+
+def _sqs() -> Any:
+    return console().stack.aws.client("sqs")
+
+
+@dataclass(frozen=True, slots=True)
+class Heap:
+    """Parked messages of one source and reason; ``events`` in them, ``since`` the first of them was parked."""
+
+    source: str
+    reason: str
+    messages: list[Parked]
+
+    @property
+    def events(self) -> int:
+        """How many events; a raw webhook counts one."""
+        return sum(one.events for one in self.messages)
+
+    @property
+    def since(self) -> str:
+        """When the oldest was parked."""
+        return min(one.parked_at for one in self.messages)
+
+    @property
+    def details(self) -> list[str]:
+        """What was said of them, each once."""
+        return list(dict.fromkeys(one.detail for one in self.messages if one.detail))
+
+
+def heaps(found: Sequence[Parked]) -> list[Heap]:
+    """Parked messages by source and reason, the largest heap first."""
+    by_key: dict[tuple[str, str], list[Parked]] = {}
+    for one in found:
+        by_key.setdefault((one.source, one.reason), []).append(one)
+    return sorted((Heap(*key, listed) for key, listed in by_key.items()), key=lambda heap: -heap.events)
+
+
+def _parked() -> dict[str, Any]:
+    return {
+        "heaps": heaps(_lying.look(console().watch.sight.parked)),
+        "listed": LISTED,
+        "changed": console().changed(),
+        "moved": request.args.get("moved", type=int),
+    }
+
+
+@pages.get("/parked")
+def parked() -> str:
+    """What lies in the dead-letter queue, by reason."""
+    return render_template("parked.html", page="parked", **_parked(), **frame())
+
+
+@pages.get("/parked/list")
+def parked_list() -> str:
+    """The heaps alone, for a page that is open."""
+    return render_template("parked_list.html", **_parked(), **frame())
+
+
+@pages.get("/parked/count")
+def parked_count() -> str:
+    """How many messages are parked, for every page's head."""
+    return render_template("count.html", **frame())
+
+
+@pages.post("/parked/back")
+def back() -> Response:
+    """Send a heap back to the events queue; a changed mapping is deployed first."""
+    if console().changed():
+        console().deploy()
+    moved = _lying.send_back(request.form.get("source") or None, request.form.get("reason") or None)
+    return redirect(url_for("rate.parked", moved=moved), 303)

@@ -1,0 +1,113 @@
+"""The console's server: guarded, on 127.0.0.1 only, server-rendered, in threads of the process of ``make local``."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from types import TracebackType
+
+from flask import Flask, Response, current_app, make_response, request
+from werkzeug.exceptions import HTTPException
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from handler import sources
+from local import aws
+from local.stack import Stack
+
+from . import guard, live, rate, render
+from .ledger import Ledger
+from .watch import Watch
+
+LARGEST = 4_000_000  # bytes of a form: a payload and a file of expressions
+
+
+class Console:
+    """A running console for ``stack``; a context manager that ends it."""
+
+    def __init__(self, stack: Stack, ledger: Ledger, port: int = 0) -> None:
+        self.stack = stack
+        self.ledger = ledger
+        self.watch = Watch(stack)
+        self._deployed = _fingerprint()
+        self._deploying = threading.Lock()
+        self.port = port or aws.free_port()
+        self._server = make_server("127.0.0.1", self.port, _app(self), threaded=True, request_handler=_Quiet)
+        self._thread = threading.Thread(target=self._server.serve_forever, name="console", daemon=True)
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def changed(self) -> bool:
+        """Whether a source's file is another than the functions have."""
+        return _fingerprint() != self._deployed
+
+    def deploy(self) -> None:
+        """Hand the functions the sources' files as they are now."""
+        with self._deploying:
+            fingerprint = _fingerprint()
+            self.stack.redeploy()
+            self._deployed = fingerprint
+
+    def __enter__(self) -> Console:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._thread.join(10)
+        self._server.server_close()
+        self.watch.close()
+
+
+def _fingerprint() -> dict[str, bytes]:
+    """Every source's file and what stands in it."""
+    folders = (sources.SHIPPED, sources.CUSTOM)
+    return {str(path): path.read_bytes() for folder in folders for path in folder.glob("*.toml")}
+
+
+class _Quiet(WSGIRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002 (werkzeug's name)
+        """No access log: paths may hold what somebody filters by."""
+
+
+def _app(console: Console) -> Flask:
+    app = Flask("local.console", root_path=str(aws.ROOT / "local" / "console"))
+    app.config.update(MAX_CONTENT_LENGTH=LARGEST, MAX_FORM_MEMORY_SIZE=LARGEST)
+    app.extensions["console"] = console
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    app.jinja_env.filters.update(render.FILTERS)
+    app.register_blueprint(live.pages)
+    app.register_blueprint(rate.pages)
+    app.before_request(_guard)
+    app.after_request(_harden)
+    app.register_error_handler(HTTPException, _failed)
+    return app
+
+
+def _guard() -> Response | None:
+    console: Console = current_app.extensions["console"]
+    why = guard.refusal(request.method, dict(request.headers), console.port)
+    if why is not None:
+        return Response(f"refused: {why}\n", 403, content_type="text/plain")
+    if not request.path.startswith("/static/"):
+        console.watch.wanted()
+    return None
+
+
+def _harden(response: Response) -> Response:
+    for name, value in guard.HEADERS.items():
+        response.headers[name] = value
+    if request.method == "GET" and response.status_code == 200 and not response.direct_passthrough:
+        response.set_etag(hashlib.sha256(response.get_data()).hexdigest()[:32])
+        response.make_conditional(request)
+    return response
+
+
+def _failed(error: HTTPException) -> Response:
+    return make_response((f"{error.code} {error.name}\n", error.code or 500, {"Content-Type": "text/plain"}))

@@ -1,0 +1,63 @@
+"""How a source signs, in words, beside what came: so that a refusal can be read without the vendor's documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from handler import signatures
+from handler.signatures import Scheme
+
+from .ledger import Exchange
+
+_KINDS = {
+    "hmac": "HMAC-{digest} in {encoding}, over {signed}",
+    "digest": "{digest} of the secret and {signed}, in {encoding}",
+    "ecdsa": "ECDSA P-256, over {signed}",
+}
+
+
+def described(exchange: Exchange) -> list[tuple[str, str]]:
+    """Pairs of a term and what stands for it; of several ways to sign, those that the request tries, else all."""
+    if exchange.mapping is None:
+        return []
+    schemes = exchange.mapping.schemes
+    tried = [scheme for scheme in schemes if _tries(scheme, exchange)] or schemes
+    return [row for scheme in tried for row in _rows(scheme, exchange)]
+
+
+def _tries(scheme: Scheme, exchange: Exchange) -> bool:
+    return any(name in exchange.headers for name in scheme.header)
+
+
+def _rows(scheme: Scheme, exchange: Exchange) -> Iterator[tuple[str, str]]:
+    if scheme.scheme == signatures.TOKEN:
+        places = [f"?{signatures.TOKEN}= in the URL", *scheme.header]
+        yield "scheme", f"nothing is signed; a token in {' or '.join(places)}"
+        in_url = f"{signatures.TOKEN}=" in exchange.path
+        yield "this request", "has one in the URL" if in_url else _came(scheme.header, exchange, "has none")
+        return
+    yield (
+        "scheme",
+        _KINDS[scheme.scheme].format(digest=scheme.digest.upper(), encoding=scheme.encoding, signed=scheme.signed),
+    )
+    yield "header", f"{' or '.join(scheme.header)}{_form(scheme)}"
+    yield "this request", _came(scheme.header, exchange)
+    for title, names in (("timestamp", scheme.timestamp_header), ("id", scheme.id_header)):
+        if names:
+            yield title, f"{' or '.join(names)}: this request {_came(names, exchange)}"
+    if scheme.tolerance and (scheme.timestamp or scheme.timestamp_header or scheme.timestamp_body):
+        yield "tolerance", f"{scheme.tolerance} s either way"
+
+
+def _form(scheme: Scheme) -> str:
+    if scheme.layout == "pairs":
+        stamp = f"{scheme.timestamp}=…{scheme.separator}" if scheme.timestamp else ""
+        return f", as {stamp}{scheme.value}=…"
+    if scheme.layout == "list":
+        return f", as {scheme.value},…"
+    return f", as {scheme.prefix}…" if scheme.prefix else ""
+
+
+def _came(names: Iterable[str], exchange: Exchange, none: str = "") -> str:
+    found = next((name for name in names if name in exchange.headers), None)
+    return f"has {found}" if found else none or f"has no {' or '.join(names)}"

@@ -1,0 +1,155 @@
+"""One webhook's story: the request, the events that it became, what Klaviyo got and answered.
+
+The events are made by ``handler.mapping``, with the source's file as it stood
+when the webhook came; what happened to them is read from the log and from the
+stand-in, never guessed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from handler import mapping, schema, values
+from handler.errors import Refused, Unmapped
+from handler.mapping import Defaults, Outcome
+from handler.telemetry import event_id
+
+from .ledger import Exchange
+from .trail import Fate
+from .watch import Watch
+
+SHOWN_EVENTS = 20
+
+# What a note's code means, for a person. The codes are those of ``schema`` and ``mapping``.
+NOTES = {
+    "invalid_email": "not an address that Klaviyo takes: left out",
+    "invalid_phone": "not a valid number, or without a country: left out",
+    "invalid_external_id": "longer than 255 characters: left out",
+    "invalid_anonymous_id": "longer than 255 characters: left out",
+    "klaviyo_drops_domain": "Klaviyo accepts events for this domain and stores none of them",
+    "cut": "cut to Klaviyo's length",
+    "string_cut": "cut to 100,000 bytes",
+    "array_cut": "cut to 4,000 entries",
+    "too_many_properties": "only the first 399 were kept",
+    "nested_too_deep": "nested more than 10 deep: left out there",
+    "number_out_of_range": "a number that Klaviyo does not take: left out",
+    "number_not_finite": "not a number that JSON knows: left out",
+    "out_of_range": "not a coordinate: left out",
+    "wrong_type": "of a type that Klaviyo does not take: left out",
+    "profile_too_large": "left out, so that the profile fits",
+    "too_large": "left out, so that the event fits",
+    "mapping_failed": "the expression met a value that it cannot use: left out",
+    "time_of_receipt": "no usable time in the webhook: the time of receipt stands in",
+    "unknown_field": "a field that the schema does not know was left out",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One event: its entry as normalised, what became of it, and what the stand-in stored of it."""
+
+    event_id: str
+    unique_id: str
+    metric: str
+    entry: Mapping[str, Any]
+    marks: list[str]
+    silent: bool
+    fate: Fate
+    stored: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def state(self) -> str:
+        """``delivered``, ``parked`` or ``waiting``."""
+        return "parked" if self.fate.parked else "delivered" if self.fate.delivered else "waiting"
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """The event without the envelopes of the wire format."""
+        return plain(self.entry)
+
+    @property
+    def late(self) -> bool:
+        """Whether Klaviyo got a backfill with identifiers only, because the event was old when it was delivered."""
+        late = json.loads(schema.identifiers_only(json.dumps(self.entry)))
+        return late != self.entry and any(one.get("entry") == late for one in self.stored)
+
+    @property
+    def same(self) -> bool:
+        """Whether what is stored is what this webhook became."""
+        return any(one.get("entry") == self.entry for one in self.stored)
+
+
+def outcome_of(exchange: Exchange, defaults: Defaults) -> Outcome:
+    """What the mapping makes of it; empty for what was not authentic or not understood."""
+    if exchange.mapping is None or exchange.outcome in ("refused", "handshake"):
+        return Outcome()
+    try:
+        return mapping.understand(
+            exchange.mapping, headers=exchange.headers, body=exchange.body, received=exchange.at, defaults=defaults
+        )
+    except (Refused, Unmapped):
+        return Outcome()
+
+
+def told(exchange: Exchange, watch: Watch, defaults: Defaults) -> tuple[list[Told], Outcome]:
+    """The first events of a webhook, and its whole outcome."""
+    outcome = outcome_of(exchange, defaults)
+    found = []
+    for event in outcome.events[:SHOWN_EVENTS]:
+        name = event_id(event.unique_id, private=outcome.private_ids)
+        entry = json.loads(event.entry)
+        stored = watch.stack.stored(event.unique_id) if watch.has_standin else []
+        found.append(
+            Told(
+                event_id=name,
+                unique_id=event.unique_id,
+                metric=entry["attributes"]["events"]["data"][0]["attributes"]["metric"]["data"]["attributes"]["name"],
+                entry=entry,
+                marks=marks_of(entry),
+                silent=is_silent(entry),
+                fate=watch.trail.of(name),
+                stored=stored,
+            )
+        )
+    return found, outcome
+
+
+def plain(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """An ``event-bulk-create`` entry as one reads it: whose, what, when, how much, and the properties."""
+    outer, event = entry["attributes"], dict(_event(entry))
+    profile = outer["profile"]["data"]
+    metric = event.pop("metric")["data"]["attributes"]
+    properties = event.pop("properties")
+    return {
+        "metric": metric["name"],
+        **event,
+        **({"backfill": True} if outer.get("backfill") else {}),
+        "profile": {name: value for name, value in profile.items() if name not in ("type", "attributes")}
+        | profile["attributes"],
+        "properties": properties,
+    }
+
+
+def _event(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = entry["attributes"]["events"]["data"][0]["attributes"]
+    return found
+
+
+def marks_of(entry: Mapping[str, Any]) -> list[str]:
+    """``where: code`` of everything that was left out or cut, as the event itself carries it."""
+    return list(_event(entry)["properties"].get(schema.MARK, []))
+
+
+def is_silent(entry: Mapping[str, Any]) -> bool:
+    """Whether Klaviyo takes this event and stores nothing."""
+    email = entry["attributes"]["profile"]["data"]["attributes"].get("email", "")
+    return values.is_dropped(email)
+
+
+def explained(mark: str) -> str:
+    """A mark in words: ``phone_number: not a valid number, or without a country: left out``."""
+    where, _, code = mark.rpartition(": ")
+    return f"{where}: {NOTES.get(code, code)}"

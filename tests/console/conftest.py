@@ -1,0 +1,57 @@
+"""One relay with its console, and one browser, for the tests that need them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from local.console.ledger import Ledger
+from local.console.server import Console
+from local.stack import Stack
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+# The last four: it is to speak to nobody but the console.
+FLAGS = ["--no-sandbox", "--disable-gpu"]
+FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
+
+
+@pytest.fixture(scope="session")
+def console() -> Iterator[Console]:
+    """The console of a running relay that does not wait for batches."""
+    ledger = Ledger()
+    properties = {"MaximumBatchingWindowInSeconds": 0, "ScalingConfig": {"MaximumConcurrency": 2}}
+    with Stack(ledger=ledger, properties=properties) as stack, Console(stack, ledger) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium."""
+    if CHROMIUM is None:
+        reason = "no Chromium on this machine: the console's pages were not tested (apt-get install chromium)"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, console: Console) -> Iterator[Page]:
+    """A page of the console, open at the webhooks; it fails the test that makes it complain."""
+    expect.set_options(timeout=5_000)
+    context = browser.new_context(base_url=console.url, viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+    page.goto("/")
+    yield page
+    context.close()
+    assert not complaints
