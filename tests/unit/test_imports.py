@@ -28,7 +28,7 @@ ENVIRONMENT = {
     "ARRIVAL_SPREAD": "0.4",
     "LATE_AFTER_HOURS": "24",
 }
-HEAVY = ("pydantic", "aws_xray_sdk", "phonenumbers", "aws_lambda_powertools.event_handler")
+HEAVY = ("handler.ecdsa", "pydantic", "aws_xray_sdk", "phonenumbers", "aws_lambda_powertools.event_handler")
 # Delivering joins finished entries: what reads webhooks is loaded for a parked one or a late event only.
 READING = ("handler.mapping", "handler.sources", "handler.expressions", "handler.schema", "handler.values", "tomllib")
 TOOLS = ("local", "tests", "samtranslator", "ministack")
@@ -72,6 +72,17 @@ def test_the_door_reads_no_sender_before_its_first_webhook() -> None:
 def test_a_webhook_loads_its_own_sender_only() -> None:
     statement = "from handler import sources as s; s.load('stripe'); assert s.load.cache_info().currsize == 1"
     assert found(loaded(statement), ("phonenumbers",)) == []
+
+
+@pytest.mark.parametrize(("name", "files"), [("stripe", {"stripe"}), ("rudderstack", {"rudderstack", "segment"})])
+def test_a_webhook_reads_no_other_senders_file(name: str, files: set[str]) -> None:
+    code = (
+        "import pathlib, sys; opened = set(); "
+        "sys.addaudithook(lambda event, args: event == 'open' and str(args[0]).endswith('.toml')"
+        " and opened.add('read:' + pathlib.Path(args[0]).stem)); "
+        f"from handler import sources; sources.load('{name}'); sys.modules.update(dict.fromkeys(opened))"
+    )
+    assert {module.removeprefix("read:") for module in loaded(code) if module.startswith("read:")} == files
 
 
 def test_the_first_phone_number_loads_the_metadata() -> None:
