@@ -308,6 +308,7 @@ class Connection:
             text, whole = self._read(response)
             answer = sort_answer(response.status, response.headers, text, now=self._clock())
             if not whole or response.headers.get("connection", "").lower() == "close":
+                response.close()  # it holds the socket, too
                 self.close()
         except _FAULTS as error:
             self.close()

@@ -105,14 +105,18 @@ def test_an_answer_that_never_came_repeats_and_collapses(stack: Stack) -> None:
     assert stack.parked() == []
 
 
-def test_a_refused_key_keeps_everything_until_it_is_replaced(stack: Stack) -> None:
+def test_a_refused_key_keeps_everything_and_raises_the_alarm_at_once(stack: Stack) -> None:
+    """How it goes on with the next key, on a clock that needs no waiting: ``tests/unit/test_answers.py``."""
     stack.standin("key", {"api_key": "pk_another"})
-    custom(stack, event("kept"))
-    until(lambda: any(one["status"] == 401 for one in requests(stack)), "the refusal")
+    try:
+        custom(stack, event("kept"))
+        until(lambda: any(one["status"] == 401 for one in requests(stack)), "the refusal")
+        until(lambda: any("Closed" in line and line["reason"] == "configuration" for line in stack.logs()), "the alarm")
+    finally:
+        stack.standin("key", stack.secrets["klaviyo"])
     assert arrived(stack) == set()
     assert stack.parked() == []
-    stack.standin("key", stack.secrets["klaviyo"])
-    until(lambda: "kept" in arrived(stack), "delivery with the accepted key", 90)
+    assert stack.waiting() == 1
 
 
 def test_a_row_that_klaviyo_points_at_is_parked_and_its_neighbours_go(stack: Stack) -> None:

@@ -194,6 +194,7 @@ class Delivery:
             patch.setattr(module.DISPATCHER, name, value)
         patch.setattr(module, "SQS", queue)
         patch.setattr(module, "time", SimpleNamespace(time=self.clock))
+        self.dispatcher = module.DISPATCHER
         self._handler = points.around(module.handler)
 
     def put(self, message: Message | Raw, **attributes: str) -> None:
