@@ -353,17 +353,49 @@ def _unseen(name: str, checked: Checked, samples: Path) -> Iterator[tuple[Place,
 
 
 def metrics_table() -> str:
-    """docs/metrics.md: every metric of the shipped sources, who sends it, and its properties."""
-    head = [
-        "# Metrics",
-        "",
-        "What each sender's topics become, written by `python -m local.check --metrics`. The same business event has",
-        "the same metric and the same property names from every sender.",
-        "",
-        "| metric | sender | topics | value | properties |",
-        "|---|---|---|---|---|",
-    ]
-    return "\n".join([*head, *(f"| {' | '.join(row)} |" for row in sorted(_rows(), key=lambda row: row[:3]))]) + "\n"
+    """docs/metrics.md: every shipped source with how it signs; every metric, who sends it, and its properties."""
+    senders = [(source.title, f"`{source.name}`", _proof(source)) for source in map(sources.load, _shipped())]
+    return "\n".join(
+        [
+            "# Senders and metrics",
+            "",
+            "Written by `python -m local.check --metrics` from `src/handler/sources/`. Each file says at its top where",
+            "the sender's documentation is, and under `[ignore]` what is not relayed, and why.",
+            "",
+            "| sender | source | how it proves itself |",
+            "|---|---|---|",
+            *(f"| {' | '.join(row)} |" for row in sorted(senders, key=lambda row: row[0].lower())),
+            "",
+            "What each sender's topics become. The same business event has the same metric and the same property names",
+            "from every sender.",
+            "",
+            "| metric | sender | topics | value | properties |",
+            "|---|---|---|---|---|",
+            *(f"| {' | '.join(row)} |" for row in sorted(_rows(), key=lambda row: row[:3])),
+            "",
+        ]
+    )
+
+
+def _proof(source: Source) -> str:
+    """How a sender proves itself, and what its secret is where that is not plain."""
+    proofs = []
+    for scheme in source.schemes:
+        header = " or ".join(f"`{name}`" for name in scheme.header)
+        if scheme.encoding == "basic":
+            proofs.append(f"user and password in {header}")
+        elif scheme.scheme == "token":
+            beside = ", a secret written as `token:…`" if len(source.schemes) > 1 else ""
+            proofs.append(f"a token, as `?token=` in the URL{f' or in {header}' if header else ''}{beside}")
+        elif scheme.scheme == "ecdsa":
+            proofs.append(f"{header}, ECDSA; the secret is its public key")
+        else:
+            proofs.append(f"{header}, {'' if scheme.scheme == 'digest' else 'HMAC-'}{scheme.digest.upper()}")
+    if any(scheme.batches and scheme.scheme != "token" for scheme in source.schemes):
+        proofs.append("batches: a second secret `token:…` as `?token=` in the URL")
+    if any(handshake.token for handshake in source.handshakes):
+        proofs.append("a second secret `token:…` for its check of the URL")
+    return "; ".join(proofs)
 
 
 def _shipped() -> list[str]:
