@@ -43,6 +43,11 @@ def test_a_multipart_form_is_read_without_its_files() -> None:
     assert bodies.parse(body, "multipart/form-data; boundary=b") == {"rawRequest": '{"q1":"Zoë"}'}
 
 
+def test_a_multipart_forms_names_are_utf_8_and_nest() -> None:
+    body = '--b\r\nContent-Disposition: form-data; name="Größe[a\\"b]"\r\n\r\n12\r\n--b--\r\n'.encode()
+    assert bodies.parse(body, "multipart/form-data; boundary=b") == {"Größe": {'a"b': "12"}}
+
+
 @pytest.mark.parametrize(
     ("body", "kind", "reason"),
     [
