@@ -6,7 +6,7 @@ STAMP := $(VENV)/.ready
 export PYTHONPATH := src:.
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo test local send preview new-sender redrive lint bench
+.PHONY: help setup demo test local pictures send preview new-sender redrive lint bench
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -39,6 +39,9 @@ new-sender: $(STAMP) ## NAME= FILE= [HEADERS=]: a first TOML file for a sender, 
 
 redrive: $(STAMP) ## [SOURCE=] [REASON=] [STACK=] [GO=1]: what is parked, and back with it
 	@$(BIN)/python -m local.redrive $(if $(STACK),--stack "$(STACK)") $(if $(SOURCE),--source "$(SOURCE)") $(if $(REASON),--reason "$(REASON)") $(if $(GO),--go)
+
+pictures: $(STAMP) ## take the README's pictures of the console anew
+	@$(BIN)/python -m local.console.pictures
 
 lint: $(STAMP) ## ruff, mypy --strict, cfn-lint, the senders' files
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet .

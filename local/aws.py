@@ -18,6 +18,8 @@ import boto3
 from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
+from handler import sources
+
 ROOT = Path(__file__).parent.parent
 REGION = "us-east-1"
 BUCKET = "code"
@@ -128,9 +130,12 @@ def package(root: Path = ROOT) -> bytes:
     """The functions' zip: ``src/handler``. The libraries are the virtual environment's."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted((root / "src" / "handler").rglob("*")):
-            if path.is_file() and "__pycache__" not in path.parts:
+        handler = root / "src" / "handler"
+        for path in sorted(handler.rglob("*")):
+            if path.is_file() and not {"__pycache__", "custom"}.intersection(path.parts[len(handler.parts) :]):
                 archive.write(path, path.relative_to(root / "src"))
+        for path in sorted(sources.CUSTOM.glob("*.toml")):
+            archive.write(path, f"handler/sources/custom/{path.name}")
     return buffer.getvalue()
 
 

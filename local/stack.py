@@ -409,7 +409,7 @@ def main() -> int:
             print(f"aws: {stack.aws.url}")
             print(f"webhooks: {stack.url('{source}')}")
             print(
-                f"tunnel: point one at {stack.url('')[: -len('/webhooks/')]} and only /webhooks/ is reached through it"
+                f"tunnel: cloudflared tunnel --url {stack.url('')[: -len('/webhooks/')]}, say; it shows /webhooks/ only"
             )
             print(f"console: {console.url}")
             print("ready", flush=True)

@@ -138,7 +138,7 @@ def _one(number: int) -> dict[str, Any]:
         "explained": story.explained,
         "plain": story.plain,
         "late_hours": console().stack.parameters.get("LateAfterHours", "24"),
-        "signing": signing.described(exchange) if exchange.mapping else [],
+        "signing": signing.described(exchange, console().stack.known_as) if exchange.mapping else [],
         "older": console().ledger.find(number - 1),
         "newer": console().ledger.find(number + 1),
         "changed": console().changed(),
@@ -165,8 +165,10 @@ def again(number: int) -> Response:
         abort(404, "that webhook is no longer kept, or its source does not exist")
     if console().changed():
         console().deploy()
-    before = console().ledger.total
     headers = {name: value for name, value in exchange.headers.items() if name not in _HOPS and MASKED not in value}
     query = {name: value for name, value in parse_qsl(urlsplit(exchange.path).query) if value != MASKED}
-    console().stack.send_payload(exchange.source, Payload(exchange.method, query, headers, exchange.body))
-    return redirect(url_for("live.webhook", number=before + 1), 303)
+    try:
+        number = console().send(exchange.source, Payload(exchange.method, query, headers, exchange.body))
+    except ValueError as error:
+        abort(409, str(error))
+    return redirect(url_for("live.webhook", number=number), 303)

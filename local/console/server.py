@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import threading
+from pathlib import Path
 from types import TracebackType
 
 from flask import Flask, Response, current_app, make_response, request
@@ -11,11 +13,13 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from handler import sources
-from local import aws
+from local import aws, check
+from local.payload import Payload
 from local.stack import Stack
 
-from . import guard, live, rate, render
+from . import guard, live, playground, rate, render
 from .ledger import Ledger
+from .trial import Trial
 from .watch import Watch
 
 LARGEST = 4_000_000  # bytes of a form: a payload and a file of expressions
@@ -24,10 +28,12 @@ LARGEST = 4_000_000  # bytes of a form: a payload and a file of expressions
 class Console:
     """A running console for ``stack``; a context manager that ends it."""
 
-    def __init__(self, stack: Stack, ledger: Ledger, port: int = 0) -> None:
+    def __init__(self, stack: Stack, ledger: Ledger, port: int = 0, *, samples: Path = check.SAMPLES) -> None:
         self.stack = stack
         self.ledger = ledger
+        self.samples = samples
         self.watch = Watch(stack)
+        self.trial = Trial(sources.CUSTOM, samples)
         self._deployed = _fingerprint()
         self._deploying = threading.Lock()
         self.port = port or aws.free_port()
@@ -50,6 +56,21 @@ class Console:
             self.stack.redeploy()
             self._deployed = fingerprint
 
+    def send(self, source: str, sent: Payload) -> int:
+        """Send a webhook as its sender would, signed now; its number in the ledger.
+
+        Raises
+        ------
+        ValueError
+            There is no secret for the source.
+        """
+        if not self.stack.secrets["sources"].get(source):
+            raise ValueError(f"the secrets file holds no secret for {source}")
+        before = self.ledger.total
+        self.stack.send_payload(source, sent)
+        since = itertools.takewhile(lambda one: one.number > before, self.ledger.newest_first())
+        return min(one.number for one in since if one.source == source)
+
     def __enter__(self) -> Console:
         self._thread.start()
         return self
@@ -61,6 +82,7 @@ class Console:
         self._thread.join(10)
         self._server.server_close()
         self.watch.close()
+        self.trial.close()
 
 
 def _fingerprint() -> dict[str, bytes]:
@@ -84,6 +106,7 @@ def _app(console: Console) -> Flask:
     app.jinja_env.filters.update(render.FILTERS)
     app.register_blueprint(live.pages)
     app.register_blueprint(rate.pages)
+    app.register_blueprint(playground.pages)
     app.before_request(_guard)
     app.after_request(_harden)
     app.register_error_handler(HTTPException, _failed)
@@ -110,4 +133,5 @@ def _harden(response: Response) -> Response:
 
 
 def _failed(error: HTTPException) -> Response:
-    return make_response((f"{error.code} {error.name}\n", error.code or 500, {"Content-Type": "text/plain"}))
+    text = f"{error.code} {error.name}: {error.description}\n"
+    return make_response((text, error.code or 500, {"Content-Type": "text/plain; charset=utf-8"}))

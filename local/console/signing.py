@@ -16,13 +16,19 @@ _KINDS = {
 }
 
 
-def described(exchange: Exchange) -> list[tuple[str, str]]:
-    """Pairs of a term and what stands for it; of several ways to sign, those that the request tries, else all."""
+def described(exchange: Exchange, known_as: str) -> list[tuple[str, str]]:
+    """Pairs of a term and what stands for it; of several ways to sign, those that the request tries, else all.
+
+    ``known_as`` is the address that the relay takes for its own when a sender signs the URL.
+    """
     if exchange.mapping is None:
         return []
     schemes = exchange.mapping.schemes
     tried = [scheme for scheme in schemes if _tries(scheme, exchange)] or schemes
-    return [row for scheme in tried for row in _rows(scheme, exchange)]
+    rows = [row for scheme in tried for row in _rows(scheme, exchange)]
+    if any("{url}" in scheme.signed for scheme in tried):
+        rows.append(("url", f"{known_as}{exchange.path}; through a tunnel a sender signs another one, and is refused"))
+    return rows
 
 
 def _tries(scheme: Scheme, exchange: Exchange) -> bool:

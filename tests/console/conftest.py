@@ -9,23 +9,28 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from handler import sources
+from local import check
 from local.console.ledger import Ledger
+from local.console.pictures import CHROMIUM, FLAGS
 from local.console.server import Console
 from local.stack import Stack
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-# The last four: it is to speak to nobody but the console.
-FLAGS = ["--no-sandbox", "--disable-gpu"]
-FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
-
 
 @pytest.fixture(scope="session")
-def console() -> Iterator[Console]:
-    """The console of a running relay that does not wait for batches."""
-    ledger = Ledger()
+def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
+    """The console of a running relay that does not wait for batches; what is saved goes into a folder of the test's."""
+    ledger, folder = Ledger(), tmp_path_factory.mktemp("saved")
+    shutil.copytree(check.SAMPLES, folder / "events")
     properties = {"MaximumBatchingWindowInSeconds": 0, "ScalingConfig": {"MaximumConcurrency": 2}}
-    with Stack(ledger=ledger, properties=properties) as stack, Console(stack, ledger) as running:
-        yield running
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sources, "CUSTOM", folder / "custom")
+        with (
+            Stack(ledger=ledger, properties=properties) as stack,
+            Console(stack, ledger, samples=folder / "events") as running,
+        ):
+            yield running
+    sources.load.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 // Keeps the parts of a page marked data-live fresh: a conditional request, and only what changed is put in.
 "use strict";
 
-const EVERY = 500;
+const EVERY = 300;
 const said = document.getElementById("said");
 let paused = false;
 
@@ -69,7 +69,7 @@ function follow(box) {
         document.documentElement.classList.add("lost");
       }
     }
-    setTimeout(look, document.documentElement.classList.contains("lost") ? 4 * EVERY : EVERY);
+    setTimeout(look, document.documentElement.classList.contains("lost") ? 6 * EVERY : EVERY);
   }
   setTimeout(look, EVERY);
 }

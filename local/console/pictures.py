@@ -1,0 +1,67 @@
+"""``make pictures``: the README's two pictures of the console, taken of a running relay by Debian's Chromium."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from playwright.sync_api import Page, expect, sync_playwright
+
+from local import aws, payload
+from local.stack import Stack
+
+from .ledger import Ledger
+from .server import Console
+
+FOLDER = aws.ROOT / "docs/pictures"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+# It is to speak to nobody but the console.
+FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run"]
+FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+SAMPLE = aws.ROOT / "events/stripe/invoice.paid.json"
+WIDTH, HEIGHT = 1360, 850
+
+
+def webhook(console: Console, page: Page) -> None:
+    """One webhook from the request to what Klaviyo stored; it happened just now, or it would be late."""
+    headers, body = payload.read(SAMPLE)
+    document = json.loads(body) | {"created": int(time.time()) - 3}
+    console.stack.send("stripe", json.dumps(document).encode(), headers)
+    page.goto(f"{console.url}/webhooks/{console.ledger.total}")
+    expect(page.get_by_text("Stored as it was sent")).to_be_visible(timeout=20_000)
+
+
+def playground(console: Console, page: Page) -> None:
+    """A file with the event that it makes of a sample, one expression's line marked."""
+    page.goto(f"{console.url}/playground?source=stripe&sample={SAMPLE.stem}")
+    page.locator(".values div", has_text="value").first.get_by_role("link").click()
+
+
+def main() -> int:
+    """Write both pictures; 1 if there is no Chromium."""
+    if CHROMIUM is None:
+        print("pictures: no Chromium on this machine (apt-get install chromium)", file=sys.stderr)
+        return 1
+    ledger = Ledger()
+    properties = {"MaximumBatchingWindowInSeconds": 0}
+    with (
+        Stack(ledger=ledger, properties=properties) as stack,
+        Console(stack, ledger) as console,
+        sync_playwright() as playwright,
+    ):
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
+        for take in (webhook, playground):
+            take(console, page)
+            path: Path = FOLDER / f"console-{take.__name__}.png"
+            page.screenshot(path=path)
+            print(path.relative_to(aws.ROOT))
+        browser.close()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

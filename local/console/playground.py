@@ -1,0 +1,245 @@
+"""The playground: a payload and a sender's file side by side, and what becomes of them as one types."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from flask import Blueprint, abort, redirect, render_template, request
+from werkzeug.datastructures import MultiDict
+from werkzeug.wrappers import Response
+
+from handler import sources
+from handler.errors import UnknownSource
+from local import check, new_sender, payload
+from local.payload import Payload
+
+from . import worker
+from .ledger import MASKED
+from .live import console, defaults, frame
+
+pages = Blueprint("playground", __name__)
+NAME = re.compile(r"[a-z][a-z0-9_]{0,49}")
+_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
+FIRST = "stripe"
+LARGEST = 1_000_000  # characters of a payload or a file
+# What the tools write themselves, or what says nothing to anybody else.
+_LEFT_OUT = ("content-length", "accept-encoding", "transfer-encoding", "host", "user-agent", "accept", "connection")
+
+
+@pages.get("/playground")
+def index() -> str:
+    """A sender's file with one of its samples, or with a webhook that came in."""
+    number = request.args.get("webhook", type=int)
+    exchange = console().ledger.find(number) if number else None
+    if exchange is not None:
+        headers = {name: value for name, value in exchange.headers.items() if name not in _LEFT_OUT}
+        sent = Payload(exchange.method, {}, headers, exchange.body)
+        return _page(exchange.source if _exists(exchange.source) else "", _file(exchange.source), sent)
+    source = request.args.get("source", FIRST)
+    if source == "":
+        return _page("", "", Payload("POST", {}, {"content-type": payload.JSON}, b""))
+    if not _exists(source):
+        abort(404, "no source of that name")
+    names = _samples(source)
+    chosen = request.args.get("sample", "")
+    chosen = chosen if chosen in names else next(iter(names), "")
+    sent = Payload("POST", {}, {"content-type": payload.JSON}, b"")
+    if chosen:
+        sent = payload.request(console().samples / source / f"{chosen}.json")
+    return _page(source, _file(source), sent, chosen)
+
+
+def _exists(source: str) -> bool:
+    try:
+        sources.path_of(source)
+    except UnknownSource:
+        return False
+    return True
+
+
+def _file(source: str) -> str:
+    return sources.path_of(source).read_text("utf-8") if _exists(source) else ""
+
+
+def _samples(source: str) -> list[str]:
+    return sorted(path.stem for path in (console().samples / source).glob("*.json"))
+
+
+def _page(source: str, toml: str, sent: Payload, sample: str = "", wrong: str = "", name: str = "") -> str:
+    found = _tried(source or name, toml, sent) if toml and (source or name) else None
+    return render_template(
+        "playground.html",
+        page="playground",
+        source=source,
+        name=source or name,
+        names=sources.names(),
+        samples=_samples(source) if source else [],
+        sample=sample,
+        toml=toml,
+        headers=json.dumps(_shown(sent), indent=2, ensure_ascii=False),
+        body=_body(sent.body),
+        wrong=wrong,
+        saved=request.args.get("saved", ""),
+        tried=found,
+        path=_where(source),
+        **frame(),
+    )
+
+
+def _where(source: str) -> str:
+    """The file that is shown, and what saving does to it, in a sentence."""
+    if not source:
+        return "Saved as a file of your own, which no release touches."
+    path = sources.path_of(source)
+    if path.parent == sources.CUSTOM:
+        return f"custom/{path.name}, your own file."
+    return f"{path.name} ships with the relay. Saved, it becomes custom/{path.name}, which goes before it."
+
+
+def _shown(sent: Payload) -> dict[str, Any]:
+    extra: dict[str, Any] = {"query": sent.query} if sent.query else {}
+    return dict(sent.headers) | ({":method": sent.method} if sent.method != "POST" else {}) | extra
+
+
+def _body(body: bytes) -> str:
+    text = body.decode("utf-8", "replace")
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    from .render import indented
+
+    return indented(text) if "\n" not in text.strip() else text
+
+
+def read(form: Mapping[str, str]) -> tuple[str, str, Payload]:
+    """Source, file and payload of a form.
+
+    Raises
+    ------
+    ValueError
+        The name is none, the headers are no JSON object, or a part is too large; the text says which.
+    """
+    source, toml, body = form.get("name", "").strip(), form.get("toml", ""), form.get("body", "")
+    if not NAME.fullmatch(source):
+        raise ValueError("a source's name: small letters, digits and underscores, a letter first")
+    if len(toml) > LARGEST or len(body) > LARGEST:
+        raise ValueError("payload and file have at most a million characters")
+    try:
+        given = json.loads(form.get("headers", "") or "{}")
+    except (ValueError, RecursionError):
+        raise ValueError("the headers are not JSON") from None
+    if not isinstance(given, dict):
+        raise ValueError("the headers are not a JSON object")
+    method, query = given.pop(":method", "POST"), given.pop("query", {})
+    headers = {str(name).lower(): str(value) for name, value in given.items()}
+    query = {str(name): str(value) for name, value in query.items()} if isinstance(query, dict) else {}
+    # A form's text has CRLF line ends whatever was typed.
+    return source, toml.replace("\r\n", "\n"), Payload(str(method), query, headers, body.replace("\r\n", "\n").encode())
+
+
+def _tried(source: str, toml: str, sent: Payload) -> dict[str, Any]:
+    known = defaults()
+    return console().trial.ask(
+        {
+            "source": source,
+            "toml": toml,
+            "method": sent.method,
+            "query": sent.query,
+            "headers": sent.headers,
+            "body": sent.body.decode("utf-8", "replace"),
+            "received": time.time(),
+            "region": known.phone_region,
+            "zone": known.time_zone,
+            "late_hours": console().stack.parameters.get("LateAfterHours", "24"),
+        }
+    )
+
+
+@pages.post("/playground/try")
+def attempt() -> str:
+    """What becomes of the form's payload under its file."""
+    try:
+        found = _tried(*read(request.form))
+    except ValueError as error:
+        found = {"mistakes": [], "trouble": str(error)}
+    return render_template("tried.html", tried=found)
+
+
+@pages.post("/playground/draft")
+def draft() -> Response:
+    """A first file for a new sender, guessed from the payload."""
+    try:
+        source, _, sent = read(request.form)
+        document = json.loads(sent.body)
+        if not isinstance(document, dict):
+            raise ValueError("the payload is not a JSON object")
+        toml = new_sender.written(source, new_sender.guess(document, sent.headers), sent.headers)
+    except (ValueError, RecursionError) as error:
+        return Response(f"no file could be drafted: {error}", 422, content_type="text/plain; charset=utf-8")
+    return Response(toml, content_type="text/plain; charset=utf-8")
+
+
+@pages.post("/playground/save")
+def save() -> Response | str:
+    """Write the file and the sample, hand both to the functions, and send the payload if that is wished."""
+    form: MultiDict[str, str] = request.form
+    try:
+        source, toml, sent = read(form)
+    except ValueError as error:
+        return _page("", form.get("toml", ""), Payload("POST", {}, {}, form.get("body", "").encode()), wrong=str(error))
+    shown = source if _exists(source) else ""
+    found = _tried(source, toml, sent)
+    wrong = found.get("trouble") or next((one["text"] for one in found["mistakes"] if not one["missing"]), "")
+    if wrong:
+        return _page(shown, toml, sent, wrong=f"Nothing was saved: {wrong}", name=source)
+    saved = [_save_file(source, toml)]
+    if topic := next(iter(found.get("topics", [])), form.get("sample", "")):
+        saved.append(_save_sample(source, topic, sent))
+    console().deploy()
+    if form.get("action") == "send":
+        try:
+            return redirect(f"/webhooks/{console().send(source, sent)}", 303)
+        except ValueError as error:
+            return _page(source, toml, sent, wrong=f"Saved {' and '.join(saved)}, and not sent: {error}")
+    query = {"source": source, "sample": Path(saved[-1]).stem, "saved": " and ".join(saved)}
+    return redirect(f"/playground?{urlencode(query)}", 303)
+
+
+def _save_file(source: str, toml: str) -> str:
+    sources.CUSTOM.mkdir(parents=True, exist_ok=True)
+    path = sources.CUSTOM / f"{source}.toml"
+    path.write_text(toml, "utf-8")
+    return check.shown(path)
+
+
+def _save_sample(source: str, topic: str, sent: Payload) -> str:
+    """Write the payload beside the others, unless it is there; a name that is taken gets a number."""
+    kept = {name: value for name, value in sent.headers.items() if name not in _LEFT_OUT and MASKED not in value}
+    for scheme in sources.build(source, sources.document(source)).schemes:
+        for name in (*scheme.header, *scheme.timestamp_header):
+            kept.pop(name, None)  # samples are unsigned: the tools sign them
+    text = worker.sample(Payload(sent.method, sent.query, kept, sent.body)) + "\n"
+    folder = console().samples / source
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = re.sub(r"[^A-Za-z0-9_.-]+", ".", topic)[:80].strip(".") or "sample"
+    for number in range(1, 1000):
+        path = folder / (f"{stem}.json" if number == 1 else f"{stem}.{number}.json")
+        if not path.exists():
+            path.write_text(text, "utf-8")
+            break
+        if payload.request(path).body == payload_body(text):
+            break
+    return check.shown(path)
+
+
+def payload_body(text: str) -> bytes:
+    """The body that a sample's text stands for, as the tools send it."""
+    body = json.loads(text)["body"]
+    return body.encode() if isinstance(body, str) else json.dumps(body, ensure_ascii=False).encode()

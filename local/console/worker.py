@@ -1,0 +1,242 @@
+"""The playground's other process: one payload and one sender's file in, what becomes of it out, line by line in JSON.
+
+It runs the relay's own modules on a folder that holds the file as it stands in
+the editor. Expressions can be made to take for ever, or all memory; then the
+system ends this process, and nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import signal
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from handler import mapping, schema, sources
+from handler.errors import RelayError
+from handler.mapping import Defaults, Outcome
+from handler.sources import Source
+from local import check, klaviyo_checks, preview
+from local.payload import Payload
+
+from . import story
+from .origin import Written
+
+SECONDS = 3
+MEMORY_BYTES = 1_500_000_000
+SHOWN = 20
+_NO_SAMPLE = "expected a sample"
+
+
+class Bench:
+    """A folder of its own, with the user's other files and the samples beside the file under trial."""
+
+    def __init__(self, folder: Path, custom: Path, samples: Path) -> None:
+        self._custom, self._samples = custom, samples
+        self._own = folder / "custom"
+        self._own_samples = folder / "samples"
+        sources.CUSTOM = self._own
+
+    def put(self, name: str, toml: str, sent: Payload) -> None:
+        """Lay out the file and the payload, as if both had been saved."""
+        for path in (self._own, self._own_samples):
+            shutil.rmtree(path, ignore_errors=True)
+            path.mkdir(parents=True)
+        for path in self._custom.glob("*.toml"):
+            shutil.copy(path, self._own)
+        (self._own / f"{name}.toml").write_text(toml, "utf-8")
+        own = self._own_samples / name
+        own.mkdir()
+        for path in (self._samples / name).glob("*.json"):
+            shutil.copy(path, own)
+        (own / "playground.json").write_text(sample(sent), "utf-8")
+        sources.load.cache_clear()
+
+    def problems(self, name: str) -> list[dict[str, Any]]:
+        """Mistakes with their lines; ``missing`` marks what only wants a sample."""
+        return [
+            {"line": one.line, "text": one.message, "missing": one.message.startswith(_NO_SAMPLE)}
+            for one in check.problems(name, self._own_samples)
+        ]
+
+
+def sample(sent: Payload) -> str:
+    """A payload as a file of ``events/``: a body that is JSON stands in it as such, any other as text."""
+    text = sent.body.decode("utf-8", "replace")
+    try:
+        body = json.loads(text)
+        exact = not isinstance(body, str)
+    except (ValueError, RecursionError):
+        exact = False
+    document: dict[str, Any] = {"method": sent.method} if sent.method != "POST" else {}
+    document |= {"query": sent.query} if sent.query else {}
+    return json.dumps(
+        document | {"headers": sent.headers, "body": body if exact else text}, indent=2, ensure_ascii=False
+    )
+
+
+def tried(bench: Bench, request: Mapping[str, Any]) -> dict[str, Any]:
+    """``mistakes``, and what the payload becomes: ``events``, ``ignored``, ``parked`` or ``handshake``."""
+    name, toml = str(request["source"]), str(request["toml"])
+    sent = Payload(request["method"], request["query"], request["headers"], request["body"].encode())
+    bench.put(name, toml, sent)
+    mistakes = bench.problems(name)
+    if any(not one["missing"] for one in mistakes):
+        return {"mistakes": mistakes}
+    source, received = sources.load(name), float(request["received"])
+    found = preview.preview_request(name, sent, received)
+    if "handshake" in found:
+        return {"mistakes": mistakes, "handshake": found["handshake"]}
+    defaults = Defaults(request["region"], request["zone"])
+    try:
+        outcome = _understood(source, sent, received, defaults)
+    except RelayError as error:
+        return {"mistakes": mistakes, "parked": [str(error)]}
+    written = _written(name, toml, source)
+    made = _rules(source, sent, received, defaults, outcome)
+    late = float(request["late_hours"]) * 3600
+    events = [
+        told(json.loads(event.entry), written, made.get(event.unique_id), received - event.time > late > 0)
+        for event in outcome.events[:SHOWN]
+    ]
+    return {
+        "mistakes": mistakes,
+        "topics": outcome.topics,
+        "events": events,
+        "more": max(0, len(outcome.events) - SHOWN),
+        "ignored": outcome.ignored,
+        "ignored_line": written.line_of(outcome.ignored) if outcome.ignored else None,
+        "parked": list(dict.fromkeys(f"{one.reason}: {one.detail}" for one in outcome.parked)),
+    }
+
+
+def _understood(source: Source, sent: Payload, received: float, defaults: Defaults) -> Outcome:
+    return mapping.understand(source, headers=sent.headers, body=sent.body, received=received, defaults=defaults)
+
+
+def _written(name: str, toml: str, source: Source) -> Written:
+    own, whole = tomllib.loads(toml), sources.document(name)
+    inherited = len(whole.get("event", [])) - len(own.get("event", [])) if "extends" in own else 0
+    return Written(source.title, whole, check.lines(toml), inherited)
+
+
+def _rules(source: Source, sent: Payload, received: float, defaults: Defaults, outcome: Outcome) -> dict[str, int]:
+    """Which ``[[event]]`` made which event, found out by asking each alone; ids name the events."""
+    made: dict[str, int] = {}
+    asked = {id(rule) for topic in outcome.topics for rule in source.rules_for(topic)}
+    for index, rule in enumerate(source.rules):
+        if id(rule) in asked:
+            try:
+                alone = _understood(replace(source, rules=(rule,)), sent, received, defaults)
+            except RelayError:
+                continue
+            for event in alone.events:
+                made.setdefault(event.unique_id, index)
+    return made
+
+
+def told(entry: dict[str, Any], written: Written, rule: int | None, late: bool) -> dict[str, Any]:
+    """One event: its values with where they come from, and the checklist."""
+    plain = story.plain(entry)
+    values = [
+        {"path": path, "value": value, "expression": "", "line": None}
+        if rule is None
+        else {"path": path, "value": value, **dict(zip(("expression", "line"), written.of(path, rule), strict=True))}
+        for path, value in _flat(plain)
+    ]
+    return {
+        "metric": plain["metric"],
+        "values": values,
+        "checks": list(_checks(entry, plain, late)),
+        "nothing": [] if rule is None else list(_nothing(plain, written, rule)),
+        "entry": plain,
+    }
+
+
+def _flat(plain: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The event's values; objects in profile and properties that stand for themselves are one value."""
+    for name, value in plain.items():
+        if name == "profile":
+            for inner, part in value.items():
+                if inner in ("location", "properties"):
+                    yield from ((("profile", inner, last), found) for last, found in part.items())
+                else:
+                    yield ("profile", inner), part
+        elif name == "properties":
+            yield from ((("properties", inner), part) for inner, part in value.items())
+        else:
+            yield (name,), value
+
+
+def _nothing(plain: Mapping[str, Any], written: Written, rule: int) -> Iterator[dict[str, Any]]:
+    """What the file asks for and this payload does not have."""
+    profile = plain["profile"]
+    for path in written.wanted(rule):
+        found = plain["properties"] if path[0] == "properties" else (*profile, "full_name", "customer_id")
+        if path[1] not in found:
+            yield {"path": path, "line": written.of(path, rule)[1]}
+
+
+def _checks(entry: dict[str, Any], plain: Mapping[str, Any], late: bool) -> Iterator[tuple[str, str]]:
+    """What Klaviyo does with it: a kind (``kept``, ``changed``, ``silent``, ``refused``) and a sentence."""
+    job = {"type": "event-bulk-create-job", "attributes": {"events-bulk-create": {"data": [entry]}}}
+    for problem in klaviyo_checks.problems({"data": job}, datetime.now(UTC)):
+        yield "refused", f"refused: {problem.detail} ({'/'.join(map(str, problem.path[4:]))})"
+    if story.is_silent(entry):
+        yield "silent", "accepted and silently ignored: Klaviyo stores no event for this email's domain"
+    by = [name for name in (*schema.IDENTIFIERS, "id") if name in plain["profile"]]
+    yield "kept", f"the profile is found or made by {', '.join(by)}"
+    for mark in story.marks_of(entry):
+        yield "changed", story.explained(mark)
+    if late:
+        yield (
+            "changed",
+            "older than the limit for late events: sent as backfill with identifiers only, triggers no flow",
+        )
+    count = len(plain["properties"])
+    yield "kept", f"{count} propert{'y' if count == 1 else 'ies'}, of at most {schema.EVENT_PROPERTIES}"
+    if "value" in plain:
+        yield "kept", f"counts {plain['value']} {plain.get('value_currency', '(no currency)')} as value"
+    yield "kept", "retries and repeats collapse by its unique_id"
+
+
+def main(arguments: list[str]) -> int:
+    """Answer each line of standard input until it ends."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("custom", type=Path)
+    parser.add_argument("samples", type=Path)
+    options = parser.parse_args(arguments)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # whatever prints, an answer stays one line
+    bench = Bench(options.folder, options.custom, options.samples)
+    for line in sys.stdin:
+        signal.setitimer(signal.ITIMER_REAL, SECONDS)  # its signal ends the process, whatever it is at
+        found = _answer(bench, json.loads(line))
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        print(json.dumps(found), file=answers, flush=True)
+    return 0
+
+
+def _answer(bench: Bench, request: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return tried(bench, request)
+    except RelayError as error:
+        return {"mistakes": [{"line": getattr(error, "line", None), "text": str(error), "missing": False}]}
+    except Exception as error:  # noqa: BLE001 (the file is anybody's text: whatever it does to us is its mistake)
+        text = f"expected the form of a source (it gives a {type(error).__name__})"
+        return {"mistakes": [{"line": None, "text": text, "missing": False}]}
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

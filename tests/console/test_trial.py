@@ -1,0 +1,183 @@
+"""What the playground tells of a payload and a file; no browser needed."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from handler import sources
+from local import check, payload
+from local.console.trial import Trial
+
+TOML = """\
+title = "Shop"
+
+[signature]
+header = "x-shop"
+
+[webhook]
+topic = "type"
+key = "id"
+time = "at"
+
+[profile]
+email = "who"
+phone_number = "phone"
+
+[[event]]
+topic = "order"
+metric = "Placed Order"
+value = "money(total)"
+[event.properties]
+Number = "number"
+Missing = "nowhere"
+
+[ignore]
+"ping" = "says nothing"
+"""
+BODY = {
+    "type": "order",
+    "id": 7,
+    "at": "2026-01-02T03:04:05Z",
+    "who": "ada@letters.example",
+    "total": "19.90",
+    "number": 3,
+}
+
+
+@pytest.fixture(scope="module")
+def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
+    custom = tmp_path_factory.mktemp("custom")
+    found = Trial(custom, check.SAMPLES)
+    yield found
+    found.close()
+
+
+def tried(trial: Trial, toml: str = TOML, source: str = "shop", body: Any = BODY, **change: Any) -> dict[str, Any]:
+    request = {
+        "source": source,
+        "toml": toml,
+        "method": "POST",
+        "query": {},
+        "headers": {"content-type": "application/json"},
+        "body": body if isinstance(body, str) else json.dumps(body),
+        "received": 1_767_400_000.0,
+        "region": "",
+        "zone": "UTC",
+        "late_hours": "0",
+    }
+    return trial.ask(request | change)
+
+
+def line(toml: str, start: str) -> int:
+    return next(number for number, text in enumerate(toml.splitlines(), 1) if text.startswith(start))
+
+
+def test_each_value_names_the_expression_and_the_line_that_it_comes_from(trial: Trial) -> None:
+    (event,) = tried(trial)["events"]
+    found = {".".join(one["path"]): (one["value"], one["expression"], one["line"]) for one in event["values"]}
+    assert found["value"] == (19.9, "money(total)", line(TOML, "value"))
+    assert found["properties.Number"] == (3, "number", line(TOML, "Number"))
+    assert found["profile.email"] == ("ada@letters.example", "who", line(TOML, "email"))
+    assert found["unique_id"] == ("shop:placed-order:7", "id", line(TOML, "key"))
+    assert found["time"][1:] == ("at", line(TOML, "time"))
+    assert found["metric"][2] == line(TOML, "metric")
+    assert event["nothing"] == [
+        {"path": ["properties", "Missing"], "line": line(TOML, "Missing")},
+        {"path": ["profile", "phone_number"], "line": line(TOML, "phone_number")},
+    ]
+
+
+@pytest.mark.parametrize("source", ["stripe", "shopify", "woocommerce", "typeform"])
+def test_every_value_of_the_shipped_samples_has_its_line(trial: Trial, source: str) -> None:
+    toml = sources.path_of(source).read_text()
+    for path in sorted((check.SAMPLES / source).glob("*.json")):
+        sent = payload.request(path)
+        found = tried(trial, toml, source, sent.body.decode(), headers=sent.headers)
+        for event in found.get("events", []):
+            for value in event["values"]:
+                if value["path"] == ["properties", "RelayDropped"]:
+                    continue
+                assert value["line"], (path.name, value)
+                assert toml.splitlines()[value["line"] - 1].strip()
+
+
+def test_what_is_inherited_has_no_line_in_the_file_that_extends(trial: Trial) -> None:
+    toml = (
+        'extends = "stripe"\ntitle = "Stripe EU"\n[[event]]\ntopic = "order"\nmetric = "Own"\nvalue = "money(total)"\n'
+    )
+    body = {"type": "order", "id": "evt_7", "data": {"object": {"email": "ada@letters.example", "total": 5}}}
+    (event,) = tried(trial, toml, "stripe_eu", body)["events"]
+    found = {".".join(one["path"]): one for one in event["values"]}
+    assert found["value"]["line"] == 6
+    assert found["unique_id"]["line"] is None
+    assert found["unique_id"]["expression"] == "_webhook.id"
+
+
+def test_a_mistake_stands_at_its_line_and_nothing_is_made(trial: Trial) -> None:
+    found = tried(trial, TOML.replace("money(total)", "total("))
+    assert "events" not in found
+    assert {one["line"] for one in found["mistakes"]} == {line(TOML, "value")}
+    broken = tried(trial, TOML.replace('"Placed Order"', '"Placed Order'))
+    assert [one["line"] for one in broken["mistakes"]] == [line(TOML, "metric")]
+
+
+def test_what_klaviyo_does_is_told(trial: Trial) -> None:
+    body = BODY | {"who": "ada@example.com", "phone": "12", "number": "9" * 120_000}
+    (event,) = tried(trial, body=body, late_hours="24", received=1_800_000_000.0)["events"]
+    kinds = {kind for kind, _ in event["checks"]}
+    texts = " ".join(text for _, text in event["checks"])
+    assert "silent" in kinds
+    assert "phone_number: not a valid number" in texts
+    assert "Number: cut to 100,000 bytes" in texts
+    assert "identifiers only" in texts
+
+
+def test_what_is_not_relayed_names_the_line_that_says_so(trial: Trial) -> None:
+    found = tried(trial, body={"type": "ping"})
+    assert (found["ignored"], found["ignored_line"]) == ("says nothing", line(TOML, '"ping"'))
+    assert tried(trial, body={"type": "other"})["parked"] == [
+        "unknown_topic: the source's file says nothing about this topic"
+    ]
+    assert tried(trial, body="{")["parked"][0].startswith("not_json")
+
+
+HOSTILE = {
+    "deep TOML": "title = " + "[" * 20_000,
+    "tables of other types": 'title = "x"\nevent = [1, "a"]\nsignature = 3\nprofile = []\n',
+    "deep expression": TOML.replace('"number"', '"' + "(" * 5_000 + "a" + ")" * 5_000 + '"'),
+    "a name that leaves the folder": 'extends = "../../../etc/passwd"\n',
+    "bytes that are none": "title = \x00\ud800",
+}
+
+
+@pytest.mark.parametrize("toml", HOSTILE.values(), ids=HOSTILE.keys())
+def test_a_hostile_file_is_a_mistake_and_no_more(trial: Trial, toml: str) -> None:
+    found = tried(trial, toml)
+    assert found["mistakes"] or found["trouble"]
+    assert len(tried(trial)["events"]) == 1
+
+
+def test_an_expression_that_takes_for_ever_is_stopped(trial: Trial) -> None:
+    tried(trial)
+    doubling = " | ".join(["[@, @]"] * 60)
+    began = time.monotonic()
+    found = tried(trial, TOML.replace('"number"', f'"to_string({doubling})"'))
+    assert found.get("trouble") or found["mistakes"]
+    assert time.monotonic() - began < 8
+    assert len(tried(trial)["events"]) == 1
+
+
+def test_it_leaves_nothing_behind(tmp_path: Path) -> None:
+    found = Trial(tmp_path, check.SAMPLES)
+    assert len(tried(found)["events"]) == 1
+    folder = Path(found.folder)
+    assert folder.exists()
+    found.close()
+    assert not folder.exists()
+    assert list(tmp_path.iterdir()) == []
