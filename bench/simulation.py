@@ -263,6 +263,7 @@ class Klaviyo:
     stored: Counter[bytes] = field(default_factory=Counter)
     first: dict[bytes, float] = field(default_factory=dict)
     late: int = 0
+    known_at: float = math.inf  # when the first failure had been answered, or given up
 
     def open(self) -> Answer | None:
         """Connect."""
@@ -276,6 +277,7 @@ class Klaviyo:
             self.requests.append((at, failed[0].status or 0, len(names)))
             self.windows.arrivals.append(at)
             self.time.sleep(failed[1])
+            self.known_at = min(self.known_at, self.time.now)
             return failed[0]
         wait = self.windows.take(at)
         status = 202 if wait is None else 429

@@ -28,6 +28,7 @@ SHAKY = 32  # messages on their second receive that one invocation risks togethe
 STAGGER_SECONDS = 6  # longer than the trigger's batching window, so that they come one at a time
 CRASHED = "the function ended without an answer each time that it handled this message, at last alone"
 _MOST_DEFERRALS = 8  # from here on the delay grows no more
+_LONGEST_SPREAD = 780.0  # with a closing and the batching window, a backlog is back within a quarter of an hour
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ def read(records: Iterable[Mapping[str, Any]], *, at: str) -> Batch:
 def _as_redriven(message: Message | Raw, record: Mapping[str, Any]) -> Message | Raw:
     """What was parked, and came back with the reason beside it, yields to live events from now on."""
     redriven = "reason" in record.get("messageAttributes", {})
-    return replace(message, backfill=True) if redriven and isinstance(message, Message) else message
+    return replace(message, backfill=True, redriven=True) if redriven and isinstance(message, Message) else message
 
 
 def _unreadable(body: str, reason: str, detail: str, at: str) -> Outgoing:
@@ -217,14 +218,14 @@ def delay(cause: NoSlot | None, deferred: int, *, now: float, random: Callable[[
     """Seconds until a deferred message comes back: not before it can go, and spread.
 
     If nobody knows when that is, the more often it was deferred the longer, up
-    to 900 s, which bounds what an outage of a day costs and lets a backlog
+    to 13 minutes, which bounds what an outage of a day costs and lets a backlog
     return within a quarter of an hour.
     """
     wait = max(0.0, cause.retry_at - now) if cause else 0.0
     if _ends_when_it_says(cause):
         spread = 10 * random()
     else:
-        spread = min(float(MAX_DELAY), 5.0 * 2 ** min(deferred, _MOST_DEFERRALS)) * (0.5 + 0.5 * random())
+        spread = min(_LONGEST_SPREAD, 5.0 * 2 ** min(deferred, _MOST_DEFERRALS)) * (0.5 + 0.5 * random())
     return max(1, min(MAX_DELAY, round(wait + spread)))
 
 

@@ -84,8 +84,8 @@ def pack(messages: Sequence[tuple[int, Message]], *, now: float, late_after: flo
     A job is full when the next whole message would not fit. No job holds a
     ``unique_id`` twice: a repeat of the same event is left out, since it is
     delivered with the first; another event under the same id goes with a later
-    job. Backfills and what a redrive brought back come after what is live, in
-    jobs of their own, which may be refused; suspect messages last, each apart.
+    job. Backfills fill up after what is live; what a redrive brought back comes
+    in jobs of its own, which may be refused; suspect messages last, each apart.
     """
     jobs: list[Job] = []
     for suspect, group in _groups(messages):
@@ -97,8 +97,9 @@ def pack(messages: Sequence[tuple[int, Message]], *, now: float, late_after: flo
 
 
 def _groups(messages: Sequence[tuple[int, Message]]) -> Iterator[tuple[bool, list[tuple[int, Message]]]]:
-    for backfill in (False, True):
-        yield False, [pair for pair in messages if not pair[1].suspect and pair[1].backfill is backfill]
+    sound = [pair for pair in messages if not pair[1].suspect]
+    yield False, sorted((pair for pair in sound if not pair[1].redriven), key=lambda pair: pair[1].backfill)
+    yield False, [pair for pair in sound if pair[1].redriven]
     for pair in messages:
         if pair[1].suspect:
             yield True, [pair]

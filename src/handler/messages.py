@@ -65,7 +65,9 @@ class Message:
     ``deferred`` how often it was sent again, ``crashes`` how many receives of
     earlier copies ended without an answer. ``suspect``: some of these events
     were in a job that Klaviyo refused. ``private_ids``: see
-    ``telemetry.event_id``. ``backfill`` picks the message group only.
+    ``telemetry.event_id``. ``backfill`` picks the message group and comes after
+    what is live. ``redriven`` is known of a receive only, and not written down:
+    once such a message was sent anew, it is like any other.
     """
 
     source: str
@@ -76,6 +78,7 @@ class Message:
     suspect: bool = False
     backfill: bool = False
     private_ids: bool = False
+    redriven: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -291,16 +291,18 @@ class Pacer:
         """Close: no answer, or one that tells everybody to wait.
 
         At least ``pause`` seconds, briefly after a first fault, longer after a
-        probe; a pause that already runs is never shortened.
+        probe, counted from its slot, so that one that times out costs no more
+        than another; a pause that already runs is never shortened.
 
         Returns
         -------
         float
             Seconds for which it was closed.
         """
-        least = BRIEF if slot.lease is None else LONG
+        now = self._clock()
+        least = BRIEF if slot.lease is None else max(BRIEF, slot.at + LONG - now)
         pause = max(least, pause if pause <= LONGEST else LONG)
-        until = _ms(self._clock() + pause)
+        until = _ms(now + pause)
         state = State()
         for _ in range(_ATTEMPTS):
             changed: dict[str, Value] = {"closed_until": until, "closed_reason": reason}

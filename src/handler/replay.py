@@ -44,7 +44,8 @@ def _message(raw: Raw, outcome: Outcome) -> Message:
         tuple(outcome.events),
         raw.received,
         crashes=raw.crashes,
-        backfill=True,  # picks the message group: what a redrive brought back yields to live events
+        backfill=True,  # what a redrive brought back yields to live events
+        redriven=True,
         private_ids=outcome.private_ids,
     )
 

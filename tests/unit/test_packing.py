@@ -103,3 +103,18 @@ def test_late_events_go_as_backfill_with_identifiers_only() -> None:
     assert old["profile"]["data"]["attributes"] == {"email": "ada@mail.example"}
     assert old["events"] == attributes["events"]
     assert new == attributes
+
+
+def test_backfills_fill_up_the_jobs_of_what_is_live_and_redriven_events_stay_apart() -> None:
+    def one(name: str, **flags: bool) -> Message:
+        return Message("shop", (Event(name, 1, json.dumps({"n": name})),), 1.0, **flags)
+
+    several = [
+        one("old", backfill=True),
+        one("back", backfill=True, redriven=True),
+        one("new"),
+        one("odd", suspect=True),
+    ]
+    found = jobs.pack(list(enumerate(several)), now=1.0)
+    assert [{row.event.unique_id for row in job.rows} for job in found] == [{"old", "new"}, {"back"}, {"odd"}]
+    assert [row.owner for row in found[0].rows] == [2, 0]

@@ -1,0 +1,83 @@
+"""Backfills and what has become old: marked as such, and behind what is new."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from handler import mapping, messages, sources
+from handler.klaviyo import Answer
+from handler.mapping import Defaults
+from handler.messages import Event, Message
+from tests.unit.fakes_queue import DEAD, EVENTS, delivery
+from tests.unit.test_receive import custom, door, event, post
+
+__all__ = ["door"]  # the fixture
+SAMPLE = Path(__file__).parents[2] / "events" / "stripe" / "customer.created.json"
+
+
+def groups(door: ModuleType) -> list[str]:
+    return [entry["MessageGroupId"] for _, entry in door.SQS.taken]
+
+
+def test_a_request_of_backfills_travels_in_a_group_of_its_own(door: ModuleType) -> None:
+    post(door, "custom", custom(event(backfill=True), event(unique_id="v2", backfill=True)))
+    post(door, "custom", json.dumps({"backfill": True, "events": [event(unique_id="v3")]}).encode())
+    post(door, "custom", custom(event(unique_id="v4"), event(unique_id="v5", backfill=True)))
+    assert groups(door) == ["custom#backfill", "custom#backfill", "custom"]
+    assert [body.count('"backfill":true}') for body in door.SQS.bodies("events")] == [2, 1, 1]
+
+
+def test_a_source_of_backfills_marks_each_event_and_has_a_group_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "history.toml").write_text('extends = "stripe"\n\n[webhook]\nbackfill = true\n')
+    monkeypatch.setattr(sources, "CUSTOM", tmp_path)
+    sample = json.loads(SAMPLE.read_text())
+    outcome = mapping.understand(
+        sources.load("history"),
+        headers=sample["headers"],
+        body=json.dumps(sample["body"]).encode(),
+        received=1_790_000_000.0,
+        defaults=Defaults("", "UTC"),
+    )
+    assert outcome.backfill
+    assert [json.loads(one.entry)["attributes"]["backfill"] for one in outcome.events] == [True]
+    assert (
+        messages.group(Message("history", tuple(outcome.events), 0.0, backfill=outcome.backfill)) == "history#backfill"
+    )
+
+
+def test_a_redrive_after_days_brings_events_back_as_late_ones() -> None:
+    entry = {
+        "type": "event-bulk-create",
+        "attributes": {
+            "profile": {"data": {"type": "profile", "attributes": {"email": "old@mail.example", "first_name": "Ada"}}},
+            "events": {"data": [{"type": "event", "attributes": {"unique_id": "old"}}]},
+        },
+    }
+    with delivery() as world:
+        bodies: list[bytes] = []
+        take = world.klaviyo.post
+
+        def noted(body: bytes, key: str) -> Answer:
+            bodies.append(body)
+            return take(body, key)
+
+        world.dispatcher._poster.post = noted
+        world.klaviyo.bad = {"old"}
+        world.put(Message("shop", (Event("old", int(world.clock()), json.dumps(entry)),), world.clock()))
+        world.run()
+        (parked,) = world.sqs.queues[DEAD].values()
+        world.klaviyo.bad = set()
+        world.clock.now += 2 * 86_400
+        world.sqs.put(EVENTS, parked.body, group=parked.group, attributes=parked.attributes)
+        world.run()
+    assert parked.group == "shop#redrive"
+    first, last = (json.loads(body)["data"]["attributes"]["events-bulk-create"]["data"][0] for body in bodies)
+    assert "backfill" not in first["attributes"]
+    assert last["attributes"]["backfill"] is True
+    assert last["attributes"]["profile"]["data"]["attributes"] == {"email": "old@mail.example"}
