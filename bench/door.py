@@ -20,6 +20,7 @@ from botocore.compat import HTTPHeaders
 
 from handler import sources
 from local import aws, payload, sign
+from local.preview import preview_request
 
 SAMPLES = aws.ROOT / "events"
 # What a sender of this name sends most, or what weighs most with it.
@@ -111,8 +112,9 @@ def logged_bytes(work: Callable[[], object]) -> int:
 
 
 def sample(source: str) -> Path | None:
-    """The sample of ``events/`` that stands for ``source``; ``None`` if it has none."""
-    found = sorted((SAMPLES / source).glob("*.json"), key=lambda path: path.stat().st_size)
+    """The sample of ``events/`` that stands for ``source``, of those that become events; ``None`` if it has none."""
+    paths = sorted((SAMPLES / source).glob("*.json"), key=lambda path: path.stat().st_size)
+    found = [path for path in paths if preview_request(source, payload.request(path), time.time())["events"]]
     named = [path for path in found if path.stem == TYPICAL.get(source)]
     return next(iter([*named, *reversed(found)]), None)
 
@@ -120,6 +122,7 @@ def sample(source: str) -> Path | None:
 def request(source: str, body: bytes, headers: dict[str, str]) -> dict[str, Any]:
     """The API Gateway event of a webhook, signed now as ``source`` would."""
     path = f"/webhooks/{source}"
+    body = sign.fresh(source, body, time.time())
     url, signed = sign.sign(
         source, SECRETS[source][0], body=body, headers=headers, url=f"https://bench.example{path}", now=time.time()
     )

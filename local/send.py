@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import urllib3
 
 from handler import sources
+from handler.errors import Refused
 
 from . import payload, sign
 from .stack import RUNNING, read_secrets, secrets_path
@@ -27,7 +28,7 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     try:
         status, body = send(options.source, options.file, options.headers, options.url)
-    except (OSError, ValueError, urllib3.exceptions.HTTPError) as error:
+    except (OSError, ValueError, Refused, urllib3.exceptions.HTTPError) as error:
         print(f"send: {error}", file=sys.stderr)
         return 2
     print(status)

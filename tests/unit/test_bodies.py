@@ -49,6 +49,28 @@ def test_a_multipart_forms_names_are_utf_8_and_nest() -> None:
 
 
 @pytest.mark.parametrize(
+    ("head", "name"),
+    [
+        (b'Content-Disposition: form-data; name="q3_na\xc3\xafve"', "q3_naïve"),
+        (b'content-disposition: form-data; name="q3_name"\r\nContent-Type: text/plain; charset=utf-8', "q3_name"),
+        (b'CONTENT-DISPOSITION: form-data;name="q3_name"', "q3_name"),
+        (b'Content-Disposition: form-data; name="q3_\xff"', "q3_\ufffd"),
+    ],
+)
+def test_the_parts_of_a_form_have_the_names_that_they_say(head: bytes, name: str) -> None:
+    body = b"--b\r\n" + head + b"\r\n\r\nKim\r\n--b--\r\n"
+    assert bodies.parse(body, "multipart/form-data; boundary=b") == {name: "Kim"}
+
+
+@pytest.mark.parametrize(
+    "head", [b"", b"Content-Disposition: form-data", b'Content-Disposition: form-data; filename="x"']
+)
+def test_a_part_without_a_name_is_left_out(head: bytes) -> None:
+    body = b"--b\r\n" + head + b"\r\n\r\nKim\r\n--b--\r\n"
+    assert bodies.parse(body, "multipart/form-data; boundary=b") == {}
+
+
+@pytest.mark.parametrize(
     ("body", "kind", "reason"),
     [
         (b"", "application/json", "not_json"),

@@ -8,15 +8,18 @@ import io
 import json
 import random
 import time
+from pathlib import Path
 from types import ModuleType
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
 from botocore.exceptions import ClientError
 
 from handler import sources, telemetry
-from local import sign
+from local import payload, sign
+from local.preview import preview_request
 
 SECRETS = sign.development_secrets(["stripe", "custom"])["sources"]
 ENVIRONMENT = {
@@ -345,3 +348,67 @@ def test_the_log_names_events_and_nobody(door: ModuleType, log: io.StringIO) -> 
     assert "invalid_phone: phone_number" in out
     assert "ada@mail" not in out
     assert "Adaline" not in out
+
+
+SAMPLES = sorted((Path(__file__).parents[2] / "events").glob("*/*.json"))
+SENDERS = sorted({path.parent.name for path in SAMPLES})
+
+
+def request(source: str, sent: payload.Payload, now: float) -> dict[str, Any]:
+    """A sample as API Gateway hands it over, signed as its sender would."""
+    url = f"https://relay.example/webhooks/{source}"
+    body = sign.fresh(source, sent.body, now)
+    secret = sign.development_secrets([source])["sources"][source][0]
+    url, headers = sign.sign(
+        source, secret, body=body, headers=sent.headers, url=sent.at(url), now=now, method=sent.method
+    )
+    query = urlsplit(url).query
+    return {
+        "requestContext": {"http": {"method": sent.method}, "requestId": "request", "domainName": "relay.example"},
+        "rawPath": f"/webhooks/{source}",
+        "rawQueryString": query,
+        "queryStringParameters": dict(parse_qsl(query)),
+        "pathParameters": {"source": source},
+        "headers": headers,
+        "body": base64.b64encode(body).decode(),
+        "isBase64Encoded": True,
+    }
+
+
+@pytest.mark.parametrize("source", SENDERS)
+def test_every_sample_passes_the_door_and_a_changed_one_does_not(door: ModuleType, source: str) -> None:
+    door.SECRETS._provider.document = sign.development_secrets([source])["sources"]
+    for path in (path for path in SAMPLES if path.parent.name == source):
+        sent, now = payload.request(path), time.time()
+        wanted = preview_request(source, sent, now)
+        event = request(source, sent, now)
+        answer = door.handler(event, None)
+        silent = sources.load(source).silent
+        accepted = 204 if silent else 202 if wanted["events"] or wanted["unmapped"] else 200
+        assert answer["statusCode"] == accepted, (path.name, answer)
+        if wanted.get("handshake") and not silent:
+            said = wanted["handshake"]
+            assert answer["body"] == (said if isinstance(said, str) else json.dumps(said, ensure_ascii=False))
+            continue
+        stranger = event | {"headers": {name: "x" + value for name, value in event["headers"].items()}}
+        assert door.handler(stranger | {"queryStringParameters": {"token": "guess"}}, None)["statusCode"] == 401
+
+
+@pytest.mark.parametrize("source", SENDERS)
+def test_a_forgery_of_any_bytes_is_refused_and_nothing_else(door: ModuleType, source: str) -> None:
+    door.SECRETS._provider.document = sign.development_secrets([source])["sources"]
+    dice = random.Random(source)  # noqa: S311 (no secret)
+    scheme = sources.load(source).schemes[0]
+    names = ["content-type", "content-encoding", *scheme.header, *scheme.timestamp_header, *scheme.id_header]
+    for _ in range(50):
+        headers = {name: dice.randbytes(dice.randint(0, 40)).decode("latin-1") for name in names}
+        body = base64.b64encode(dice.randbytes(dice.randint(0, 200))).decode()
+        event = {
+            "requestContext": {"http": {"method": "POST"}, "requestId": "request"},
+            "rawQueryString": "%ff=%00",
+            "pathParameters": {"source": source},
+            "headers": headers,
+            "body": body,
+            "isBase64Encoded": True,
+        }
+        assert door.handler(event, None)["statusCode"] == 401

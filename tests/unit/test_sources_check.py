@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -143,3 +144,9 @@ def test_every_sample_becomes_what_stands_in_expected(path: Path) -> None:
 def test_no_outcome_outlives_its_sample() -> None:
     kept = {path.relative_to(check.EXPECTED) for path in check.EXPECTED.glob("*/*.json")}
     assert kept == {path.relative_to(check.SAMPLES) for path in SAMPLES}
+
+
+def test_the_readme_names_every_sender() -> None:
+    section = (check.ROOT / "README.md").read_text("utf-8").split("## Senders")[1].split("[docs/metrics.md]")[0]
+    named = set(re.findall(r"`(\w+)`", section))
+    assert sorted(named) == sorted(SHIPPED)
