@@ -22,6 +22,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -109,7 +110,8 @@ class Outgoing:
     attributes: Mapping[str, str] = field(default_factory=dict)
 
 
-_FLAGS = ("deferred", "crashes", "suspect", "backfill", "private_ids")
+_COUNTS = ("deferred", "crashes")
+_FLAGS = (*_COUNTS, "suspect", "backfill", "private_ids")
 
 
 def _head(kind: str, message: Message | Raw, rest: dict[str, Any]) -> str:
@@ -151,14 +153,28 @@ def decode(body: str) -> Message | Raw:
         raise MessageError("the header's version is not a number from 1")
     if version > VERSION:
         raise NewerMessage(f"format version {version}, this code reads up to {VERSION}")
+    if not isinstance(head.get("source"), str):
+        raise MessageError("the header names no source")
     try:
         return _raw(head, rest) if kind == "raw" else _message(head, kind, rest)
-    except (ValueError, TypeError, KeyError, zlib.error, binascii.Error) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, zlib.error, binascii.Error) as error:
         raise MessageError(f"the message does not fit its header ({type(error).__name__})") from error
 
 
 def _flags(head: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    return {name: head[name] for name in names if name in head}
+    """The flags in ``head``; a value of another type would stop a batch where it is used."""
+    found = {name: head[name] for name in names if name in head}
+    for name, value in found.items():
+        if type(value) is not (int if name in _COUNTS else bool) or value < 0:
+            raise ValueError(name)
+    return found
+
+
+def _received(head: dict[str, Any]) -> float:
+    received = float(head["received"])
+    if not math.isfinite(received):
+        raise ValueError("received")
+    return received
 
 
 def _message(head: dict[str, Any], kind: str, rest: str) -> Message:
@@ -168,7 +184,7 @@ def _message(head: dict[str, Any], kind: str, rest: str) -> Message:
     events = tuple(
         Event(str(uid), int(time), entry) for (uid, time), entry in zip(head["events"], entries, strict=True)
     )
-    return Message(head["source"], events, float(head["received"]), **_flags(head, _FLAGS))
+    return Message(head["source"], events, _received(head), **_flags(head, _FLAGS))
 
 
 def _raw(head: dict[str, Any], rest: str) -> Raw:
@@ -176,14 +192,14 @@ def _raw(head: dict[str, Any], rest: str) -> Raw:
     body = inflate.decompress(base64.b64decode(rest, validate=True), RAW_BODY_BYTES)
     if not inflate.eof:
         raise MessageError("the raw body is cut off or too large")
-    only = tuple(head["only"]) if "only" in head else None
+    only = tuple(int(place) for place in head["only"]) if "only" in head else None
     return Raw(
         head["source"],
         body,
-        dict(head["headers"]),
-        float(head["received"]),
+        {str(name): str(value) for name, value in head["headers"].items()},
+        _received(head),
         only,
-        **_flags(head, ("deferred", "crashes")),
+        **_flags(head, _COUNTS),
     )
 
 

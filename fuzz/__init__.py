@@ -1,0 +1,1 @@
+"""Fuzzers that run for as long as one likes, outside the tests."""

@@ -1,0 +1,210 @@
+"""A fuzzer at the door: whatever comes in, no 5xx, no exception, nothing unauthentic in a queue."""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from hypothesis import given, reject
+from hypothesis import settings as profile
+from hypothesis import strategies as st
+
+from handler import messages, sources
+from handler.errors import MessageError, NotVerified
+from handler.messages import Raw
+from local import payload, sign
+from tests.unit.test_receive import ENVIRONMENT, Provider, Queue
+
+NAMES = sorted(sources.names())
+SECRETS = sign.development_secrets(NAMES)["sources"]
+SAMPLES = sorted((Path(__file__).parents[2] / "events").glob("*/*.json"))
+HEADER_NAMES = sorted(
+    {
+        name
+        for one in NAMES
+        for name in (
+            *sources.load(one).kept_headers,
+            *(h for scheme in sources.load(one).schemes for h in scheme.header),
+        )
+    }
+    | {"content-type", "content-encoding", "content-length", "host", "cookie"}
+)
+KINDS = ["application/json", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/plain", ""]
+# Lambda hands over any text that JSON can hold, lone surrogates included.
+ANYTHING = st.text(st.characters(), max_size=60)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | ANYTHING,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(ANYTHING, inner, max_size=4),
+    max_leaves=15,
+)
+
+
+@contextmanager
+def at_the_door() -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        module = importlib.import_module("handler.receive")
+        patch.setattr(module, "SQS", Queue())
+        patch.setattr(module.SECRETS, "_provider", Provider(dict(SECRETS)))
+        yield module
+
+
+def answered(module: ModuleType, event: dict[str, Any]) -> tuple[int, Any]:
+    """The answer, in the form that API Gateway takes."""
+    answer = module.handler(event, None)
+    assert json.dumps(answer)
+    assert answer["statusCode"] in (200, 202, 204, 400, 401, 404, 413)
+    assert isinstance(answer.get("body", ""), str)
+    kind = answer["headers"].get("content-type", "")
+    return answer["statusCode"], json.loads(answer["body"]) if kind == "application/json" else answer.get("body")
+
+
+def request(source: str, body: bytes, headers: dict[str, str]) -> dict[str, Any]:
+    return {
+        "requestContext": {"http": {"method": "POST"}, "requestId": "request", "domainName": "relay.example"},
+        "rawPath": f"/webhooks/{source}",
+        "rawQueryString": "",
+        "pathParameters": {"source": source},
+        "headers": headers,
+        "body": base64.b64encode(body).decode(),
+        "isBase64Encoded": True,
+    }
+
+
+@profile(max_examples=300)
+@given(data=st.data())
+def test_what_is_not_signed_gets_nowhere(data: st.DataObject) -> None:
+    event = request(data.draw(st.sampled_from(NAMES) | ANYTHING), b"", {})
+    event |= {
+        "headers": data.draw(st.dictionaries(st.sampled_from(HEADER_NAMES) | ANYTHING, ANYTHING, max_size=6)),
+        "body": data.draw(
+            st.none() | ANYTHING | st.binary(max_size=60).map(lambda raw: base64.b64encode(raw).decode())
+        ),
+        "isBase64Encoded": data.draw(st.booleans()),
+        "rawPath": data.draw(ANYTHING),
+        "rawQueryString": data.draw(ANYTHING),
+        "queryStringParameters": data.draw(
+            st.none() | st.dictionaries(st.just("token") | ANYTHING, ANYTHING, max_size=3)
+        ),
+    }
+    event["requestContext"]["http"]["method"] = data.draw(st.sampled_from(["POST", "GET", "HEAD"]) | ANYTHING)
+    if data.draw(st.booleans()):
+        del event["pathParameters"]
+    with at_the_door() as module:
+        answered(module, event)
+        assert module.SQS.taken == []
+
+
+def signed(source: str, body: bytes, headers: dict[str, str]) -> dict[str, Any]:
+    """The request as ``source`` would sign it."""
+    address = f"https://relay.example/webhooks/{source}"
+    try:
+        url, made = sign.sign(source, SECRETS[source][0], body=body, headers=headers, url=address, now=time.time())
+    except NotVerified:
+        reject()  # this sender could not sign such a body
+    query = url.partition("?")[2]
+    parameters = dict(pair.split("=", 1) for pair in query.split("&")) if query else {}
+    return request(source, body, made) | {"rawQueryString": query, "queryStringParameters": parameters}
+
+
+def accounted(module: ModuleType, status: int, answer: Any) -> None:
+    """What the door says it took is in a queue, readable; what it refused is not; no mapping crashed."""
+    kept = [messages.decode(entry["MessageBody"]) for _, entry in module.SQS.taken]
+    events = sum(len(one.events) for one in kept if not isinstance(one, Raw))
+    assert events == (answer["accepted"] if status == 202 else 0)
+    parked = answer.get("parked", []) if status == 202 else []
+    assert any(isinstance(one, Raw) for one in kept) == bool(parked)
+    assert not [one for one in parked if one["reason"] == "mapping_crashed"]
+
+
+@profile(max_examples=300)
+@given(source=st.sampled_from(NAMES), body=st.binary(max_size=200), kind=st.sampled_from(KINDS), more=st.data())
+def test_signed_bytes_of_any_kind_are_answered(source: str, body: bytes, kind: str, more: st.DataObject) -> None:
+    headers = {"content-type": kind}
+    if more.draw(st.booleans()):
+        headers["content-encoding"] = more.draw(st.sampled_from(["gzip", "br", "identity", "x" * 50]))
+    with at_the_door() as module:
+        status, answer = answered(module, signed(source, body, headers))
+        accounted(module, status, answer)
+
+
+@profile(max_examples=300)
+@given(source=st.sampled_from(NAMES), document=JSON)
+def test_signed_documents_of_any_shape_are_answered(source: str, document: Any) -> None:
+    body = json.dumps(document).encode("utf-8", "surrogatepass")
+    with at_the_door() as module:
+        status, answer = answered(module, signed(source, body, {"content-type": "application/json"}))
+        accounted(module, status, answer)
+
+
+def places(document: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every place in ``document``."""
+    inner = (
+        document.items() if isinstance(document, dict) else enumerate(document) if isinstance(document, list) else ()
+    )
+    return [at, *(place for key, value in inner for place in places(value, (*at, key)))]
+
+
+def put(document: Any, at: tuple[Any, ...], value: Any) -> Any:
+    """``document`` with ``value`` at a place."""
+    if not at:
+        return value
+    inner = document
+    for key in at[:-1]:
+        inner = inner[key]
+    inner[at[-1]] = value
+    return document
+
+
+@profile(max_examples=400)
+@given(path=st.sampled_from(SAMPLES), value=JSON, data=st.data())
+def test_no_value_at_any_place_of_a_sample_crashes_its_mapping(path: Path, value: Any, data: st.DataObject) -> None:
+    headers, raw = payload.read(path)
+    body = raw
+    if raw and "json" in headers["content-type"]:
+        document = json.loads(raw)
+        place = data.draw(st.sampled_from(places(document)))
+        body = json.dumps(put(document, place, value)).encode("utf-8", "surrogatepass")
+    with at_the_door() as module:
+        status, answer = answered(module, signed(path.parent.name, body, headers))
+        if status == 202:
+            accounted(module, status, answer)
+
+
+@profile(max_examples=300)
+@given(text=ANYTHING | JSON.map(json.dumps), rest=ANYTHING)
+def test_any_text_is_a_message_or_an_error_of_ours(text: str, rest: str) -> None:
+    for body in (text, f"{text}\n{rest}"):
+        try:
+            messages.decode(body)
+        except MessageError:
+            continue
+
+
+FIELDS = ("v", "kind", "source", "received", "events", "headers", "only", "deferred", "crashes", "suspect", "backfill")
+
+
+@profile(max_examples=500)
+@given(change=st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=3), raw=st.booleans())
+def test_a_header_with_any_values_is_a_message_that_can_be_sent_anew_or_an_error_of_ours(
+    change: dict[str, Any], raw: bool
+) -> None:
+    like = messages.Message("shop", (messages.Event("u", 1, "{}"),), 1.0)
+    body = messages.encode(Raw("shop", b"{}", {}, 1.0) if raw else like)
+    first, rest = body.split("\n", 1)
+    try:
+        message = messages.decode(json.dumps(json.loads(first) | change) + "\n" + rest)
+    except MessageError:
+        return
+    assert messages.decode(messages.encode(message)) == message
+    assert messages.group(message)
+    assert message.deferred + message.crashes >= 0
