@@ -13,8 +13,9 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import boto3
@@ -89,9 +90,10 @@ def wanted(one: Parked, source: str | None, reason: str | None) -> bool:
 
 
 def put_back(
-    sqs: Any, chosen: Sequence[Parked], queue: str, dead_letters: str, *, rate: float, sleep: Callable[[float], None]
+    sqs: Any, chosen: Iterable[Parked], queue: str, dead_letters: str, *, rate: float, sleep: Callable[[float], None]
 ) -> int:
     """Send each of ``chosen`` to ``queue`` and delete it from ``dead_letters``; at most ``rate`` a second."""
+    moved = 0
     for one in chosen:
         attributes = {
             name: {"DataType": value["DataType"], "StringValue": value["StringValue"]}
@@ -101,14 +103,48 @@ def put_back(
             QueueUrl=queue, MessageBody=one.body, MessageAttributes=attributes, MessageGroupId=f"{one.source}#redrive"
         )
         sqs.delete_message(QueueUrl=dead_letters, ReceiptHandle=one.receipt)
+        moved += 1
         sleep(1 / rate)
-    return len(chosen)
+    return moved
 
 
 def release(sqs: Any, queue: str, messages: Sequence[Parked]) -> None:
-    """Show ``messages`` to others again, at once."""
-    for one in messages:
-        sqs.change_message_visibility(QueueUrl=queue, ReceiptHandle=one.receipt, VisibilityTimeout=0)
+    """Show ``messages`` to others again, at once; those whose two minutes are over need it no more."""
+    for start in range(0, len(messages), 10):
+        entries = [
+            {"Id": str(number), "ReceiptHandle": one.receipt, "VisibilityTimeout": 0}
+            for number, one in enumerate(messages[start : start + 10])
+        ]
+        sqs.change_message_visibility_batch(QueueUrl=queue, Entries=entries)
+
+
+class Sorted:
+    """Parked messages on their way through: ``chosen`` and ``kept`` fill up without the bodies."""
+
+    def __init__(self, source: str | None, reason: str | None, before: datetime | None) -> None:
+        self._source = source
+        self._reason = reason
+        self._before = before
+        self.chosen: list[Parked] = []
+        self.kept: list[Parked] = []
+
+    def through(self, found: Iterable[Parked]) -> Iterator[Parked]:
+        """Those to send back: chosen by source and reason, and not parked since the redrive began.
+
+        Without that a redrive whose cause persists would take up again what it
+        sent back, and never end.
+        """
+        for one in found:
+            chosen = wanted(one, self._source, self._reason) and not self._anew(one)
+            (self.chosen if chosen else self.kept).append(replace(one, body="", attributes={}))
+            if chosen:
+                yield one
+
+    def _anew(self, one: Parked) -> bool:
+        try:
+            return self._before is not None and datetime.fromisoformat(one.parked_at) >= self._before
+        except ValueError:  # SQS itself moved it, without our attributes
+            return False
 
 
 def summary(found: Sequence[Parked]) -> str:
@@ -154,19 +190,21 @@ def main(arguments: list[str]) -> int:
     try:
         sqs, outputs = _queues(options.stack)
         dead_letters = outputs["DeadLetterQueueUrl"]
-        found = list(read(sqs, dead_letters))
-        chosen = [one for one in found if wanted(one, options.source, options.reason)]
-        print(summary(chosen))
-        moved = 0
+        began = datetime.now(UTC).replace(microsecond=0) if options.go else None
+        parcels = Sorted(options.source, options.reason, began)
+        back = parcels.through(read(sqs, dead_letters))
         if options.go:
-            moved = put_back(sqs, chosen, outputs["EventsQueueUrl"], dead_letters, rate=options.rate, sleep=time.sleep)
-        release(sqs, dead_letters, [one for one in found if not options.go or one not in chosen])
+            put_back(sqs, back, outputs["EventsQueueUrl"], dead_letters, rate=options.rate, sleep=time.sleep)
+            release(sqs, dead_letters, parcels.kept)
+        else:
+            release(sqs, dead_letters, [*back, *parcels.kept])
+        print(summary(parcels.chosen))
     except (ValueError, ClientError, BotoCoreError) as error:
         print(f"redrive: {error}", file=sys.stderr)
         return 2
     if options.go:
-        print(f"sent back {moved} messages")
-    elif chosen:
+        print(f"sent back {len(parcels.chosen)} messages")
+    elif parcels.chosen:
         print("nothing was sent; GO=1 sends them back")
     return 0
 

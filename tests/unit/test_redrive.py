@@ -1,0 +1,175 @@
+"""``make redrive`` and AWS's own: what comes back, what is chosen, and that both end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from handler import messages, sources
+from handler.messages import Message, Raw
+from local import redrive
+from tests.unit.fakes_delivery import event
+from tests.unit.fakes_queue import DEAD, EVENTS, Delivery, Sqs, delivery
+
+OUTPUTS = {"EventsQueueUrl": EVENTS, "DeadLetterQueueUrl": DEAD}
+LONG_AGO = "2026-09-21T10:00:00+00:00"
+
+
+class Client:
+    """What ``make redrive`` calls of SQS, over the queues in memory; ``sent`` is called after each message sent."""
+
+    def __init__(self, sqs: Sqs) -> None:
+        self._sqs = sqs
+        self.sent: Any = lambda: None
+
+    def receive_message(self, *, QueueUrl: str, VisibilityTimeout: int, **_: Any) -> dict[str, Any]:  # noqa: N803
+        now = self._sqs.clock()
+        found = [kept for kept in self._sqs.queues[QueueUrl].values() if kept.visible_at <= now][:10]
+        for kept in found:
+            kept.visible_at = now + VisibilityTimeout
+        return {
+            "Messages": [
+                {
+                    "MessageId": kept.id,
+                    "ReceiptHandle": kept.id,
+                    "Body": kept.body,
+                    "MessageAttributes": kept.attributes,
+                }
+                for kept in found
+            ]
+        }
+
+    def send_message(
+        self,
+        *,
+        QueueUrl: str,  # noqa: N803
+        MessageBody: str,  # noqa: N803
+        MessageAttributes: dict[str, Any],  # noqa: N803
+        MessageGroupId: str,  # noqa: N803
+    ) -> None:
+        self._sqs.put(QueueUrl, MessageBody, group=MessageGroupId, attributes=MessageAttributes)
+        self.sent()
+
+    def delete_message(self, *, QueueUrl: str, ReceiptHandle: str) -> None:  # noqa: N803
+        del self._sqs.queues[QueueUrl][ReceiptHandle]
+
+    def change_message_visibility_batch(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> None:  # noqa: N803
+        for entry in Entries:
+            self._sqs.queues[QueueUrl][entry["ReceiptHandle"]].visible_at = self._sqs.clock()
+
+
+def make_redrive(world: Delivery, monkeypatch: pytest.MonkeyPatch, *arguments: str, sent: Any = None) -> None:
+    client = Client(world.sqs)
+    client.sent = sent or client.sent
+    monkeypatch.setattr(redrive, "_queues", lambda stack: (client, OUTPUTS))
+    assert redrive.main([*arguments, "--rate", "1000000"]) == 0
+
+
+def park(world: Delivery, name: str, *, source: str = "shop", reason: str = "refused_by_klaviyo") -> None:
+    like = Message(source, (event(name),), 1_789_999_990.0)
+    parked = messages.parked(like, reason=reason, detail="Invalid input.", at=LONG_AGO)
+    attributes = {key: {"DataType": "String", "StringValue": value} for key, value in parked.attributes.items()}
+    world.sqs.put(DEAD, parked.body, group=parked.group, attributes=attributes)
+
+
+def test_it_lists_what_is_parked_and_why_and_sends_nothing_unless_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with delivery() as world:
+        park(world, "a")
+        park(world, "b", source="till", reason="crashed")
+        make_redrive(world, monkeypatch)
+        out = capsys.readouterr().out
+        assert [line.split()[:3] for line in out.splitlines()[1:3]] == [
+            ["shop", "refused_by_klaviyo", "1"],
+            ["till", "crashed", "1"],
+        ]
+        assert "GO=1" in out
+        assert len(world.sqs.queues[DEAD]) == 2
+        assert not world.sqs.queues[EVENTS]
+        make_redrive(world, monkeypatch)  # listing hides nothing from the next look
+        assert "crashed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("choice", "delivered"),
+    [
+        ([], {"a", "b", "c"}),
+        (["--source", "shop"], {"a", "c"}),
+        (["--reason", "crashed"], {"b", "c"}),
+        (["--source", "shop", "--reason", "crashed"], {"c"}),
+    ],
+)
+def test_it_sends_back_what_is_chosen(monkeypatch: pytest.MonkeyPatch, choice: list[str], delivered: set[str]) -> None:
+    with delivery() as world:
+        park(world, "a")
+        park(world, "b", source="till", reason="crashed")
+        park(world, "c", reason="crashed")
+        make_redrive(world, monkeypatch, "--go", *choice)
+        world.run()
+        assert set(world.klaviyo.stored) == delivered
+        assert len(world.sqs.queues[DEAD]) == 3 - len(delivered)
+
+
+def test_it_ends_although_what_it_sends_back_is_parked_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with delivery() as world:
+        names = {f"bad{number}" for number in range(30)}
+        world.klaviyo.bad = names
+        for name in sorted(names):
+            park(world, name)
+        make_redrive(world, monkeypatch, "--go", sent=world.invoke)
+        assert not world.sqs.queues[EVENTS]
+        assert len(world.klaviyo.requests) == 30  # each was tried once more
+        found = [messages.decode(kept.body) for kept in world.sqs.queues[DEAD].values()]
+        assert {one.unique_id for kept in found if isinstance(kept, Message) for one in kept.events} == names
+
+
+def test_what_sqs_itself_moved_comes_back_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    with delivery() as world:
+        like = Message("shop", (event("a"),), 1_789_999_990.0)
+        world.sqs.put(DEAD, messages.encode(like), group="shop")
+        make_redrive(world, monkeypatch, "--go")
+        world.run()
+        assert world.klaviyo.stored == ["a"]
+
+
+CONTACT = """
+title = "Contact form"
+[signature]
+header = "x-signature"
+[webhook]
+topic = "kind"
+key = "id"
+[profile]
+email = "EMAIL"
+[[event]]
+topic = "message"
+metric = "Wrote To Us"
+"""
+
+
+def test_a_webhook_is_mapped_by_the_mended_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parked for a mistake in the mapping, which is mended; redriven, it is delivered, under the id it always had."""
+    monkeypatch.setattr(sources, "CUSTOM", tmp_path)
+    file = tmp_path / "contact.toml"
+    body = json.dumps({"id": "c1", "kind": "message", "from": {"email": "ada@mail.example"}}).encode()
+    webhook = Raw("contact", body, {"content-type": "application/json"}, 1_789_999_990.0)
+    with delivery() as world:
+        file.write_text(CONTACT.replace("EMAIL", "email"))
+        sources.load.cache_clear()
+        world.put(webhook)
+        world.run()
+        (kept,) = world.sqs.queues[DEAD].values()
+        assert kept.attributes["reason"]["StringValue"] == "no_identifier"
+        assert world.klaviyo.requests == []
+        file.write_text(CONTACT.replace("EMAIL", "from.email"))
+        sources.load.cache_clear()
+        for _ in range(2):  # even if somebody redrives a copy, too, the id is the same
+            world.sqs.put(EVENTS, kept.body, group=kept.group, attributes=kept.attributes)
+        world.run()
+        assert set(world.klaviyo.stored) == {world.klaviyo.stored[0]}
+        assert "c1" in world.klaviyo.stored[0]
+    sources.load.cache_clear()
