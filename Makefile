@@ -6,7 +6,7 @@ STAMP := $(VENV)/.ready
 export PYTHONPATH := src:.
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo test local pictures send preview new-sender redrive lint bench
+.PHONY: help setup demo test local pictures send preview new-sender redrive chaos lint bench fuzz
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -40,6 +40,9 @@ new-sender: $(STAMP) ## NAME= FILE= [HEADERS=]: a first TOML file for a sender, 
 redrive: $(STAMP) ## [SOURCE=] [REASON=] [STACK=] [GO=1]: what is parked, and back with it
 	@$(BIN)/python -m local.redrive $(if $(STACK),--stack "$(STACK)") $(if $(SOURCE),--source "$(SOURCE)") $(if $(REASON),--reason "$(REASON)") $(if $(GO),--go)
 
+chaos: $(STAMP) ## [SEED=] [MINUTES=3]: everything fails, and an account of every event
+	@$(BIN)/python -m local.chaos $(if $(SEED),--seed "$(SEED)") $(if $(MINUTES),--minutes "$(MINUTES)")
+
 pictures: $(STAMP) ## take the README's pictures of the console anew
 	@$(BIN)/python -m local.console.pictures
 
@@ -57,3 +60,11 @@ $(BENCH_STAMP): $(STAMP)
 
 bench: $(BENCH_STAMP) ## [PART=]: measure it against what one would take otherwise
 	@$(BIN)/python -m bench $(PART)
+
+FUZZ_STAMP := $(VENV)/.fuzz-ready
+$(FUZZ_STAMP): $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group fuzz
+	@touch $@
+
+fuzz: $(FUZZ_STAMP) ## [SECONDS=60]: atheris against the parsers, memory watched
+	@$(BIN)/python -m fuzz.parsers -max_total_time=$(or $(SECONDS),60) -verbosity=0

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -52,6 +52,10 @@ class Stack:
         Overrides of the event source's properties (batch size, window, ...).
     environment : mapping
         More variables for the functions.
+    change : callable, optional
+        Alters the translated template before it is deployed.
+    trigger_endpoint : str
+        Where the trigger reaches AWS, if not at MiniStack itself.
     deliver : bool
         Whether the trigger runs from the start.
     ledger : Ledger, optional
@@ -69,6 +73,8 @@ class Stack:
         limits: Mapping[str, float] | None = None,
         properties: Mapping[str, Any] | None = None,
         environment: Mapping[str, str] | None = None,
+        change: Callable[[dict[str, Any]], None] | None = None,
+        trigger_endpoint: str = "",
         port: int = 0,
         deliver: bool = True,
         ledger: Ledger | None = None,
@@ -78,6 +84,8 @@ class Stack:
         self._limits = dict(limits or {})
         self._properties = dict(properties or {})
         self._environment = dict(environment or {})
+        self._change = change
+        self._trigger_endpoint = trigger_endpoint
         self._port = port
         self._deliver = deliver
         self._ledger = ledger
@@ -114,6 +122,8 @@ class Stack:
         storage.put_object(Bucket=aws.BUCKET, Key="code.zip", Body=aws.package())
         functions = {**self.aws.environment(), **self._environment}
         template, removed = aws.translate(aws.ROOT / "template.yaml", functions)
+        if self._change:
+            self._change(template)
         self.left_out = [f"{name} ({resource['Type']})" for name, resource in removed.items()]
         self.outputs = aws.deploy(self.aws, NAME, template, parameters)
         self._write_secrets()
@@ -146,13 +156,13 @@ class Stack:
         queue = self.outputs["EventsQueueUrl"]
         attributes = self.aws.client("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])
         functions = self.aws.client("lambda").list_functions()["Functions"]
-        (function,) = (one["FunctionName"] for one in functions if one["Handler"] == "handler.deliver.handler")
+        (function,) = (one["FunctionName"] for one in functions if "DeliverFunction" in one["FunctionName"])
         return trigger.from_template(properties, queue, attributes["Attributes"]["QueueArn"], function)
 
     def start_trigger(self) -> None:
         """Let events flow from the queue to ``deliver``."""
         command = [sys.executable, "-m", "local.trigger", trigger.settings_of(self._source)]
-        self._trigger = aws.spawn(command, self._log, AWS_ENDPOINT_URL=self.aws.url)
+        self._trigger = aws.spawn(command, self._log, AWS_ENDPOINT_URL=self._trigger_endpoint or self.aws.url)
         self._processes.append(self._trigger)
 
     def stop_trigger(self) -> None:

@@ -237,13 +237,18 @@ class Trigger:
         """Work until ``end`` is called; what is held then goes back to the queue."""
         asked = self._sqs.get_queue_attributes(QueueUrl=self.source.queue_url, AttributeNames=["VisibilityTimeout"])
         self._visibility = int(asked["Attributes"]["VisibilityTimeout"])
-        works = [threading.Thread(target=self._receive, daemon=True) for _ in range(RECEIVERS)]
-        works += [threading.Thread(target=self._poll, args=(n,), daemon=True) for n in range(self.source.concurrency)]
-        for work in works:
+        receivers = [threading.Thread(target=self._receive, daemon=True) for _ in range(RECEIVERS)]
+        pollers = [threading.Thread(target=self._poll, args=(n,), daemon=True) for n in range(self.source.concurrency)]
+        for work in receivers + pollers:
             work.start()
-        for work in works:
-            work.join()
-        self._hide(self._pool.empty(), 0)
+        # First the receivers: what they hold is to be back in the queue even if this process isn't left the time
+        # for invocations to finish.
+        for group in (receivers, pollers):
+            for work in group:
+                work.join()
+            with self._changed:
+                waiting = self._pool.empty()
+            self._hide(waiting, 0)
 
     def end(self) -> None:
         """Let running invocations finish, and stop."""
