@@ -267,14 +267,20 @@ def crashed(one: Received, *, at: str) -> Outgoing:
 
 
 def send(client: SQSClient, queue_url: str, parcels: Sequence[Parcel]) -> frozenset[int]:
-    """Send ``parcels``; returns the owners of what the queue did not take."""
-    if not parcels:
-        return frozenset()
-    try:
-        refused = {id(outgoing) for outgoing in messages.send(client, queue_url, [p.outgoing for p in parcels])}
-    except (ClientError, BotoCoreError) as error:
-        logger.error("queue unavailable", extra={"cause": type(error).__name__})
-        refused = {id(parcel.outgoing) for parcel in parcels}
+    """Send ``parcels``; returns the owners of what the queue did not take.
+
+    What it took before it could not be reached any more counts as sent: those
+    messages would come again beside their copies, and again double.
+    """
+    refused: set[int] = set()
+    reached = True
+    for part in messages.batches([parcel.outgoing for parcel in parcels]):
+        try:
+            left = messages.send(client, queue_url, part) if reached else part
+        except (ClientError, BotoCoreError) as error:
+            logger.error("queue unavailable", extra={"cause": type(error).__name__})
+            left, reached = part, False
+        refused.update(id(outgoing) for outgoing in left)
     return frozenset(owner for parcel in parcels if id(parcel.outgoing) in refused for owner in parcel.owners)
 
 

@@ -283,7 +283,8 @@ def _weight(outgoing: Outgoing) -> int:
     return size(outgoing.body) + extra
 
 
-def _batches(outgoing: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
+def batches(outgoing: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
+    """``outgoing`` in lists that one request may hold: ten messages, 1 MiB."""
     batch: list[Outgoing] = []
     used = 0
     for message in outgoing:
@@ -328,7 +329,7 @@ def send(client: SQSClient, queue_url: str, outgoing: Sequence[Outgoing], *, att
     waiting = list(outgoing)
     for _ in range(attempts):
         refused: list[Outgoing] = []
-        for batch in _batches(waiting):
+        for batch in batches(waiting):
             answer = client.send_message_batch(
                 QueueUrl=queue_url, Entries=[_entry(index, message) for index, message in enumerate(batch)]
             )

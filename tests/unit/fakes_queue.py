@@ -139,7 +139,8 @@ class Sqs:
                 continue
             kept.receives += 1
             if kept.receives > MOST_RECEIVES:
-                self.moved.append(self.queues[EVENTS].pop(kept.id))
+                self.queues[DEAD][kept.id] = self.queues[EVENTS].pop(kept.id)
+                self.moved.append(kept)
                 continue
             kept.visible_at = now + VISIBILITY
             records.append(
@@ -157,11 +158,25 @@ class Sqs:
         return records
 
     def parked(self) -> list[tuple[str, Message | Raw]]:
-        """Reason and message of what lies in the dead-letter queue."""
+        """Reason and message of what lies in the dead-letter queue; what SQS moved has no reason."""
         return [
-            (kept.attributes["reason"]["StringValue"], messages.decode(kept.body))
+            (kept.attributes.get("reason", {"StringValue": ""})["StringValue"], messages.decode(kept.body))
             for kept in self.queues[DEAD].values()
         ]
+
+
+class FlakyTable(Table):
+    """A pacing item that does not answer with a ``chance``."""
+
+    def __init__(self, clock: Clock, chance: random.Random) -> None:
+        super().__init__()
+        self.away = 0.0
+        self._clock = clock
+        self._chance = chance
+
+    def _check(self) -> None:
+        if self._chance.random() < self.away:
+            raise TableUnavailable(self._clock() + 30, "the pacing table does not answer (a test)")
 
 
 class Delivery:
@@ -171,11 +186,11 @@ class Delivery:
         self.clock = Clock()
         self.sqs = Sqs(self.clock, seed)
         self.klaviyo = Klaviyo(self.clock)
-        self.table = Table()
+        self.table = FlakyTable(self.clock, self.sqs.chance)
         self.points = points
         self.killed = 0
-        self.twice = 0.0
-        queue = SimpleNamespace(
+        self.twice = 0  # so many batches are handed over twice
+        self.queue = SimpleNamespace(
             send_message_batch=points.around(self.sqs.send_message_batch),
             delete_message_batch=points.around(self.sqs.delete_message_batch),
         )
@@ -192,7 +207,7 @@ class Delivery:
             "_accepted_at": float("-inf"),
         }.items():
             patch.setattr(module.DISPATCHER, name, value)
-        patch.setattr(module, "SQS", queue)
+        patch.setattr(module, "SQS", self.queue)
         patch.setattr(module, "time", SimpleNamespace(time=self.clock))
         self.dispatcher = module.DISPATCHER
         self._handler = points.around(module.handler)
@@ -207,7 +222,8 @@ class Delivery:
         if not records:
             return
         context = SimpleNamespace(get_remaining_time_in_millis=lambda: 120_000, aws_request_id="r-1")
-        for _ in range(2 if self.sqs.chance.random() < self.twice else 1):
+        self.twice -= 1
+        for _ in range(2 if self.twice >= 0 else 1):
             try:
                 answer = self._handler({"Records": records}, context)
             except Killed:
@@ -225,11 +241,8 @@ class Delivery:
             first = min(one.visible_at for one in kept.values())
             self.clock.now = max(self.clock.now, first)
             assert self.clock() < end, "the queue never empties"
+            assert len(kept) < 2_000, "the queue grows by itself"
             self.invoke(limit)
-
-    def table_fails(self, until: float) -> None:
-        """No answer of the table before ``until``."""
-        self.table.fails = TableUnavailable(until, "the pacing table does not answer (a test)")
 
 
 @contextmanager
