@@ -16,7 +16,7 @@ from local import redrive
 from local.stack import Stack
 
 from . import schedule, traffic
-from .ledger import Account, Ledger, account, counted, crowded, lying
+from .ledger import Account, Ledger, Lying, account, counted, crowded, lying
 from .proxy import Proxy
 from .schedule import Episode, Rule
 
@@ -106,15 +106,16 @@ class Run:
             time.sleep(0.5)
         return quiet == QUIET
 
-    def redrive(self) -> int:
-        """Everything that is parked goes back, once."""
+    def redrive(self) -> list[Lying]:
+        """Everything that is parked goes back, once; returns what that was."""
         sqs = self.stack.aws.client("sqs")
         events, dead = self.stack.outputs["EventsQueueUrl"], self.stack.outputs["DeadLetterQueueUrl"]
         found = list(redrive.read(sqs, dead))
-        return redrive.put_back(sqs, found, events, dead, rate=500, sleep=time.sleep)
+        redrive.put_back(sqs, found, events, dead, rate=500, sleep=time.sleep)
+        return lying({"body": one.body, "reason": one.reason} for one in found)
 
 
-def report(run: Run, first: Counter[str], redriven: int, unanswered: int, drained: bool) -> int:
+def report(run: Run, redriven: list[Lying], unanswered: int, drained: bool) -> int:
     """Print the account; the exit status."""
     stats = run.stack.standin("stats")
     stored = [one["unique_id"] for one in run.stack.arrived()]
@@ -131,8 +132,7 @@ def report(run: Run, first: Counter[str], redriven: int, unanswered: int, draine
         "forged": f"{ledger.forgeries}; let in {len(ledger.let_in | end.unauthentic)}",
         "events accepted": f"{len(ledger.events)}",
         "delivered once": f"{end.delivered}, with {stats['repeats']} repeats that collapsed",
-        "parked by then": _counts(first),
-        "sent back": f"{redriven} messages, after all was mended",
+        "parked by then": f"{_counts(counted(redriven))}; sent back in {len(redriven)} messages",
         "parked in the end": _counts(end.reasons),
         "jobs": f"{stats['jobs']} taken of {stats['requests']} requests; {stats['limited']} over a window",
         "worst second": f"{second} of {PER_SECOND}",
@@ -197,12 +197,11 @@ def chaos(seed: int, seconds: float) -> int:
         run.heal()
         unanswered = senders.finish(SENDERS_SECONDS)
         drained = run.drain()
-        first = counted(lying(stack.parked()))
         redriven = run.redrive()
         drained = run.drain() and drained
         run.happened.update(proxy.happened)
         print(f"seed {seed}, {seconds:.0f} s of faults, {time.monotonic() - began:.0f} s in all")
-        return report(run, first, redriven, unanswered, drained)
+        return report(run, redriven, unanswered, drained)
 
 
 def main(arguments: list[str]) -> int:

