@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import importlib
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -47,7 +47,7 @@ JSON = st.recursive(
 )
 
 
-@contextmanager
+@contextlib.contextmanager
 def at_the_door() -> Iterator[ModuleType]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ENVIRONMENT.items():
@@ -172,7 +172,7 @@ def put(document: Any, at: tuple[Any, ...], value: Any) -> Any:
 def test_no_value_at_any_place_of_a_sample_crashes_its_mapping(path: Path, value: Any, data: st.DataObject) -> None:
     headers, raw = payload.read(path)
     body = raw
-    if raw and "json" in headers["content-type"]:
+    with contextlib.suppress(ValueError):  # forms, lines of JSON and empty bodies go as they are
         document = json.loads(raw)
         place = data.draw(st.sampled_from(places(document)))
         body = json.dumps(put(document, place, value)).encode("utf-8", "surrogatepass")
