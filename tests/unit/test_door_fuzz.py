@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import gc
 import importlib
 import json
+import logging
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -17,7 +20,7 @@ from hypothesis import given, reject
 from hypothesis import settings as profile
 from hypothesis import strategies as st
 
-from handler import messages, sources
+from handler import messages, sources, telemetry
 from handler.errors import MessageError, NotVerified
 from handler.messages import Raw
 from local import payload, sign
@@ -209,3 +212,32 @@ def test_a_header_with_any_values_is_a_message_that_can_be_sent_anew_or_an_error
     assert messages.decode(messages.encode(message)) == message
     assert messages.group(message)
     assert message.deferred + message.crashes >= 0
+
+
+def test_ever_new_forgeries_leave_nothing_in_memory(caplog: pytest.LogCaptureFixture) -> None:
+    """Names, headers, bodies and tokens that were never seen before: nothing of them is kept."""
+    caplog.set_level(logging.CRITICAL + 1, logger=telemetry.SERVICE)  # pytest would keep every line
+    with at_the_door() as module:
+
+        def forge(start: int, end: int) -> None:
+            for number in range(start, end):
+                headers = {"content-type": "application/json", "stripe-signature": f"t={number},v1={number:064x}"}
+                for source in (f"nobody-{number}", "stripe", "custom", "segment"):
+                    event = request(source, f'{{"id": {number}}}'.encode(), headers)
+                    event |= {"queryStringParameters": {"token": str(number)}, "rawQueryString": f"token={number}"}
+                    module.handler(event, None)
+
+        forge(0, 50)
+        gc.collect()
+        tracemalloc.start()
+        try:
+            forge(50, 100)
+            gc.collect()
+            before = tracemalloc.get_traced_memory()[0]
+            forge(100, 300)
+            gc.collect()
+            grown = tracemalloc.get_traced_memory()[0] - before
+        finally:
+            tracemalloc.stop()
+        assert grown < 40_000  # 50 bytes for each forgery
+        assert module.SQS.taken == []
