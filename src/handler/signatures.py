@@ -94,7 +94,8 @@ class Delivery:
 def verify(schemes: Sequence[Scheme], delivery: Delivery, secrets: Sequence[str], *, now: float) -> str:
     """Return the one of ``secrets`` that made the signature, else raise.
 
-    Of several ``schemes`` the first whose header (or token) is present decides.
+    Of several ``schemes`` those whose header (or token) is there are tried in
+    their order: whoever can leave a header out could choose among them anyway.
 
     Raises
     ------
@@ -104,12 +105,21 @@ def verify(schemes: Sequence[Scheme], delivery: Delivery, secrets: Sequence[str]
         ``timestamp_missing``, ``timestamp_malformed``, ``timestamp_stale`` or
         ``timestamp_future``; the detail names the header and the age.
     """
-    scheme = next((one for one in schemes if _presented(one, delivery)), schemes[0])
+    refused: NotVerified | None = None
+    for scheme in [one for one in schemes if _presented(one, delivery)] or schemes[:1]:
+        try:
+            return _verify(scheme, delivery, secrets, now, alone=len(schemes) == 1)
+        except NotVerified as error:
+            refused = refused or error
+    raise refused or NotVerified("no_secret", "this source has no [signature]")
+
+
+def _verify(scheme: Scheme, delivery: Delivery, secrets: Sequence[str], now: float, *, alone: bool) -> str:
     tokens = url_tokens(secrets)
     keys = [secret for secret in secrets if secret and not secret.startswith(TOKEN_SECRET)]
     if scheme.scheme == TOKEN:
         # Beside a scheme that signs, a signing secret must not do as a token.
-        return _check_token(scheme, delivery, tokens if len(schemes) > 1 else [*keys, *tokens])
+        return _check_token(scheme, delivery, [*keys, *tokens] if alone else tokens)
     if scheme.batches == TOKEN and tokens and delivery.body.lstrip()[:1] == b"[":
         return _check_token(_IN_URL, delivery, tokens)
     if not keys:

@@ -217,10 +217,17 @@ def test_of_several_schemes_the_one_whose_header_is_there_decides(header: str, s
     assert refusal(several, sent, secret) == outcome
 
 
-def test_a_wrong_header_is_not_saved_by_another_scheme() -> None:
-    several = [Scheme(header=("new",)), Scheme(header=("old",), scheme="digest")]
-    made = hashlib.sha256(b"s" + BODY).hexdigest()
-    assert refusal(several, delivery({"new": "wrong", "old": made}), "s") == "signature_wrong"
+def test_schemes_under_one_header_are_tried_in_turn() -> None:
+    several = [Scheme(header=("signed",), scheme="digest", signed="{method}{body}"), Scheme(header=("signed",))]
+    made = [hashlib.sha256(b"sPOST" + BODY).hexdigest(), hmac.new(b"s", BODY, hashlib.sha256).hexdigest()]
+    assert [refusal(several, delivery({"signed": one}), "s") for one in made] == ["verified", "verified"]
+    assert refusal(several, delivery({"signed": "wrong"}), "s") == "signature_wrong"
+    assert refusal(several, delivery({"signed": made[0]}, BODY + b" "), "s") == "signature_wrong"
+
+
+def test_the_refusal_is_that_of_the_first_scheme_that_was_tried() -> None:
+    several = [Scheme(header=("new",), timestamp_header=("at",)), Scheme(header=("old",))]
+    assert refusal(several, delivery({"new": "x", "old": "y"}), "s") == "timestamp_missing"
 
 
 def test_form_fields_are_signed_sorted_whatever_their_order() -> None:
