@@ -80,8 +80,8 @@ class Answer:
     """What became of one POST.
 
     ``status`` is ``None`` if no answer came. ``reason`` is a snake_case code,
-    ``detail`` what to do or Klaviyo's title, safe to log; ``words`` are
-    Klaviyo's own and may quote a payload. ``retry_after`` and ``reset`` are in
+    ``detail`` what to do, or Klaviyo's title, which like its ``words`` may quote
+    a payload. ``retry_after`` and ``reset`` are in
     seconds.
     """
 
@@ -134,7 +134,7 @@ def _kind(status: int, headers: Mapping[str, str], body: bytes, errors: list[dic
     if status == 413:
         return "too_large", "too_large", "the request is over Klaviyo's size limit"
     if status in (400, 409, 422):
-        title = scrub(str(errors[0].get("title") or errors[0].get("code") or ""))[:200] if errors else ""
+        title = str(errors[0].get("title") or errors[0].get("code") or "") if errors else ""
         return "refused", "refused_by_klaviyo", title
     if status in (408, 425) or status >= 500:
         return "transient", f"status_{status}", "Klaviyo is out of order"
@@ -203,11 +203,12 @@ def _date(value: str) -> float | None:
         return None
 
 
-def scrub(words: str, entry: str = "") -> str:
-    """``words`` without personal data: what looks like it, and every value of the event ``entry``."""
-    for value in _values(entry):
-        if value.lower() in words.lower():
-            words = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", _HIDDEN, words, flags=re.IGNORECASE)
+def scrub(words: str, *entries: str) -> str:
+    """``words`` without personal data: every value of the events ``entries``, then what looks like it."""
+    for entry in entries:
+        for value in _values(entry):
+            if value.lower() in words.lower():
+                words = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", _HIDDEN, words, flags=re.IGNORECASE)
     return _SOMETHING.sub(_HIDDEN, words)
 
 

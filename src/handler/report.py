@@ -12,15 +12,24 @@ from .batch import Parked
 from .dispatch import Post, Result
 from .errors import NoSlot, TableUnavailable, TooLate
 from .jobs import Job, Row
+from .klaviyo import Answer, scrub
 from .messages import Message
 from .telemetry import NAMESPACE, SERVICE, event_id, logger, metrics
 
 _IDS_PER_LINE = 500  # a unique_id has up to 255 characters, a log event 256 KiB
+_TITLE = 200
 _DIMENSIONS = {"service": SERVICE}
 
 
 def _ids(rows: tuple[Row, ...], messages: Mapping[int, Message]) -> list[str]:
     return [event_id(row.event.unique_id, private=messages[row.owner].private_ids) for row in rows]
+
+
+def _unnamed(answer: Answer, job: Job) -> str:
+    """Klaviyo's title of a refusal, which may quote any of the events; other details are words of our own."""
+    if answer.kind not in ("rows", "refused"):
+        return answer.detail
+    return scrub(answer.detail, *(row.text for row in job.rows))[:_TITLE]
 
 
 def posted(post: Post, messages: Mapping[int, Message], now: float) -> None:
@@ -32,7 +41,7 @@ def posted(post: Post, messages: Mapping[int, Message], now: float) -> None:
         "outcome": answer.kind,
         "status": answer.status,
         "reason": answer.reason,
-        "detail": answer.detail,
+        "detail": _unnamed(answer, job),
         "klaviyo_request_id": answer.request_id,
         "events": len(job.rows),
         "bytes": post.bytes,

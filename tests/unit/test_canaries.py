@@ -1,0 +1,408 @@
+"""Recognisable people and keys go down every path of both functions; no log, metric, answer or attribute knows them.
+
+Bodies of queue messages are the one place where they belong.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import importlib
+import io
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import pytest
+from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
+from botocore.exceptions import ClientError
+from urllib3.exceptions import ReadTimeoutError
+
+from handler import errors, mapping, messages, sources, telemetry
+from handler.errors import SourceError, TableUnavailable
+from handler.klaviyo import Answer, fault
+from handler.messages import Message, Raw
+from local import payload, sign
+from local.payload import Payload
+from tests.unit.fakes_delivery import POINTER
+from tests.unit.fakes_queue import DEAD, ENVIRONMENT, Delivery, delivery
+
+EVENTS = Path(__file__).parents[2] / "events"
+NAMES = [name for name in sources.names() if (EVENTS / name).is_dir()]
+SECRETS = sign.development_secrets(sources.names())["sources"]
+KEY = "pk_zzcanarykey0123456789abcdef012345"
+EMAIL, PHONE = "zzcanarymail@letters.example", "+12025550187"
+# Each holds the word that is looked for; the kinds of field, by their names.
+PERSONAL = {
+    re.compile(r"phone|mobile|^(from|to|caller|called)$", re.I): PHONE,
+    re.compile(r"(first|given|fore).?name$", re.I): "Zzcanaryfirst",
+    re.compile(r"(last|family|sur).?name$", re.I): "Zzcanarylast",
+    re.compile(r"(full|nick|display|user|customer|holder|real|contact).?name$|^name$", re.I): "Zzcanary Zzcanaryname",
+    re.compile(r"street|^address.?\d?$|address_?line|^line_?[12]$", re.I): "12 Zzcanarystreet",
+    re.compile(r"^city$|town", re.I): "Zzcanaryville",
+    re.compile(r"token|secret|password|api_?key|card_?number|iban", re.I): "zzcanarytoken0123456789",
+    re.compile(r"^(note|notes|message|comment|comments|text|body|answer|company|ip)$", re.I): "zzcanarytext",
+}
+_EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
+_PHONE = re.compile(r"\+[1-9]\d{7,14}")
+_SEEN = re.compile(r".{0,60}(?:zzcanary|202\D{0,2}555\D?0187).{0,20}", re.I)
+HEADERS = {"x-forwarded-for": "zzcanary", "cookie": "session=zzcanary", "user-agent": "zzcanary/1"}
+
+
+def planted(node: Any, name: str = "") -> Any:
+    """``node`` with canaries for whatever says who somebody is."""
+    if isinstance(node, dict):
+        return {key: planted(value, key) for key, value in node.items()}
+    if isinstance(node, list):
+        return [planted(value, name) for value in node]
+    if not isinstance(node, str) or not node:
+        return node
+    if node[0] in "{[":
+        with contextlib.suppress(ValueError):
+            return json.dumps(planted(json.loads(node)))
+    if "@" not in node and not _PHONE.fullmatch(node):
+        for kind, canary in PERSONAL.items():
+            if kind.search(name):
+                return canary
+    return _PHONE.sub(PHONE, _EMAIL.sub(EMAIL, node))
+
+
+def sample(path: Path) -> Payload:
+    """A sample's request with canaries in its body, headers and URL."""
+    sent = payload.request(path)
+    kind = sent.headers["content-type"].partition(";")[0]
+    text = sent.body.decode("utf-8", "replace")
+    if kind == "application/x-www-form-urlencoded":
+        pairs = [(name, planted(value, name.split("[")[-1].rstrip("]"))) for name, value in parse_qsl(text, True)]
+        body = urlencode(pairs).encode()
+    else:
+        try:
+            body = json.dumps(planted(json.loads(text)), ensure_ascii=False).encode()
+        except ValueError:
+            body = _EMAIL.sub(EMAIL, text).encode()
+    return Payload(sent.method, sent.query | {"who": EMAIL}, sent.headers | HEADERS, body)
+
+
+class Queue:
+    """SQS at the door; everything of a message but its body is overheard."""
+
+    def __init__(self, heard: Callable[[object], None]) -> None:
+        self.taken: list[tuple[str, dict[str, Any]]] = []
+        self.down = False
+        self._heard = heard
+
+    def send_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
+        if self.down:
+            raise ClientError({"Error": {"Code": "Down", "Message": EMAIL}}, "SendMessageBatch")
+        for entry in Entries:
+            self._heard({name: value for name, value in entry.items() if name != "MessageBody"})
+        self.taken += [(QueueUrl, entry) for entry in Entries]
+        return {}
+
+
+class Ear:
+    """Hears what the functions log, count, raise, answer and write beside parked messages."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.stream = io.StringIO()
+        patch.setattr(telemetry.logger.registered_handler, "stream", self.stream)
+        plain = errors.RelayError.__init__
+
+        def told(error: Exception, *arguments: Any) -> None:
+            self.heard(arguments)
+            plain(error, *arguments)
+
+        patch.setattr(errors.RelayError, "__init__", told)
+
+    def heard(self, what: object) -> None:
+        self.stream.write(f"{what}\n")
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        with contextlib.redirect_stdout(self.stream):  # metrics are printed
+            yield
+
+    def canaries(self) -> list[str]:
+        """Where somebody was heard since the last look."""
+        text = self.stream.getvalue()
+        self.stream.seek(0)
+        self.stream.truncate()
+        secrets = [secret for listed in SECRETS.values() for secret in listed if secret in text]
+        return [*(found[0] for found in _SEEN.finditer(text)), *secrets]
+
+
+class Door:
+    """``receive`` with SQS and Secrets Manager in memory."""
+
+    def __init__(self, module: ModuleType, patch: pytest.MonkeyPatch, ear: Ear) -> None:
+        self.module = module
+        self.ear = ear
+        self.queue = Queue(ear.heard)
+        self.documents: Any = SECRETS
+        patch.setattr(module, "SQS", self.queue)
+        patch.setattr(module.SECRETS, "_provider", SimpleNamespace(get=self._secrets))
+
+    def _secrets(self, name: str, **_: Any) -> str:
+        if self.documents is None:
+            raise GetParameterError(KEY)
+        return json.dumps(self.documents)
+
+    def post(self, source: str, sent: Payload, *, secret: str = "", age: float = 0, **headers: str) -> int:
+        """The answer's status, after a request signed ``age`` seconds ago."""
+        now = time.time() - age
+        scheme = sources.load(source).schemes[0]
+        url, signed = sign.sign(
+            source,
+            secret or sign.development_secret(source, scheme),
+            body=(body := sign.fresh(source, sent.body, now)),
+            headers=sent.headers,
+            url=sent.at(f"https://relay.example/webhooks/{source}"),
+            now=now,
+            method=sent.method,
+        )
+        return self.ask(
+            source, sent.method, url, signed | {name.replace("_", "-"): value for name, value in headers.items()}, body
+        )
+
+    def ask(self, source: str, method: str, url: str, headers: dict[str, str], body: bytes) -> int:
+        parts = urlsplit(url)
+        event = {
+            "requestContext": {"http": {"method": method}, "requestId": "request", "domainName": "relay.example"},
+            "rawPath": parts.path,
+            "rawQueryString": parts.query,
+            "queryStringParameters": dict(parse_qsl(parts.query)),
+            "pathParameters": {"source": source},
+            "headers": headers,
+            "body": base64.b64encode(body).decode(),
+            "isBase64Encoded": True,
+        }
+        with self.ear.listening():
+            answer = self.module.handler(event, None)
+        if "error" in answer.get("body", "") or answer["statusCode"] == 202:
+            self.ear.heard(answer)  # what a handshake answers is the sender's own
+        return int(answer["statusCode"])
+
+    def taken(self, queue: str) -> list[Message | Raw]:
+        return [messages.decode(entry["MessageBody"]) for name, entry in self.queue.taken if name == queue]
+
+
+@pytest.fixture(scope="module")
+def ear() -> Iterator[Ear]:
+    with pytest.MonkeyPatch.context() as patch:
+        yield Ear(patch)
+
+
+@pytest.fixture(scope="module")
+def opened(ear: Ear) -> Iterator[Door]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**ENVIRONMENT, "SOURCES_SECRET": "sources", "EVENTS_QUEUE_URL": "events"}.items():
+            patch.setenv(name, value)
+        yield Door(importlib.reload(importlib.import_module("handler.receive")), patch, ear)
+
+
+@pytest.fixture
+def door(opened: Door, ear: Ear) -> Door:
+    opened.documents, opened.queue.down = SECRETS, False
+    opened.queue.taken.clear()
+    ear.canaries()
+    return opened
+
+
+def samples(name: str) -> list[Payload]:
+    return [sample(path) for path in sorted((EVENTS / name).glob("*.json"))]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_door_names_nobody_whatever_a_source_sends(door: Door, ear: Ear, name: str) -> None:
+    for path in sorted((EVENTS / name).glob("*.json")):
+        status = door.post(name, sample(path))
+        assert ear.canaries() == [], path.name
+        assert status < 300, path.name
+    bodies = "".join(event.entry for one in door.taken("events") if isinstance(one, Message) for event in one.events)
+    assert not bodies or _SEEN.search(bodies), "the canaries are aboard"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_refusals_name_nobody(door: Door, ear: Ear, name: str) -> None:
+    sent = next(one for one in samples(name) if one.method == "POST")
+    token = sources.load(name).schemes[0].scheme == "token"
+    other = "token:zzcanarywrong" if token else sign.development_secret("zzcanary", sources.load(name).schemes[0])
+    if sources.load(name).schemes[0].scheme != "ecdsa":
+        assert door.post(name, sent, secret=other) in (200, 401)  # an unsigned handshake asks for no secret
+    door.post(name, sent, age=10_000)
+    door.ask(name, "POST", f"https://relay.example/webhooks/{name}?token={KEY}", sent.headers, sent.body)
+    header = next(iter(sources.load(name).schemes[0].header), "x-none")
+    door.ask(name, "POST", "https://relay.example/", sent.headers | {header: "zzcanary=,;"}, sent.body)
+    door.post(name, sent, klaviyo_signature="zzcanary")
+    door.documents = {}
+    door.post(name, sent)
+    assert ear.canaries() == []
+
+
+def crash(*_: Any, **__: Any) -> Any:
+    raise ZeroDivisionError(EMAIL)
+
+
+def out_of_order(*_: Any, **__: Any) -> Any:
+    raise SourceError("custom.toml", 1, "expected something else")
+
+
+UNREADABLE = [
+    b'{"email":"' + EMAIL.encode() + b'"',
+    b"\xff" + EMAIL.encode(),
+    b"[" * 5_000 + EMAIL.encode(),
+    b'"zzcanary"',
+]
+
+
+def test_what_fails_at_the_door_names_nobody(door: Door, ear: Ear, monkeypatch: pytest.MonkeyPatch) -> None:
+    person = {"email": EMAIL, "first_name": "Zzcanaryfirst"}
+    event = {"profile": person, "metric": "Visited", "unique_id": EMAIL, "properties": {EMAIL: EMAIL * 9_000}}
+    sent = Payload("POST", {"token": KEY}, {"content-type": "application/json"}, json.dumps(event).encode())
+    assert door.post("custom", sent) == 202
+    for body in UNREADABLE:
+        for kind in ("application/json", "application/x-www-form-urlencoded", f"multipart/form-data; boundary={EMAIL}"):
+            door.post("custom", Payload("POST", {}, {"content-type": kind}, body))
+            door.post("custom", Payload("POST", {}, {"content-type": kind, "content-encoding": "gzip"}, body))
+    assert door.ask(EMAIL, "POST", f"https://relay.example/{EMAIL}", sent.headers, sent.body) == 404
+    for broken in (crash, out_of_order):
+        with monkeypatch.context() as patch:
+            patch.setattr(door.module.mapping, "understand", broken)
+            door.post("custom", sent)
+    door.queue.down = True
+    assert door.post("custom", sent) == 503
+    door.documents = None
+    door.module.SECRETS._read_at = float("-inf")
+    assert door.post("custom", sent) == 503
+    assert ear.canaries() == []
+
+
+# ------------------------------------------------------------ the delivery
+def entries(queued: list[Message | Raw]) -> dict[str, str]:
+    return {one.unique_id: one.entry for message in queued if isinstance(message, Message) for one in message.events}
+
+
+def quoted(entry: str) -> str:
+    """Every text of an event in one complaint, as a talkative API might put it."""
+    waiting, found = [json.loads(entry)["attributes"]], []
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict | list):
+            waiting += node.values() if isinstance(node, dict) else node
+        elif isinstance(node, str):
+            found.append(f"'{node[:300]}' is not valid")
+    return "; ".join(found)
+
+
+@pytest.fixture(scope="module")
+def gathered(opened: Door) -> list[Message | Raw]:
+    """A message of events and a raw webhook of every source that has them."""
+    found: list[Message | Raw] = []
+    for name in NAMES:
+        opened.documents, opened.queue.down = SECRETS, False
+        opened.queue.taken.clear()
+        for sent in samples(name)[:8]:
+            opened.post(name, sent)
+        for queue in ("events", "dead-letters"):
+            found += opened.taken(queue)[:1]
+    assert len(found) > len(NAMES)
+    return found
+
+
+@pytest.fixture
+def queued(gathered: list[Message | Raw], ear: Ear) -> list[Message | Raw]:
+    ear.canaries()
+    return gathered
+
+
+def told(world: Delivery, text: dict[str, str]) -> dict[str, Callable[[list[str]], Answer | None]]:
+    """Klaviyo's answers by name; each quotes what it was sent."""
+
+    def complaints(names: list[str], *, pointing: bool) -> list[dict[str, Any]]:
+        return [
+            {"title": quoted(text[name]), "detail": quoted(text[name])}
+            | ({"source": {"pointer": POINTER.format(index)}} if pointing else {})
+            for index, name in enumerate(names)
+        ]
+
+    def says(status: int, **headers: str) -> Callable[[list[str]], Answer | None]:
+        words = f"{KEY} may not, {EMAIL}, Zzcanaryfirst"
+        return lambda names: world.klaviyo.answer(status, [{"title": words, "detail": words}], **headers)
+
+    odd = set(list(text)[::3])
+    return {
+        "accepted": lambda names: None,
+        "pointed": lambda names: world.klaviyo.answer(400, complaints(names, pointing=True)),
+        "some": lambda names: (
+            world.klaviyo.answer(400, complaints(names, pointing=False)) if odd & set(names) else None
+        ),
+        "all": lambda names: world.klaviyo.answer(400, complaints(names, pointing=False)),
+        "too large": says(413),
+        **{str(status): says(status) for status in (401, 403, 404, 410, 415, 429, 500)},
+        "page": says(403, content_type=f"text/html; {EMAIL}"),
+        "time-out": lambda names: fault(ReadTimeoutError(None, f"/{EMAIL}", EMAIL)),  # type: ignore[arg-type]
+        "dropped": lambda names: fault(ConnectionResetError(EMAIL)),
+    }
+
+
+ANSWERS = ["accepted", "pointed", "some", "all", "too large", "401", "403", "404", "410", "415", "429", "500"]
+
+
+@pytest.mark.parametrize("answer", [*ANSWERS, "page", "time-out", "dropped"])
+def test_whatever_klaviyo_says_the_delivery_names_nobody(queued: list[Message | Raw], ear: Ear, answer: str) -> None:
+    with delivery() as world, ear.listening():
+        world.clock.now = 1_600_000_000.0  # before all samples: a late event goes without the names
+        world.dispatcher._key = SimpleNamespace(current=lambda: KEY, renewed=lambda old: False)
+        world.klaviyo.told = told(world, entries(queued))[answer]
+        for message in queued:
+            if isinstance(message, Message):
+                world.put(message)
+        for _ in range(6):
+            world.clock.sleep(1_000)
+            world.invoke()
+        overhear(world, ear)
+        assert "pk_" not in ear.stream.getvalue()
+        assert ear.canaries() == []
+
+
+def overhear(world: Delivery, ear: Ear) -> None:
+    for queue in world.sqs.queues.values():
+        for kept in queue.values():
+            ear.heard((kept.group, kept.attributes))
+
+
+@pytest.mark.parametrize("broken", [None, crash, out_of_order], ids=["as before", "crash", "source file"])
+def test_redrives_name_nobody(
+    queued: list[Message | Raw], ear: Ear, monkeypatch: pytest.MonkeyPatch, broken: Callable[..., Any] | None
+) -> None:
+    with delivery() as world, ear.listening(), monkeypatch.context() as patch:
+        if broken:
+            patch.setattr(mapping, "understand", broken)
+        for message in queued:
+            world.put(message, reason="unknown_topic", detail="the source's file says nothing about this topic")
+        world.run()
+        overhear(world, ear)
+        assert world.sqs.queues[DEAD]
+        assert ear.canaries() == []
+
+
+def test_crashes_and_closings_name_nobody(queued: list[Message | Raw], ear: Ear) -> None:
+    with delivery() as world, ear.listening():
+        for number, message in enumerate(queued):
+            world.put(message)
+            list(world.sqs.queues["events"].values())[-1].receives = number % 4
+        world.sqs.put("events", f'{{"who":"{EMAIL}"}}')
+        world.sqs.put("events", EMAIL)
+        world.table.fails = TableUnavailable(world.clock() + 60, "the pacing table does not answer")
+        world.invoke()
+        world.table.fails = None
+        world.run()
+        overhear(world, ear)
+        reasons = {kept.attributes["reason"]["StringValue"] for kept in world.sqs.queues[DEAD].values()}
+        assert reasons >= {"unreadable_message", "crashed"}
+        assert ear.canaries() == []
