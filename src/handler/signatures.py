@@ -127,6 +127,8 @@ def _verify(scheme: Scheme, delivery: Delivery, secrets: Sequence[str], now: flo
     written, stamp = _read_signature(scheme, delivery.headers)
     identity = _header(scheme.id_header, delivery.headers, "signature_missing") if scheme.id_header else ""
     signed = content(scheme.signed, delivery, stamp, identity)
+    if scheme.scheme == "digest":
+        _check_not_extended(delivery.body)
     made_with = next((key for key in keys if _matches(scheme, key, signed, written)), None)
     if made_with is None:
         raise NotVerified("signature_wrong", f"{scheme.header[0]} was not made with a configured secret over this body")
@@ -190,6 +192,18 @@ def _matches(scheme: Scheme, key: str, signed: bytes, written: Sequence[str]) ->
         return any(ecdsa.verifies(key, signed, candidate) for candidate in written)
     made = _sign(scheme, key, signed)
     return made is not None and any(same(made, candidate) for candidate in written)
+
+
+def _check_not_extended(body: bytes) -> None:
+    """Refuse what a plain hash cannot vouch for: whoever has seen one can make that of the same text and more.
+
+    Between the text and the more stand the hash's own padding bits (FIPS 180-4, 5.1), which start with 0x80:
+    no character of UTF-8 starts so.
+    """
+    try:
+        body.decode("utf-8")
+    except UnicodeDecodeError:
+        raise NotVerified("signature_malformed", "this sender signs text in UTF-8, and the body is none") from None
 
 
 def _header(names: Sequence[str], headers: Mapping[str, str], reason: str) -> str:

@@ -192,6 +192,14 @@ def test_a_digest_is_the_hash_of_secret_and_body() -> None:
     assert refusal(plain, delivery({"x-digest": hashlib.sha256(BODY + b"s").hexdigest()}), "s") == "signature_wrong"
 
 
+def test_a_digest_does_not_vouch_for_what_was_appended_to_a_body() -> None:
+    """Of a plain hash anybody can make that of the same content, its padding, and what they like behind."""
+    plain = Scheme(scheme="digest", header=("x-digest",))
+    longer = BODY + b"\x80" + bytes(30) + (8 * len(BODY)).to_bytes(8, "big") + b"forged"
+    made = hashlib.sha256(b"s" + longer).hexdigest()
+    assert refusal(plain, delivery({"x-digest": made}, longer), "s") == "signature_malformed"
+
+
 def test_the_longest_hash_is_known() -> None:
     scheme = Scheme(header=("x-signature",), digest="sha512", prefix="sha512=")
     made = hmac.new(b"s", BODY, hashlib.sha512).hexdigest()
