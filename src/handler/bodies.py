@@ -76,9 +76,13 @@ def fields(body: bytes) -> list[tuple[str, str]]:
     """
     text = _text(body)
     try:
-        return parse_qsl(text, keep_blank_values=True, strict_parsing=bool(text), max_num_fields=_FORM_FIELDS)
+        # Not strictly: the URL Standard (5.1) passes over empty pieces and takes names without values.
+        found = parse_qsl(text, keep_blank_values=True, max_num_fields=_FORM_FIELDS)
     except ValueError:
-        raise NotParseable("not_form", "the body is not a URL-encoded form") from None
+        raise NotParseable("not_form", "the body is a form of too many fields") from None
+    if text and "=" not in text:
+        raise NotParseable("not_form", "the body is not a URL-encoded form")
+    return found
 
 
 def _text(body: bytes) -> str:

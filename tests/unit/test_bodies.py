@@ -48,6 +48,11 @@ def test_a_multipart_forms_names_are_utf_8_and_nest() -> None:
     assert bodies.parse(body, "multipart/form-data; boundary=b") == {"Größe": {'a"b': "12"}}
 
 
+@pytest.mark.parametrize("body", [b"a=1&b=", b"a=1&b", b"&a=1&&b&"])
+def test_a_form_may_have_empty_pieces_and_names_without_values(body: bytes) -> None:
+    assert bodies.parse(body, FORM) == {"a": "1", "b": ""}
+
+
 @pytest.mark.parametrize(
     ("head", "name"),
     [
@@ -73,6 +78,7 @@ def test_a_part_without_a_name_is_left_out(head: bytes) -> None:
 @pytest.mark.parametrize(
     ("body", "kind", "reason"),
     [
+        (b"&".join(b"a=1" for _ in range(5_001)), FORM, "not_form"),
         (b"", "application/json", "not_json"),
         (b"{", "application/json", "not_json"),
         (b'{"a":1}\n{"a":', "application/json", "not_json"),
