@@ -78,7 +78,7 @@ def _unwrap(resource: dict[str, Any]) -> Iterator[Any]:
     elif inner.get("type") == "event-bulk-create":
         events = attributes.get("events")
         common = {name: attributes[name] for name in ("profile", "backfill") if name in attributes}
-        for one in _unwrap(events) if isinstance(events, dict) else []:
+        for one in _unwrap(events) if isinstance(events, dict) else [events]:
             yield {**common, **one} if isinstance(one, dict) else one
     else:
         yield attributes

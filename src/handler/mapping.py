@@ -171,11 +171,17 @@ def _item(
         return why
     if signed_id := next((headers[name] for name in source.id_headers if headers.get(name)), None):
         item = {**item, "_id": signed_id}
+    if any(rule.agrees and not _truth(rule.agrees, item) for rule in rules):
+        raise Unmapped("topic_contradicted", "the topic header is not signed, and the body is not of that topic")
     ignored: list[str] = []
+    failed: list[Unmapped] = []
     for rule in rules:
-        if rule.agrees and not _truth(rule.agrees, item):
-            raise Unmapped("topic_contradicted", "the topic header is not signed, and the body is not of that topic")
-        ignored += _apply(source, rule, item, received, defaults, outcome)
+        try:
+            ignored += _apply(source, rule, item, received, defaults, outcome)
+        except Unmapped as error:
+            failed.append(error)
+    if failed:
+        raise failed[0]
     return ignored[0] if ignored and len(ignored) == len(rules) else None
 
 
@@ -191,15 +197,25 @@ def _topic(source: Source, item: dict[str, Any], headers: Mapping[str, str]) -> 
 def _apply(
     source: Source, rule: Rule, item: dict[str, Any], received: float, defaults: Defaults, outcome: Outcome
 ) -> list[str]:
-    """Add what ``rule`` makes of ``item``; a list with the reason if it makes nothing on purpose."""
+    """Add what ``rule`` makes of ``item``; a list with the reason if it makes nothing on purpose.
+
+    Raises ``Unmapped`` after the last one if no event could be made of some of the rule's entries.
+    """
     made = 0
+    failed: list[Unmapped] = []
     for node in _nodes(source, rule, item):
-        if rule.when and not _truth(rule.when, node):
+        try:
+            if rule.when and not _truth(rule.when, node):
+                continue
+            draft = _draft(source, rule, node, received, defaults)
+            _build(outcome, draft, source.region or defaults.phone_region)
+        except Unmapped as error:
+            failed.append(error)
             continue
-        draft = _draft(source, rule, node, received, defaults)
-        _build(outcome, draft, source.region or defaults.phone_region)
         made += 1
         outcome.backfill = outcome.backfill or rule.backfill
+    if failed:
+        raise failed[0]
     return [] if made else [rule.otherwise]
 
 
@@ -212,7 +228,9 @@ def _nodes(source: Source, rule: Rule, item: dict[str, Any]) -> Iterator[Any]:
         yield node
         return
     found = _value(rule.each, node, "each")
-    for entry in found if isinstance(found, list) else []:
+    if found is not None and not isinstance(found, list):
+        raise Unmapped("mapping_failed", "the expression for each met something else than a list")
+    for entry in found or []:
         yield {**(entry if isinstance(entry, dict) else {"item": entry}), "_webhook": item, "_root": root}
 
 

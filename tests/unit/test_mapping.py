@@ -1,0 +1,47 @@
+"""What cannot become an event takes nothing else down with it, and nothing is left out without a word."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from handler import mapping, sources
+from handler.mapping import Defaults, Outcome
+from local.check import RECEIVED
+
+
+def understood(source: str, document: Any) -> Outcome:
+    body = json.dumps(document).encode()
+    return mapping.understand(sources.load(source), headers={}, body=body, received=RECEIVED, defaults=Defaults())
+
+
+def absence(guests: Any) -> dict[str, Any]:
+    return {
+        "triggerEvent": "AFTER_GUESTS_CAL_VIDEO_NO_SHOW",
+        "createdAt": "2026-11-20T10:00:00Z",
+        "payload": {"bookingUid": "b1", "guests": guests},
+    }
+
+
+def test_a_guest_who_cannot_be_reached_does_not_hide_the_next_one() -> None:
+    outcome = understood("cal_com", absence([{"name": "Kim"}, {"email": "ada@letters.example"}]))
+    assert ["ada@letters.example" in event.entry for event in outcome.events] == [True]
+    assert [parked.reason for parked in outcome.parked] == ["no_identifier"]
+
+
+def test_guests_that_are_no_list_are_parked_and_not_taken_for_none() -> None:
+    assert understood("cal_com", absence([])).ignored
+    assert [parked.reason for parked in understood("cal_com", absence({"first": {}})).parked] == ["mapping_failed"]
+
+
+def test_an_entry_of_klaviyos_form_without_events_in_it_is_parked_beside_the_others() -> None:
+    profile = {"data": {"type": "profile", "attributes": {"email": "ada@letters.example"}}}
+    event = {"type": "event", "attributes": {"metric": {"data": {"attributes": {"name": "Met"}}}, "unique_id": "1"}}
+    whole, bare = (
+        {"type": "event-bulk-create", "attributes": {"profile": profile, "events": events}}
+        for events in ({"data": [event]}, [event])
+    )
+    job = {"data": {"type": "event-bulk-create-job", "attributes": {"events-bulk-create": {"data": [whole, bare]}}}}
+    outcome = understood("custom", job)
+    assert [event.unique_id for event in outcome.events] == ["1"]
+    assert [(parked.index, parked.reason) for parked in outcome.parked] == [(1, "not_an_object")]
