@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from functools import cache
@@ -102,9 +102,16 @@ class Source:
         return tuple(name for scheme in self.schemes for name in scheme.id_header)
 
     def rules_for(self, topic: str) -> list[Rule]:
-        """The events that ``topic`` becomes: those that name it, else those whose pattern fits."""
+        """The events that ``topic`` becomes: those that name it, else those whose pattern fits.
+
+        What ``[ignore]`` or ``[no_identifier]`` names more closely than a pattern is no event.
+        """
         exact = [rule for rule in self.rules if topic in rule.topics]
-        return exact or [rule for rule in self.rules if any(fnmatchcase(topic, glob) for glob in rule.topics)]
+        if exact:
+            return exact
+        fitting = [(rule, _closeness(rule.topics, topic)) for rule in self.rules]
+        closest = max(_closeness(self.ignored, topic), _closeness(self.nobody, topic))
+        return [rule for rule, close in fitting if close and close >= closest]
 
     def takes(self, topic: str) -> bool:
         """Whether ``topic`` is among those that the source is limited to, if it is limited."""
@@ -117,6 +124,11 @@ class Source:
     def why_nobody(self, topic: str) -> str | None:
         """What to subscribe to instead of ``topic``, whose body says nothing of whose it is."""
         return _why(self.nobody, topic)
+
+
+def _closeness(globs: Iterable[str], topic: str) -> int:
+    """The length of the longest of the patterns that fit; 0 if none does."""
+    return max((len(glob) for glob in globs if fnmatchcase(topic, glob)), default=0)
 
 
 def _why(reasons: Mapping[str, str], topic: str) -> str | None:

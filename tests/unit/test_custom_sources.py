@@ -134,6 +134,18 @@ def test_the_development_secrets_of_two_stores_differ() -> None:
     assert made["shop_de"] != made["shop_uk"]
 
 
+def test_what_a_source_ignores_by_name_is_no_event_of_a_pattern(custom: Path) -> None:
+    ignoring = ACME + '\n[ignore]\n"cart.touched" = "nothing is bought"\n"cart.*" = "too small"\n'
+    (custom / "acme.toml").write_text(ignoring, "utf-8")
+    sources.load.cache_clear()
+    body = {"id": 1, "email": "noor@letters.example"}
+    found = {
+        topic: preview("acme", {}, json.dumps(body | {"type": topic}).encode(), 1_795_500_000)["ignored"]
+        for topic in ("cart.touched", "cart.emptied", "order.created")
+    }
+    assert found == {"cart.touched": "nothing is bought", "cart.emptied": "too small", "order.created": None}
+
+
 def test_a_scheme_of_ones_own_needs_a_few_lines() -> None:
     headers = signed("acme", "s", b'{"type":"order.created","id":1,"email":"noor@letters.example","total":"5.00"}')
     assert set(headers) == {"acme-signature", "acme-time"}
