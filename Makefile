@@ -6,7 +6,7 @@ STAMP := $(VENV)/.ready
 export PYTHONPATH := src:.
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo test local pictures send preview new-sender redrive chaos lint bench fuzz
+.PHONY: help setup demo test local logs pictures send preview new-sender redrive chaos lint bench fuzz requirements audit
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -16,7 +16,8 @@ $(STAMP): pyproject.toml src/requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: make PYTHON=python3.13 ..."; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip==26.0"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev -r src/requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r src/requirements.txt
 	@touch $@
 
 demo: $(STAMP) ## send every sample through the whole stack
@@ -46,6 +47,9 @@ chaos: $(STAMP) ## [SEED=] [MINUTES=3]: everything fails, and an account of ever
 pictures: $(STAMP) ## take the README's pictures of the console anew
 	@$(BIN)/python -m local.console.pictures
 
+logs: $(STAMP) ## [ID=] [SOURCE=] [PARKED=1]: the lines of the relay that `make local` runs
+	@$(BIN)/python -m local.logs $(if $(ID),--id "$(ID)") $(if $(SOURCE),--source "$(SOURCE)") $(if $(PARKED),--parked)
+
 lint: $(STAMP) ## ruff, mypy --strict, cfn-lint, the senders' files
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
@@ -68,3 +72,17 @@ $(FUZZ_STAMP): $(STAMP)
 
 fuzz: $(FUZZ_STAMP) ## [SECONDS=60]: atheris against the parsers, memory watched
 	@$(BIN)/python -m fuzz.parsers -max_total_time=$(or $(SECONDS),60) -verbosity=0
+
+UPKEEP_STAMP := $(VENV)/.upkeep-ready
+$(UPKEEP_STAMP): $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group upkeep
+	@touch $@
+
+# boto3 is not packed: the Lambda runtime has it.
+requirements: $(UPKEEP_STAMP) ## pin the functions' libraries anew, each at its latest, with hashes
+	@$(BIN)/python -c 'import tomllib; print(*(one for one in tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"] if not one.startswith("boto3")), sep="\n")' \
+		| $(BIN)/pip-compile --quiet --upgrade --generate-hashes --strip-extras --no-header --no-annotate \
+			--no-emit-index-url --no-emit-find-links --output-file src/requirements.txt -
+
+audit: $(UPKEEP_STAMP) ## what is known against the functions' libraries; needs the network
+	@$(BIN)/python -m local.audit

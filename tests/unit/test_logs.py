@@ -1,0 +1,71 @@
+"""Log lines as `make logs` shows them, and which it picks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from local import logs
+
+WEBHOOK = {
+    "timestamp": "2026-11-24T18:00:01.123+00:00",
+    "level": "INFO",
+    "location": "_record:199",
+    "service": "relay",
+    "message": "webhook",
+    "source": "stripe",
+    "outcome": "accepted",
+    "status": 202,
+    "event_ids": [f"stripe:placed-order:evt_{n}" for n in range(5)],
+    "parked": {"no_identifier": 2},
+}
+JOB = WEBHOOK | {"message": "job", "outcome": "delivered", "sources": ["stripe"], "probe": False, "reason": ""}
+PARKED = {"message": "parked", "sources": ["shopify"], "reason": "refused_by_klaviyo", "detail": "Invalid input."}
+del JOB["parked"], JOB["source"]
+
+
+def test_a_line_is_read_from_what_happened_to_the_details() -> None:
+    text = logs.readable(WEBHOOK)
+    assert text.startswith("18:00:01.123  webhook  stripe accepted 202  ")
+    assert "evt_2,… 2 more" in text
+    assert "parked=no_identifier:2" in text
+    assert not [word for word in ("relay", "_record", "INFO") if word in text]
+    assert "probe" not in logs.readable(JOB)
+
+
+def test_lines_are_picked_by_source_and_by_what_was_parked() -> None:
+    lines: list[dict[str, Any]] = [WEBHOOK, JOB, PARKED]
+    assert list(logs.chosen(lines)) == lines
+    assert list(logs.chosen(lines, source="stripe")) == [WEBHOOK, JOB]
+    assert list(logs.chosen(lines, parked=True)) == [WEBHOOK, PARKED]
+    assert list(logs.chosen(lines, source="shopify", parked=True)) == [PARKED]
+
+
+class Client:
+    """CloudWatch Logs with one page a group; it filters no lines, so that ours must."""
+
+    def __init__(self, groups: dict[str, list[str]]) -> None:
+        self.groups = groups
+        self.asked: list[dict[str, Any]] = []
+
+    def get_paginator(self, _: str) -> Client:
+        return self
+
+    def paginate(self, **options: Any) -> list[dict[str, Any]]:
+        self.asked.append(options)
+        return [{"events": [{"message": text} for text in self.groups[options["logGroupName"]]]}]
+
+
+def test_lines_of_both_groups_come_in_order_and_metrics_stay_out() -> None:
+    client = Client(
+        {
+            "receive": [
+                '{"message":"webhook","timestamp":"2","id":"a.b"}',
+                "START RequestId",
+                '{"_aws":{},"id":"a.b"}',
+            ],
+            "deliver": ['{"message":"job","timestamp":"1","id":"a.b"}', '{"message":"job","timestamp":"3","id":"acb"}'],
+        }
+    )
+    found = logs.matching(client, ["receive", "deliver"], "a.b", since=2.5)
+    assert [line["message"] for line in found] == ["job", "webhook"]
+    assert client.asked[0] == {"logGroupName": "receive", "startTime": 2500, "filterPattern": '"a.b"'}
