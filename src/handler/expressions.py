@@ -15,6 +15,7 @@ Beside JMESPath's own functions (https://jmespath.org/specification.html)::
     like(object, word, …)     the first member whose name holds one of the words
     without(object, name, …)  the object without these members and without empty ones
     scalars(object)           its texts, numbers and truth values, without secrets
+    public(x)                 all of it, without secrets at any depth
     find(list, name, value)   the first object in a list whose member is that value
     with(list, name, value)   the list with one more member in each object
     json(x)                   the document in a text of JSON
@@ -43,7 +44,8 @@ from .errors import NotParseable, Unmapped
 _ANY: Any = {"types": []}
 _MORE: Any = {"types": [], "variadic": True}
 _SECRET = re.compile(
-    r"passw|secret|token|api_?key|signature|credential|card_?num|cvv|cvc|iban|ssn|social_?security", re.IGNORECASE
+    r"passw|secret|token|(?:api|access|private)[_-]?key|signature|credential|card[_-]?num|cvv|cvc|iban|ssn|social[_-]?security",
+    re.IGNORECASE,
 )
 
 
@@ -53,6 +55,12 @@ _ADDRESS = re.compile(r"<([^<>\s]+@[^<>\s]+)>\s*$")
 def is_secret(name: str) -> bool:
     """Whether a field of that name holds what nobody else should read."""
     return _SECRET.search(name) is not None
+
+
+def _public(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _public(member) for name, member in value.items() if not is_secret(name)}
+    return [_public(item) for item in value] if isinstance(value, list) else value
 
 
 def _label(value: Any) -> str | None:
@@ -150,6 +158,10 @@ class _Functions(Functions):
             for name, value in fields.items()
             if isinstance(value, str | int | float) and not is_secret(name) and not name.startswith("_")
         }
+
+    @signature(_ANY)
+    def _func_public(self, value: Any) -> Any:
+        return _public(value)
 
     @signature(_ANY, _ANY, _ANY)
     def _func_find(self, items: Any, name: Any, value: Any) -> Any:

@@ -12,6 +12,23 @@ from handler.expressions import Expression
 
 
 @pytest.mark.parametrize(
+    ("value", "left"),
+    [
+        ({"plan": "duo", "Password": "x", "api-key": "y", "apiKey": "z"}, {"plan": "duo"}),
+        (
+            {"cart": {"sku": "7", "session_token": "x"}, "lines": [{"secret": 1, "n": 2}, 3]},
+            {"cart": {"sku": "7"}, "lines": [{"n": 2}, 3]},
+        ),
+        ([{"card_number": "4242"}], [{}]),
+        ("token", "token"),
+        (None, None),
+    ],
+)
+def test_secrets_are_left_out_at_any_depth(value: Any, left: Any) -> None:
+    assert Expression("public(x)").of({"x": value}) == left
+
+
+@pytest.mark.parametrize(
     ("written", "found"),
     [
         ("Kim Lee <kim@mail.example>", "kim@mail.example"),
