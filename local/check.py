@@ -60,6 +60,9 @@ _CHOICES = {
 }
 _AMOUNTS = {"money", "minor", "add", "subtract", "multiply", "absolute"}
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_TEXTS = ("prefix", "separator", "value", "timestamp", "signed", "key_prefix")
+# A parked webhook is kept with its headers: none that proves who sent it may be among them.
+_PROOFS = {"authorization", "proxy-authorization", "cookie"}
 _SIGNED = {"body", "timestamp", "id", "url", "method", "uri", "form"}
 # What a token, which is compared as it stands, can be told; and an ECDSA signature, whose form is fixed.
 _TOKEN = {"scheme", "header", "prefix", "encoding"}
@@ -140,6 +143,14 @@ def _tables(checked: Checked) -> Iterator[SourceError]:
         for key, text in checked.own.get(name, {}).items():
             if not isinstance(text, str) or not text.strip():
                 yield checked.problem((name, key), "expected a text")
+    relayed = {topic for event in checked.whole.get("event", []) for topic in _listed(event.get("topic", []))}
+    for topic in relayed.intersection(checked.own.get("ignore", {})):
+        yield checked.problem(("ignore", topic), "expected no topic that an [[event]] reads: that goes before")
+    only = checked.own.get("only", [])
+    if not isinstance(only, list) or not all(isinstance(topic, str) for topic in only):
+        yield checked.problem(("only",), "expected a list of topics")
+    if checked.own.get("format", "klaviyo") != "klaviyo":
+        yield checked.problem(("format",), "expected 'klaviyo'")
     for index, table in enumerate(checked.own.get("handshake", [])):
         yield from _handshake(checked, ("handshake", index), table)
 
@@ -147,6 +158,7 @@ def _tables(checked: Checked) -> Iterator[SourceError]:
 def _handshake(checked: Checked, place: Place, table: Mapping[str, Any]) -> Iterator[SourceError]:
     yield from _unknown(checked, place, table, _HANDSHAKE)
     yield from _formulas(checked, place, table, _HANDSHAKE_EXPRESSIONS)
+    yield from _flags(checked, place, table, ("signed",))
     if "when" not in table:
         yield checked.problem(place, "expected 'when'")
     if "token" in table and table.get("signed"):
@@ -182,12 +194,29 @@ def _scheme(
     if scheme.get("encoding") == "basic" and kind != "token":
         yield checked.problem((*place, "encoding"), 'expected scheme = "token" with encoding = "basic"')
     yield from _formulas(checked, place, table, {"timestamp_body"})
-    for part in re.findall(r"\{(\w*)\}", str(table.get("signed", ""))):
-        if part not in _SIGNED:
-            yield checked.problem((*place, "signed"), f"expected only {', '.join(sorted(_SIGNED))} in braces")
+    for name in _TEXTS:
+        if not isinstance(table.get(name, ""), str) or (name in ("separator", "value") and table.get(name) == ""):
+            yield checked.problem((*place, name), "expected a text")
+    if kind != "token":
+        yield from _signed(checked, (*place, "signed"), scheme)
     tolerance = table.get("tolerance", 300)
     if isinstance(tolerance, bool) or not isinstance(tolerance, int) or tolerance < 0:
         yield checked.problem((*place, "tolerance"), "expected whole seconds, 0 or more")
+
+
+def _signed(checked: Checked, place: Place, scheme: Mapping[str, Any]) -> Iterator[SourceError]:
+    """What makes a signature worthless, or impossible, by what it is said to cover."""
+    parts = set(re.findall(r"\{(\w*)\}", str(scheme.get("signed", "{body}"))))
+    if parts - _SIGNED:
+        yield checked.problem(place, f"expected only {', '.join(sorted(_SIGNED))} in braces")
+    if not parts & {"body", "form"}:
+        yield checked.problem(place, "expected {body} or {form}: else a signature fits any other body too")
+    headers = {"timestamp": scheme.get("timestamp") or scheme.get("timestamp_header"), "id": scheme.get("id_header")}
+    for part, header in headers.items():
+        if part in parts and not header:
+            yield checked.problem(place, f"expected to be told in which header the {part} stands")
+        if header and part not in parts:
+            yield checked.problem(place, f"expected {{{part}}}: what is not signed may be anybody's")
 
 
 def _webhook(checked: Checked) -> Iterator[SourceError]:
@@ -197,6 +226,11 @@ def _webhook(checked: Checked) -> Iterator[SourceError]:
     for name in ("topic_header", "keep_headers"):
         for header in _listed(table.get(name, [])):
             yield from _header(checked, ("webhook", name), header)
+    if not isinstance(table.get("keep_headers", []), list) or _kept_proofs(checked.whole):
+        yield checked.problem(
+            ("webhook", "keep_headers"), "expected a list of headers, and no signature or token in it"
+        )
+    yield from _flags(checked, ("webhook",), table, ("backfill", "silent"))
     if table.get("zone") and values.zone(table["zone"]) is None:
         yield checked.problem(("webhook", "zone"), "expected an IANA time zone, such as Europe/Paris")
     if table.get("region") and not re.fullmatch(r"[A-Z]{2}", str(table["region"])):
@@ -208,6 +242,18 @@ def _webhook(checked: Checked) -> Iterator[SourceError]:
     whole = checked.whole.get("webhook", {})
     if checked.whole.get("format") != "klaviyo" and not (whole.get("topic") or whole.get("topic_header")):
         yield checked.problem(("webhook",), "expected 'topic' or 'topic_header'")
+
+
+def _kept_proofs(whole: Mapping[str, Any]) -> set[str]:
+    signature, kept = whole.get("signature", {}), whole.get("webhook", {}).get("keep_headers", [])
+    proofs = _PROOFS | {str(name).lower() for one in _listed(signature) for name in _listed(one.get("header", []))}
+    return proofs & {str(name).lower() for name in _listed(kept)}
+
+
+def _flags(checked: Checked, place: Place, table: Mapping[str, Any], names: tuple[str, ...]) -> Iterator[SourceError]:
+    for name in names:
+        if not isinstance(table.get(name, False), bool):
+            yield checked.problem((*place, name), "expected true or false, without quotes")
 
 
 def _header(checked: Checked, place: Place, header: Any) -> Iterator[SourceError]:
@@ -239,6 +285,7 @@ def _events(checked: Checked) -> Iterator[SourceError]:
         yield from _formulas(checked, place, event, _EVENT_EXPRESSIONS)
         yield from _formulas(checked, (*place, "properties"), event.get("properties", {}), None)
         yield from _profile(checked, (*place, "profile"), event.get("profile", {}))
+        yield from _flags(checked, place, event, ("backfill",))
         topics = _listed(event.get("topic", []))
         if not topics or not all(isinstance(topic, str) and topic for topic in topics):
             yield checked.problem((*place, "topic"), "expected 'topic': a text or a list of texts")

@@ -219,7 +219,8 @@ def build(name: str, tables: Mapping[str, Any]) -> Source:
     signature = tables["signature"]
     schemes = tuple(_scheme(table) for table in (signature if isinstance(signature, list) else [signature]))
     id_headers = [header for scheme in schemes for header in scheme.id_header]
-    read = {"content-type", "content-encoding", topic_header, *id_headers, *webhook.get("keep_headers", [])}
+    read = {"content-type", "content-encoding", topic_header, *id_headers}
+    read |= {header.lower() for header in webhook.get("keep_headers", [])}
     return Source(
         name=name,
         title=tables["title"],
