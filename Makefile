@@ -6,7 +6,7 @@ STAMP := $(VENV)/.ready
 export PYTHONPATH := src:.
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo test local logs pictures send preview new-sender redrive chaos lint bench fuzz requirements audit
+.PHONY: help setup demo test local logs pictures send preview new-sender redrive chaos secrets try check lint bench fuzz requirements audit
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -49,6 +49,15 @@ pictures: $(STAMP) ## take the README's pictures of the console anew
 
 logs: $(STAMP) ## [ID=] [SOURCE=] [PARKED=1]: the lines of the relay that `make local` runs
 	@$(BIN)/python -m local.logs $(if $(ID),--id "$(ID)") $(if $(SOURCE),--source "$(SOURCE)") $(if $(PARKED),--parked)
+
+secrets: $(STAMP) ## STACK= [SOURCE=]: type the secrets of a deployed stack in
+	@$(BIN)/python -m local.deployed secrets --stack "$(STACK)" $(if $(SOURCE),--source "$(SOURCE)")
+
+try: $(STAMP) ## STACK= [SOURCE=]: send a deployed stack a signed sample and follow it to Klaviyo
+	@$(BIN)/python -m local.deployed try --stack "$(STACK)" $(if $(SOURCE),--source "$(SOURCE)")
+
+check: $(STAMP) ## STACK=: what a deployed stack lacks
+	@$(BIN)/python -m local.deployed check --stack "$(STACK)"
 
 lint: $(STAMP) ## ruff, mypy --strict, cfn-lint, the senders' files
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet .

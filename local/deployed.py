@@ -1,0 +1,327 @@
+"""``make secrets``, ``make try``, ``make check``: a deployed stack, with the credentials of the environment.
+
+``secrets`` writes what is typed in, without showing it; ``try`` sends a signed
+sample and follows it to Klaviyo's answer; ``check`` looks for what a deployment
+lacks. All three find the stack's parts by its outputs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import boto3
+import urllib3
+from botocore.exceptions import BotoCoreError, ClientError
+
+from handler import signatures, sources
+
+from . import aws, payload, sign
+from .logs import matching, readable
+from .payload import Payload
+from .preview import preview_request
+
+FOLLOW_SECONDS = 90  # a batching window, a slot and Klaviyo's answer; logs arrive some seconds late
+POLL_SECONDS = 2.0
+ROOM = 20  # functions at a time that the door should find free
+EVENTS = aws.ROOT / "events"
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A deployed stack: its outputs and parameters by name, and boto3 clients by service."""
+
+    name: str
+    outputs: dict[str, str]
+    parameters: dict[str, str]
+    client: Callable[[str], Any]
+
+    def secret(self, output: str) -> dict[str, Any]:
+        """The document of one of the two secrets; ``ValueError`` if it is not a JSON object."""
+        text = self.client("secretsmanager").get_secret_value(SecretId=self.outputs[output])["SecretString"]
+        try:
+            document = json.loads(text)
+        except ValueError:
+            document = None
+        if not isinstance(document, dict):
+            raise ValueError(f"the secret {self.outputs[output]} is not a JSON object; put {{}} into it to start anew")
+        return document
+
+    def write(self, output: str, document: Mapping[str, Any]) -> None:
+        """Put ``document`` into one of the two secrets."""
+        self.client("secretsmanager").put_secret_value(
+            SecretId=self.outputs[output], SecretString=json.dumps(document, ensure_ascii=False)
+        )
+
+
+def _client(service: str) -> Any:
+    return boto3.client(service)  # type: ignore[call-overload]  # the services' names are literals in the stubs
+
+
+def find(name: str, client: Callable[[str], Any]) -> Deployed:
+    """The stack ``name``.
+
+    Raises
+    ------
+    ValueError
+        There is none of that name in this account and region, or it is not a relay.
+    """
+    try:
+        (found,) = client("cloudformation").describe_stacks(StackName=name)["Stacks"]
+    except ClientError as error:
+        if error.response["Error"].get("Code") == "ValidationError":
+            raise ValueError(f"no stack {name!r} in this account and region (AWS_PROFILE, AWS_REGION)") from None
+        raise
+    outputs = {one["OutputKey"]: one["OutputValue"] for one in found.get("Outputs", [])}
+    if "SourcesSecretName" not in outputs:
+        raise ValueError(f"the stack {name!r} is not this relay, or not deployed to the end: {found['StackStatus']}")
+    parameters = {one["ParameterKey"]: one["ParameterValue"] for one in found.get("Parameters", [])}
+    return Deployed(name, outputs, parameters, client)
+
+
+# ------------------------------------------------------------------ secrets
+def _listed(document: Mapping[str, Any], source: str) -> list[str]:
+    found = document.get(source, [])
+    return [found] if isinstance(found, str) else list(found)
+
+
+def overview(stack: Deployed) -> str:
+    """Which secrets there are, and how many; none of them."""
+    key = "set" if stack.secret("KlaviyoSecretName").get("api_key") else "NOT SET"
+    document = stack.secret("SourcesSecretName")
+    counts = ", ".join(f"{source} ({len(_listed(document, source))})" for source in sorted(document))
+    return f"Klaviyo key: {key}\nsources with secrets: {counts or 'NONE'}"
+
+
+def write_key(stack: Deployed, ask: Callable[[str], str], say: Say) -> None:
+    """Ask for the Klaviyo key; an empty answer keeps what is there."""
+    typed = ask("Klaviyo private key, with the scope events:write (empty keeps what is there): ").strip()
+    if not typed:
+        return
+    if not (typed.isascii() and typed.isprintable() and " " not in typed):
+        raise ValueError("that is no key: it holds spaces or characters that no key has")
+    if not typed.startswith("pk_"):
+        say("note: private keys begin with pk_; this does not, so Klaviyo may refuse it")
+    stack.write("KlaviyoSecretName", stack.secret("KlaviyoSecretName") | {"api_key": typed})
+    say("Klaviyo key written")
+
+
+def write_source(
+    stack: Deployed, source: str, ask: Callable[[str], str], confirm: Callable[[str], str], say: Say
+) -> None:
+    """Ask for a secret of ``source``; it goes before the older ones, which stay until the sender has switched."""
+    if source not in sources.names():
+        raise ValueError(f"no source {source!r}; there are: {', '.join(sources.names())}")
+    typed = ask(f"signing secret of {source} (empty adds none): ").strip()
+    if typed:
+        _check_form(source, typed)
+    document = stack.secret("SourcesSecretName")
+    kept = list(dict.fromkeys([*([typed] if typed else []), *_listed(document, source)]))
+    if len(kept) > 1 and confirm(f"keep the {len(kept) - 1} older, until the sender has switched? [Y/n] ") in (
+        "n",
+        "N",
+    ):
+        kept = kept[:1]
+    if kept:
+        stack.write("SourcesSecretName", document | {source: kept})
+    say(f"{source}: {len(kept)} secret(s), the newest first; in use within a minute")
+
+
+def _check_form(source: str, secret: str) -> None:
+    scheme = sources.load(source).schemes[0]
+    if scheme.scheme not in ("ecdsa", signatures.TOKEN) and not secret.startswith(signatures.TOKEN_SECRET):
+        sign.sign(source, secret, body=b"{}", headers={}, url="https://relay.invalid/", now=time.time())
+
+
+# ---------------------------------------------------------------------- try
+@dataclass
+class Trial:
+    """One sample on its way; ``post`` sends it, ``clock`` and ``sleep`` are in seconds."""
+
+    stack: Deployed
+    say: Say
+    post: Callable[[Payload, str, dict[str, str], bytes], tuple[int, str]]
+    clock: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+    seconds: float = FOLLOW_SECONDS
+    began: float = field(init=False, default=0.0)
+
+    def run(self, source: str | None) -> bool:
+        """Send a sample of ``source``, else of the first that has a secret; true once Klaviyo took it."""
+        self.began = self.clock()
+        name, secret = self._choose(source)
+        path = _sample(name)
+        self.say(f"1. sending {path.relative_to(aws.ROOT)}, signed, to {self._url(name)}")
+        status, text = self._send(name, secret, payload.request(path))
+        self.say(f"2. the door answers {status}: {text[:300]}")
+        try:
+            answer = json.loads(text)
+        except ValueError:
+            answer = {}
+        ids = answer.get("event_ids", [])
+        if not ids:
+            self.say(_WHY.get(status, "   no event came of it; the answer says why"))
+            return False
+        return self._follow(ids[0])
+
+    def _choose(self, source: str | None) -> tuple[str, str]:
+        document = self.stack.secret("SourcesSecretName")
+        known = [name for name in sources.names() if _listed(document, name)]
+        named = [source] if source else [name for name in known if _can_sign(name) and (EVENTS / name).is_dir()]
+        if not named or not _listed(document, named[0]):
+            what = f"{source} has no secret yet" if source else "no source with a sample has a secret yet"
+            raise ValueError(f"{what}: make secrets STACK={self.stack.name}")
+        return named[0], _listed(document, named[0])[0]
+
+    def _url(self, name: str) -> str:
+        return self.stack.outputs["WebhookUrl"].replace("{source}", name)
+
+    def _send(self, name: str, secret: str, sent: Payload) -> tuple[int, str]:
+        now = self.clock()
+        body = sign.fresh(name, sent.body, now)
+        url, headers = sign.sign(
+            name, secret, body=body, headers=sent.headers, url=sent.at(self._url(name)), now=now, method=sent.method
+        )
+        return self.post(sent, url, headers, body)
+
+    def _follow(self, event_id: str) -> bool:
+        client = self.stack.client("logs")
+        groups = [self.stack.outputs[name] for name in ("ReceiveLogGroup", "DeliverLogGroup")]
+        shown: set[str] = set()
+        while self.clock() < self.began + self.seconds:
+            for line in matching(client, groups, event_id, since=self.began - 1):
+                text = readable(line)
+                if text in shown:
+                    continue
+                shown.add(text)
+                self.say(f"{2 + len(shown)}. {text}")
+                if line.get("message") == "job" and line.get("outcome") == "delivered":
+                    self.say("done: Klaviyo took it. Its profile is an invented person's; delete it there if you like")
+                    return True
+                if line.get("message") == "parked" or line.get("outcome") == "configuration":
+                    self.say(f"not delivered; what to do: docs/runbook.md, and make check STACK={self.stack.name}")
+                    return False
+            self.sleep(POLL_SECONDS)
+        self.say(f"no answer of Klaviyo's within {self.seconds:.0f} s. {self._last_deferral(client, groups)}")
+        return False
+
+    def _last_deferral(self, client: Any, groups: list[str]) -> str:
+        """Deferred events are counted and not named, so the latest line of that kind has to do."""
+        lines = [line for line in matching(client, groups[1:], "deferred", since=self.began - 1) if "cause" in line]
+        if lines:
+            return readable(lines[-1])
+        return f"It may only be the logs that are late; else: make check STACK={self.stack.name}"
+
+
+_WHY = {
+    200: "   this topic is deliberately not relayed",
+    202: "   it was parked: make redrive STACK=… lists why",
+    401: "   the secret in the stack is not the one it was signed with just now, or the clock of this machine is off",
+    404: "   the deployed stack does not know this source: sam build && sam deploy",
+    403: "   no such path at this address, or something in front of it refuses",
+    500: "   receive crashed; its log group says where",
+    503: "   the functions cannot read the secret or reach the queue (docs/runbook.md#door-unavailable)",
+}
+
+
+def _can_sign(name: str) -> bool:
+    return sources.load(name).schemes[0].scheme != "ecdsa"  # the private half is the sender's
+
+
+def _sample(name: str) -> Path:
+    """The first sample of ``name`` that becomes an event."""
+    for path in sorted((EVENTS / name).glob("*.json")):
+        if preview_request(name, payload.request(path), time.time())["events"]:
+            return path
+    raise ValueError(f"events/{name}/ holds no sample that becomes an event: name another SOURCE=")
+
+
+def post(sent: Payload, url: str, headers: dict[str, str], body: bytes) -> tuple[int, str]:
+    """Send it; status and text of the answer."""
+    answer = urllib3.request(sent.method, url, body=body, headers=headers, retries=False, timeout=30)
+    return answer.status, answer.data.decode("utf-8", "replace")
+
+
+# -------------------------------------------------------------------- check
+def warnings(stack: Deployed) -> Iterator[str]:
+    """What a person should mend, a sentence each."""
+    yield from _concurrency(stack)
+    if not stack.secret("KlaviyoSecretName").get("api_key"):
+        yield f"the Klaviyo secret holds no key, so nothing is delivered: make secrets STACK={stack.name}"
+    document = stack.secret("SourcesSecretName")
+    if not any(_listed(document, source) for source in document):
+        yield f"no source has a secret, so every webhook is refused: make secrets STACK={stack.name}"
+    for source in sorted(set(document) - set(sources.names())):
+        yield f"there is a secret for {source!r}, and no such source in this version"
+    parked = _count(stack, "DeadLetterQueueUrl")
+    if parked:
+        yield f"{parked} message(s) lie in the dead-letter queue: make redrive STACK={stack.name} lists them"
+    if not stack.parameters.get("AlarmEmail"):
+        yield "no AlarmEmail is set, so nobody is told when an alarm goes off"
+
+
+def _concurrency(stack: Deployed) -> Iterator[str]:
+    limit = stack.client("lambda").get_account_settings()["AccountLimit"]
+    free = int(limit["UnreservedConcurrentExecutions"])
+    most = int(stack.parameters.get("MaximumConcurrency", 0))
+    reserved = int(stack.parameters.get("ReceiveReservedConcurrency", 0))
+    room = reserved or free - most
+    if room < ROOM:
+        yield (
+            f"this account runs {free} unreserved functions at a time and deliver may take {most} of them, which "
+            f"leaves {max(0, room)} for webhooks: ask AWS for a higher quota (Lambda, concurrent executions), or "
+            "lower MaximumConcurrency"
+        )
+
+
+def _count(stack: Deployed, output: str) -> int:
+    name = "ApproximateNumberOfMessages"
+    answer = stack.client("sqs").get_queue_attributes(QueueUrl=stack.outputs[output], AttributeNames=[name])
+    return int(answer["Attributes"][name])
+
+
+def main(arguments: list[str]) -> int:
+    """Run one of the three; 0 if all is well, 1 if not, 2 if it could not be done."""
+    parser = argparse.ArgumentParser(prog="make", description=__doc__)
+    parser.add_argument("what", choices=["secrets", "try", "check"])
+    parser.add_argument("--stack", required=True)
+    parser.add_argument("--source")
+    options = parser.parse_args(arguments)
+    if not options.stack:
+        parser.error("name the stack: STACK=klaviyo-relay")
+    try:
+        stack = find(options.stack, _client)
+        if options.what == "secrets":
+            return _secrets(stack, options.source)
+        if options.what == "try":
+            return 0 if Trial(stack, print, post).run(options.source) else 1
+        found = list(warnings(stack))
+        print("\n".join(f"WARNING: {one}" for one in found) or "nothing to mend")
+        return 1 if found else 0
+    except (ValueError, ClientError, BotoCoreError, urllib3.exceptions.HTTPError, EOFError) as error:
+        print(f"{options.what}: {error or 'nothing was typed in'}", file=sys.stderr)
+        return 2
+
+
+def _secrets(stack: Deployed, source: str | None) -> int:
+    print(overview(stack))
+    if source:
+        write_source(stack, source, getpass.getpass, input, print)
+        return 0
+    write_key(stack, getpass.getpass, print)
+    while name := input("source to write a secret for (empty ends): ").strip():
+        write_source(stack, name, getpass.getpass, input, print)
+    print(overview(stack))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
