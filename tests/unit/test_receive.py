@@ -180,6 +180,34 @@ def test_a_rotated_secret_is_read_at_once_but_forgeries_do_not_read_it_again(
     assert not [1 for body in door.SQS.bodies("events")[2:] if body]
 
 
+class Cached(Provider):
+    """... with Powertools' cache."""
+
+    cached = ""
+
+    def get(self, name: str, *, force_fetch: bool = False, **_: Any) -> str:
+        if force_fetch or not self.cached:
+            self.cached = super().get(name)
+        return self.cached
+
+
+def test_a_rotation_refuses_nothing_on_the_way(door: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1_000_000.0]
+    monkeypatch.setattr(door.SECRETS, "_clock", lambda: clock[0])
+    old, new = SECRETS["custom"][0], sign.development_secret("another", sources.load("custom").schemes[0])
+    provider = door.SECRETS._provider = Cached({"custom": [old]})
+    passed: list[tuple[str, str]] = []
+    for listed, sending in (([old], old), ([new, old], old), ([new, old], new), ([new], new)):
+        provider.document = {"custom": listed}
+        for _ in range(12):  # through all ages that the cached document can have
+            clock[0] += 61
+            status, _ = post(door, "custom", custom(event()), secret=sending)
+            assert status == 202
+            passed.append((listed[0], sending))
+    assert post(door, "custom", custom(event()), secret=old)[0] == 401
+    assert (new, old) in passed
+
+
 def test_a_good_event_goes_and_a_bad_one_beside_it_is_parked(door: ModuleType) -> None:
     status, answer = post(door, "custom", custom(event(), event(profile={}), event(unique_id="v3")))
     assert status == 202
