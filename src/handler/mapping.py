@@ -45,7 +45,8 @@ class Outcome:
     """What became of one webhook.
 
     ``ignored`` says why if the whole webhook is deliberately not relayed.
-    ``notes`` names what was left out of the events (codes and paths, no values).
+    ``notes`` names what was left out of the events (codes and paths, no values),
+    ``sender_ids`` what the sender calls the items that became none.
     """
 
     topics: list[str] = field(default_factory=list)
@@ -54,6 +55,7 @@ class Outcome:
     ignored: str | None = None
     parked: list[Parked] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
+    sender_ids: list[str] = field(default_factory=list)
     private_ids: bool = False
     backfill: bool = False
 
@@ -127,9 +129,11 @@ def _by_rules(
             ignored = _item(source, item, headers, received, defaults, outcome)
         except Unmapped as error:
             outcome.parked.append(Parked(index if len(items) > 1 else None, error.reason, error.detail))
+            outcome.sender_ids += _sender_ids(source, item, headers)
             continue
         if ignored:
             reasons.append(ignored)
+            outcome.sender_ids += _sender_ids(source, item, headers)
     if not outcome.events and not outcome.parked:
         outcome.ignored = reasons[0] if reasons else "the webhook holds no events"
     outcome.topics = list(dict.fromkeys(outcome.topics))
@@ -169,8 +173,7 @@ def _item(
         if why is None:
             raise Unmapped("unknown_topic", "the source's file says nothing about this topic")
         return why
-    if signed_id := next((headers[name] for name in source.id_headers if headers.get(name)), None):
-        item = {**item, "_id": signed_id}
+    item = _with_id(source, item, headers)
     if any(rule.agrees and not _truth(rule.agrees, item) for rule in rules):
         raise Unmapped("topic_contradicted", "the topic header is not signed, and the body is not of that topic")
     ignored: list[str] = []
@@ -183,6 +186,27 @@ def _item(
     if failed:
         raise failed[0]
     return ignored[0] if ignored and len(ignored) == len(rules) else None
+
+
+def _with_id(source: Source, item: dict[str, Any], headers: Mapping[str, str]) -> dict[str, Any]:
+    """``item`` with the delivery's id as ``_id``, if the sender signs one in a header."""
+    signed_id = next((headers[name] for name in source.id_headers if headers.get(name)), None)
+    return {**item, "_id": signed_id} if signed_id else item
+
+
+def _sender_ids(source: Source, item: Any, headers: Mapping[str, str]) -> list[str]:
+    """What an item that becomes no event is called in the log: its key, where its file says one and the item has it."""
+    try:
+        rules = source.rules_for(_topic(source, item, headers)) if isinstance(item, dict) else []
+        key = rules[0].key if rules else source.key
+        if key is None or not isinstance(item, dict):
+            return []
+        whole = _with_id(source, item, headers)
+        root = _value(source.root, whole, "root") if source.root else whole
+        joined = _key(_value(key, {**(root if isinstance(root, dict) else {}), "_webhook": whole}, "key"))
+    except Unmapped:
+        return []
+    return [joined] if joined else []
 
 
 def _topic(source: Source, item: dict[str, Any], headers: Mapping[str, str]) -> str:
@@ -292,19 +316,22 @@ def _profile(
     return profile, customer
 
 
+def _key(found: Any) -> str:
+    """The parts of a key as one text, empty if one is missing; a digest of what is long or may be an address."""
+    parts = [values.text(part) for part in (found if isinstance(found, list) else [found])]
+    if not parts or None in parts:
+        return ""
+    joined = ":".join(part for part in parts if part)
+    return values.digest(joined) if "@" in joined or len(joined) > _KEY_LENGTH else joined
+
+
 def _unique_id(source: str, metric: str, key: Expression, node: dict[str, Any]) -> str:
     """``stripe:placed-order:evt_1``: the same for every retry, another for every event.
 
     Where a part of the key is missing, a digest of the whole node takes its
     place, so that two events never collapse into one.
     """
-    found = _value(key, node, "key")
-    parts = [values.text(part) for part in (found if isinstance(found, list) else [found])]
-    if not parts or None in parts:
-        parts = [values.digest(node)]
-    joined = ":".join(part for part in parts if part)
-    if "@" in joined or len(joined) > _KEY_LENGTH:
-        joined = values.digest(joined)
+    joined = _key(_value(key, node, "key")) or values.digest(node)
     slug = re.sub(r"[^a-z0-9]+", "-", metric.lower()).strip("-")[:50]
     return f"{source}:{slug}:{joined}"
 

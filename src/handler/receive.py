@@ -88,7 +88,7 @@ def _take(request: door.Request, source: Source, received: float) -> Answer:
     raw = Raw(source.name, delivery.body, _kept(source, delivery), received)
     outcome = _understand(source, raw)
     if outcome.ignored:
-        return Answer(200, {"accepted": 0, "ignored": outcome.ignored}, "ignored", log={"topics": outcome.topics})
+        return Answer(200, {"accepted": 0, "ignored": outcome.ignored}, "ignored", log=_named(outcome))
     _queue(source, outcome, received)
     _park(outcome, raw, received)
     return _accepted(outcome)
@@ -167,7 +167,7 @@ def _accepted(outcome: Outcome) -> Answer:
             {"index": parked.index, "reason": parked.reason, "detail": parked.detail} for parked in outcome.parked[:100]
         ]
     log = {
-        "topics": outcome.topics[:20],
+        **_named(outcome),
         "metrics": sorted(set(outcome.metrics))[:20] if not outcome.private_ids else [],
         "event_ids": ids,
         "parked": dict(Counter(parked.reason for parked in outcome.parked)),
@@ -175,6 +175,10 @@ def _accepted(outcome: Outcome) -> Answer:
     }
     state = "accepted" if ids else "parked"
     return Answer(202, document, state, outcome.parked[0].reason if outcome.parked else "", log)
+
+
+def _named(outcome: Outcome) -> dict[str, Any]:
+    return {"topics": outcome.topics[:20], "sender_ids": outcome.sender_ids[:20]}
 
 
 def _place(where: str) -> str:

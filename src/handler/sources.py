@@ -82,6 +82,7 @@ class Source:
     root: Expression | None
     topic: Expression | None
     topic_header: str
+    key: Expression | None
     zone: str
     region: str
     currency: str
@@ -230,6 +231,7 @@ def build(name: str, tables: Mapping[str, Any]) -> Source:
         root=_optional(webhook, "root"),
         topic=_optional(webhook, "topic"),
         topic_header=topic_header,
+        key=_optional(webhook, "key"),
         zone=webhook.get("zone", ""),
         region=webhook.get("region", ""),
         currency=webhook.get("currency", ""),

@@ -232,6 +232,21 @@ def test_a_fault_in_the_mapping_parks_what_is_authentic(
     assert len(door.SQS.bodies("dead-letters")) == 1
 
 
+@pytest.mark.parametrize(
+    ("webhook", "outcome"),
+    [
+        ({"id": "evt_nobody", "type": "customer.created", "data": {"object": {"id": "cus_1"}}}, "parked"),
+        ({"id": "evt_unheard", "type": "unheard.of", "data": {"object": {"id": "x_1"}}}, "ignored"),
+    ],
+)
+def test_what_becomes_no_event_is_found_by_the_senders_id(
+    door: ModuleType, log: io.StringIO, webhook: dict[str, Any], outcome: str
+) -> None:
+    post(door, "stripe", json.dumps(webhook).encode())
+    (line,) = [json.loads(text) for text in log.getvalue().splitlines()]
+    assert (line["outcome"], line["sender_ids"]) == (outcome, [webhook["id"]])
+
+
 def test_a_body_that_no_message_could_hold_is_refused(door: ModuleType) -> None:
     dense = random.Random(1).randbytes(1_200_000).hex()  # noqa: S311 (incompressible text, no secret)
     status, answer = post(door, "custom", custom(event(properties={"dense": dense})))
