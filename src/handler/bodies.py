@@ -39,8 +39,8 @@ def unpack(body: bytes, content_encoding: str) -> bytes:
         raise NotParseable("not_gzip", "Content-Encoding says gzip and the body is not") from None
     if inflate.unconsumed_tail:
         raise TooLarge("too_large", f"the body inflates past {INFLATED_BYTES:,} bytes")
-    if not inflate.eof:
-        raise NotParseable("not_gzip", "the gzip body is cut off")
+    if not inflate.eof or inflate.unused_data:
+        raise NotParseable("not_gzip", "the gzip body is cut off, or something follows it")
     return plain
 
 

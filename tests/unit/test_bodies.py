@@ -112,7 +112,12 @@ def test_gzip_is_unpacked_and_a_bomb_refused() -> None:
     assert bodies.unpack(gzip.compress(b'{"a":1}'), "gzip") == b'{"a":1}'
     with pytest.raises(TooLarge):
         bodies.unpack(gzip.compress(b"0" * (bodies.INFLATED_BYTES + 1)), "gzip")
-    for body, coding in ((b"plain", "gzip"), (gzip.compress(b"cut off")[:-4], "gzip"), (b"x", "br")):
+    for body, coding in (
+        (b"plain", "gzip"),
+        (gzip.compress(b"cut off")[:-4], "gzip"),
+        (gzip.compress(b"{}") + b"more", "gzip"),
+        (b"x", "br"),
+    ):
         with pytest.raises(NotParseable):
             bodies.unpack(body, coding)
 
