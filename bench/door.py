@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
 
@@ -51,9 +50,10 @@ class _Raw(io.BytesIO):
 
 
 def answer_aws() -> Any:
-    """Make boto3's clients, from now on, get their answers in this process; returns the session's events."""
-    boto3.setup_default_session(region_name=aws.REGION)
-    events = boto3._get_default_session().events
+    """Answer the functions' AWS clients, made from now on, in this process; returns the session's events."""
+    from handler import clients
+
+    events = clients.SESSION.get_component("event_emitter")
     events.register("before-send.*.*", _answer)
     return events
 

@@ -292,19 +292,16 @@ class Klaviyo:
         return sort_answer(status, headers, b"", now=at)
 
 
-class _Provider:
-    """One container's cache of the secret, in place of Powertools'."""
+class _SecretsManager:
+    """Holds the key that there is at the time; each reading is billed."""
 
     def __init__(self, bill: Bill, key: Callable[[], str]) -> None:
         self._bill = bill
         self._key = key
-        self._cached = ""
 
-    def get(self, _name: str, *, max_age: int, force_fetch: bool) -> str:  # noqa: ARG002 (the provider's signature)
-        if force_fetch or not self._cached:
-            self._bill.secret_reads += 1
-            self._cached = json.dumps({"api_key": self._key()})
-        return self._cached
+    def get_secret_value(self, *, SecretId: str) -> dict[str, str]:  # noqa: N803, ARG002 (the client's signature)
+        self._bill.secret_reads += 1
+        return {"SecretString": json.dumps({"api_key": self._key()})}
 
 
 class _Log:
@@ -345,14 +342,14 @@ class Simulation:
         """A copy of the function's module, with this world in place of AWS's."""
         module = _copy(number)
         clock, sleep = self.time.clock, self.time.sleep
-        provider: Any = _Provider(self.bill, lambda: self.key)
+        secrets: Any = _SecretsManager(self.bill, lambda: self.key)
         module.SQS = self.queue  # type: ignore[attr-defined]
         module.time = SimpleNamespace(time=clock)  # type: ignore[attr-defined]
         module.random = self.chance  # type: ignore[attr-defined]
         module.DISPATCHER = Dispatcher(  # type: ignore[attr-defined]
             pacer=Pacer(self.table, spacing=interval(150, 0.4), clock=clock, sleep=sleep),
             poster=self.klaviyo,
-            key=Key(Secret(provider, "klaviyo", clock, KEY_REREAD_SECONDS), clock),
+            key=Key(Secret(secrets, "klaviyo", clock, KEY_REREAD_SECONDS), clock),
             clock=clock,
             sleep=sleep,
             random=self.chance.random,

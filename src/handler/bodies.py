@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from email.parser import BytesParser
-from email.policy import Compat32
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -120,24 +118,12 @@ def _lines(text: str) -> list[Any] | None:
         return None
 
 
-class _PlainHeaders(Compat32):
-    """A part's headers as UTF-8 text; the policy ``HTTP`` parses each by its grammar, ten times as slow."""
-
-    def header_fetch_parse(self, _name: str, value: str) -> str:
-        return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
 def _multipart(body: bytes, content_type: str) -> dict[str, Any]:
-    head = b"Content-Type: " + content_type.encode("latin-1", "replace") + b"\r\n\r\n"
-    parts: Any = BytesParser(policy=_PlainHeaders()).parsebytes(head + body).get_payload()
-    if not isinstance(parts, list):
+    from . import multipart
+
+    pairs = multipart.fields(body, content_type, most=_FORM_FIELDS)
+    if pairs is None:
         raise NotParseable("not_form", "the body is not multipart/form-data")
-    pairs: list[tuple[str, str]] = []
-    for part in parts[:_FORM_FIELDS]:
-        name = part.get_param("name", header="content-disposition")
-        content = part.get_payload(decode=True)
-        if isinstance(name, str) and isinstance(content, bytes) and not part.get_filename():
-            pairs.append((name, content.decode("utf-8", "replace")))
     return _nest(pairs)
 
 

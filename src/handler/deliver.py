@@ -13,11 +13,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-import boto3
-from aws_lambda_powertools.utilities.parameters import SecretsProvider
-from botocore.config import Config
-
-from . import batch, jobs, pacing, report, settings
+from . import batch, clients, jobs, pacing, report, settings
 from .batch import Parcel, Received
 from .dispatch import KEY_REREAD_SECONDS, Dispatcher, Key
 from .keys import Secret
@@ -26,15 +22,16 @@ from .messages import Message, Raw
 from .telemetry import logger, metrics
 
 SETTINGS = settings.for_deliver(os.environ)
-SQS = boto3.client("sqs", config=Config(connect_timeout=2, read_timeout=10, retries={"total_max_attempts": 3}))
+SQS = clients.client("sqs", connect=2, read=10, attempts=3)
 # One attempt each: a slot reserved twice is a slot lost, and a table that hangs must not eat the function's time.
-_SHORT = Config(connect_timeout=1, read_timeout=1, retries={"total_max_attempts": 1, "mode": "standard"})
 _TABLE = pacing.DynamoTable(
-    boto3.client("dynamodb", config=_SHORT), SETTINGS.pacing_table, SETTINGS.pacing_account, clock=time.time
+    clients.client("dynamodb", connect=1, read=1, attempts=1),
+    SETTINGS.pacing_table,
+    SETTINGS.pacing_account,
+    clock=time.time,
 )
-_PATIENT = Config(connect_timeout=1, read_timeout=3, retries={"total_max_attempts": 2, "mode": "standard"})
 _SECRET = Secret(
-    SecretsProvider(boto3_client=boto3.client("secretsmanager", config=_PATIENT)),
+    clients.client("secretsmanager", connect=1, read=3, attempts=2),
     SETTINGS.klaviyo_secret,
     time.time,
     KEY_REREAD_SECONDS,

@@ -36,9 +36,9 @@ from typing import Any
 import jmespath
 from jmespath.exceptions import JMESPathError
 from jmespath.functions import Functions, signature
-from jmespath.visitor import Options, TreeInterpreter
 
 from . import bodies, values
+from .compiled import Compiler, Evaluate
 from .errors import NotParseable, Unmapped
 
 _ANY: Any = {"types": []}
@@ -227,17 +227,17 @@ def _variadic(signature: Any) -> bool:
     return bool(signature) and bool(signature[-1].get("variadic"))
 
 
-_INTERPRETER = TreeInterpreter(Options(custom_functions=_Functions()))
+_COMPILER = Compiler(_Functions())
 
 
 class Expression:
     """One expression of a TOML file; parsed when it is first asked."""
 
-    __slots__ = ("_parsed", "text")
+    __slots__ = ("_evaluate", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self._parsed: Any = None
+        self._evaluate: Evaluate | None = None
 
     def of(self, document: Any) -> Any:
         """The expression's value on ``document``.
@@ -248,10 +248,10 @@ class Expression:
             The document holds another type than the expression can use. The
             text of it names no value of the document.
         """
-        if self._parsed is None:
-            self._parsed = jmespath.compile(self.text).parsed
+        if self._evaluate is None:
+            self._evaluate = _COMPILER.compile(jmespath.compile(self.text).parsed)
         try:
-            return _INTERPRETER.visit(self._parsed, document)
+            return self._evaluate(document)
         except (JMESPathError, ValueError, TypeError, RecursionError, ArithmeticError) as error:
             raise ExpressionFailed(type(error).__name__) from None
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from .messages import Event, Message, size
 
@@ -23,8 +23,7 @@ REPEAT_ROUNDS = 3  # refusals that point at repeats are believed this often for 
 PROOF_SECONDS = 10.0  # so long an accepted request shows that Klaviyo reads what the relay sends
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One event of a job: ``text`` is sent, ``event`` is as it was queued.
 
     ``owner`` is the place of its message in the batch, ``weight`` the bytes of
@@ -64,8 +63,11 @@ class Job:
 def rows(owner: int, message: Message, *, now: float, late_after: float) -> list[Row]:
     """The rows of ``message``; events older than ``late_after`` seconds (0: never) as quiet backfills."""
     oldest = now - late_after if late_after else float("-inf")
-    texts = [event.entry if event.time >= oldest else _late(event.entry) for event in message.events]
-    return [Row(owner, event, text, size(text) + 1) for event, text in zip(message.events, texts, strict=True)]
+    found: list[Row] = []
+    for event in message.events:
+        text = event.entry if event.time >= oldest else _late(event.entry)
+        found.append(Row(owner, event, text, size(text) + 1))
+    return found
 
 
 def _late(entry: str) -> str:
@@ -146,6 +148,9 @@ def _fill(batches: list[list[Row]]) -> tuple[list[_Builder], list[list[Row]]]:
 
 def _parts(batch: list[Row]) -> Iterator[list[Row]]:
     """``batch`` whole, unless it is a webhook that alone fills more than a job."""
+    if len(batch) == 1:
+        yield batch
+        return
     part = _Builder()
     taken: list[Row] = []
     for row in batch:

@@ -1,17 +1,19 @@
-"""Secrets Manager documents: cached, and re-read at most once a minute on a suspicion."""
+"""Secrets Manager documents: kept for five minutes, and re-read at most once a minute on a suspicion."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from aws_lambda_powertools.utilities.parameters import SecretsProvider
-from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from .errors import Unavailable
 
-CACHE_SECONDS = 300
+if TYPE_CHECKING:
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+
+KEPT_SECONDS = 300
 REREAD_SECONDS = 60
 
 
@@ -20,28 +22,29 @@ class Secret:
 
     Parameters
     ----------
-    provider : SecretsProvider
-        Powertools' provider; its cache holds the document for five minutes.
+    client : SecretsManagerClient
+        Where the document is read.
     name : str
         Name or ARN.
     clock : callable
-        Epoch seconds; bounds how often a doubted document is read anew.
+        Epoch seconds; tells how old the document is.
     reread_seconds : float
-        ... namely once in this time.
+        A doubted document is read anew once in this time.
     """
 
     def __init__(
         self,
-        provider: SecretsProvider,
+        client: SecretsManagerClient,
         name: str,
         clock: Callable[[], float],
         reread_seconds: float = REREAD_SECONDS,
     ) -> None:
-        self._provider = provider
+        self._client = client
         self._name = name
         self._clock = clock
         self._reread_seconds = reread_seconds
         self._read_at = float("-inf")
+        self._document: dict[str, Any] = {}
 
     def document(self) -> dict[str, Any]:
         """The secret's document.
@@ -51,27 +54,27 @@ class Secret:
         Unavailable
             It cannot be read, or is not a JSON object. The text holds none of it.
         """
-        return self._get(force=False)
+        if self._clock() - self._read_at >= KEPT_SECONDS:
+            self._read()
+        return self._document
 
     def doubted(self) -> dict[str, Any] | None:
-        """The document read anew; ``None`` if that was done lately."""
+        """The document read anew; ``None`` if that was done lately. Raises as ``document``."""
         if self._clock() - self._read_at < self._reread_seconds:
             return None
-        return self._get(force=True)
+        self._read()
+        return self._document
 
-    def _get(self, *, force: bool) -> dict[str, Any]:
-        fresh = force or self._clock() - self._read_at >= CACHE_SECONDS
-        if fresh:
-            self._read_at = self._clock()
+    def _read(self) -> None:
+        """Read it; as long as that fails, each call tries again."""
+        self._read_at = float("-inf")
         try:
-            text = self._provider.get(self._name, max_age=CACHE_SECONDS, force_fetch=fresh)
-            document = json.loads(text if isinstance(text, str) else "")
-        except GetParameterError as error:
-            cause = type(error.__cause__ or error).__name__
-            self._read_at = float("-inf")
+            document = json.loads(self._client.get_secret_value(SecretId=self._name).get("SecretString", ""))
+        except (ClientError, BotoCoreError) as error:
+            cause = type(error).__name__
             raise Unavailable("secret_unreadable", f"Secrets Manager does not give out the secret ({cause})") from None
         except ValueError:
             raise Unavailable("secret_unreadable", "the secret is not a JSON document") from None
         if not isinstance(document, dict):
             raise Unavailable("secret_unreadable", "the secret is not a JSON object")
-        return document
+        self._document, self._read_at = document, self._clock()

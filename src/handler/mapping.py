@@ -392,4 +392,10 @@ def _quiet(expression: Expression, node: Any, where: str, notes: list[Note]) -> 
 
 
 def _values(wanted: Expressions, node: Any, prefix: str, notes: list[Note]) -> dict[str, Any]:
-    return {name: _quiet(expression, node, prefix + name, notes) for name, expression in wanted.items()}
+    found: dict[str, Any] = {}
+    for name, expression in wanted.items():
+        try:
+            found[name] = expression.of(node)
+        except ExpressionFailed:
+            notes.append(Note("mapping_failed", prefix + name))
+    return found

@@ -26,7 +26,7 @@ import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import MessageError, NewerMessage
 
@@ -42,10 +42,10 @@ BATCH_ENTRIES = 10
 MAX_DELAY = 900
 RAW_BODY_BYTES = 30_000_000
 _ATTRIBUTE_BYTES = 2_000
+_HEADER = json.JSONDecoder()
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One event, ready to send.
 
     ``entry`` is the JSON text of an ``event-bulk-create`` entry with exactly one
@@ -112,6 +112,7 @@ class Outgoing:
 
 _COUNTS = ("deferred", "crashes")
 _FLAGS = (*_COUNTS, "suspect", "backfill", "private_ids")
+_PLAIN_FIELDS = 5  # of an events header without flags
 
 
 def _head(kind: str, message: Message | Raw, rest: dict[str, Any]) -> str:
@@ -143,9 +144,8 @@ def decode(body: str) -> Message | Raw:
     MessageError
         Anything else that is not this format.
     """
-    first, _, rest = body.partition("\n")
     try:
-        head = json.loads(first)
+        head, end = _HEADER.raw_decode(body)
         version, kind = head["v"], head["kind"]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise MessageError("the first line is not a header of this format") from error
@@ -153,8 +153,11 @@ def decode(body: str) -> Message | Raw:
         raise MessageError("the header's version is not a number from 1")
     if version > VERSION:
         raise NewerMessage(f"format version {version}, this code reads up to {VERSION}")
+    if body[end : end + 1] not in ("\n", ""):
+        raise MessageError("the first line is not a header of this format")
     if not isinstance(head.get("source"), str):
         raise MessageError("the header names no source")
+    rest = body[end + 1 :]
     try:
         return _raw(head, rest) if kind == "raw" else _message(head, kind, rest)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, zlib.error, binascii.Error) as error:
@@ -182,9 +185,10 @@ def _message(head: dict[str, Any], kind: str, rest: str) -> Message:
         raise MessageError("the header names an unknown kind")
     entries = rest.split("\n") if rest else []
     events = tuple(
-        Event(str(uid), int(time), entry) for (uid, time), entry in zip(head["events"], entries, strict=True)
+        [Event(str(uid), int(time), entry) for (uid, time), entry in zip(head["events"], entries, strict=True)]
     )
-    return Message(head["source"], events, _received(head), **_flags(head, _FLAGS))
+    flags = _flags(head, _FLAGS) if len(head) > _PLAIN_FIELDS else {}
+    return Message(head["source"], events, _received(head), **flags)
 
 
 def _raw(head: dict[str, Any], rest: str) -> Raw:
@@ -205,7 +209,7 @@ def _raw(head: dict[str, Any], rest: str) -> Raw:
 
 def size(text: str) -> int:
     """Bytes of ``text`` in UTF-8, as SQS counts them."""
-    return len(text.encode())
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def _index_size(event: Event) -> int:
@@ -220,10 +224,14 @@ def pack(
     ``like`` gives everything but the events. A single event over the limit
     travels alone. Order is kept.
     """
+    listed = list(events)
+    if len(listed) == 1:
+        yield replace(like, events=tuple(listed))
+        return
     empty = size(encode(replace(like, events=())))
     batch: list[Event] = []
     used = empty
-    for event in events:
+    for event in listed:
         weight = size(event.entry) + 1 + _index_size(event)
         if batch and (len(batch) >= events_limit or used + weight > bytes_limit):
             yield replace(like, events=tuple(batch))

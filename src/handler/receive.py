@@ -15,13 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import boto3
 from aws_lambda_powertools.metrics import MetricUnit
-from aws_lambda_powertools.utilities.parameters import SecretsProvider
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from . import door, handshakes, mapping, messages, settings, signatures, sources
+from . import clients, door, handshakes, mapping, messages, settings, signatures, sources
 from .errors import NotParseable, NotVerified, Refused, SourceError, TooLarge, Unavailable, UnknownSource, Unmapped
 from .keys import Secret
 from .mapping import Defaults, Outcome
@@ -30,13 +27,10 @@ from .sources import Source
 from .telemetry import event_id, logger, metrics
 from .values import iso
 
-# Senders wait five seconds at the least: one slow try and one more fit in.
-_CONFIG = Config(connect_timeout=1, read_timeout=3, retries={"total_max_attempts": 2, "mode": "standard"})
 SETTINGS = settings.for_receive(os.environ)
-SQS = boto3.client("sqs", config=_CONFIG)
-SECRETS = Secret(
-    SecretsProvider(boto3_client=boto3.client("secretsmanager", config=_CONFIG)), SETTINGS.sources_secret, time.time
-)
+# Senders wait five seconds at the least: one slow try and one more fit in.
+SQS = clients.client("sqs", connect=1, read=3, attempts=2)
+SECRETS = Secret(clients.client("secretsmanager", connect=1, read=3, attempts=2), SETTINGS.sources_secret, time.time)
 _Checked = TypeVar("_Checked")
 _IDS_PER_LINE = 1_000  # a log event holds 256 KiB
 _REFUSALS = {kind.status: kind.__name__ for kind in (UnknownSource, NotVerified, NotParseable, TooLarge, Unavailable)}

@@ -11,14 +11,14 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
 from . import values
 from .errors import Unmapped
-from .messages import Event
+from .messages import Event, size
 
 STRING_BYTES = 100_000
 EVENT_PROPERTIES = 400
@@ -38,6 +38,7 @@ _LOCATION = ("address1", "address2", "city", "region", "zip", "timezone", "ip")
 PROFILE_FIELDS = frozenset({*IDENTIFIERS, *_TEXTS, "id", "location", "properties", "meta"})
 LOCATION_FIELDS = frozenset({*_LOCATION, "country", "latitude", "longitude"})
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 _CONTROL = re.compile("[\x00\ufffe\uffff\ud800-\udfff]")
 
 
@@ -93,19 +94,19 @@ def build(draft: Draft, *, phone_region: str = "") -> tuple[Event, list[Note]]:
         )
     profile = _profile(draft, phone_region, notes)
     properties = _properties(draft.properties, "properties", notes)
-    entry = _entry(draft, unique_id, profile, properties, notes)
+    event = _event(draft, unique_id, properties, notes)
+    backfill = ',"backfill":true' if draft.backfill else ""
+    head = f'{{"type":"event-bulk-create","attributes":{{"profile":{{"data":{profile}}},"events":{{"data":['
+    tail = f"]}}{backfill}}}}}"
+    room = ENTRY_BYTES - size(head) - size(tail)
     _mark(properties, notes)
-    written = _dump(entry)
-    while len(written.encode()) > ENTRY_BYTES:
+    while size(written := _dump(event)) > room:
         _drop_largest(properties, "properties", "too_large", notes)
         _mark(properties, notes)
-        written = _dump(entry)
-    return Event(unique_id, int(draft.time), written), notes
+    return Event(unique_id, int(draft.time), head + written + tail), notes
 
 
-def _entry(
-    draft: Draft, unique_id: str, profile: dict[str, Any], properties: dict[str, Any], notes: list[Note]
-) -> dict[str, Any]:
+def _event(draft: Draft, unique_id: str, properties: dict[str, Any], notes: list[Note]) -> dict[str, Any]:
     metric: dict[str, Any] = {"name": _short(draft.metric.strip(), METRIC_LENGTH, "metric", notes)}
     if draft.service:
         metric["service"] = _short(draft.service, METRIC_LENGTH, "service", notes)
@@ -123,13 +124,7 @@ def _entry(
             attributes["value"] = amount
             if draft.currency:
                 attributes["value_currency"] = draft.currency
-    outer: dict[str, Any] = {
-        "profile": {"data": profile},
-        "events": {"data": [{"type": "event", "attributes": attributes}]},
-    }
-    if draft.backfill:
-        outer["backfill"] = True
-    return {"type": "event-bulk-create", "attributes": outer}
+    return {"type": "event", "attributes": attributes}
 
 
 def identifiers_only(entry: str) -> str:
@@ -146,11 +141,16 @@ def identifiers_only(entry: str) -> str:
 
 
 def _dump(document: Any) -> str:
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return _ENCODER.encode(document)
+
+
+def _without_control(written: str) -> str:
+    """``written`` without the characters that SQS or Klaviyo refuses, each replaced."""
+    return written if written.isprintable() else _CONTROL.sub("\ufffd", written)
 
 
 def _short(value: str, limit: int, where: str, notes: list[Note]) -> str:
-    clean = _CONTROL.sub("\ufffd", value)
+    clean = _without_control(value)
     if len(clean) > limit:
         notes.append(Note("cut", where))
     return clean[:limit]
@@ -162,7 +162,8 @@ def _mark(properties: dict[str, Any], notes: list[Note]) -> None:
         properties[MARK] = sorted(marks)[:20]
 
 
-def _profile(draft: Draft, phone_region: str, notes: list[Note]) -> dict[str, Any]:
+def _profile(draft: Draft, phone_region: str, notes: list[Note]) -> str:
+    """The profile as JSON text."""
     loose = draft.profile
     location = _location(loose.get("location"), notes)
     attributes = _identifiers(loose, [location.get("country"), phone_region], notes)
@@ -185,9 +186,9 @@ def _profile(draft: Draft, phone_region: str, notes: list[Note]) -> dict[str, An
         raise Unmapped("no_identifier", f"the event names no email, phone or other identifier that Klaviyo takes{why}")
     if meta := _meta(loose.get("meta"), notes):
         profile["meta"] = meta
-    while len(_dump(profile).encode()) > PROFILE_BYTES:
+    while size(written := _dump(profile)) > PROFILE_BYTES:
         _drop_largest(properties or attributes, "profile", "profile_too_large", notes)
-    return profile
+    return written
 
 
 def _identifiers(loose: Mapping[str, Any], regions: list[Any], notes: list[Note]) -> dict[str, Any]:
@@ -206,7 +207,7 @@ def _identifiers(loose: Mapping[str, Any], regions: list[Any], notes: list[Note]
     for name in ("external_id", "anonymous_id", "_kx"):
         if identity := values.text(loose.get(name)):
             if len(identity) <= EXTERNAL_ID_LENGTH or name == "_kx":
-                found[name] = _CONTROL.sub("\ufffd", identity)
+                found[name] = _without_control(identity)
             else:
                 notes.append(Note(f"invalid_{name}", name))
     return found
@@ -268,7 +269,7 @@ def _operation(operation: str, value: Any, where: str, notes: list[Note]) -> Any
 
 
 def _string(value: str, where: str, notes: list[Note]) -> str:
-    clean = _CONTROL.sub("\ufffd", value)
+    clean = _without_control(value)
     if len(clean) * 4 <= STRING_BYTES or len(encoded := clean.encode()) <= STRING_BYTES:
         return clean
     notes.append(Note("string_cut", where))
@@ -284,48 +285,47 @@ _LEFT = _Left()
 
 def _clean(value: Any, where: str, depth: int, notes: list[Note]) -> Any:
     """``value`` within Klaviyo's limits, or ``_LEFT``; ``depth`` counts the containers it lies in."""
-    if value is None or isinstance(value, bool):
-        return value
     if isinstance(value, str):
         return _string(value, where, notes)
+    if value is None or isinstance(value, bool):
+        return value
     if isinstance(value, Decimal):
         value = values.number(value)
     if isinstance(value, int):
         if -(2**63) <= value < 2**63:
             return value
         notes.append(Note("number_out_of_range", where))
-        return _LEFT
-    if isinstance(value, float):
+    elif isinstance(value, float):
         if math.isfinite(value):
             return value
         notes.append(Note("number_not_finite", where))
-        return _LEFT
-    if isinstance(value, Mapping | list):
-        if depth >= DEPTH:
-            notes.append(Note("nested_too_deep", where))
-            return _LEFT
+    elif not isinstance(value, (dict, list)):
+        notes.append(Note("wrong_type", where))
+    elif depth >= DEPTH:
+        notes.append(Note("nested_too_deep", where))
+    else:
         return _container(value, where, depth + 1, notes)
-    notes.append(Note("wrong_type", where))
     return _LEFT
 
 
-def _container(
-    value: Mapping[Any, Any] | list[Any] | tuple[Any, ...], where: str, depth: int, notes: list[Note]
-) -> Any:
-    if isinstance(value, Mapping):
-        return dict(_members(value, where, depth, notes))
+def _container(value: dict[Any, Any] | list[Any], where: str, depth: int, notes: list[Note]) -> Any:
+    if isinstance(value, dict):
+        return _members(value, where, depth, notes)
     if len(value) > ARRAY_ITEMS:
         notes.append(Note("array_cut", where))
-    kept = (_clean(item, f"{where}[]", depth, notes) for item in value[:ARRAY_ITEMS])
+    inside = f"{where}[]"
+    kept = [_clean(item, inside, depth, notes) for item in value[:ARRAY_ITEMS]]
     return [item for item in kept if item is not _LEFT]
 
 
-def _members(value: Mapping[Any, Any], where: str, depth: int, notes: list[Note]) -> Iterator[tuple[str, Any]]:
+def _members(value: Mapping[Any, Any], where: str, depth: int, notes: list[Note]) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
     for name, member in value.items():
-        key = _CONTROL.sub("\ufffd", str(name))[:255]
+        key = _without_control(str(name))[:255]
         clean = _clean(member, f"{where}.{key}" if depth == 1 else where, depth, notes)
         if clean is not _LEFT:
-            yield key, clean
+            kept[key] = clean
+    return kept
 
 
 def _properties(loose: Any, where: str, notes: list[Note]) -> dict[str, Any]:
@@ -336,7 +336,7 @@ def _properties(loose: Any, where: str, notes: list[Note]) -> dict[str, Any]:
         notes.append(Note("wrong_type", where))
         return {}
     kept = {
-        key: value for key, value in _members(loose, where, 1, notes) if value is not None and value not in ("", [], {})
+        key: value for key, value in _members(loose, where, 1, notes).items() if value or value is False or value == 0
     }
     if len(kept) > EVENT_PROPERTIES - 1:
         notes.append(Note("too_many_properties", where))

@@ -144,17 +144,14 @@ def server() -> Iterator[Server]:
         thread.join()
 
 
-class Provider:
-    """Powertools' provider of the Klaviyo secret."""
+class SecretsManager:
+    """Holds the Klaviyo key."""
 
     def __init__(self) -> None:
         self.key = DEVELOPMENT_KEY
-        self._cached = ""
 
-    def get(self, _name: str, *, max_age: int, force_fetch: bool) -> str:
-        if force_fetch or not self._cached:
-            self._cached = json.dumps({"api_key": self.key})
-        return self._cached
+    def get_secret_value(self, *, SecretId: str) -> dict[str, str]:  # noqa: N803
+        return {"SecretString": json.dumps({"api_key": self.key})}
 
 
 class Wire:
@@ -195,7 +192,7 @@ class World:
 
     delivery: Delivery
     wire: Wire
-    provider: Provider
+    secrets: SecretsManager
     server: Server
     log: io.StringIO
 
@@ -223,12 +220,12 @@ def world(server: Server, address: str = "", faults: list[dict[str, Any]] | None
     log = io.StringIO()
     with delivery() as whole, pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(log):
         dispatcher = whole.dispatcher
-        wire, provider = Wire(whole.clock, address or server.url, server), Provider()
-        secret = Secret(provider, "klaviyo", whole.clock, KEY_REREAD_SECONDS)  # type: ignore[arg-type]  # its one method
+        wire, secrets = Wire(whole.clock, address or server.url, server), SecretsManager()
+        secret = Secret(secrets, "klaviyo", whole.clock, KEY_REREAD_SECONDS)  # type: ignore[arg-type]  # its one method
         patch.setattr(dispatcher, "_poster", wire)
         patch.setattr(dispatcher, "_key", Key(secret, whole.clock))
         patch.setattr(telemetry.logger.registered_handler, "stream", log)
-        yield World(whole, wire, provider, server, log)
+        yield World(whole, wire, secrets, server, log)
         wire.close()
 
 
@@ -317,7 +314,7 @@ def test_a_refused_key_keeps_everything_until_it_is_replaced_and_the_new_one_is_
             found.delivery.invoke()
         assert found.stored() == set()
         assert found.parked() == {}
-        found.provider.key = "pk_another"
+        found.secrets.key = "pk_another"
         found.delivery.put(Message("shop", (event("last"),), clock()))
         for _ in range(12):
             clock.now += 5

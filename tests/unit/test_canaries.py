@@ -19,7 +19,6 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
-from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
 from botocore.exceptions import ClientError
 from urllib3.exceptions import ReadTimeoutError
 
@@ -145,12 +144,12 @@ class Door:
         self.queue = Queue(ear.heard)
         self.documents: Any = SECRETS
         patch.setattr(module, "SQS", self.queue)
-        patch.setattr(module.SECRETS, "_provider", SimpleNamespace(get=self._secrets))
+        patch.setattr(module.SECRETS, "_client", SimpleNamespace(get_secret_value=self._secrets))
 
-    def _secrets(self, name: str, **_: Any) -> str:
+    def _secrets(self, **_: Any) -> dict[str, str]:
         if self.documents is None:
-            raise GetParameterError(KEY)
-        return json.dumps(self.documents)
+            raise ClientError({"Error": {"Code": KEY}}, "GetSecretValue")
+        return {"SecretString": json.dumps(self.documents)}
 
     def post(self, source: str, sent: Payload, *, secret: str = "", age: float = 0, **headers: str) -> int:
         """The answer's status, after a request signed ``age`` seconds ago."""

@@ -24,7 +24,7 @@ from handler import messages, sources, telemetry
 from handler.errors import MessageError, NotVerified
 from handler.messages import Raw
 from local import payload, sign
-from tests.unit.test_receive import ENVIRONMENT, Provider, Queue
+from tests.unit.test_receive import ENVIRONMENT, Queue, SecretsManager
 
 NAMES = sorted(sources.names())
 SECRETS = sign.development_secrets(NAMES)["sources"]
@@ -57,7 +57,7 @@ def at_the_door() -> Iterator[ModuleType]:
             patch.setenv(name, value)
         module = importlib.import_module("handler.receive")
         patch.setattr(module, "SQS", Queue())
-        patch.setattr(module.SECRETS, "_provider", Provider(dict(SECRETS)))
+        patch.setattr(module.SECRETS, "_client", SecretsManager(dict(SECRETS)))
         yield module
 
 

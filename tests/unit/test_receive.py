@@ -14,7 +14,6 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
 from botocore.exceptions import ClientError
 
 from handler import sources, telemetry
@@ -59,19 +58,19 @@ class Queue:
         return [entry["MessageBody"] for url, entry in self.taken if url == queue]
 
 
-class Provider:
-    """Secrets Manager, as Powertools shows it."""
+class SecretsManager:
+    """Secrets Manager in memory."""
 
     def __init__(self, document: Any) -> None:
         self.document = document
         self.reads = 0
         self.down = False
 
-    def get(self, name: str, **_: Any) -> str:
+    def get_secret_value(self, *, SecretId: str) -> dict[str, str]:  # noqa: N803
         self.reads += 1
         if self.down:
-            raise GetParameterError("no")
-        return json.dumps(self.document)
+            raise ClientError({"Error": {"Code": "InternalServiceError"}}, "GetSecretValue")
+        return {"SecretString": json.dumps(self.document)}
 
 
 @pytest.fixture
@@ -82,7 +81,7 @@ def door(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
     module = importlib.reload(receive)
     monkeypatch.setattr(module, "SQS", Queue())
-    module.SECRETS._provider = Provider(dict(SECRETS))
+    module.SECRETS._client = SecretsManager(dict(SECRETS))
     return module
 
 
@@ -150,14 +149,14 @@ def test_a_queue_that_does_not_take_it_makes_the_sender_retry(door: ModuleType, 
 
 
 def test_unreadable_secrets_make_the_sender_retry(door: ModuleType) -> None:
-    door.SECRETS._provider.down = True
+    door.SECRETS._client.down = True
     assert post(door, "custom", custom(event()))[0] == 503
-    door.SECRETS._provider.down = False
+    door.SECRETS._client.down = False
     assert post(door, "custom", custom(event()))[0] == 202
 
 
 def test_no_secret_configured_lets_nobody_in(door: ModuleType) -> None:
-    door.SECRETS._provider.document = {}
+    door.SECRETS._client.document = {}
     status, answer = post(door, "custom", custom(event()))
     assert (status, answer["error"]) == (401, "no_secret")
     assert not door.SQS.taken
@@ -171,34 +170,23 @@ def test_a_rotated_secret_is_read_at_once_but_forgeries_do_not_read_it_again(
     rotated = sign.development_secret("another", sources.load("custom").schemes[0])
     assert post(door, "custom", custom(event()))[0] == 202
     clock[0] += 61
-    door.SECRETS._provider.document = {"custom": [rotated, *SECRETS["custom"]]}
+    door.SECRETS._client.document = {"custom": [rotated, *SECRETS["custom"]]}
     assert post(door, "custom", custom(event()), secret=rotated)[0] == 202
-    before = door.SECRETS._provider.reads
+    before = door.SECRETS._client.reads
     forged = sign.development_secret("forged", sources.load("custom").schemes[0])
     assert all(post(door, "custom", custom(event()), secret=forged)[0] == 401 for _ in range(20))
-    assert door.SECRETS._provider.reads <= before + 21
+    assert door.SECRETS._client.reads <= before + 21
     assert not [1 for body in door.SQS.bodies("events")[2:] if body]
-
-
-class Cached(Provider):
-    """... with Powertools' cache."""
-
-    cached = ""
-
-    def get(self, name: str, *, force_fetch: bool = False, **_: Any) -> str:
-        if force_fetch or not self.cached:
-            self.cached = super().get(name)
-        return self.cached
 
 
 def test_a_rotation_refuses_nothing_on_the_way(door: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [1_000_000.0]
     monkeypatch.setattr(door.SECRETS, "_clock", lambda: clock[0])
     old, new = SECRETS["custom"][0], sign.development_secret("another", sources.load("custom").schemes[0])
-    provider = door.SECRETS._provider = Cached({"custom": [old]})
+    secrets = door.SECRETS._client = SecretsManager({"custom": [old]})
     passed: list[tuple[str, str]] = []
     for listed, sending in (([old], old), ([new, old], old), ([new, old], new), ([new], new)):
-        provider.document = {"custom": listed}
+        secrets.document = {"custom": listed}
         for _ in range(12):  # through all ages that the cached document can have
             clock[0] += 61
             status, _ = post(door, "custom", custom(event()), secret=sending)
@@ -295,7 +283,7 @@ ORDER = {"type": "order", "id": "1", "email": "ada@mail.example"}
 def acme(door: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The door with a sender that signs nothing, checks its URL, and is called ``stripe``."""
     monkeypatch.setattr(door.sources, "load", lambda name: sources.build(name, SCHEMES))
-    door.SECRETS._provider.document = {"stripe": ["hidden-secret", "token:hidden-token"]}
+    door.SECRETS._client.document = {"stripe": ["hidden-secret", "token:hidden-token"]}
     return door
 
 
@@ -420,7 +408,7 @@ def request(source: str, sent: payload.Payload, now: float) -> dict[str, Any]:
 
 @pytest.mark.parametrize("source", SENDERS)
 def test_every_sample_passes_the_door_and_a_changed_one_does_not(door: ModuleType, source: str) -> None:
-    door.SECRETS._provider.document = sign.development_secrets([source])["sources"]
+    door.SECRETS._client.document = sign.development_secrets([source])["sources"]
     for path in (path for path in SAMPLES if path.parent.name == source):
         sent, now = payload.request(path), time.time()
         wanted = preview_request(source, sent, now)
@@ -439,7 +427,7 @@ def test_every_sample_passes_the_door_and_a_changed_one_does_not(door: ModuleTyp
 
 @pytest.mark.parametrize("source", SENDERS)
 def test_a_forgery_of_any_bytes_is_refused_and_nothing_else(door: ModuleType, source: str) -> None:
-    door.SECRETS._provider.document = sign.development_secrets([source])["sources"]
+    door.SECRETS._client.document = sign.development_secrets([source])["sources"]
     dice = random.Random(source)  # noqa: S311 (no secret)
     scheme = sources.load(source).schemes[0]
     names = ["content-type", "content-encoding", *scheme.header, *scheme.timestamp_header, *scheme.id_header]

@@ -1,0 +1,218 @@
+"""JMESPath's syntax tree as Python functions, so that a webhook's expressions are called, not walked.
+
+The library's interpreter looks up each node's method at each visit, which is a
+third of a webhook's CPU (docs/performance.md). The parser, the functions and
+everything rare stay the library's own. Semantics: JMESPath specification,
+https://jmespath.org/specification.html; ``tests/unit/test_compiled.py`` holds
+both against each other.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from decimal import Decimal
+from functools import partial
+from typing import Any
+
+from jmespath.functions import Functions
+from jmespath.visitor import Options, TreeInterpreter
+
+Evaluate = Callable[[Any], Any]
+Node = Any  # the parser's own tree: mappings with type, value and children
+
+_ORDER = {"lt": operator.lt, "lte": operator.le, "gt": operator.gt, "gte": operator.ge}
+
+
+def is_false(value: Any) -> bool:
+    """JMESPath's false: null, false, and whatever is empty; 0 is true."""
+    return value is None or value is False or (not value and isinstance(value, str | list | dict))
+
+
+class Compiler:
+    """Turns trees into functions; calls go to ``functions``."""
+
+    def __init__(self, functions: Functions) -> None:
+        self._functions = functions
+        self._interpreter = TreeInterpreter(Options(custom_functions=functions))
+
+    def compile(self, node: Node) -> Evaluate:
+        """The function of one value that gives what the library's interpreter gives for ``node``."""
+        build = getattr(self, f"_{node['type']}", None)
+        if build is None:
+            return partial(self._interpreter.visit, node)
+        made: Evaluate = build(node)
+        return made
+
+    def _children(self, node: Node) -> list[Evaluate]:
+        return [self.compile(child) for child in node["children"]]
+
+    def _field(self, node: Node) -> Evaluate:
+        name = node["value"]
+
+        def field(value: Any) -> Any:
+            return value.get(name) if isinstance(value, dict) else None
+
+        return field
+
+    def _index(self, node: Node) -> Evaluate:
+        place = node["value"]
+
+        def index(value: Any) -> Any:
+            if not isinstance(value, list) or not -len(value) <= place < len(value):
+                return None
+            return value[place]
+
+        return index
+
+    def _subexpression(self, node: Node) -> Evaluate:
+        if all(child["type"] == "field" for child in node["children"]):
+            return _path([child["value"] for child in node["children"]])
+        steps = self._children(node)
+
+        def chain(value: Any) -> Any:
+            for step in steps:
+                value = step(value)
+            return value
+
+        return chain
+
+    _pipe = _index_expression = _subexpression
+
+    def _current(self, _: Node) -> Evaluate:
+        return lambda value: value
+
+    _identity = _current
+
+    def _literal(self, node: Node) -> Evaluate:
+        literal = node["value"]
+        return lambda _: literal
+
+    def _or_expression(self, node: Node) -> Evaluate:
+        left, right = self._children(node)
+
+        def either(value: Any) -> Any:
+            found = left(value)
+            return right(value) if is_false(found) else found
+
+        return either
+
+    def _and_expression(self, node: Node) -> Evaluate:
+        left, right = self._children(node)
+
+        def both(value: Any) -> Any:
+            found = left(value)
+            return found if is_false(found) else right(value)
+
+        return both
+
+    def _not_expression(self, node: Node) -> Evaluate:
+        (inner,) = self._children(node)
+
+        def negate(value: Any) -> bool:
+            found = inner(value)
+            return not found and not (_is_number(found) and found == 0)
+
+        return negate
+
+    def _comparator(self, node: Node) -> Evaluate:
+        if (order := _ORDER.get(node["value"])) is None:
+            return self._equality(node)
+        left, right = self._children(node)
+
+        def compare(value: Any) -> Any:
+            a, b = left(value), right(value)
+            return order(a, b) if _is_ordered(a) and _is_ordered(b) else None
+
+        return compare
+
+    def _equality(self, node: Node) -> Evaluate:
+        left, right = self._children(node)
+        wanted = node["value"] == "eq"
+
+        def equal(value: Any) -> bool:
+            a, b = left(value), right(value)
+            # Python takes 0 for False and 1 for True.
+            return (a == b and isinstance(a, bool) == isinstance(b, bool)) is wanted
+
+        return equal
+
+    def _multi_select_list(self, node: Node) -> Evaluate:
+        members = self._children(node)
+        return lambda value: None if value is None else [member(value) for member in members]
+
+    def _multi_select_dict(self, node: Node) -> Evaluate:
+        members = [(pair["value"], self.compile(pair["children"][0])) for pair in node["children"]]
+        return lambda value: None if value is None else {name: member(value) for name, member in members}
+
+    def _flatten(self, node: Node) -> Evaluate:
+        (base,) = self._children(node)
+
+        def flatten(value: Any) -> Any:
+            found = base(value)
+            if not isinstance(found, list):
+                return None
+            merged: list[Any] = []
+            for element in found:
+                merged.extend(element if isinstance(element, list) else (element,))
+            return merged
+
+        return flatten
+
+    def _projection(self, node: Node) -> Evaluate:
+        base, each = self._children(node)
+
+        def project(value: Any) -> Any:
+            found = base(value)
+            if not isinstance(found, list):
+                return None
+            return [made for made in map(each, found) if made is not None]
+
+        return project
+
+    def _filter_projection(self, node: Node) -> Evaluate:
+        base, each, condition = self._children(node)
+
+        def project(value: Any) -> Any:
+            found = base(value)
+            if not isinstance(found, list):
+                return None
+            kept = (element for element in found if not is_false(condition(element)))
+            return [made for made in map(each, kept) if made is not None]
+
+        return project
+
+    def _function_expression(self, node: Node) -> Evaluate:
+        arguments = self._children(node)
+        call = self._call(node["value"], len(arguments))
+        return lambda value: call([argument(value) for argument in arguments])
+
+    def _call(self, name: str, count: int) -> Callable[[list[Any]], Any]:
+        """A call of the function; the library's check of arguments is left out where any will do."""
+        known = self._functions.FUNCTION_TABLE.get(name)
+        signature = known["signature"] if known else ()
+        if signature and not any(one["types"] for one in signature):
+            least, most = len(signature), None if signature[-1].get("variadic") else len(signature)
+            if count >= least and (most is None or count <= most):
+                method = known["function"]
+                return lambda arguments: method(self._functions, *arguments)
+        return lambda arguments: self._functions.call_function(name, arguments)
+
+
+def _path(names: list[str]) -> Evaluate:
+    def path(value: Any) -> Any:
+        for name in names:
+            if not isinstance(value, dict):
+                return None
+            value = value.get(name)
+        return value
+
+    return path
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+
+
+def _is_ordered(value: Any) -> bool:
+    return isinstance(value, str) or _is_number(value)
