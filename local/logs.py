@@ -32,7 +32,7 @@ def matching(client: Any, groups: Iterable[str], words: str = "", *, since: floa
 
 def readable(line: dict[str, Any]) -> str:
     """One line as a person reads it: time, kind, what became of it, then the rest by name."""
-    first = [_short(line[name]) for name in _FIRST if line.get(name) not in (None, "", [])]
+    first = list(dict.fromkeys(_short(line[name]) for name in _FIRST if _says(line.get(name))))
     rest = [f"{name}={_short(value)}" for name, value in line.items() if name not in _LEFT_OUT and _says(value)]
     return "  ".join([str(line.get("timestamp", ""))[11:23], str(line["message"]), " ".join(first), " ".join(rest)])
 

@@ -165,6 +165,7 @@ def _accepted(outcome: Outcome) -> Answer:
         "metrics": sorted(set(outcome.metrics))[:20] if not outcome.private_ids else [],
         "event_ids": ids,
         "parked": dict(Counter(parked.reason for parked in outcome.parked)),
+        "detail": outcome.parked[0].detail if outcome.parked else "",
         "left_out": dict(Counter(f"{note.code}: {_place(note.where)}" for note in outcome.notes)),
     }
     state = "accepted" if ids else "parked"

@@ -233,6 +233,7 @@ def test_what_becomes_no_event_is_found_by_the_senders_id(
     post(door, "stripe", json.dumps(webhook).encode())
     (line,) = [json.loads(text) for text in log.getvalue().splitlines()]
     assert (line["outcome"], line["sender_ids"]) == (outcome, [webhook["id"]])
+    assert ("names no email" in line.get("detail", "")) is (outcome == "parked")
 
 
 def test_a_body_that_no_message_could_hold_is_refused(door: ModuleType) -> None:
