@@ -7,7 +7,8 @@ from typing import Any
 
 from handler import mapping, sources
 from handler.mapping import Defaults, Outcome
-from local.check import RECEIVED
+from local import payload
+from local.check import RECEIVED, SAMPLES
 
 
 def understood(source: str, document: Any) -> Outcome:
@@ -45,3 +46,12 @@ def test_an_entry_of_klaviyos_form_without_events_in_it_is_parked_beside_the_oth
     outcome = understood("custom", job)
     assert [event.unique_id for event in outcome.events] == ["1"]
     assert [(parked.index, parked.reason) for parked in outcome.parked] == [(1, "not_an_object")]
+
+
+def test_a_subscription_is_not_taken_for_the_order_that_an_unsigned_header_says() -> None:
+    headers, body = payload.read(SAMPLES / "woocommerce/subscription.updated.json")
+    headers |= {"x-wc-webhook-topic": "order.created"}
+    source = sources.load("woocommerce")
+    outcome = mapping.understand(source, headers=headers, body=body, received=RECEIVED, defaults=Defaults())
+    assert not outcome.events
+    assert [parked.reason for parked in outcome.parked] == ["topic_contradicted"]
