@@ -24,7 +24,7 @@ from . import check, payload
 # Words that names of fields hold, in the order of preference.
 _TOPIC = ("type", "event_type", "eventtype", "event", "event_name", "topic", "action", "trigger", "kind")
 _KEY = ("event_id", "eventid", "webhook_id", "id", "uuid", "guid")
-_TIME = ("created", "occurred", "timestamp", "submitted", "time", "date", "updated", "_at")
+_TIME = ("created", "occurred", "timestamp", "submitted", "time", "date", "updated", "_at", "when")
 _OTHERS = (
     "support",
     "merchant",
@@ -204,7 +204,9 @@ def _what_kind(made: Guess, found: list[Leaf], headers: dict[str, str]) -> None:
     header = next((name for name in headers if re.search(r"(?:topic|event)(?!.*(?:id|signature))", name)), "")
     texts = [leaf for leaf in found if isinstance(leaf.value, str) and re.fullmatch(r"[\w ./:-]{1,100}", leaf.value)]
     leaf = next((one for one in _named(texts, _TOPIC) if one.name in _TOPIC and len(one.path) <= 2), None)
-    if header:
+    if same := next((one for one in texts if header and one.name in _TOPIC and one.value == headers[header]), None):
+        made.topic, made.topic_place = str(same.value), same.where  # signed, which the header is not
+    elif header:
         made.topic, made.topic_header = headers[header], header
         made.agrees = " && ".join(dict.fromkeys(_step(leaf.path[0]) for leaf in found if leaf.value)) or "@"
         made.agrees = " && ".join(made.agrees.split(" && ")[:3])
@@ -296,7 +298,11 @@ def _properties(made: Guess, found: list[Leaf], person: Path_) -> dict[str, str]
         about_person = _is_person(person) and leaf.path[: len(person)] == person
         if leaf.where in used or about_person or leaf.value in ("", None) or len(flat) >= _PROPERTIES:
             continue
-        if expressions.is_secret(leaf.path[-1]) or leaf.under(_OTHERS) or re.search(r"(^|_)ip($|_)|e?mail", leaf.name):
+        if (
+            expressions.is_secret(leaf.path[-1])
+            or leaf.under(_OTHERS)
+            or re.search(r"(^|_)(ip($|_)|card)|e?mail", leaf.name)
+        ):
             continue
         steps = leaf.path[-2:] if leaf.name in ("id", "name", "status", "type") else leaf.path[-1:]
         flat.setdefault(_camel(steps) or "Value", leaf.where)
@@ -326,7 +332,15 @@ def signature(name: str, headers: dict[str, str]) -> list[str]:
     size = len(made) // 2 if in_hex else len(made.rstrip("=")) * 3 // 4
     if digest := {20: "sha1", 64: "sha512"}.get(size):
         lines.append(f"digest = {json.dumps(digest)}")
-    return lines if in_hex else [*lines, 'encoding = "base64"']
+    if not in_hex:
+        lines.append('encoding = "base64"')
+    if clock := next((one for one in headers if re.search("timestamp|request-time", one)), ""):
+        lines += [
+            "# If the time is signed too, as this header makes likely (the documentation says how the two are joined):",
+            f"# timestamp_header = {json.dumps(clock)}",
+            '# signed = "{timestamp}.{body}"',
+        ]
+    return lines
 
 
 def written(name: str, made: Guess, headers: dict[str, str]) -> str:
@@ -359,7 +373,7 @@ def written(name: str, made: Guess, headers: dict[str, str]) -> str:
         "[[event]]",
         f"topic = {json.dumps(made.topic)}",
         f"metric = {json.dumps(values_title(made.topic))}",
-        *(["# The topic's header is not signed: what only a body of this topic has."] if made.agrees else []),
+        *(["# The topic's header is not signed: name here what only a body of this topic has."] if made.agrees else []),
         *([_line("agrees", made.agrees)] if made.agrees else []),
         *(["# If it is in cents: minor(amount, currency)"] if made.value.startswith("money") else []),
         *([_line("value", made.value)] if made.value else []),

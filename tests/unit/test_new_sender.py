@@ -127,6 +127,25 @@ def test_a_topic_in_a_header_is_checked_against_the_body(folders: tuple[Path, Pa
     assert attributes(found)[1]["metric"]["data"]["attributes"]["name"] == "Plan Changed"
 
 
+def test_a_topic_that_the_body_holds_too_is_taken_from_there_for_it_is_signed(folders: tuple[Path, Path]) -> None:
+    text, _ = make(folders, ORDER | {"event": "order.created"}, {"x-acme-event": "order.created"})
+    assert 'topic = "event"' in text.split("\n")
+    assert "topic_header" not in text
+    assert "agrees" not in text
+
+
+def test_a_time_beside_the_signature_is_pointed_out(folders: tuple[Path, Path]) -> None:
+    text, _ = make(folders, ORDER, {"x-acme-signature": "9f" * 32, "x-acme-timestamp": "1795500000"})
+    assert '# timestamp_header = "x-acme-timestamp"' in text.split("\n")
+
+
+def test_what_is_a_cards_is_no_property(folders: tuple[Path, Path]) -> None:
+    text, _ = make(folders, ORDER | {"payment": {"card_last4": "4242", "cardExpiry": "12/29", "postcard": "yes"}})
+    assert "CardLast" not in text
+    assert "CardExpiry" not in text
+    assert "Postcard" in text
+
+
 def test_cents_are_told_by_their_name(folders: tuple[Path, Path]) -> None:
     body = {"type": "paid", "id": 1, "email": "noor@letters.example", "amount_cents": 1999, "currency": "EUR"}
     assert attributes(make(folders, body)[1])[1]["value"] == 19.99
