@@ -10,7 +10,7 @@ import json
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -30,7 +30,8 @@ _CREDENTIALS = frozenset({"authorization", "proxy-authorization", "cookie"})
 class Exchange:
     """One request at the door and its answer; ``at`` in epoch seconds, header names in lower case.
 
-    ``mapping`` is the source as it stood then, ``None`` if there was none of that name.
+    ``mapping`` is the source as it stood then, ``None`` if there was none of that name; ``understood`` is
+    ``story``'s own, so that a webhook is mapped once however often it is shown.
     """
 
     number: int
@@ -44,6 +45,7 @@ class Exchange:
     status: int
     answer: bytes
     milliseconds: float
+    understood: dict[Any, Any] = field(default_factory=dict)
 
     @cached_property
     def document(self) -> dict[str, Any]:

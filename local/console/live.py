@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -49,17 +48,14 @@ class Row:
     metrics: tuple[str, ...]
 
 
-@lru_cache(maxsize=8_192)
-def _read(exchange: Exchange, known: Defaults) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    outcome = story.outcome_of(exchange, known)
-    return tuple(outcome.topics), tuple(dict.fromkeys(outcome.metrics))
-
-
 def state_of(exchange: Exchange) -> str:
-    """``refused``, ``ignored``, ``handshake``, ``parked``, ``waiting`` or ``delivered``."""
-    if exchange.outcome != "accepted":
-        return exchange.outcome
-    return console().watch.trail.state(exchange.event_ids)
+    """The state of one webhook, as ``story.state_of``."""
+    return story.state_of(exchange, console().watch.trail, defaults())
+
+
+def _row(exchange: Exchange) -> Row:
+    outcome = story.outcome_of(exchange, defaults())
+    return Row(exchange, state_of(exchange), tuple(outcome.topics), tuple(dict.fromkeys(outcome.metrics)))
 
 
 def _wanted(source: str, outcome: str, name: str) -> Iterator[Exchange]:
@@ -89,7 +85,7 @@ def _rows() -> dict[str, Any]:
     if before:
         found = (exchange for exchange in found if exchange.number < before)
     page = list(islice(found, ROWS + 1))
-    rows = [Row(exchange, state_of(exchange), *_read(exchange, defaults())) for exchange in page[:ROWS]]
+    rows = [_row(exchange) for exchange in page[:ROWS]]
     kept = {key: value for key, value in chosen.items() if value}
     return {
         "rows": rows,

@@ -21,7 +21,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 # It is to speak to nobody but the console.
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run"]
 FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-SAMPLE = aws.ROOT / "events/stripe/invoice.paid.json"
+SAMPLE = aws.ROOT / "events/stripe/checkout.session.completed.json"
 WIDTH, HEIGHT = 1360, 850
 
 
@@ -31,13 +31,13 @@ def webhook(console: Console, page: Page) -> None:
     document = json.loads(body) | {"created": int(time.time()) - 3}
     console.stack.send("stripe", json.dumps(document).encode(), headers)
     page.goto(f"{console.url}/webhooks/{console.ledger.total}")
-    expect(page.get_by_text("Stored as it was sent")).to_be_visible(timeout=20_000)
+    expect(page.get_by_text("Stored as it was sent").first).to_be_visible(timeout=20_000)
 
 
 def playground(console: Console, page: Page) -> None:
     """A file with the event that it makes of a sample, one expression's line marked."""
     page.goto(f"{console.url}/playground?source=stripe&sample={SAMPLE.stem}")
-    page.locator(".values div", has_text="value").first.get_by_role("link").click()
+    page.locator(".values dt", has_text="value").first.get_by_role("link").click()
 
 
 def main() -> int:

@@ -16,7 +16,7 @@ from werkzeug.wrappers import Response
 from local import redrive
 from local.redrive import Parked
 
-from .live import console, frame, state_of
+from .live import console, frame
 from .trail import Job
 
 pages = Blueprint("rate", __name__)
@@ -56,7 +56,9 @@ def seconds(requests: Iterable[Job], now: float) -> list[Second]:
 
 def _oldest_waiting(now: float) -> float | None:
     """Seconds since the oldest webhook came in of which an event is still on its way."""
-    waiting = [one.at for one in console().ledger.newest_first() if state_of(one) == "waiting"]
+    trail = console().watch.trail
+    accepted = (one for one in console().ledger.newest_first() if one.outcome == "accepted")
+    waiting = [one.at for one in accepted if trail.state(one.event_ids) == "waiting"]
     return now - min(waiting) if waiting else None
 
 

@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from handler import mapping, schema, values
-from handler.errors import Refused, Unmapped
+from handler import mapping, schema, sources, values
+from handler.errors import Refused, SourceError, UnknownSource, Unmapped
 from handler.mapping import Defaults, Outcome
+from handler.sources import Source
 from handler.telemetry import event_id
 
 from .ledger import Exchange
-from .trail import Fate
+from .trail import Fate, Trail
 from .watch import Watch
 
 SHOWN_EVENTS = 20
@@ -83,15 +84,44 @@ class Told:
 
 
 def outcome_of(exchange: Exchange, defaults: Defaults) -> Outcome:
-    """What the mapping makes of it; empty for what was not authentic or not understood."""
-    if exchange.mapping is None or exchange.outcome in ("refused", "handshake"):
+    """What the mapping makes of it; empty for what was not authentic or not understood.
+
+    What was parked whole is mapped again when it is sent back, by the file as it is then.
+    """
+    source = exchange.mapping
+    if source is None or exchange.outcome in ("refused", "handshake"):
         return Outcome()
     try:
+        if exchange.outcome == "parked":
+            source = sources.load(exchange.source)
+    except (UnknownSource, SourceError):
+        return Outcome()
+    known = exchange.understood.get((source.name, defaults))
+    if known is None or known[0] is not source:
+        known = (source, _understood(exchange, source, defaults))
+        exchange.understood[source.name, defaults] = known
+    return known[1]
+
+
+def _understood(exchange: Exchange, source: Source, defaults: Defaults) -> Outcome:
+    try:
         return mapping.understand(
-            exchange.mapping, headers=exchange.headers, body=exchange.body, received=exchange.at, defaults=defaults
+            source, headers=exchange.headers, body=exchange.body, received=exchange.at, defaults=defaults
         )
     except (Refused, Unmapped):
         return Outcome()
+
+
+def state_of(exchange: Exchange, trail: Trail, defaults: Defaults) -> str:
+    """``refused``, ``ignored``, ``handshake``, ``parked``, ``waiting`` or ``delivered``."""
+    if exchange.outcome == "accepted":
+        return trail.state(exchange.event_ids)
+    if exchange.outcome == "parked":
+        outcome = outcome_of(exchange, defaults)
+        ids = [event_id(event.unique_id, private=outcome.private_ids) for event in outcome.events]
+        if ids and trail.state(ids) == "delivered":
+            return "delivered"
+    return exchange.outcome
 
 
 def told(exchange: Exchange, watch: Watch, defaults: Defaults) -> tuple[list[Told], Outcome]:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import re
 import time
+from typing import Literal
 
 import pytest
+import urllib3
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from local import sign
+from handler import sources
+from local import check, payload, sign
 from local.console.server import Console
 
 pytestmark = pytest.mark.xdist_group("browser")
 
 JSON = {"content-type": "application/json"}
+WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 MARKUP = "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">&amp;\u202e"
 
 
@@ -110,3 +115,150 @@ def test_the_rate_page_shows_the_jobs(page: Page, console: Console) -> None:
     page.goto("/rate")
     expect(page.locator("#jobs tbody tr").first).to_contain_text("202 delivered", timeout=10_000)
     expect(page.get_by_text("of 150 jobs")).to_be_visible()
+
+
+TOML = """\
+title = "Shop"
+
+[signature]
+header = "x-shop-signature"
+
+[webhook]
+topic = "type"
+key = "id"
+
+[profile]
+email = "who"
+
+[[event]]
+topic = "order"
+metric = "Placed Order"
+[event.properties]
+Number = "number"
+"""
+ORDER = '{"type": "order", "id": 7, "who": "ada@letters.example", "number": 19.90}'
+
+
+def edit(page: Page, old: str, new: str) -> None:
+    """Change the file in the editor as if typed."""
+    editor = page.get_by_label("The file in TOML")
+    editor.fill(editor.input_value().replace(old, new, 1))
+
+
+def test_a_change_to_the_file_changes_the_event(page: Page) -> None:
+    page.goto("/playground?source=")
+    page.get_by_label("Name of the source").fill("typed")
+    page.get_by_label("Body").fill(ORDER)
+    page.get_by_label("The file in TOML").fill(TOML)
+    event = page.locator("#tried")
+    expect(event.get_by_role("heading", name="Placed Order")).to_be_visible()
+    expect(event).to_contain_text("the profile is found or made by email")
+    edit(page, "Placed Order", "Settled Order")
+    expect(event.get_by_role("heading", name="Settled Order")).to_be_visible()
+    value = event.locator(".values > div", has=page.locator("dt", has_text="properties.Number"))
+    expect(value).to_contain_text("19.9")
+    value.get_by_role("link").click()
+    chosen = page.evaluate("(e => e.value.slice(e.selectionStart, e.selectionEnd))(document.getElementById('toml'))")
+    assert chosen == 'Number = "number"'
+    edit(page, '"number"', '"numbr(number)"')
+    expect(event.locator(".mistakes")).to_contain_text("unknown function numbr()")
+    line = event.locator("[data-mistake]").first.get_attribute("data-mistake")
+    expect(page.locator("#gutter .bad")).to_have_text(str(line))
+    expect(event.get_by_role("heading", name="Settled Order")).to_be_visible()
+
+
+def test_what_is_saved_is_deployed_and_sent(page: Page, console: Console) -> None:
+    page.goto("/playground?source=")
+    page.get_by_label("Name of the source").fill("shop")
+    page.get_by_label("Body").fill(ORDER)
+    page.get_by_label("The file in TOML").fill(TOML)
+    expect(page.locator("#tried")).to_contain_text("Placed Order")
+    page.get_by_role("button", name="Save and send").click()
+    expect(page.get_by_role("region", name="Klaviyo")).to_contain_text("202, delivered", timeout=10_000)
+    expect(page.get_by_role("region", name="Event")).to_contain_text('"Number": 19.9')
+    assert (sources.CUSTOM / "shop.toml").read_text() == TOML
+    sample = json.loads((console.samples / "shop" / "order.json").read_text())
+    assert sample["body"]["who"] == "ada@letters.example"
+    assert "x-shop-signature" not in sample["headers"]
+    page.goto("/playground?source=shop")
+    edit(page, 'Number = "number"', 'Count = "number"')
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_role("status").filter(has_text="the functions have it")).to_be_visible()
+    page.goto("/")
+    newest(page, "Placed Order")
+    page.get_by_role("button", name="Send again").click()
+    expect(page.get_by_role("region", name="Event")).to_contain_text('"Count": 19.9')
+    expect(page.get_by_role("region", name="Klaviyo")).to_contain_text("a repeat", timeout=10_000)
+
+
+def test_a_file_with_a_mistake_is_not_saved(page: Page) -> None:
+    page.goto("/playground?source=tally")
+    edit(page, 'metric = "Submitted Form"', "metric = ")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_role("alert")).to_contain_text("Nothing was saved: expected TOML")
+    expect(page.get_by_label("The file in TOML")).to_have_value(re.compile(r"metric = \n"))
+    assert not (sources.CUSTOM / "tally.toml").exists()
+
+
+def test_five_thousand_webhooks_do_not_slow_it(page: Page, console: Console) -> None:
+    headers, body = payload.read(check.SAMPLES / "stripe" / "invoice.paid.json")
+    answer = {"accepted": 1, "event_ids": ["stripe:paid-invoice:evt_0"]}
+    for number in range(5_000):
+        answer["event_ids"] = [f"stripe:paid-invoice:evt_{number}"]
+        console.ledger.add(
+            at=time.time(),
+            method="POST",
+            target="/webhooks/stripe",
+            headers=headers,
+            body=body,
+            status=202,
+            answer=json.dumps(answer).encode(),
+            milliseconds=1.0,
+        )
+    for address in ("/", "/?outcome=delivered&id=no-such-id", "/rate"):
+        began = time.monotonic()
+        page.goto(address)
+        assert time.monotonic() - began < 2, address
+    page.goto("/")
+    expect(page.locator(".list tbody tr")).to_have_count(60)
+    send(console, "after-many", metric="After many")
+    expect(page.locator(".list tbody tr", has_text="After many")).to_be_visible(timeout=1_000)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_its_pages_are_accessible(page: Page, console: Console, scheme: Literal["light", "dark"]) -> None:
+    send(console, f"axe-{scheme}", profile={"email": "ada@example.com", "phone_number": "1"})
+    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    number = console.ledger.total
+    for address in ("/", "/?id=no-such-id", f"/webhooks/{number}", "/rate", "/parked", "/playground"):
+        page.goto(address)
+        # Only colours differ in the dark.
+        rules = {"runOnly": ["color-contrast"]} if scheme == "dark" else {"runOnly": WCAG}
+        found = Axe().run(page, options=rules)
+        assert found.violations_count == 0, (address, found.generate_report())
+
+
+def test_nothing_is_wider_than_a_phone(page: Page, console: Console) -> None:
+    send(console, "narrow", properties={"long": "x" * 500})
+    page.set_viewport_size({"width": 360, "height": 740})
+    for address in ("/", f"/webhooks/{console.ledger.total}", "/rate", "/parked", "/playground"):
+        page.goto(address)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360, address
+
+
+def test_other_sites_pages_get_no_answer(console: Console) -> None:
+    for method, path, headers in [
+        ("GET", "/", {"Host": "attacker.example"}),
+        ("POST", "/webhooks/1/again", {"Origin": "https://attacker.example"}),
+        ("POST", "/playground/save", {}),
+        ("POST", "/rate/empty", {"Origin": "null"}),
+    ]:
+        answer = urllib3.request(method, console.url + path, headers=headers, redirect=False, retries=False)
+        assert answer.status == 403, (method, path)
+        assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+
+
+def test_the_door_shows_no_console(console: Console) -> None:
+    door = console.stack.url("")[: -len("/webhooks/")]
+    for path in ("/", "/rate", "/playground", "/static/console.js", "/webhooks/../rate", "//rate"):
+        assert urllib3.request("GET", door + path, retries=False).status in (400, 404), path

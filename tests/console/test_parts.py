@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -12,7 +15,7 @@ from hypothesis import strategies as st
 
 from handler import schema, sources
 from handler.mapping import Defaults
-from local import check, payload
+from local import check, payload, stack
 from local.console import rate, render, signing, story
 from local.console.ledger import Exchange, Ledger
 from local.console.trail import Job, Trail
@@ -142,3 +145,69 @@ def test_every_note_is_explained() -> None:
         re.findall(r'Note\(\s*"(\w+)"', "".join(path.read_text() for path in sources.SHIPPED.parent.glob("*.py")))
     )
     assert codes <= set(story.NOTES)
+
+
+def test_what_was_parked_is_delivered_once_it_was_mended_and_sent_back() -> None:
+    body = {
+        "id": "evt_9",
+        "type": "customer.created",
+        "data": {"object": {"id": "cus_9", "email": "ada@letters.example"}},
+    }
+    answer = {"accepted": 0, "parked": [{"index": None, "reason": "no_identifier", "detail": "says nobody"}]}
+    exchange = Ledger().add(
+        at=1_795_000_000.0,
+        method="POST",
+        target="/webhooks/stripe",
+        headers={"content-type": "application/json"},
+        body=json.dumps(body).encode(),
+        status=202,
+        answer=json.dumps(answer).encode(),
+        milliseconds=1.0,
+    )
+    trail = Trail()
+    assert story.state_of(exchange, trail, Defaults()) == "parked"
+    (event,) = story.outcome_of(exchange, Defaults()).events
+    trail.take([line("job", event.unique_id)])
+    assert story.state_of(exchange, trail, Defaults()) == "delivered"
+
+
+class _Running:
+    """A stack, or a console, that only says where it is."""
+
+    url = "http://127.0.0.1:2"
+    left_out = ()
+    klaviyo_url = "http://127.0.0.1:3"
+    known_as = "https://relay"
+    outputs: ClassVar[dict[str, str]] = {}
+    aws = SimpleNamespace(url="http://127.0.0.1:4")
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        self.url = lambda source: f"http://127.0.0.1:1/webhooks/{source}"  # type: ignore[assignment]
+
+    def __enter__(self) -> _Running:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+class _Opened(_Running):
+    def __init__(self, *_: Any, **__: Any) -> None:
+        """``url`` stays an address."""
+
+
+def test_make_local_names_the_console_before_it_is_ready(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(stack, "Stack", _Running)
+    monkeypatch.setattr("local.console.server.Console", _Opened)
+    monkeypatch.setattr(stack, "RUNNING", tmp_path / "running.json")
+    monkeypatch.setattr(stack, "SECRETS_FILE", tmp_path / "secrets.json")
+    monkeypatch.setattr("local.stack.threading.Event.wait", lambda _: True)
+    monkeypatch.setattr("local.stack.signal.signal", lambda *_: None)
+    monkeypatch.setattr(sys, "argv", ["local"])
+    assert stack.main() == 0
+    said = capsys.readouterr().out.splitlines()
+    assert "console: http://127.0.0.1:2" in said[: said.index("ready")]
+    (tunnel,) = (one for one in said if one.startswith("tunnel: "))
+    assert "--url http://127.0.0.1:1," in tunnel
