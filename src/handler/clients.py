@@ -1,4 +1,4 @@
-"""AWS clients, from botocore alone: boto3 around it would add a quarter to the cold start (docs/decisions/0019)."""
+"""AWS clients, from botocore alone: boto3 around it would add a quarter to the cold start (docs/decisions/0022)."""
 
 from __future__ import annotations
 
