@@ -31,7 +31,7 @@ def webhook(console: Console, page: Page) -> None:
     document = json.loads(body) | {"created": int(time.time()) - 3}
     console.stack.send("stripe", json.dumps(document).encode(), headers)
     page.goto(f"{console.url}/webhooks/{console.ledger.total}")
-    expect(page.get_by_text("Stored as it was sent").first).to_be_visible(timeout=20_000)
+    expect(page.get_by_text("202, delivered").first).to_be_visible(timeout=20_000)
 
 
 def playground(console: Console, page: Page) -> None:
