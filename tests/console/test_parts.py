@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler import schema, sources
+from handler import mapping, schema, sources
 from handler.mapping import Defaults
 from local import check, payload, stack
 from local.console import rate, render, signing, story
@@ -138,6 +138,21 @@ def test_an_event_is_told_without_its_envelopes_and_with_what_was_left_out() -> 
     late = story.plain(json.loads(schema.identifiers_only(outcome.events[0].entry)))
     assert late["backfill"] is True
     assert set(late["profile"]) == {"email"}
+
+
+def test_the_time_of_receipt_alone_makes_no_other_event() -> None:
+    headers, body = payload.read(check.SAMPLES / "stripe" / "invoice.paid.json")
+    made = mapping.understand(
+        sources.load("stripe"), headers=headers, body=body, received=1_795_000_000.0, defaults=Defaults()
+    )
+    entry, later, another = (json.loads(made.events[0].entry) for _ in range(3))
+    event = later["attributes"]["events"]["data"][0]["attributes"]
+    event["time"] = event["time"].replace(":02Z", ":03Z")
+    another["attributes"]["events"]["data"][0]["attributes"]["value"] = 1
+    assert later != entry
+    assert story.alike(later, entry)
+    assert not story.alike(another, entry)
+    assert not story.alike(None, entry)
 
 
 def test_every_note_is_explained() -> None:
