@@ -218,7 +218,9 @@ def test_make_local_names_the_console_before_it_is_ready(
     monkeypatch.setattr("local.console.server.Console", _Opened)
     monkeypatch.setattr(stack, "RUNNING", tmp_path / "running.json")
     monkeypatch.setattr(stack, "SECRETS_FILE", tmp_path / "secrets.json")
-    monkeypatch.setattr("local.stack.threading.Event.wait", lambda _: True)
+    # In this module alone: other threads of the process wait for events of their own.
+    over = SimpleNamespace(wait=lambda: True, set=lambda: None)
+    monkeypatch.setattr(stack, "threading", SimpleNamespace(Event=lambda: over))
     monkeypatch.setattr("local.stack.signal.signal", lambda *_: None)
     monkeypatch.setattr(sys, "argv", ["local"])
     assert stack.main() == 0
