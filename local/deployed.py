@@ -251,6 +251,10 @@ def post(sent: Payload, url: str, headers: dict[str, str], body: bytes) -> tuple
 
 
 # -------------------------------------------------------------------- check
+_RUNNING = ("Enabled", "Enabling", "Creating", "Updating")  # states of an event source mapping
+_WAITING = "ApproximateNumberOfMessages"
+
+
 def warnings(stack: Deployed) -> Iterator[str]:
     """What a person should mend, a sentence each."""
     yield from _concurrency(stack)
@@ -261,11 +265,65 @@ def warnings(stack: Deployed) -> Iterator[str]:
         yield f"no source has a secret, so every webhook is refused: make secrets STACK={stack.name}"
     for source in sorted(set(document) - set(sources.names())):
         yield f"there is a secret for {source!r}, and no such source in this version"
-    parked = _count(stack, "DeadLetterQueueUrl")
+    for number in "123":
+        watched = stack.parameters.get(f"WatchedSource{number}", "")
+        if watched and not (watched in sources.names() and _listed(document, watched)):
+            yield f"WatchedSource{number} is {watched!r}, and no source of that name has a secret: its alarm never ends"
+    yield from _trigger(stack)
+    parked = int(_queue(stack, "DeadLetterQueueUrl", _WAITING))
     if parked:
         yield f"{parked} message(s) lie in the dead-letter queue: make redrive STACK={stack.name} lists them"
-    if not stack.parameters.get("AlarmEmail"):
+    yield from _told(stack)
+    yield from _alarms(stack)
+
+
+def _trigger(stack: Deployed) -> Iterator[str]:
+    arn = _queue(stack, "EventsQueueUrl", "QueueArn")
+    found = stack.client("lambda").list_event_source_mappings(EventSourceArn=arn)["EventSourceMappings"]
+    if not found:
+        yield "no function takes events from the events queue, so nothing is delivered: sam deploy"
+    for one in found:
+        if one["State"] not in _RUNNING:
+            name = one["FunctionArn"].rpartition(":")[2]
+            yield (
+                f"the trigger of {name} is {one['State']}, so nothing is delivered: "
+                f"aws lambda update-event-source-mapping --uuid {one['UUID']} --enabled"
+            )
+
+
+def _told(stack: Deployed) -> Iterator[str]:
+    address = stack.parameters.get("AlarmEmail")
+    if not address:
         yield "no AlarmEmail is set, so nobody is told when an alarm goes off"
+        return
+    topic = _physical(stack, "AlarmTopic")
+    pages = stack.client("sns").get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic)
+    confirmed = {one["Endpoint"] for page in pages for one in page["Subscriptions"] if _confirmed(one)}
+    if address not in confirmed:
+        yield (
+            f"{address} has not confirmed its subscription to the alarms, or has ended it, so nobody is told: look for "
+            f"AWS's mail, or let it come again with aws sns subscribe --topic-arn {topic} --protocol email "
+            f"--notification-endpoint {address}"
+        )
+
+
+def _confirmed(subscription: Mapping[str, str]) -> bool:
+    return subscription["SubscriptionArn"].startswith("arn:")  # else PendingConfirmation, or Deleted
+
+
+def _alarms(stack: Deployed) -> Iterator[str]:
+    pages = (
+        stack.client("cloudwatch")
+        .get_paginator("describe_alarms")
+        .paginate(AlarmNamePrefix=f"{stack.name}-", StateValue="ALARM")
+    )
+    for one in (alarm for page in pages for alarm in page["MetricAlarms"]):
+        yield f"alarm {one['AlarmName']} is on: {one.get('AlarmDescription', '')}"
+
+
+def _physical(stack: Deployed, logical: str) -> str:
+    found = stack.client("cloudformation").describe_stack_resource(StackName=stack.name, LogicalResourceId=logical)
+    return str(found["StackResourceDetail"]["PhysicalResourceId"])
 
 
 def _concurrency(stack: Deployed) -> Iterator[str]:
@@ -273,19 +331,21 @@ def _concurrency(stack: Deployed) -> Iterator[str]:
     free = int(limit["UnreservedConcurrentExecutions"])
     most = int(stack.parameters.get("MaximumConcurrency", 0))
     reserved = int(stack.parameters.get("ReceiveReservedConcurrency", 0))
-    room = reserved or free - most
-    if room < ROOM:
+    if reserved and reserved < ROOM:
+        yield f"ReceiveReservedConcurrency lets no more than {reserved} webhooks in at a time: raise it, or set it to 0"
+    if not reserved and free - most < ROOM:
         yield (
             f"this account runs {free} unreserved functions at a time and deliver may take {most} of them, which "
-            f"leaves {max(0, room)} for webhooks: ask AWS for a higher quota (Lambda, concurrent executions), or "
-            "lower MaximumConcurrency"
+            f"leaves {max(0, free - most)} for webhooks: ask AWS for a higher quota (Lambda, concurrent executions), "
+            "or lower MaximumConcurrency"
         )
+    if reserved and free < most:
+        yield f"this account runs {free} unreserved functions at a time, fewer than MaximumConcurrency ({most})"
 
 
-def _count(stack: Deployed, output: str) -> int:
-    name = "ApproximateNumberOfMessages"
-    answer = stack.client("sqs").get_queue_attributes(QueueUrl=stack.outputs[output], AttributeNames=[name])
-    return int(answer["Attributes"][name])
+def _queue(stack: Deployed, output: str, attribute: str) -> str:
+    answer = stack.client("sqs").get_queue_attributes(QueueUrl=stack.outputs[output], AttributeNames=[attribute])
+    return str(answer["Attributes"][attribute])
 
 
 def main(arguments: list[str]) -> int:

@@ -8,6 +8,18 @@ import pytest
 
 from tests.template import reading
 
+EVERYTHING: dict[str, Any] = {
+    "AlarmEmail": "ops@relay.invalid",
+    "WatchedSource1": "stripe",
+    "WatchedSource3": "shopify",
+    "DomainName": "hooks.relay.invalid",
+    "CertificateArn": "arn:aws:acm:eu-west-1:123456789012:certificate/1",
+    "KmsKeyArn": "arn:aws:kms:eu-west-1:123456789012:key/1",
+    "PacingTable": "another-stack",
+    "ReceiveReservedConcurrency": 20,
+    "Tracing": "Active",
+}
+
 
 @pytest.fixture(scope="session")
 def template() -> dict[str, Any]:
@@ -23,14 +35,4 @@ def stack() -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def full_stack() -> dict[str, Any]:
     """The resources of a stack with every option turned on."""
-    return reading.resources(
-        AlarmEmail="ops@relay.invalid",
-        WatchedSource1="stripe",
-        WatchedSource3="shopify",
-        DomainName="hooks.relay.invalid",
-        CertificateArn="arn:aws:acm:eu-west-1:123456789012:certificate/1",
-        KmsKeyArn="arn:aws:kms:eu-west-1:123456789012:key/1",
-        PacingTable="another-stack",
-        ReceiveReservedConcurrency=20,
-        Tracing="Active",
-    )
+    return reading.resources(**EVERYTHING)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from handler import errors
+from handler import errors, pacing
 from tests.template.reading import ROOT, of_type
 
 Stack = dict[str, Any]
@@ -106,7 +106,46 @@ def test_whatever_can_stop_silently_has_an_alarm(full_stack: Stack) -> None:
         ("KlaviyoRelay", "Authentic"),
     }
     closed = {one["Value"] for alarm in alarms if alarm["MetricName"] == "Closed" for one in alarm["Dimensions"][1:]}
-    assert closed == {"configuration", "no_key", "no_table", "outage"}
+    assert closed == {"configuration", "no_key", "no_table", "outage", "throttled"}  # all that the relay can be
+
+
+def dead_letters(stack: Stack) -> list[dict[str, Any]]:
+    """The alarms on how many messages lie in the dead-letter queue."""
+    alarms = of_type(stack, "AWS::CloudWatch::Alarm").values()
+    return [
+        alarm
+        for alarm in alarms
+        if alarm["MetricName"] == "ApproximateNumberOfMessagesVisible"
+        and alarm["Dimensions"][0]["Value"]["Fn::GetAtt"][0] == "DeadLetterQueue"
+    ]
+
+
+def test_what_was_parked_and_looked_at_is_not_forgotten(stack: Stack) -> None:
+    # SQS takes what was received three times out of the age, so that listing it silences the alarms on age
+    # (SQS guide, "Available CloudWatch metrics"): one goes by the number alone, for as long as alarms can look back.
+    at_once, in_the_end = sorted(dead_letters(stack), key=lambda alarm: alarm["EvaluationPeriods"])
+    assert at_once["Period"] * at_once["EvaluationPeriods"] <= 300
+    assert in_the_end["Period"] * in_the_end["EvaluationPeriods"] == 7 * DAY
+    # No news of an idle queue is no sign that it was emptied.
+    assert {alarm["TreatMissingData"] for alarm in dead_letters(stack)} == {"ignore"}
+
+
+def test_the_relay_held_back_by_long_pauses_raises_an_alarm(stack: Stack) -> None:
+    # The longest pause that is believed leaves too few answers 429 in a period to tell it by their number.
+    (alarm,) = (
+        one
+        for one in of_type(stack, "AWS::CloudWatch::Alarm").values()
+        if one["MetricName"] == "Closed" and one["Dimensions"][1]["Value"] == "throttled"
+    )
+    assert alarm["Period"] >= pacing.LONGEST
+    assert alarm["Period"] * alarm["EvaluationPeriods"] <= 3600
+
+
+def test_missing_data_means_what_it_means(full_stack: Stack) -> None:
+    for name, alarm in of_type(full_stack, "AWS::CloudWatch::Alarm").items():
+        absence = alarm["ComparisonOperator"].startswith("Less")
+        assert (alarm["TreatMissingData"] == "breaching") == absence, name
+        assert alarm["TreatMissingData"] in ("breaching", "notBreaching", "ignore"), name
 
 
 def test_parked_messages_are_called_to_mind_before_they_are_deleted(stack: Stack) -> None:
@@ -154,6 +193,18 @@ def test_every_alarm_has_its_entry_in_the_runbook(full_stack: Stack) -> None:
     assert named <= headings()
 
 
+# Which lines stand in which log group; the API's own have the fields of their format.
+_WRITERS = {"ReceiveLogs": "receive.py", "DeliverLogs": "report.py"}
+
+
+def held(stack: Stack, group: str) -> set[str]:
+    """Fields of the lines in a log group."""
+    if group in _WRITERS:
+        return _fields(_WRITERS[group]) | OF_THE_LOGGER
+    (stage,) = of_type(stack, "AWS::ApiGatewayV2::Stage").values()
+    return set(json.loads(stage["AccessLogSettings"]["Format"]["Fn::Sub"]))
+
+
 def asked(stack: Stack) -> Iterator[tuple[str, str]]:
     """Each saved query's name and each field that it asks for."""
     known = "fields|filter|stats|sort|limit|by|as|like|and|or|asc|desc|count|sum|max|min|avg|latest|coalesce|bin|1m"
@@ -167,11 +218,20 @@ def asked(stack: Stack) -> Iterator[tuple[str, str]]:
 
 
 def test_queries_ask_for_fields_that_are_logged(stack: Stack) -> None:
-    logged = words_of("receive.py", "report.py") | OF_THE_LOGGER | {"@timestamp", "@message"}
     wanted = list(asked(stack))
-    assert len(wanted) > 20
+    assert len(wanted) > 30
     for name, field in wanted:
-        assert field.split(".")[0] in logged, f"{name} asks for {field}, which no line holds"
+        groups = [group["Ref"] for group in stack[name]["Properties"]["LogGroupNames"]]
+        assert groups
+        logged = {"@timestamp", "@message"}.union(*(held(stack, group) for group in groups))
+        assert field.split(".")[0] in logged, f"{name} asks for {field}, which no line of {groups} holds"
+
+
+def test_queries_ask_for_lines_that_are_written(stack: Stack) -> None:
+    written = words_of("receive.py", "report.py", "klaviyo.py")
+    for name, query in of_type(stack, "AWS::Logs::QueryDefinition").items():
+        for field, value in re.findall(r'(message|outcome) !?= "([^"]+)"', query["QueryString"]):
+            assert value in written, f"{name} looks for {field} {value}"
 
 
 @pytest.mark.parametrize("field", ["webhook_id", "outcome", "klaviyo_request_id", "event_ids", "slot_wait_ms"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ from typing import Any
 import pytest
 
 from handler import jobs, klaviyo, messages, pacing
+from tests.template import reading
 from tests.template.reading import ROOT, of_type
 
 DAY = 86_400
+KEY = "arn:aws:kms:eu-west-1:123456789012:key/1"
 Stack = dict[str, Any]
 
 
@@ -102,6 +105,93 @@ def test_two_stacks_fit_into_one_account(full_stack: Stack) -> None:
         fixed = {key for key, value in one.get("Properties", {}).items() if key in names and isinstance(value, str)}
         assert not fixed, f"{name} has a fixed name"
     assert not any("Name" in one for one in of_type(full_stack, "AWS::SecretsManager::Secret").values())
+
+
+def test_an_update_of_the_stack_leaves_the_secrets_as_they_were_typed_in(template: Stack) -> None:
+    # CloudFormation writes a new version only where this property itself differs from the last template's.
+    for name, one in template["Resources"].items():
+        if one["Type"] == "AWS::SecretsManager::Secret":
+            assert one["Properties"]["SecretString"] == "{}", name
+            assert "GenerateSecretString" not in one["Properties"]
+
+
+def test_a_second_stack_may_use_the_table_of_the_first_and_has_none_of_its_own(full_stack: Stack) -> None:
+    assert not of_type(full_stack, "AWS::DynamoDB::Table")
+    assert function(full_stack, "Deliver")["Environment"]["Variables"]["PACING_TABLE"] == "another-stack"
+    (pace,) = (one for one in statements(full_stack["DeliverRole"]["Properties"]) if one["Sid"] == "Pace")
+    assert pace["Action"] == ["dynamodb:GetItem", "dynamodb:UpdateItem"]
+    assert pace["Resource"]["Fn::Sub"].endswith(":${AWS::AccountId}:table/${PacingTable}")
+
+
+# ------------------------------------------------------------------- options
+# Parameter, resource, path of what it sets there, and what that is without it and with it.
+OPTIONS = [
+    ("Tracing", "Active", "ReceiveFunction", "TracingConfig.Mode", "PassThrough", "Active"),
+    ("Tracing", "Active", "DeliverFunction", "TracingConfig.Mode", "PassThrough", "Active"),
+    ("ReceiveReservedConcurrency", 20, "ReceiveFunction", "ReservedConcurrentExecutions", None, 20),
+    ("MaximumConcurrency", 9, "DeliverFunctionQueue", "ScalingConfig.MaximumConcurrency", 5, 9),
+    ("LogLevel", "DEBUG", "ReceiveFunction", "Environment.Variables.POWERTOOLS_LOG_LEVEL", "INFO", "DEBUG"),
+    ("LogLevel", "DEBUG", "DeliverFunction", "Environment.Variables.POWERTOOLS_LOG_LEVEL", "INFO", "DEBUG"),
+    ("LogRetentionDays", 7, "AccessLogs", "RetentionInDays", 30, 7),
+    ("DomainName", "hooks.relay.invalid", "WebhookDomain", "DomainName", None, "hooks.relay.invalid"),
+    ("DomainName", "hooks.relay.invalid", "WebhookDomainMapping", "DomainName", None, {"Ref": "WebhookDomain"}),
+    ("AlarmEmail", "ops@relay.invalid", "AlarmTopic", "Subscription.0.Endpoint", None, "ops@relay.invalid"),
+    ("KmsKeyArn", KEY, "EventsQueue", "KmsMasterKeyId", None, KEY),
+    ("KmsKeyArn", KEY, "OwnTable", "SSESpecification.KMSMasterKeyId", None, KEY),
+    ("PacingTable", "other", "OwnTable", "BillingMode", "PAY_PER_REQUEST", None),
+    ("WatchedSource2", "stripe", "Silent2Alarm", "Dimensions.1.Value", None, "stripe"),
+]
+
+
+def at(stack: Stack, name: str, path: str) -> Any:
+    """What stands at ``path`` of a resource's properties; ``None`` if it or the resource is not there."""
+    node: Any = stack.get(name, {}).get("Properties")
+    for step in path.split("."):
+        node = node[int(step)] if isinstance(node, list) else (node or {}).get(step)
+    return node
+
+
+@pytest.mark.parametrize(("parameter", "value", "name", "path", "without", "with_it"), OPTIONS)
+def test_an_option_is_off_until_it_is_asked_for(
+    stack: Stack, parameter: str, value: Any, name: str, path: str, without: Any, with_it: Any
+) -> None:
+    assert at(stack, name, path) == without
+    assert at(reading.resources(**{parameter: value}), name, path) == with_it
+
+
+def test_the_log_level_changes_without_the_code(stack: Stack) -> None:
+    changed = reading.resources(LogLevel="WARNING")
+    for name in ("Receive", "Deliver"):
+        before, after = function(stack, name), function(changed, name)
+        variables = before["Environment"]["Variables"] | {"POWERTOOLS_LOG_LEVEL": "WARNING"}
+        assert after == before | {"Environment": {"Variables": variables}}
+    assert {name for name in stack if stack[name] != changed[name]} == {"ReceiveFunction", "DeliverFunction"}
+
+
+@pytest.mark.parametrize(
+    ("parameter", "good", "bad"),
+    [
+        ("KmsKeyArn", KEY, "arn:aws:kms:eu-west-1:123456789012:alias/relay"),
+        ("DomainName", "hooks.shop.eu", "https://hooks.shop.eu/"),
+        ("CertificateArn", "arn:aws:acm:eu-west-1:123456789012:certificate/1", "hooks.shop.eu"),
+        ("AlarmEmail", "ops@relay.invalid", "ops"),
+        ("PacingTable", "relay-OwnTable-1ABC", "arn:aws:dynamodb:eu-west-1:123456789012:table/relay"),
+        ("PhoneRegion", "DE", "Germany"),
+    ],
+)
+def test_a_value_that_could_not_work_is_refused_before_anything_is_changed(
+    template: Stack, parameter: str, good: str, bad: str
+) -> None:
+    pattern = template["Parameters"][parameter]["AllowedPattern"]
+    assert re.fullmatch(pattern, good)
+    assert re.fullmatch(pattern, "")
+    assert not re.fullmatch(pattern, bad)
+
+
+def test_a_domain_without_its_certificate_is_refused_before_anything_is_changed(template: Stack) -> None:
+    (rule,) = template["Rules"].values()
+    assert "DomainName" in str(rule["RuleCondition"])
+    assert "CertificateArn" in str(rule["Assertions"][0]["Assert"])
 
 
 # ---------------------------------------------------------------- encryption
