@@ -48,7 +48,10 @@ def free_port() -> int:
 
 
 def spawn(command: list[str], log: IO[bytes], **env: str) -> subprocess.Popen[bytes]:
-    """Start ``command`` in the project's folder; it ends when this process does, or closes its ``stdin``."""
+    """Start ``command`` in the project's folder; it ends when this process does, or closes its ``stdin``.
+
+    In a session of its own, so that what ends this process's whole group leaves the guard to clear up.
+    """
     passed = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     return subprocess.Popen(  # noqa: S603 (our own command lines)
         [sys.executable, "-m", "local.guard", *command],
@@ -57,6 +60,7 @@ def spawn(command: list[str], log: IO[bytes], **env: str) -> subprocess.Popen[by
         stdout=log,
         stderr=subprocess.STDOUT,
         env={**passed, **NO_ONE, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "NO_PROXY": "127.0.0.1", **env},
+        start_new_session=True,
     )
 
 

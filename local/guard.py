@@ -27,8 +27,6 @@ def main(command: list[str]) -> int:
             child.wait(GRACE_SECONDS)
         _signal(child.pid, signal.SIGKILL)
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     watcher = threading.Thread(target=stop_with_parent)
     watcher.start()
     status = child.wait()
