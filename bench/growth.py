@@ -86,8 +86,8 @@ def _door(form: str) -> Callable[[], object]:
 
 
 def _delivery(form: str) -> Callable[[], object]:
-    bodies = job.records(1 if form == "single" else CHUNK_EVENTS)
-    return lambda: job.ours(bodies)
+    records = job.records(1 if form == "single" else CHUNK_EVENTS)
+    return lambda: job.ours(records)
 
 
 def _apart(part: str, form: str, events: int) -> Point:

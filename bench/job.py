@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 from klaviyo_api import KlaviyoAPI
 
-from handler import jobs, messages
+from handler import batch, jobs, messages
 from handler.messages import Message
 
 from . import orders
@@ -21,18 +21,30 @@ from .measure import Timing, Work, compare, table
 EVENTS = 1_000
 
 
-def records(message_events: int) -> list[str]:
-    """The bodies of queue messages that hold 1,000 orders, ``message_events`` at most in each."""
+def records(message_events: int) -> list[dict[str, Any]]:
+    """SQS records as Lambda hands them over, of messages that hold 1,000 orders, ``message_events`` at most in each."""
     like = Message("shopify", (), float(orders.START))
     packed = messages.pack(orders.events(EVENTS), like, events_limit=message_events)
-    return [messages.encode(message) for message in packed]
+    return [_record(place, messages.encode(message)) for place, message in enumerate(packed)]
 
 
-def ours(bodies: list[str]) -> bytes:
-    """What ``deliver`` does with a batch before it posts."""
-    decoded = [(place, messages.decode(body)) for place, body in enumerate(bodies)]
-    batch = [(place, message) for place, message in decoded if isinstance(message, Message)]
-    (job,) = jobs.pack(batch, now=orders.START, late_after=86_400)
+def _record(place: int, body: str) -> dict[str, Any]:
+    return {
+        "messageId": str(place),
+        "receiptHandle": "r",
+        "body": body,
+        "attributes": {"ApproximateReceiveCount": "1", "SentTimestamp": "1780000000000"},
+        "messageAttributes": {},
+        "eventSource": "aws:sqs",
+    }
+
+
+def ours(given: list[dict[str, Any]]) -> bytes:
+    """What ``deliver`` does with a batch's records before it posts, step by step as its handler does."""
+    found = batch.read(given, at="")
+    received = batch.triage(found.received).handle
+    read = {owner: one.message for owner, one in enumerate(received) if isinstance(one.message, Message)}
+    (job,) = jobs.pack(list(read.items()), now=orders.START, late_after=86_400)
     return job.body()
 
 

@@ -8,8 +8,8 @@ until one message is handled alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -31,8 +31,7 @@ _MOST_DEFERRALS = 8  # from here on the delay grows no more
 _LONGEST_SPREAD = 780.0  # with a closing and the batching window, a backlog is back within a quarter of an hour
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(NamedTuple):
     """One record; ``receives`` counts this receive and the crashes of all copies before it."""
 
     record_id: str
@@ -77,7 +76,7 @@ def read(records: Iterable[Mapping[str, Any]], *, at: str) -> Batch:
     for record in records:
         receives = int(record["attributes"]["ApproximateReceiveCount"])
         try:
-            message = _as_redriven(messages.decode(record["body"]), record)
+            message = messages.decode(record["body"])
         except MessageError as error:
             newer = isinstance(error, NewerMessage)
             if newer and receives < ALONE_AT:
@@ -86,16 +85,13 @@ def read(records: Iterable[Mapping[str, Any]], *, at: str) -> Batch:
             reason = "newer_format" if newer else "unreadable_message"
             batch.unreadable.append((record["messageId"], _unreadable(record["body"], reason, str(error), at)))
             continue
+        if "reason" in record.get("messageAttributes", ()) and isinstance(message, Message):
+            # It was parked, and came back with the reason beside it: it yields to live events from now on.
+            message = message._replace(backfill=True, redriven=True)
         batch.received.append(
             Received(record["messageId"], record["receiptHandle"], message, message.crashes + receives)
         )
     return batch
-
-
-def _as_redriven(message: Message | Raw, record: Mapping[str, Any]) -> Message | Raw:
-    """What was parked, and came back with the reason beside it, yields to live events from now on."""
-    redriven = "reason" in record.get("messageAttributes", {})
-    return replace(message, backfill=True, redriven=True) if redriven and isinstance(message, Message) else message
 
 
 def _unreadable(body: str, reason: str, detail: str, at: str) -> Outgoing:
@@ -132,7 +128,7 @@ def triage(received: Sequence[Received]) -> Triage:
 
 def again(one: Received, delay: int) -> Outgoing:
     """``one`` to be sent anew, with the crashes it has seen."""
-    return _outgoing(replace(one.message, crashes=one.receives - 1), delay)
+    return _outgoing(one.message._replace(crashes=one.receives - 1), delay)
 
 
 def _outgoing(message: Message | Raw, delay: int = 0) -> Outgoing:
@@ -191,8 +187,7 @@ def _like(
         deferred = 0  # counts from the refusal on
     elif not _ends_when_it_says(cause):
         deferred += 1
-    return replace(
-        message,
+    return message._replace(
         received=min(_message(received[row.owner]).received for row in rows),
         deferred=deferred,
         crashes=first.receives - 1,
@@ -253,7 +248,7 @@ def park(parked: Iterable[Parked], received: Sequence[Received], *, at: str) -> 
             groups.setdefault(key, []).append(row)
     parcels: list[Parcel] = []
     for (*_, reason, detail, suspect), rows in groups.items():
-        like = replace(_message(received[rows[0].owner]), deferred=0, crashes=0, suspect=bool(suspect))
+        like = _message(received[rows[0].owner])._replace(deferred=0, crashes=0, suspect=bool(suspect))
         for message, owners in _packed(rows, like):
             outgoing = messages.parked(message, reason=str(reason), detail=str(detail), at=at)
             parcels.append(Parcel(outgoing, owners))
@@ -262,7 +257,7 @@ def park(parked: Iterable[Parked], received: Sequence[Received], *, at: str) -> 
 
 def crashed(one: Received, *, at: str) -> Outgoing:
     """``one`` for the dead-letter queue; after a redrive it is handled alone at once."""
-    message = replace(one.message, deferred=0, crashes=ALONE_AT - 1)
+    message = one.message._replace(deferred=0, crashes=ALONE_AT - 1)
     return messages.parked(message, reason="crashed", detail=CRASHED, at=at)
 
 

@@ -222,7 +222,7 @@ class _Run:
         for complaint in complaints:
             if not complaint.repeat:
                 row = job.rows[complaint.index]
-                self.result.parked.append(Parked((row,), "refused_by_klaviyo", scrub(complaint.words, row.text)))
+                self.result.parked.append(Parked((row,), "refused_by_klaviyo", scrub(complaint.words, row.entry)))
         believed = job.rounds < jobs.REPEAT_ROUNDS or len(job.rows) == 1
         gone = [complaint.index for complaint in complaints if believed or not complaint.repeat]
         self.result.delivered += len(repeats) if believed else 0
@@ -291,7 +291,7 @@ class _Run:
         self.held, self.waiting = [], []
 
     def _park(self, row: Row, words: str) -> None:
-        detail = scrub(words, row.text) or "refused without a word"
+        detail = scrub(words, row.entry) or "refused without a word"
         self.result.parked.append(Parked((row,), "refused_by_klaviyo", detail, suspect=True))
 
     def finished(self) -> Result:

@@ -12,28 +12,26 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
-from .messages import Event, Message, size
+from .messages import Event, Message
 
 JOB_EVENTS = 1_000
 JOB_BYTES = 5_000_000
-_HEAD = '{"data":{"type":"event-bulk-create-job","attributes":{"events-bulk-create":{"data":['
-_TAIL = "]}}}}"
+_HEAD = b'{"data":{"type":"event-bulk-create-job","attributes":{"events-bulk-create":{"data":['
+_TAIL = b"]}}}}"
 ENVELOPE = len(_HEAD) + len(_TAIL)
 REPEAT_ROUNDS = 3  # refusals that point at repeats are believed this often for one job
 PROOF_SECONDS = 10.0  # so long an accepted request shows that Klaviyo reads what the relay sends
 
 
 class Row(NamedTuple):
-    """One event of a job: ``text`` is sent, ``event`` is as it was queued.
+    """One event of a job: ``entry`` is sent, ``event`` is as it was queued.
 
-    ``owner`` is the place of its message in the batch, ``weight`` the bytes of
-    ``text`` and a comma.
+    ``owner`` is the place of its message in the batch.
     """
 
     owner: int
     event: Event
-    text: str
-    weight: int
+    entry: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +44,10 @@ class Job:
 
     def body(self) -> bytes:
         """The request's body."""
-        return (_HEAD + ",".join(row.text for row in self.rows) + _TAIL).encode()
+        entries = [row.entry for row in self.rows]
+        entries[0] = _HEAD + entries[0]
+        entries[-1] += _TAIL
+        return b",".join(entries)  # the one copy: megabytes are slow to get, not to fill
 
     def halves(self) -> list[Job]:
         """Two jobs of half the rows each."""
@@ -60,14 +61,12 @@ class Job:
         return [replace(self, rows=rows)] if rows else []
 
 
-def rows(owner: int, message: Message, *, now: float, late_after: float) -> list[Row]:
-    """The rows of ``message``; events older than ``late_after`` seconds (0: never) as quiet backfills."""
-    oldest = now - late_after if late_after else float("-inf")
-    found: list[Row] = []
-    for event in message.events:
-        text = event.entry if event.time >= oldest else _late(event.entry)
-        found.append(Row(owner, event, text, size(text) + 1))
-    return found
+def _rows(owner: int, message: Message, oldest: float) -> list[Row]:
+    """The rows of ``message``; events from before ``oldest`` (epoch seconds) as quiet backfills."""
+    return [
+        Row(owner, event, (event.entry if event.time >= oldest else _late(event.entry)).encode())
+        for event in message.events
+    ]
 
 
 def _late(entry: str) -> str:
@@ -90,8 +89,9 @@ def pack(messages: Sequence[tuple[int, Message]], *, now: float, late_after: flo
     in jobs of its own, which may be refused; suspect messages last, each apart.
     """
     jobs: list[Job] = []
+    oldest = now - late_after if late_after else float("-inf")
     for suspect, group in _groups(messages):
-        batches = [rows(owner, message, now=now, late_after=late_after) for owner, message in group]
+        batches = [_rows(owner, message, oldest) for owner, message in group]
         while batches:
             builders, batches = _fill(batches)
             jobs += [Job(builder.finished(), suspect=suspect) for builder in builders]
@@ -115,12 +115,19 @@ class _Builder:
     weight: int = ENVELOPE
 
     def has_room(self, events: int, weight: int) -> bool:
-        # The last row needs no comma, which leaves one byte unused.
         return len(self.rows) + events <= JOB_EVENTS and self.weight + weight <= JOB_BYTES
 
-    def add(self, row: Row) -> None:
-        self.rows[row.event.unique_id] = row
-        self.weight += row.weight
+    def add(self, part: list[Row], weight: int) -> list[Row]:
+        """Take what is new of ``part``; returns the rows whose id another event has."""
+        clashing: list[Row] = []
+        for row in part:
+            known = self.rows.setdefault(row.event.unique_id, row)
+            if known is not row:
+                weight -= _weight([row])
+                if not _same(known, row):
+                    clashing.append(row)
+        self.weight += weight
+        return clashing
 
     def finished(self) -> tuple[Row, ...]:
         return tuple(sorted(self.rows.values(), key=lambda row: row.event.time))
@@ -133,47 +140,46 @@ def _fill(batches: list[list[Row]]) -> tuple[list[_Builder], list[list[Row]]]:
     for batch in batches:
         clashing: list[Row] = []
         for part in _parts(batch):
-            if not builders[-1].has_room(len(part), sum(row.weight for row in part)):
+            weight = _weight(part)
+            if not builders[-1].has_room(len(part), weight):
                 builders.append(_Builder())
-            for row in part:
-                known = builders[-1].rows.get(row.event.unique_id)
-                if known is None:
-                    builders[-1].add(row)
-                elif not _same(known, row):
-                    clashing.append(row)
+            clashing += builders[-1].add(part, weight)
         if clashing:
             left.append(clashing)
     return [builder for builder in builders if builder.rows], left
 
 
-def _parts(batch: list[Row]) -> Iterator[list[Row]]:
+def _parts(batch: list[Row]) -> list[list[Row]]:
     """``batch`` whole, unless it is a webhook that alone fills more than a job."""
-    if len(batch) == 1:
-        yield batch
-        return
-    part = _Builder()
-    taken: list[Row] = []
+    if len(batch) == 1 or _Builder().has_room(len(batch), _weight(batch)):
+        return [batch]
+    parts: list[list[Row]] = [[]]
+    weight = ENVELOPE
     for row in batch:
-        if taken and not part.has_room(len(taken) + 1, row.weight):
-            yield taken
-            part, taken = _Builder(), []
-        taken.append(row)
-        part.weight += row.weight
-    if taken:
-        yield taken
+        weight += _weight([row])
+        if parts[-1] and (len(parts[-1]) == JOB_EVENTS or weight > JOB_BYTES):
+            parts.append([])
+            weight = ENVELOPE + _weight([row])
+        parts[-1].append(row)
+    return parts
+
+
+def _weight(part: list[Row]) -> int:
+    """Bytes of these rows in a request, each with a comma; the last needs none, which leaves a byte unused."""
+    return sum([len(row.entry) for row in part]) + len(part)
 
 
 def _same(one: Row, other: Row) -> bool:
     """Whether Klaviyo takes both for one event: it goes by profile, metric and ``unique_id``."""
-    if one.text == other.text:
+    if one.entry == other.entry:
         return True
-    identity = _identity(one.text)
-    return identity is not None and identity == _identity(other.text)
+    identity = _identity(one.entry)
+    return identity is not None and identity == _identity(other.entry)
 
 
-def _identity(text: str) -> Any:
+def _identity(entry: bytes) -> Any:
     try:
-        attributes = json.loads(text)["attributes"]
+        attributes = json.loads(entry)["attributes"]
         profile = attributes["profile"]["data"]
         metric = attributes["events"]["data"][0]["attributes"]["metric"]["data"]["attributes"]
         known = ("email", "phone_number", "external_id", "anonymous_id", "_kx")

@@ -203,7 +203,7 @@ def _date(value: str) -> float | None:
         return None
 
 
-def scrub(words: str, *entries: str) -> str:
+def scrub(words: str, *entries: str | bytes) -> str:
     """``words`` without personal data: every value of the events ``entries``, then what looks like it."""
     for entry in entries:
         for value in _values(entry):
@@ -212,7 +212,7 @@ def scrub(words: str, *entries: str) -> str:
     return _SOMETHING.sub(_HIDDEN, words)
 
 
-def _values(entry: str) -> list[str]:
+def _values(entry: str | bytes) -> list[str]:
     """The strings and long numbers of ``entry``, longest first; not the schema's own words."""
     try:
         document = json.loads(entry) if entry else {}

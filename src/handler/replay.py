@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Sequence
-from dataclasses import replace
 
 from . import mapping, messages, sources
 from .batch import Parcel, Received
@@ -34,7 +33,7 @@ def replay(received: Sequence[Received], *, defaults: Defaults, at: str) -> tupl
             "webhook mapped again",
             extra={"source": one.message.source, "events": len(outcome.events), "ignored": outcome.ignored or ""},
         )
-        mapped.append(replace(one, message=_message(one.message, outcome)))
+        mapped.append(one._replace(message=_message(one.message, outcome)))
     return mapped, parcels
 
 

@@ -29,7 +29,7 @@ def _unnamed(answer: Answer, job: Job) -> str:
     """Klaviyo's title of a refusal, which may quote any of the events; other details are words of our own."""
     if answer.kind not in ("rows", "refused"):
         return answer.detail
-    return scrub(answer.detail, *(row.text for row in job.rows))[:_TITLE]
+    return scrub(answer.detail, *(row.entry for row in job.rows))[:_TITLE]
 
 
 def posted(post: Post, messages: Mapping[int, Message], now: float) -> None:

@@ -171,12 +171,8 @@ def test_waiting_out_a_day_costs_a_message_few_sends() -> None:
 
 def test_parked_rows_share_a_message_and_come_back_as_new() -> None:
     got = [Received(str(n), "r", message(f"a{n}", deferred=9, crashes=1, suspect=True), 2) for n in range(3)]
-    work = [
-        row
-        for n, one in enumerate(got)
-        if isinstance(one.message, Message)
-        for row in jobs.rows(n, one.message, now=NOW, late_after=0)
-    ]
+    given = [(n, one.message) for n, one in enumerate(got) if isinstance(one.message, Message)]
+    work = [row for job in jobs.pack(given, now=NOW) for row in job.rows]
     parcels = batch.park([Parked((row,), "refused_by_klaviyo", "Invalid.") for row in work], got, at=AT)
     (parcel,) = parcels
     body = messages.decode(parcel.outgoing.body)

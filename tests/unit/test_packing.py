@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -84,7 +83,7 @@ def test_jobs_hold_whole_messages_within_both_limits(sizes: list[int], weight: i
 
 def test_a_job_holds_a_unique_id_once_and_suspects_stay_alone() -> None:
     twice = Message("s", (event("a"), event("a"), event("b")), 1.0)
-    suspect = replace(twice, events=(event("c"),), suspect=True)
+    suspect = twice._replace(events=(event("c"),), suspect=True)
     packed = jobs.pack([(0, twice), (1, twice), (2, suspect)], now=0.0)
     assert [[row.event.unique_id for row in job.rows] for job in packed] == [["a", "b"], ["c"]]
     assert [job.suspect for job in packed] == [False, True]
@@ -98,7 +97,7 @@ def test_late_events_go_as_backfill_with_identifiers_only() -> None:
     entry = json.dumps({"type": "event-bulk-create", "attributes": attributes})
     message = Message("s", (Event("old", 1_000, entry), Event("new", 90_000, entry)), 1.0)
     (job,) = jobs.pack([(0, message)], now=90_000.0, late_after=86_400.0)
-    old, new = (json.loads(row.text)["attributes"] for row in job.rows)
+    old, new = (json.loads(row.entry)["attributes"] for row in job.rows)
     assert old["backfill"] is True
     assert old["profile"]["data"]["attributes"] == {"email": "ada@mail.example"}
     assert old["events"] == attributes["events"]
