@@ -15,17 +15,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import urllib3
 
 from handler import sources
 
-from . import aws, sign, trigger
+from . import aws, front, sign, trigger
 from .console.ledger import Ledger
 from .payload import Payload
 
@@ -173,7 +172,7 @@ class Stack:
         (api,) = self.aws.client("apigatewayv2").get_apis()["Items"]
         # Some senders sign the URL: the relay knows itself by the name that the platform gives its API.
         self.known_as = f"https://{api['ApiId']}.execute-api.127.0.0.1"
-        self.door = _door(self._port, f"{self.aws.url}/_aws/execute-api/{api['ApiId']}/$default", self._ledger)
+        self.door = front.door(self._port, f"{self.aws.url}/_aws/execute-api/{api['ApiId']}/$default", self._ledger)
         threading.Thread(target=self.door.serve_forever, daemon=True).start()
 
     def redeploy(self) -> None:
@@ -302,60 +301,6 @@ def _resolved(properties: Mapping[str, Any], names: Mapping[str, Any], parameter
         return given
 
     return {name: value(given) for name, given in properties.items()}
-
-
-class _Door(BaseHTTPRequestHandler):
-    """Forwards webhooks to MiniStack's API; every other path is not found, so a tunnel to it shows no more."""
-
-    protocol_version = "HTTP/1.1"
-    target = ""
-    ledger: Ledger | None = None
-    pool = urllib3.PoolManager(maxsize=32)
-
-    def log_message(self, *_: Any) -> None:
-        """URLs may hold tokens: log none."""
-
-    def _forward(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if not urlsplit(self.path).path.startswith("/webhooks/"):
-            return self._answer(404, {"content-type": "text/plain"}, b"not found")
-        headers = {name: value for name, value in self.headers.items() if name.lower() not in ("host", "connection")}
-        at = time.time()
-        got = self.pool.request(
-            self.command, self.target + self.path, body=body, headers=headers, retries=False, timeout=60
-        )
-        if self.ledger is not None:
-            self.ledger.add(
-                at=at,
-                method=self.command,
-                target=self.path,
-                headers=headers,
-                body=body,
-                status=got.status,
-                answer=got.data,
-                milliseconds=(time.time() - at) * 1000,
-            )
-        kept = {name: value for name, value in got.headers.items() if name.lower() in ("content-type", "cache-control")}
-        return self._answer(got.status, kept, got.data)
-
-    def _answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
-        self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(body))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    do_GET = do_HEAD = do_POST = _forward  # noqa: N815 (http.server's names)
-
-
-class _DoorServer(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 256
-
-
-def _door(port: int, target: str, ledger: Ledger | None) -> ThreadingHTTPServer:
-    return _DoorServer(("127.0.0.1", port), type("BoundDoor", (_Door,), {"target": target, "ledger": ledger}))
 
 
 def read_secrets(path: Path) -> dict[str, Any]:

@@ -24,6 +24,11 @@ KEPT_BYTES = 64_000_000
 MASKED = "masked"
 _NOT_MASKED = frozenset({"topic", "event", "type"})
 _CREDENTIALS = frozenset({"authorization", "proxy-authorization", "cookie"})
+# What API Gateway says in place of the relay, in words that help.
+_PLATFORM = {
+    "Not Found": "the address is /webhooks/ and the name of a source, with nothing after it",
+    "Service Unavailable": "the relay did not answer: is make local still running?",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,9 +85,10 @@ class Exchange:
 
     @property
     def detail(self) -> str:
-        """The door's sentence: why it was refused, parked or ignored."""
+        """Why it was refused, parked or ignored: the door's sentence, or what the platform's answer means."""
         parked = self.document.get("parked") or [{}]
-        return str(self.document.get("detail") or parked[0].get("detail") or self.document.get("ignored") or "")
+        said = self.document.get("detail") or parked[0].get("detail") or self.document.get("ignored")
+        return str(said or _PLATFORM.get(str(self.document.get("message")), ""))
 
     @property
     def size(self) -> int:

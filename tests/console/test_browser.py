@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import time
@@ -258,7 +259,19 @@ def test_other_sites_pages_get_no_answer(console: Console) -> None:
         assert answer.headers["content-security-policy"].startswith("default-src 'none'")
 
 
-def test_the_door_shows_no_console(console: Console) -> None:
-    door = console.stack.url("")[: -len("/webhooks/")]
-    for path in ("/", "/rate", "/playground", "/static/console.js", "/webhooks/../rate", "//rate"):
-        assert urllib3.request("GET", door + path, retries=False).status in (400, 404), path
+def test_the_door_shows_no_console_and_nothing_of_aws(console: Console) -> None:
+    host = console.stack.url("").split("/")[2]
+    asks = {"X-Amz-Target": "secretsmanager.ListSecrets", "Content-Type": "application/x-amz-json-1.1"}
+    for path in (
+        "/",
+        "/rate",
+        "/static/console.js",
+        "/webhooks/../rate",
+        "/webhooks/../../../../..",
+        "/_ministack/health",
+    ):
+        connection = http.client.HTTPConnection(host, timeout=10)  # sends the path as it stands
+        connection.request("POST", path, b"{}", asks)
+        answer = connection.getresponse()
+        assert (answer.status, json.loads(answer.read())) == (404, {"message": "Not Found"}), path
+        connection.close()
