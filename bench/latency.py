@@ -68,21 +68,10 @@ def arrivals(stack: Stack, names: set[str]) -> dict[str, dict[str, Any]]:
     while time.monotonic() < end:
         jobs = {one["unique_id"]: one["job"] for one in stack.arrived() if one["unique_id"] in names}
         if len(jobs) == len(names):
-            taken = [one for one in everything(stack) if one["status"] == 202]
+            taken = [one for one in stack.requests() if one["status"] == 202]
             return {name: taken[job - 1] for name, job in jobs.items()}
         time.sleep(0.5)
     raise RuntimeError("live events did not arrive")
-
-
-def everything(stack: Stack) -> list[dict[str, Any]]:
-    """Every request that the stand-in got."""
-    found: list[dict[str, Any]] = []
-    offset: int | None = 0
-    while offset is not None:
-        page = stack.standin(f"requests?offset={offset}")
-        found += page["requests"]
-        offset = page["next"]
-    return found
 
 
 def parts(
@@ -135,8 +124,8 @@ def busy(stack: Stack) -> tuple[dict[str, float], list[float], dict[str, Any]]:
         time.sleep(6)
     came = arrivals(stack, set(times))
     stats = stack.standin("stats")
-    begun = min(one["at"] for one in everything(stack))
-    counted = [one for one in everything(stack) if begun <= one["at"] < begun + 60]
+    begun = min(one["at"] for one in stack.requests())
+    counted = [one for one in stack.requests() if begun <= one["at"] < begun + 60]
     rate = {
         "requests_first_minute": len(counted),
         "events_first_minute": sum(one["events"] for one in counted if one["status"] == 202),

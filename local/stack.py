@@ -245,11 +245,18 @@ class Stack:
 
     def arrived(self) -> list[dict[str, Any]]:
         """What the stand-in stored, in order: ``unique_id``, ``metric``, ``entry``, ..."""
+        return self._all("events")
+
+    def requests(self) -> list[dict[str, Any]]:
+        """Every request that the stand-in got, in order: ``at``, ``status``, ``seconds``, ..."""
+        return self._all("requests")
+
+    def _all(self, view: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         offset: int | None = 0
         while offset is not None:
-            page = self.standin(f"events?offset={offset}")
-            found += page["events"]
+            page = self.standin(f"{view}?offset={offset}")
+            found += page[view]
             offset = page["next"]
         return found
 

@@ -133,7 +133,7 @@ def report(run: Run, redriven: list[Lying], unanswered: int, drained: bool) -> i
     stats = run.stack.standin("stats")
     stored = [one["unique_id"] for one in run.stack.arrived()]
     end = account(run.ledger, stored, lying(run.stack.parked()), GUILTY)
-    at = [one["at"] for one in _requests(run.stack)]
+    at = [one["at"] for one in run.stack.requests()]
     second, over_second = crowded(at, 1.0, PER_SECOND)
     minute, over_minute = crowded(at, 60.0, PER_MINUTE)
     over = over_second + over_minute
@@ -175,16 +175,6 @@ def _wrong(end: Account, ledger: Ledger, unanswered: int, drained: bool) -> list
 
 def _counts(counts: Counter[str]) -> str:
     return ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "nothing"
-
-
-def _requests(stack: Stack) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    offset: int | None = 0
-    while offset is not None:
-        page = stack.standin(f"requests?offset={offset}")
-        found += page["requests"]
-        offset = page["next"]
-    return found
 
 
 def chaos(seed: int, seconds: float) -> int:

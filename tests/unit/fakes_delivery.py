@@ -11,6 +11,24 @@ from handler.klaviyo import Answer, sort_answer
 from handler.messages import Event
 from handler.pacing import Item, Pacer, Value, interval
 
+# What the template gives deliver.
+ENVIRONMENT = {
+    "EVENTS_QUEUE_URL": "events",
+    "DEAD_LETTER_QUEUE_URL": "dead-letters",
+    "REQUESTS_PER_MINUTE": "150",
+    "PHONE_REGION": "",
+    "TIME_ZONE": "UTC",
+    "KLAVIYO_SECRET": "klaviyo",
+    "KLAVIYO_URL": "http://127.0.0.1:9",
+    "KLAVIYO_REVISION": "2026-10-15",
+    "PACING_TABLE": "pacing",
+    "PACING_ACCOUNT": "default",
+    "ARRIVAL_SPREAD": "0.4",
+    "LATE_AFTER_HOURS": "24",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_ACCESS_KEY_ID": "none",
+    "AWS_SECRET_ACCESS_KEY": "none",
+}
 POINTER = "/data/attributes/events-bulk-create/data/{}/attributes/profile"
 
 

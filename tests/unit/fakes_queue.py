@@ -17,28 +17,11 @@ from botocore.exceptions import ClientError
 from handler import messages
 from handler.errors import TableUnavailable
 from handler.messages import Message, Raw
-from tests.unit.fakes_delivery import Clock, Klaviyo, Table, pacer
+from tests.unit.fakes_delivery import ENVIRONMENT, Clock, Klaviyo, Table, pacer
 
 EVENTS, DEAD = "events", "dead-letters"
 VISIBILITY = 725.0
 MOST_RECEIVES = 5
-ENVIRONMENT = {
-    "EVENTS_QUEUE_URL": EVENTS,
-    "DEAD_LETTER_QUEUE_URL": DEAD,
-    "REQUESTS_PER_MINUTE": "150",
-    "PHONE_REGION": "",
-    "TIME_ZONE": "UTC",
-    "KLAVIYO_SECRET": "klaviyo",
-    "KLAVIYO_URL": "http://127.0.0.1:9",
-    "KLAVIYO_REVISION": "2026-10-15",
-    "PACING_TABLE": "pacing",
-    "PACING_ACCOUNT": "default",
-    "ARRIVAL_SPREAD": "0.4",
-    "LATE_AFTER_HOURS": "24",
-    "AWS_DEFAULT_REGION": "us-east-1",
-    "AWS_ACCESS_KEY_ID": "none",
-    "AWS_SECRET_ACCESS_KEY": "none",
-}
 
 
 class Killed(BaseException):

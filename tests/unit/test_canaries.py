@@ -28,8 +28,8 @@ from handler.klaviyo import Answer, fault
 from handler.messages import Message, Raw
 from local import payload, sign
 from local.payload import Payload
-from tests.unit.fakes_delivery import POINTER
-from tests.unit.fakes_queue import DEAD, ENVIRONMENT, Delivery, delivery
+from tests.unit.fakes_delivery import ENVIRONMENT, POINTER
+from tests.unit.fakes_queue import DEAD, Delivery, delivery
 
 EVENTS = Path(__file__).parents[2] / "events"
 NAMES = [name for name in sources.names() if (EVENTS / name).is_dir()]
