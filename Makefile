@@ -47,8 +47,9 @@ chaos: $(STAMP) ## [SEED=] [MINUTES=3]: everything fails, and an account of ever
 pictures: $(STAMP) ## take the README's pictures of the console anew
 	@$(BIN)/python -m local.console.pictures
 
-logs: $(STAMP) ## [ID=] [SOURCE=] [PARKED=1]: the lines of the relay that `make local` runs
-	@$(BIN)/python -m local.logs $(if $(ID),--id "$(ID)") $(if $(SOURCE),--source "$(SOURCE)") $(if $(PARKED),--parked)
+logs: $(STAMP) ## [ID=] [SOURCE=] [PARKED=1] [REFUSED=1] [RATE=1] [STACK=] [HOURS=]: what the relay did
+	@$(BIN)/python -m local.logs $(if $(ID),--id "$(ID)") $(if $(SOURCE),--source "$(SOURCE)") $(if $(PARKED),--parked) \
+		$(if $(REFUSED),--refused) $(if $(RATE),--rate) $(if $(STACK),--stack "$(STACK)") $(if $(HOURS),--hours "$(HOURS)")
 
 secrets: $(STAMP) ## STACK= [SOURCE=]: type the secrets of a deployed stack in
 	@$(BIN)/python -m local.deployed secrets --stack "$(STACK)" $(if $(SOURCE),--source "$(SOURCE)")

@@ -62,7 +62,8 @@ class Deployed:
         )
 
 
-def _client(service: str) -> Any:
+def client(service: str) -> Any:
+    """A boto3 client with the credentials of the environment."""
     return boto3.client(service)  # type: ignore[call-overload]  # the services' names are literals in the stubs
 
 
@@ -358,7 +359,7 @@ def main(arguments: list[str]) -> int:
     if not options.stack:
         parser.error("name the stack: STACK=klaviyo-relay")
     try:
-        stack = find(options.stack, _client)
+        stack = find(options.stack, client)
         if options.what == "secrets":
             return _secrets(stack, options.source)
         if options.what == "try":

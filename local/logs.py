@@ -1,33 +1,48 @@
-"""``make logs``: the lines of the relay that ``make local`` runs, readable; by id, by source, or what was parked."""
+"""``make logs``: the lines of the relay, readable; by id, by source, what was parked; and what they answer.
+
+It reads the relay that ``make local`` runs, or with ``--stack`` a deployed one,
+with the credentials of the environment.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from . import aws
+from botocore.exceptions import BotoCoreError, ClientError
+
+from . import aws, questions
+from .questions import Waiting
 from .stack import RUNNING
 
 # What leads a line; everything else that it holds follows by name, but for what only a machine needs.
 _FIRST = ("source", "sources", "outcome", "status", "reason", "detail")
 _LEFT_OUT = {"timestamp", "level", "location", "service", "message", "request_id", *_FIRST}
 _MOST_IDS = 3
+MINUTES = 30  # of a rate that are shown
+LIMIT = 150  # jobs a minute, the template's default
+DAY_HOURS = 24.0
 
 
-def matching(client: Any, groups: Iterable[str], words: str = "", *, since: float = 0.0) -> list[dict[str, Any]]:
-    """JSON lines of the log groups that hold ``words``, by time; ``since`` in epoch seconds."""
+def matching(
+    client: Any, groups: Iterable[str], words: str = "", *, kind: str = "", since: float = 0.0
+) -> list[dict[str, Any]]:
+    """JSON lines of the log groups that hold ``words`` or are of that ``kind``, by time; ``since`` in epoch seconds."""
     options: dict[str, Any] = {"startTime": int(since * 1000)} if since else {}
-    if words:
-        options["filterPattern"] = json.dumps(words)
+    if words or kind:
+        options["filterPattern"] = json.dumps(words) if words else f'{{ $.message = "{kind}" }}'
     found: list[dict[str, Any]] = []
     for group in groups:
         for page in client.get_paginator("filter_log_events").paginate(logGroupName=group, **options):
             texts = (one["message"] for one in page["events"])
             found += [json.loads(text) for text in texts if text.startswith("{") and words in text]
-    return sorted((line for line in found if "message" in line), key=lambda line: str(line.get("timestamp", "")))
+    told = (line for line in found if "message" in line and kind in ("", line["message"]))
+    return sorted(told, key=lambda line: str(line.get("timestamp", "")))
 
 
 def readable(line: dict[str, Any]) -> str:
@@ -58,21 +73,121 @@ def chosen(lines: Sequence[dict[str, Any]], *, source: str = "", parked: bool = 
             yield line
 
 
-def main(arguments: list[str]) -> int:
-    """Print the lines that were asked for."""
+@dataclass(frozen=True)
+class Relay:
+    """Where a relay's lines are read: boto3 clients by service, the stack's outputs and parameters, and since when."""
+
+    client: Callable[[str], Any]
+    outputs: dict[str, str]
+    parameters: dict[str, str]
+    since: float = 0.0
+
+    def lines(self, *outputs: str, words: str = "", kind: str = "") -> list[dict[str, Any]]:
+        """Lines of these log groups, of both if none is named."""
+        groups = [self.outputs[name] for name in outputs or ("ReceiveLogGroup", "DeliverLogGroup")]
+        return matching(self.client("logs"), groups, words, kind=kind, since=self.since)
+
+    def story(self, words: str) -> list[dict[str, Any]]:
+        """Lines that hold ``words``, and those of the events of a webhook that ``words`` names otherwise."""
+        found = self.lines(words=words)
+        others = [one for one in questions.event_ids(found, words) if words not in one][: questions.MOST_FATES]
+        found += [line for one in others for line in self.lines("DeliverLogGroup", words=one) if line not in found]
+        return sorted(found, key=lambda line: str(line.get("timestamp", "")))
+
+    def waiting(self) -> Waiting:
+        """What lies in the queues now."""
+        ready, in_flight, delayed = self._counts("EventsQueueUrl", "", "NotVisible", "Delayed")
+        return Waiting(ready, in_flight, delayed, sum(self._counts("DeadLetterQueueUrl", "", "NotVisible")))
+
+    def _counts(self, queue: str, *kinds: str) -> list[int]:
+        names = [f"ApproximateNumberOfMessages{kind}" for kind in kinds]
+        answer = self.client("sqs").get_queue_attributes(QueueUrl=self.outputs[queue], AttributeNames=names)
+        return [int(answer["Attributes"][name]) for name in names]
+
+    def deferred(self) -> dict[str, Any] | None:
+        """The latest line of that kind."""
+        lines = self.lines("DeliverLogGroup", kind="deferred")
+        return lines[-1] if lines else None
+
+
+def _local(hours: float) -> Relay:
+    if not RUNNING.exists():
+        raise ValueError("no relay is running here: start one with `make local`, or name one with STACK=")
+    state = json.loads(RUNNING.read_text())
+    since = time.time() - hours * 3600 if hours else 0.0
+    return Relay(lambda service: aws.client(service, state["aws"]), state["outputs"], state["parameters"], since)
+
+
+def _deployed(name: str, hours: float) -> Relay:
+    from . import deployed  # it needs this module
+
+    found = deployed.find(name, deployed.client)
+    return Relay(found.client, found.outputs, found.parameters, time.time() - (hours or DAY_HOURS) * 3600)
+
+
+def by_id(relay: Relay, words: str) -> Iterator[str]:
+    """The lines about ``words``, and what became of it."""
+    lines = relay.story(words)
+    if not lines:
+        yield "no such line: what was refused has no event id (REFUSED=1), and what never came has no line"
+        return
+    yield from map(readable, lines)
+    yield ""
+    yield from questions.fates(lines, words, relay.waiting(), relay.deferred())
+
+
+def refused(relay: Relay, source: str) -> Iterator[str]:
+    """Refused webhooks by source and reason."""
+    rows = questions.refusals(list(chosen(relay.lines("ReceiveLogGroup", kind="webhook"), source=source)))
+    yield questions.table(rows) or "nothing was refused"
+
+
+def keeping_up(relay: Relay) -> Iterator[str]:
+    """Jobs and events of each minute, and what waits now."""
+    jobs = relay.lines("DeliverLogGroup", kind="job")
+    limit = int(relay.parameters.get("RequestsPerMinute", 0)) or LIMIT
+    yield questions.table(questions.rate(jobs, limit=limit, most=MINUTES)) or "no job yet"
+    yield from questions.keeping_up(jobs, relay.waiting(), relay.deferred())
+
+
+def answers(relay: Relay, asked: argparse.Namespace) -> Iterator[str]:
+    """What was asked for, line by line."""
+    if asked.id:
+        yield from by_id(relay, asked.id)
+    elif asked.refused:
+        yield from refused(relay, asked.source)
+    elif asked.rate:
+        yield from keeping_up(relay)
+    else:
+        lines = list(chosen(relay.lines(), source=asked.source, parked=asked.parked))
+        yield from map(readable, lines)
+        if not lines:
+            yield "no such line"
+
+
+def options(arguments: list[str]) -> argparse.Namespace:
+    """What is asked for on the command line."""
     parser = argparse.ArgumentParser(prog="make logs", description=__doc__)
     parser.add_argument("--id", default="", help="an event_id, a webhook_id, or the event's id at the sender")
     parser.add_argument("--source", default="")
     parser.add_argument("--parked", action="store_true")
-    options = parser.parse_args(arguments)
-    if not RUNNING.exists():
-        print("logs: no relay is running here: start one with `make local`", file=sys.stderr)
+    parser.add_argument("--refused", action="store_true", help="refused webhooks by source and reason")
+    parser.add_argument("--rate", action="store_true", help="jobs a minute, and what waits")
+    parser.add_argument("--stack", default="", help="a deployed stack; the one of `make local` if not given")
+    parser.add_argument("--hours", type=float, default=0.0, help="how far back; 24 for a deployed stack if not given")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str]) -> int:
+    """Print the lines that were asked for."""
+    asked = options(arguments)
+    try:
+        relay = _deployed(asked.stack, asked.hours) if asked.stack else _local(asked.hours)
+        for line in answers(relay, asked):
+            print(line)
+    except (ValueError, ClientError, BotoCoreError) as error:
+        print(f"logs: {error}", file=sys.stderr)
         return 2
-    state = json.loads(RUNNING.read_text())
-    groups = [state["outputs"][name] for name in ("ReceiveLogGroup", "DeliverLogGroup")]
-    lines = matching(aws.client("logs", state["aws"]), groups, options.id)
-    found = list(chosen(lines, source=options.source, parked=options.parked))
-    print("\n".join(map(readable, found)) or "no such line")
     return 0
 
 

@@ -380,6 +380,7 @@ def main() -> int:
                 "known_as": stack.known_as,
                 "aws": stack.aws.url,
                 "outputs": stack.outputs,
+                "parameters": stack.parameters,
             }
             RUNNING.write_text(json.dumps(state))
             stopped.wait()

@@ -154,6 +154,17 @@ def test_the_real_thing_is_followed_too(stack: Stack) -> None:
     groups = [stack.outputs["ReceiveLogGroup"], stack.outputs["DeliverLogGroup"]]
     lines = logs.matching(found.client("logs"), groups, event["unique_id"])
     assert [line["message"] for line in lines] == ["webhook", "job"]
+    # The questions of the runbook, by the webhook's own id and the event's at the sender.
+    relay = logs.Relay(stack.aws.client, stack.outputs, stack.parameters)
+    for words in (lines[0]["webhook_id"], event["unique_id"].split(":")[-1]):
+        told = list(logs.answers(relay, logs.options(["--id", words])))
+        assert told[-1].startswith(f"{event['unique_id']}: delivered at ")
+    stack.post(stack.url("stripe"), b"{}", {})
+    told = list(logs.answers(relay, logs.options(["--refused", "--source", "stripe"])))
+    assert "signature_missing" in told[0]
+    told = list(logs.answers(relay, logs.options(["--rate"])))
+    assert "JOBS OF " in told[0]
+    assert told[1].startswith("keeping up: ")
 
 
 def test_without_a_secret_nothing_is_sent(fresh: Deployed) -> None:

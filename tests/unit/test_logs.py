@@ -69,3 +69,10 @@ def test_lines_of_both_groups_come_in_order_and_metrics_stay_out() -> None:
     found = logs.matching(client, ["receive", "deliver"], "a.b", since=2.5)
     assert [line["message"] for line in found] == ["job", "webhook"]
     assert client.asked[0] == {"logGroupName": "receive", "startTime": 2500, "filterPattern": '"a.b"'}
+
+
+def test_lines_of_one_kind_are_those_and_no_others() -> None:
+    lines = ['{"message":"job","timestamp":"1","detail":"deferred"}', '{"message":"deferred","timestamp":"2"}']
+    client = Client({"deliver": lines})
+    assert [line["timestamp"] for line in logs.matching(client, ["deliver"], kind="deferred")] == ["2"]
+    assert client.asked[0]["filterPattern"] == '{ $.message = "deferred" }'
