@@ -41,8 +41,7 @@ def _record(place: int, body: str) -> dict[str, Any]:
 
 def ours(given: list[dict[str, Any]]) -> bytes:
     """What ``deliver`` does with a batch's records before it posts, step by step as its handler does."""
-    found = batch.read(given, at="")
-    received = batch.triage(found.received).handle
+    received = batch.read(batch.triage(batch.records(given)).handle, at="").received
     read = {owner: one.message for owner, one in enumerate(received) if isinstance(one.message, Message)}
     (job,) = jobs.pack(list(read.items()), now=orders.START, late_after=86_400)
     return job.body()

@@ -42,7 +42,7 @@ from .virtual import MemoryTable, Time, Windows, worst
 
 TIMEOUT = 120.0  # of deliver, as in the template
 VISIBILITY = 725.0
-MAX_RECEIVES = 5
+MAX_RECEIVES = 1_000
 BATCH_SIZE = 10_000
 IN_FLIGHT = 120_000
 DELIVER_MB = 1_024

@@ -1,8 +1,10 @@
 """An invocation's records: read them, set crashers apart, send back or park what is left.
 
-SQS counts receives; ``deliver`` answers every record unless it dies, so an
-earlier receive is a crash. Who crashed it is not known: the suspicion narrows
-until one message is handled alone.
+``deliver`` answers every record unless it dies, so a record that comes back
+may have killed it. Who did is not known: the suspicion narrows until one
+message is handled alone. SQS's own count of receives is no proof (functions
+that cannot start raise it, too, and queues that refuse), so each return is
+written down beside the message, and only that counts (docs/decisions/0023).
 """
 
 from __future__ import annotations
@@ -22,22 +24,38 @@ from .telemetry import logger
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
-ALONE_AT = 3  # on this receive a message is handled alone ...
-PARKED_AT = 4  # ... and on this one parked
-SHAKY = 32  # messages on their second receive that one invocation risks together
+ALONE_AT = 2  # a message that came back as often is handled alone ...
+PARKED_AT = 3  # ... and one that came back from that is parked
+SHAKY = 32  # messages that came back once which one invocation risks together
 STAGGER_SECONDS = 6  # longer than the trigger's batching window, so that they come one at a time
-CRASHED = "the function ended without an answer each time that it handled this message, at last alone"
+CRASHED = "the function ended without settling this message three times, at last while it handled it alone"
+_COUNTED = ("1", "2")
 _MOST_DEFERRALS = 8  # from here on the delay grows no more
 _LONGEST_SPREAD = 780.0  # with a closing and the batching window, a backlog is back within a quarter of an hour
 
 
+class Record(NamedTuple):
+    """A record as it came; not decoded, for that may be what kills the function.
+
+    ``returned`` says that it was received before, ``crashes`` how often it, or
+    what it is a copy of, came back by now.
+    """
+
+    id: str
+    receipt: str
+    body: str
+    group: str
+    attributes: Mapping[str, str]
+    crashes: int = 0
+    returned: bool = False
+
+
 class Received(NamedTuple):
-    """One record; ``receives`` counts this receive and the crashes of all copies before it."""
+    """A decoded record; ``crashes`` is the record's."""
 
     record_id: str
-    receipt: str
     message: Message | Raw
-    receives: int
+    crashes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +68,7 @@ class Parcel:
 
 @dataclass(slots=True)
 class Batch:
-    """What an invocation was given.
+    """What there is to be handled.
 
     ``unreadable`` are to be parked as they are. ``newer`` are left to the code
     that wrote them: they come back after the visibility timeout.
@@ -65,74 +83,92 @@ class Batch:
 class Triage:
     """``handle`` now; ``resend`` with these delays in seconds, and ``park``, before that."""
 
-    handle: list[Received] = field(default_factory=list)
-    resend: list[tuple[Received, int]] = field(default_factory=list)
-    park: list[Received] = field(default_factory=list)
+    handle: list[Record] = field(default_factory=list)
+    resend: list[tuple[Record, int]] = field(default_factory=list)
+    park: list[Record] = field(default_factory=list)
 
 
-def read(records: Iterable[Mapping[str, Any]], *, at: str) -> Batch:
-    """Decode the ``Records`` of a Lambda event from SQS; ``at`` is ISO 8601."""
+def records(given: Iterable[Mapping[str, Any]]) -> list[Record]:
+    """The ``Records`` of a Lambda event from SQS."""
+    return [_record(one) for one in given]
+
+
+def _record(given: Mapping[str, Any]) -> Record:
+    typed = given.get("messageAttributes", {})
+    attributes = {name: value["stringValue"] for name, value in typed.items() if "stringValue" in value}
+    told = attributes.pop("crashes", "")
+    returned = int(given["attributes"]["ApproximateReceiveCount"]) > 1
+    return Record(
+        given["messageId"],
+        given["receiptHandle"],
+        given["body"],
+        given["attributes"].get("MessageGroupId") or messages.source(given["body"]),
+        attributes,
+        (int(told) if told in _COUNTED else 0) + returned,
+        returned,
+    )
+
+
+def read(given: Iterable[Record], *, at: str) -> Batch:
+    """Decode records; ``at`` is ISO 8601."""
     batch = Batch()
-    for record in records:
-        receives = int(record["attributes"]["ApproximateReceiveCount"])
+    for record in given:
         try:
-            message = messages.decode(record["body"])
+            message = _as_redriven(messages.decode(record.body), record)
         except MessageError as error:
             newer = isinstance(error, NewerMessage)
-            if newer and receives < ALONE_AT:
-                batch.newer.append(record["messageId"])
+            if newer and record.crashes < ALONE_AT:
+                batch.newer.append(record.id)
                 continue
             reason = "newer_format" if newer else "unreadable_message"
-            batch.unreadable.append((record["messageId"], _unreadable(record["body"], reason, str(error), at)))
+            outgoing = messages.parked_text(record.body, "unknown", reason=reason, detail=str(error), at=at)
+            batch.unreadable.append((record.id, outgoing))
             continue
-        if "reason" in record.get("messageAttributes", ()) and isinstance(message, Message):
-            # It was parked, and came back with the reason beside it: it yields to live events from now on.
-            message = message._replace(backfill=True, redriven=True)
-        batch.received.append(
-            Received(record["messageId"], record["receiptHandle"], message, message.crashes + receives)
-        )
+        batch.received.append(Received(record.id, message, record.crashes))
     return batch
 
 
-def _unreadable(body: str, reason: str, detail: str, at: str) -> Outgoing:
-    attributes = {"reason": reason, "detail": detail, "source": "unknown", "parked_at": at}
-    return Outgoing(body, "unreadable", 0, attributes)
+def _as_redriven(message: Message | Raw, record: Record) -> Message | Raw:
+    """What was parked, and came back with the reason beside it, yields to live events from now on."""
+    redriven = "reason" in record.attributes
+    return message._replace(backfill=True, redriven=True) if redriven and isinstance(message, Message) else message
 
 
-def triage(received: Sequence[Received]) -> Triage:
+def triage(given: Sequence[Record]) -> Triage:
     """Apply the crash rule.
 
-    One message on its third receive is handled alone; everything else is sent
-    anew before, so that a crash costs nobody else a receive. Many on their
-    second are risked a few at a time, lest all of them need handling alone.
+    What came back is sent anew, with that on its account, before anything is
+    handled. Of what was sent so, one message that came back twice is handled
+    alone, with everything else out of reach; many that came back once are risked
+    a few at a time, lest all of them need handling alone.
     """
-    result = Triage(park=[one for one in received if one.receives >= PARKED_AT])
-    alive = [one for one in received if one.receives < PARKED_AT]
-    third = [one for one in alive if one.receives == ALONE_AT]
-    shaky = [one for one in alive if one.receives == ALONE_AT - 1]
-    if third:
-        result.handle = third[:1]
-    else:
-        result.handle = [one for one in alive if one not in shaky[SHAKY:]] if len(shaky) > SHAKY else alive
-    chosen = {id(one) for one in result.handle}
+    result = Triage(park=[one for one in given if one.crashes >= PARKED_AT])
+    here = [one for one in given if one.crashes < PARKED_AT and not one.returned]
+    alone = [one for one in here if one.crashes == ALONE_AT]
+    shaky = [one for one in here if 0 < one.crashes < ALONE_AT]
+    result.handle = alone[:1] or [*(one for one in here if not one.crashes), *shaky[:SHAKY]]
+    chosen = {id(one) for one in [*result.handle, *result.park]}
     late = 0
-    for one in alive:
+    for one in given:
         if id(one) in chosen:
             continue
-        if one.receives > 1:
-            late += 1
-        group = late if one.receives == ALONE_AT else -(-late // SHAKY)
-        result.resend.append((one, min(MAX_DELAY, group * STAGGER_SECONDS) if one.receives > 1 else 0))
+        late += bool(one.crashes)
+        group = late if one.crashes == ALONE_AT else -(-late // SHAKY)
+        result.resend.append((one, min(MAX_DELAY, group * STAGGER_SECONDS) if one.crashes else 0))
     return result
 
 
-def again(one: Received, delay: int) -> Outgoing:
-    """``one`` to be sent anew, with the crashes it has seen."""
-    return _outgoing(one.message._replace(crashes=one.receives - 1), delay)
+def again(one: Record, delay: int) -> Outgoing:
+    """``one`` to be sent anew as it is, with how often it came back."""
+    return Outgoing(one.body, one.group, delay, {**one.attributes, **_account(one.crashes)})
 
 
-def _outgoing(message: Message | Raw, delay: int = 0) -> Outgoing:
-    return Outgoing(messages.encode(message), messages.group(message), delay)
+def _account(crashes: int) -> dict[str, str]:
+    return {"crashes": str(crashes)} if crashes else {}
+
+
+def _outgoing(message: Message, crashes: int, delay: int) -> Outgoing:
+    return Outgoing(messages.encode(message), messages.group(message), delay, _account(crashes))
 
 
 def defer(
@@ -157,14 +193,15 @@ def defer(
         for row in job.rows:
             message = _message(received[row.owner])
             own = number if job.suspect else -1
-            fate = (min(message.deferred, _MOST_DEFERRALS), received[row.owner].receives, message.suspect)
+            fate = (min(message.deferred, _MOST_DEFERRALS), received[row.owner].crashes, message.suspect)
             backfill = message.backfill or row.event.time < oldest
             groups.setdefault((own, backfill, message.source, message.private_ids, *fate), []).append(row)
     parcels: list[Parcel] = []
     for (own, backfill, *_), rows in groups.items():
         like = _like(rows, received, suspect=own != -1, backfill=backfill, cause=cause)
+        crashes = received[rows[0].owner].crashes
         parcels += [
-            Parcel(_outgoing(part, delay(cause, like.deferred, now=now, random=random)), owners)
+            Parcel(_outgoing(part, crashes, delay(cause, like.deferred, now=now, random=random)), owners)
             for part, owners in _packed(rows, like)
         ]
     return parcels
@@ -180,8 +217,7 @@ def _like(
     rows: list[Row], received: Sequence[Received], *, suspect: bool, backfill: bool, cause: NoSlot | None
 ) -> Message:
     """What the messages have in common in which ``rows`` are sent anew."""
-    first = received[rows[0].owner]
-    message = _message(first)
+    message = _message(received[rows[0].owner])
     deferred = max(_message(received[row.owner]).deferred for row in rows)
     if suspect and not message.suspect:
         deferred = 0  # counts from the refusal on
@@ -190,7 +226,6 @@ def _like(
     return message._replace(
         received=min(_message(received[row.owner]).received for row in rows),
         deferred=deferred,
-        crashes=first.receives - 1,
         suspect=suspect,
         backfill=backfill,
     )
@@ -248,17 +283,17 @@ def park(parked: Iterable[Parked], received: Sequence[Received], *, at: str) -> 
             groups.setdefault(key, []).append(row)
     parcels: list[Parcel] = []
     for (*_, reason, detail, suspect), rows in groups.items():
-        like = _message(received[rows[0].owner])._replace(deferred=0, crashes=0, suspect=bool(suspect))
+        like = _message(received[rows[0].owner])._replace(deferred=0, suspect=bool(suspect))
         for message, owners in _packed(rows, like):
             outgoing = messages.parked(message, reason=str(reason), detail=str(detail), at=at)
             parcels.append(Parcel(outgoing, owners))
     return parcels
 
 
-def crashed(one: Received, *, at: str) -> Outgoing:
-    """``one`` for the dead-letter queue; after a redrive it is handled alone at once."""
-    message = one.message._replace(deferred=0, crashes=ALONE_AT - 1)
-    return messages.parked(message, reason="crashed", detail=CRASHED, at=at)
+def crashed(one: Record, *, at: str) -> Outgoing:
+    """``one`` for the dead-letter queue, as it is; after a redrive it is handled alone at once."""
+    parked = messages.parked_text(one.body, messages.source(one.body), reason="crashed", detail=CRASHED, at=at)
+    return Outgoing(parked.body, parked.group, parked.delay, {**parked.attributes, **_account(ALONE_AT)})
 
 
 def send(client: SQSClient, queue_url: str, parcels: Sequence[Parcel]) -> frozenset[int]:
@@ -279,10 +314,10 @@ def send(client: SQSClient, queue_url: str, parcels: Sequence[Parcel]) -> frozen
     return frozenset(owner for parcel in parcels if id(parcel.outgoing) in refused for owner in parcel.owners)
 
 
-def delete(client: SQSClient, queue_url: str, received: Sequence[Received]) -> None:
+def delete(client: SQSClient, queue_url: str, given: Sequence[Record]) -> None:
     """Acknowledge now rather than with the invocation's answer; what fails comes again and is a repeat."""
-    for start in range(0, len(received), messages.BATCH_ENTRIES):
-        part = received[start : start + messages.BATCH_ENTRIES]
+    for start in range(0, len(given), messages.BATCH_ENTRIES):
+        part = given[start : start + messages.BATCH_ENTRIES]
         try:
             client.delete_message_batch(
                 QueueUrl=queue_url,

@@ -13,8 +13,8 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from . import batch, clients, jobs, pacing, report, settings
-from .batch import Parcel, Received
+from . import batch, clients, jobs, messages, pacing, report, settings
+from .batch import Parcel, Received, Record
 from .dispatch import KEY_REREAD_SECONDS, Dispatcher, Key
 from .keys import Secret
 from .klaviyo import CONNECT_SECONDS, READ_SECONDS, Connection
@@ -60,14 +60,14 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     deadline = time.time() + context.get_remaining_time_in_millis() / 1000 - RESERVE_SECONDS
     logger.append_keys(request_id=context.aws_request_id)
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    found = batch.read(event["Records"], at=now)
-    failed = [*found.newer, *_park_unreadable(found)]
-    received, stuck = _set_crashers_apart(found.received, now)
-    received, parked = _map_raw(received, now)
-    messages = {owner: one.message for owner, one in enumerate(received) if isinstance(one.message, Message)}
-    work = jobs.pack(list(messages.items()), now=time.time(), late_after=SETTINGS.late_after)
-    result = DISPATCHER.run(work, messages, deadline)
-    report.finished(result, messages)
+    calm, stuck = _set_crashers_apart(batch.records(event["Records"]), now)
+    found = batch.read(calm, at=now)
+    failed = [*stuck, *found.newer, *_park_unreadable(found)]
+    received, parked = _map_raw(found.received, now)
+    handled = {owner: one.message for owner, one in enumerate(received) if isinstance(one.message, Message)}
+    work = jobs.pack(list(handled.items()), now=time.time(), late_after=SETTINGS.late_after)
+    result = DISPATCHER.run(work, handled, deadline)
+    report.finished(result, handled)
     parked += batch.park(result.parked, received, at=now)
     again = batch.defer(
         result.left,
@@ -79,7 +79,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     )
     unsent = batch.send(SQS, SETTINGS.dead_letter_queue_url, parked)
     unsent |= batch.send(SQS, SETTINGS.events_queue_url, again)
-    failed += [one.record_id for one in stuck] + [received[owner].record_id for owner in sorted(unsent)]
+    failed += [received[owner].record_id for owner in sorted(unsent)]
     return {"batchItemFailures": [{"itemIdentifier": record_id} for record_id in failed]}
 
 
@@ -92,10 +92,10 @@ def _park_unreadable(found: batch.Batch) -> list[str]:
     return [found.unreadable[place][0] for place in sorted(unsent)]
 
 
-def _set_crashers_apart(received: list[Received], now: str) -> tuple[list[Received], list[Received]]:
-    """Apply the crash rule: what to handle now, and what could be neither handled nor sent elsewhere."""
-    triage = batch.triage(received)
-    stuck: list[Received] = []
+def _set_crashers_apart(records: list[Record], now: str) -> tuple[list[Record], list[str]]:
+    """Apply the crash rule: what to handle now, and the ids of what could be neither handled nor sent elsewhere."""
+    triage = batch.triage(records)
+    stuck: list[str] = []
     for queue, parcels in (
         (SETTINGS.dead_letter_queue_url, [(one, batch.crashed(one, at=now)) for one in triage.park]),
         (SETTINGS.events_queue_url, [(one, batch.again(one, delay)) for one, delay in triage.resend]),
@@ -103,9 +103,9 @@ def _set_crashers_apart(received: list[Received], now: str) -> tuple[list[Receiv
         sent = [Parcel(outgoing, frozenset({place})) for place, (_, outgoing) in enumerate(parcels)]
         unsent = batch.send(SQS, queue, sent)
         batch.delete(SQS, SETTINGS.events_queue_url, [one for i, (one, _) in enumerate(parcels) if i not in unsent])
-        stuck += [parcels[place][0] for place in unsent]
+        stuck += [parcels[place][0].id for place in sorted(unsent)]
     for one in triage.park:
-        report.parked_whole("crashed", batch.CRASHED, one.message.source)
+        report.parked_whole("crashed", batch.CRASHED, messages.source(one.body))
     return triage.handle, stuck
 
 

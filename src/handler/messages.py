@@ -23,6 +23,7 @@ import base64
 import binascii
 import json
 import math
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,6 +44,8 @@ MAX_DELAY = 900
 RAW_BODY_BYTES = 30_000_000
 _ATTRIBUTE_BYTES = 2_000
 _HEADER = json.JSONDecoder()
+_NAME = re.compile(r"[\w.-]{1,100}", re.ASCII)  # also what SQS takes as a message group
+_SOURCE = re.compile(rf'\{{"v":\d+,"kind":"\w+","source":"({_NAME.pattern})"', re.ASCII)
 
 
 class Event(NamedTuple):
@@ -62,9 +65,8 @@ class Message(NamedTuple):
     """Events of one source that travel together.
 
     ``received`` is when the first of them came in at the door (epoch seconds),
-    ``deferred`` how often it was sent again, ``crashes`` how many receives of
-    earlier copies ended without an answer. ``suspect``: some of these events
-    were in a job that Klaviyo refused. ``private_ids``: see
+    ``deferred`` how often it was sent again. ``suspect``: some of these events were
+    in a job that Klaviyo refused. ``private_ids``: see
     ``telemetry.event_id``. ``backfill`` picks the message group and comes after
     what is live. ``redriven`` is known of a receive only, and not written down:
     once such a message was sent anew, it is like any other.
@@ -74,7 +76,6 @@ class Message(NamedTuple):
     events: tuple[Event, ...]
     received: float
     deferred: int = 0
-    crashes: int = 0
     suspect: bool = False
     backfill: bool = False
     private_ids: bool = False
@@ -95,7 +96,6 @@ class Raw(NamedTuple):
     received: float
     only: tuple[int, ...] | None = None
     deferred: int = 0
-    crashes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class Outgoing:
     attributes: Mapping[str, str] = field(default_factory=dict)
 
 
-_COUNTS = ("deferred", "crashes")
+_COUNTS = ("deferred",)
 _FLAGS = (*_COUNTS, "suspect", "backfill", "private_ids")
 _PLAIN_FIELDS = 5  # of an events header without flags
 _ENDS = ("\n", "")
@@ -152,7 +152,7 @@ def decode(body: str) -> Message | Raw:
         _check_version(version)
     if body[end : end + 1] not in _ENDS:
         raise MessageError("the first line is not a header of this format")
-    if not isinstance(head.get("source"), str):
+    if not isinstance(head.get("source"), str) or not _NAME.fullmatch(head["source"]):
         raise MessageError("the header names no source")
     try:
         return _raw(head, body[end + 1 :]) if kind == "raw" else _message(head, kind, body, end + 1)
@@ -280,18 +280,24 @@ def stagger(messages: Sequence[Message], *, requests_per_minute: int, events_per
 
 
 def parked(message: Message | Raw, *, reason: str, detail: str, at: str) -> Outgoing:
-    """``message`` for the dead-letter queue, with the reason in its attributes.
+    """``message`` for the dead-letter queue; see ``parked_text``."""
+    return parked_text(encode(message), message.source, reason=reason, detail=detail, at=at)
+
+
+def parked_text(body: str, source: str, *, reason: str, detail: str, at: str) -> Outgoing:
+    """A message's ``body`` for the dead-letter queue, with the reason in its attributes.
 
     ``detail`` is cut to fit; it must be free of personal data. ``at`` is ISO 8601.
     The group is one of its own, so that a redrive comes behind what is new.
     """
-    attributes = {
-        "reason": reason,
-        "detail": _printable(detail)[:1_000] or reason,
-        "source": message.source,
-        "parked_at": at,
-    }
-    return Outgoing(encode(message), f"{message.source}#redrive", 0, attributes)
+    attributes = {"reason": reason, "detail": _printable(detail)[:1_000] or reason, "source": source, "parked_at": at}
+    return Outgoing(body, f"{source}#redrive", 0, attributes)
+
+
+def source(body: str) -> str:
+    """The source that a message's ``body`` names, without decoding it; ``unknown`` if it names none there."""
+    found = _SOURCE.match(body)
+    return found[1] if found else "unknown"
 
 
 def _printable(text: str) -> str:

@@ -42,7 +42,6 @@ def _message(raw: Raw, outcome: Outcome) -> Message:
         raw.source,
         tuple(outcome.events),
         raw.received,
-        crashes=raw.crashes,
         backfill=True,  # what a redrive brought back yields to live events
         redriven=True,
         private_ids=outcome.private_ids,

@@ -21,7 +21,7 @@ from tests.unit.fakes_delivery import ENVIRONMENT, Clock, Klaviyo, Table, pacer
 
 EVENTS, DEAD = "events", "dead-letters"
 VISIBILITY = 725.0
-MOST_RECEIVES = 5
+MOST_RECEIVES = 1_000
 
 
 class Killed(BaseException):

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handler import batch, jobs, messages
-from handler.batch import Parked, Received
+from handler.batch import Parked, Received, Record
 from handler.errors import Closed, NoSlot, TooLate
-from handler.messages import Message, Outgoing, Raw
+from handler.messages import Message, Outgoing
 from tests.unit.fakes_delivery import event
 
 NOW = 1_790_000_000.0
@@ -24,23 +24,41 @@ def message(*names: str, **flags: Any) -> Message:
     return Message(flags.pop("source", "shop"), tuple(event(name) for name in names), NOW - 60, **flags)
 
 
-def record(body: str, receives: int = 1, name: str = "1") -> dict[str, Any]:
-    attributes = {"ApproximateReceiveCount": str(receives)}
-    return {"messageId": name, "receiptHandle": f"r{name}", "body": body, "attributes": attributes}
+def record(body: str, receives: int = 1, crashes: str = "") -> dict[str, Any]:
+    return {
+        "messageId": "1",
+        "receiptHandle": "r1",
+        "body": body,
+        "attributes": {"ApproximateReceiveCount": str(receives)},
+        "messageAttributes": {"crashes": {"stringValue": crashes, "dataType": "String"}} if crashes else {},
+    }
 
 
-def received(*counts: int) -> list[Received]:
-    return [Received(str(n), f"r{n}", message(f"e{n}"), count) for n, count in enumerate(counts)]
+def records(*accounts: tuple[int, bool]) -> list[Record]:
+    """Records with their crashes by now, and whether this copy came back."""
+    return [
+        Record(str(n), f"r{n}", messages.encode(message(f"e{n}")), "shop", {}, crashes, returned)
+        for n, (crashes, returned) in enumerate(accounts)
+    ]
 
 
-def test_records_are_read_with_the_crashes_of_their_earlier_copies() -> None:
-    found = batch.read([record(messages.encode(message("a", crashes=2)), 1)], at=AT)
-    assert found.received[0].receives == 3
+NEW, ONCE, TWICE = (0, False), (1, False), (2, False)
+BACK = (1, True)
+
+
+@pytest.mark.parametrize(
+    ("receives", "told", "crashes"), [(1, "", 0), (2, "", 1), (400, "", 1), (1, "2", 2), (9, "2", 3), (1, "-7", 0)]
+)
+def test_a_return_counts_once_however_often_sqs_counted_it(receives: int, told: str, crashes: int) -> None:
+    (found,) = batch.records([record(messages.encode(message("a")), receives, told)])
+    assert (found.crashes, found.returned) == (crashes, receives > 1)
+    assert (found.group, found.attributes) == ("shop", {})
 
 
 def test_garbage_is_parked_with_its_reason_and_a_newer_format_waits_for_newer_code() -> None:
     newer = '{"v":2,"kind":"events","source":"shop","received":1}'
-    found = batch.read([record("garbage"), record(newer, 1, "2"), record(newer, 3, "3")], at=AT)
+    given = [Record("1", "r", "garbage", "g", {}), *(Record(str(n + 1), "r", newer, "g", {}, n) for n in (1, 2))]
+    found = batch.read(given, at=AT)
     assert found.newer == ["2"]
     assert [(name, out.attributes["reason"], out.body) for name, out in found.unreadable] == [
         ("1", "unreadable_message", "garbage"),
@@ -49,61 +67,77 @@ def test_garbage_is_parked_with_its_reason_and_a_newer_format_waits_for_newer_co
 
 
 def test_ordinary_records_are_all_handled() -> None:
-    triage = batch.triage(received(1, 1, 2))
+    triage = batch.triage(records(NEW, NEW, ONCE))
     assert len(triage.handle) == 3
     assert not triage.resend
     assert not triage.park
 
 
-def test_on_the_third_receive_one_is_handled_alone_and_the_rest_sent_anew_first() -> None:
-    batch_received = received(1, 3, 3, 2, 4)
-    triage = batch.triage(batch_received)
-    assert [one.record_id for one in triage.handle] == ["1"]
-    assert [one.record_id for one in triage.park] == ["4"]
-    anew = {one.record_id: messages.decode(batch.again(one, delay).body).crashes for one, delay in triage.resend}
-    assert anew == {"0": 0, "2": 2, "3": 1}
-    delays = {one.record_id: delay for one, delay in triage.resend}
-    assert delays["0"] == 0
-    assert delays["2"] >= batch.STAGGER_SECONDS
+def test_what_came_back_twice_is_handled_alone_and_the_rest_sent_anew_first() -> None:
+    triage = batch.triage(records(NEW, TWICE, TWICE, ONCE, (3, True)))
+    assert [one.id for one in triage.handle] == ["1"]
+    assert [one.id for one in triage.park] == ["4"]
+    anew = {one.id: batch.again(one, delay) for one, delay in triage.resend}
+    assert {name: out.attributes.get("crashes") for name, out in anew.items()} == {"0": None, "2": "2", "3": "1"}
+    assert anew["0"].delay == 0
+    assert anew["2"].delay >= batch.STAGGER_SECONDS
 
 
-@given(st.lists(st.integers(1, 5), max_size=200))
-def test_nobody_is_forgotten_or_handled_twice(counts: list[int]) -> None:
-    triage = batch.triage(received(*counts))
-    names = [one.record_id for one in [*triage.handle, *triage.park, *(one for one, _ in triage.resend)]]
-    assert sorted(names) == sorted(str(number) for number in range(len(counts)))
+def test_what_comes_back_is_written_down_before_it_is_handled_again() -> None:
+    triage = batch.triage(records(NEW, BACK, (2, True)))
+    assert [one.id for one in triage.handle] == ["0"]
+    anew = {one.id: batch.again(one, delay).attributes for one, delay in triage.resend}
+    assert anew == {"1": {"crashes": "1"}, "2": {"crashes": "2"}}
+
+
+def test_a_redriven_message_keeps_its_reason_while_it_is_sent_anew() -> None:
+    body = messages.encode(message("a"))
+    given = record(body, receives=2)
+    given["messageAttributes"] = {"reason": {"stringValue": "crashed", "dataType": "String"}}
+    ((one, delay),) = batch.triage(batch.records([given])).resend
+    assert batch.again(one, delay).attributes == {"reason": "crashed", "crashes": "1"}
+    assert batch.again(one, delay).body == body
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=200))
+def test_nobody_is_forgotten_or_handled_twice(accounts: list[tuple[int, bool]]) -> None:
+    triage = batch.triage(records(*accounts))
+    names = [one.id for one in [*triage.handle, *triage.park, *(one for one, _ in triage.resend)]]
+    assert sorted(names) == sorted(str(number) for number in range(len(accounts)))
     assert all(0 <= delay <= 900 for _, delay in triage.resend)
-    assert sum(one.receives == 2 for one in triage.handle) <= batch.SHAKY
+    assert sum(one.crashes == 1 for one in triage.handle) <= batch.SHAKY
 
 
 def crash_story(count: int, poison: str) -> tuple[set[str], set[str], int]:
     """Deliver ``count`` messages one of which kills the process; who is delivered, who parked, invocations."""
-    queue: list[tuple[Message | Raw, int, int]] = [(message(f"m{n}"), 0, 0) for n in range(count)]
+    queue: list[tuple[dict[str, Any], int]] = [(record(messages.encode(message(f"m{n}"))), 0) for n in range(count)]
     delivered: set[str] = set()
     parked: set[str] = set()
     now = invocations = 0
     while queue:
         invocations += 1
         assert invocations < 5_000
-        now = max(now, min(due for *_, due in queue))
-        taken = [one for one in queue if one[2] <= now + 5]
-        queue = [one for one in queue if one[2] > now + 5]
-        triage = batch.triage(
-            [Received(str(n), "r", body, body.crashes + receives + 1) for n, (body, receives, _) in enumerate(taken)]
-        )
-        parked |= {name(one.message) for one in triage.park}
+        now = max(now, min(due for _, due in queue))
+        taken = [one for one, due in queue if due <= now + 5]
+        queue = [(one, due) for one, due in queue if due > now + 5]
+        triage = batch.triage(batch.records(taken))
+        parked |= {name(one) for one in triage.park}
         for one, delay in triage.resend:
-            queue.append((messages.decode(batch.again(one, delay).body), 0, now + delay))
-        if any(name(one.message) == poison for one in triage.handle):
+            out = batch.again(one, delay)
+            queue.append((record(out.body, 1, out.attributes.get("crashes", "")), now + delay))
+        if any(name(one) == poison for one in triage.handle):
             # The process dies: what was in hand comes back after the visibility timeout.
-            queue += [(one.message, one.receives - one.message.crashes, now + 725) for one in triage.handle]
+            queue += [
+                (record(one.body, 2, str(one.crashes) if one.crashes else ""), now + 725) for one in triage.handle
+            ]
         else:
-            delivered |= {name(one.message) for one in triage.handle}
+            delivered |= {name(one) for one in triage.handle}
         now += 6
     return delivered, parked, invocations
 
 
-def name(body: Message | Raw) -> str:
+def name(one: Record) -> str:
+    body = messages.decode(one.body)
     assert isinstance(body, Message)
     return body.events[0].unique_id
 
@@ -117,7 +151,7 @@ def test_a_message_that_kills_the_process_is_parked_and_its_neighbours_are_deliv
 
 
 def test_deferred_events_travel_together_and_remember() -> None:
-    got = [Received(str(n), "r", message(f"a{n}", deferred=n % 2), 1) for n in range(150)]
+    got = [Received(str(n), message(f"a{n}", deferred=n % 2)) for n in range(150)]
     work = jobs.pack([(n, one.message) for n, one in enumerate(got) if isinstance(one.message, Message)], now=NOW)
     cause = Closed(NOW + 30, "outage: status_503")
     parcels = batch.defer(work, got, cause=cause, now=NOW, random=lambda: 0.5)
@@ -133,7 +167,7 @@ def test_deferred_events_travel_together_and_remember() -> None:
 
 
 def test_suspects_stay_apart_and_count_from_their_refusal() -> None:
-    got = [Received("0", "r", message("a", "b", "c", deferred=7), 1)]
+    got = [Received("0", message("a", "b", "c", deferred=7))]
     (job,) = jobs.pack([(0, got[0].message)] if isinstance(got[0].message, Message) else [], now=NOW)
     parcels = batch.defer(job.halves(), got, cause=TooLate(NOW, "busy"), now=NOW, random=lambda: 0.5)
     bodies = [messages.decode(parcel.outgoing.body) for parcel in parcels]
@@ -144,7 +178,7 @@ def test_suspects_stay_apart_and_count_from_their_refusal() -> None:
 
 
 def test_late_events_are_deferred_as_they_came() -> None:
-    got = [Received("0", "r", message("a"), 1)]
+    got = [Received("0", message("a"))]
     assert isinstance(got[0].message, Message)
     work = jobs.pack([(0, got[0].message)], now=NOW + 90_000, late_after=86_400)
     assert '"backfill":true' in work[0].body().decode()
@@ -170,22 +204,24 @@ def test_waiting_out_a_day_costs_a_message_few_sends() -> None:
 
 
 def test_parked_rows_share_a_message_and_come_back_as_new() -> None:
-    got = [Received(str(n), "r", message(f"a{n}", deferred=9, crashes=1, suspect=True), 2) for n in range(3)]
+    got = [Received(str(n), message(f"a{n}", deferred=9, suspect=True), 1) for n in range(3)]
     given = [(n, one.message) for n, one in enumerate(got) if isinstance(one.message, Message)]
     work = [row for job in jobs.pack(given, now=NOW) for row in job.rows]
     parcels = batch.park([Parked((row,), "refused_by_klaviyo", "Invalid.") for row in work], got, at=AT)
     (parcel,) = parcels
     body = messages.decode(parcel.outgoing.body)
     assert isinstance(body, Message)
-    assert (body.deferred, body.crashes, body.suspect, len(body.events)) == (0, 0, False, 3)
+    assert (body.deferred, body.suspect, len(body.events)) == (0, False, 3)
+    assert "crashes" not in parcel.outgoing.attributes
     assert parcel.owners == frozenset({0, 1, 2})
     assert parcel.outgoing.attributes["reason"] == "refused_by_klaviyo"
 
 
 def test_a_crasher_comes_back_from_a_redrive_to_be_handled_alone() -> None:
-    parked = batch.crashed(received(4)[0], at=AT)
-    again = batch.read([record(parked.body)], at=AT).received[0]
-    assert again.receives == batch.ALONE_AT
+    parked = batch.crashed(records((3, True))[0], at=AT)
+    assert parked.attributes["source"] == "shop"
+    (again,) = batch.records([record(parked.body, 1, parked.attributes["crashes"])])
+    assert batch.triage([*records(NEW), again]).handle == [again]
 
 
 class Queue:
@@ -211,13 +247,13 @@ def test_only_what_the_queue_did_not_take_stays() -> None:
 
 
 def test_the_parked_form_is_the_queues_own() -> None:
-    assert json.loads(batch.crashed(received(4)[0], at=AT).body.split("\n")[0])["kind"] == "events"
+    assert json.loads(batch.crashed(records((3, True))[0], at=AT).body.split("\n")[0])["kind"] == "events"
 
 
 def deferrals(cause: NoSlot, *times: int, deferred: int = 3) -> list[tuple[Message, Outgoing]]:
     """What messages with one event each, of these times, are sent anew as."""
     got = [
-        Received(str(n), "r", Message("shop", (event(f"t{n}", time=time),), NOW, deferred=deferred), 1)
+        Received(str(n), Message("shop", (event(f"t{n}", time=time),), NOW, deferred=deferred))
         for n, time in enumerate(times)
     ]
     work = jobs.pack([(n, one.message) for n, one in enumerate(got) if isinstance(one.message, Message)], now=NOW)
@@ -251,4 +287,4 @@ def test_late_events_go_on_in_the_group_of_the_backfills() -> None:
 
 
 def test_what_is_parked_comes_back_behind_what_is_new() -> None:
-    assert batch.crashed(received(4)[0], at=AT).group == "shop#redrive"
+    assert batch.crashed(records((3, True))[0], at=AT).group == "shop#redrive"

@@ -28,7 +28,7 @@ EVENTS = st.lists(
 def test_a_message_comes_out_of_the_queue_as_it_went_in(
     events: list[Event], received: float, count: int, suspect: bool, backfill: bool
 ) -> None:
-    message = Message("stripe", tuple(events), received, count, count, suspect, backfill, suspect)
+    message = Message("stripe", tuple(events), received, count, suspect, backfill, suspect)
     assert messages.decode(messages.encode(message)) == message
 
 
