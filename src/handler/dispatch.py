@@ -21,7 +21,6 @@ from .messages import Message
 from .pacing import LONG, Pacer, Slot
 
 PATIENCE = 3.0  # seconds to wait for a brief closing to end; a longer one is waited for in the queue
-LONE_TRIES = 6  # deferrals after which a row is parked that Klaviyo refuses and that never had company
 BRAKE = "refused_alike: Klaviyo refuses everything alike, so it is not the events; see the runbook"
 KEY_REREAD_SECONDS = 25.0  # less than a closing for a refused key, so that each probe may have a new one
 
@@ -136,9 +135,10 @@ class Dispatcher:
         body = job.body()
         slot, fault = self._turn(deadline)
         if slot.reason == BRAKE and len(job.rows) > 1:
-            # It was not the rows: one is enough to ask whether it still isn't.
+            # It was not the rows: one is enough to ask whether it still isn't. Any, for the first may be to blame.
             run.work.popleft()
-            run.work.extendleft([Job(job.rows[1:], job.suspect), Job(job.rows[:1], job.suspect)])
+            place = int(self._random() * len(job.rows))
+            run.work.extendleft([*job.without([place]), Job((job.rows[place],), job.suspect)])
             job = run.work[0]
             body = job.body()
         if slot.reason.startswith("key_refused") and self._key.renewed(key):
@@ -174,11 +174,13 @@ class Dispatcher:
         elif answer.kind == "refused" and slot.reason == BRAKE:
             self._pacer.failed(slot, BRAKE, pause=LONG)
         else:
+            run.doubt.accepted_at = max(run.doubt.accepted_at, self._pacer.accepted_at)
             braked = run.settle(answer, self._clock())
             if braked:
                 self._pacer.failed(slot, BRAKE, pause=LONG)
                 raise Closed(self._clock() + LONG, BRAKE)
-            self._pacer.answered(slot, remaining=answer.remaining, reset=answer.reset)
+            accepted = answer.kind in ("delivered", "rows")
+            self._pacer.answered(slot, accepted=accepted, remaining=answer.remaining, reset=answer.reset)
 
 
 @dataclass(slots=True)
@@ -235,7 +237,8 @@ class _Run:
         self._proved(now)
 
     def _unexplained(self, job: Job, answer: Answer, now: float) -> bool:
-        verdict = self.doubt.refused(job, (answer.status, answer.detail), now)
+        message = self.messages[job.rows[0].owner]
+        verdict = self.doubt.refused(job, (answer.status, answer.detail), now, message)
         if verdict == "park":
             self._park(job.rows[0], answer.words)
         elif verdict == "hold":
@@ -268,14 +271,16 @@ class _Run:
                 self.waiting.append(part)
 
     def _brake(self, job: Job) -> None:
-        """Not the rows: everything goes back as it was."""
-        apart = [job, *self.work, *self.waiting, *(Job((row,), suspect=True) for row, _ in self.held)]
+        """Not the rows: everything goes back as it was, but for those that were refused alone."""
+        alone = [job, *(Job((row,), suspect=True) for row, _ in self.held)]
+        apart = [*self.work, *self.waiting]
         innocent = tuple(row for part in apart for row in part.rows if not self.messages[row.owner].suspect)
         self.work = deque(
             Job(rows, suspect=True)
             for part in apart
             if (rows := tuple(row for row in part.rows if self.messages[row.owner].suspect))
         )
+        self.work.extend(Job(part.rows, suspect=True) for part in alone)
         if innocent:
             self.work.appendleft(Job(innocent))
         self.held, self.waiting = [], []
@@ -295,12 +300,6 @@ class _Run:
         self.result.parked.append(Parked((row,), "refused_by_klaviyo", detail, suspect=True))
 
     def finished(self) -> Result:
-        """The result; rows that waited for proof through many deferrals wait no longer."""
-        for row, words in self.held:
-            message = self.messages[row.owner]
-            if message.suspect and message.deferred >= LONE_TRIES:
-                self._park(row, words)
-            else:
-                self.result.left.append(Job((row,), suspect=True))
-        self.result.left += [*self.waiting, *self.work]
+        """The result; rows that wait for proof go on waiting."""
+        self.result.left += [*(Job((row,), suspect=True) for row, _ in self.held), *self.waiting, *self.work]
         return self.result

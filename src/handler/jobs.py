@@ -19,8 +19,10 @@ JOB_BYTES = 5_000_000
 _HEAD = b'{"data":{"type":"event-bulk-create-job","attributes":{"events-bulk-create":{"data":['
 _TAIL = b"]}}}}"
 ENVELOPE = len(_HEAD) + len(_TAIL)
+LONE_TRIES = 6  # deferrals after which a row that is refused without proof, and has no company, is the brake
 REPEAT_ROUNDS = 3  # refusals that point at repeats are believed this often for one job
 PROOF_SECONDS = 10.0  # so long an accepted request shows that Klaviyo reads what the relay sends
+MEMORY_SECONDS = 1_200.0  # ... and so long to a row that was refused before it; a deferral takes 900 at the most
 
 
 class Row(NamedTuple):
@@ -196,9 +198,10 @@ Verdict = Literal["split", "control", "park", "hold", "give_up", "brake"]
 class Doubt:
     """Is it the rows? Judges refusals that name no row.
 
-    A row is blamed only beside proof that Klaviyo accepts others. If a request,
-    both its halves and then two single rows from different messages fail alike,
-    it is not the rows: that is the brake.
+    A row is blamed only beside proof that Klaviyo accepts others: just now, or
+    between two refusals of it. If a request, both its halves and then two single
+    rows from different messages fail alike, it is not the rows: that is the
+    brake; likewise if one row is refused through many deferrals without proof.
     """
 
     accepted_at: float = float("-inf")
@@ -212,8 +215,8 @@ class Doubt:
         self.alike = 0
         self.singles.clear()
 
-    def refused(self, job: Job, signature: tuple[object, ...], now: float) -> Verdict:
-        """What to do with ``job``, which was refused without a pointer.
+    def refused(self, job: Job, signature: tuple[object, ...], now: float, message: Message) -> Verdict:
+        """What to do with ``job``, which was refused without a pointer; ``message`` is that of its first row.
 
         Returns
         -------
@@ -223,8 +226,12 @@ class Doubt:
             now, since there are rows of one message only; ``brake``.
         """
         single = len(job.rows) == 1
-        if now - self.accepted_at < PROOF_SECONDS:
+        since = abs(now - self.accepted_at)
+        if since < PROOF_SECONDS:
             return "park" if single else "split"
+        if message.suspect and since < MEMORY_SECONDS:
+            # By itself in its message: it was refused alone before. Else it is now, and waits for the next time.
+            return ("park" if len(message.events) == 1 else "hold") if single else "split"
         if signature != self.signature:
             self.signature, self.alike = signature, 0
             self.singles.clear()
@@ -232,7 +239,7 @@ class Doubt:
         if not single:
             return "control" if self.alike == 3 else "split"
         self.singles.append(job.rows[0].owner)
-        if len(set(self.singles)) > 1:
+        if len(set(self.singles)) > 1 or (message.suspect and message.deferred >= LONE_TRIES):
             return "brake"
         return "give_up" if len(self.singles) > 1 else "hold"
 

@@ -15,6 +15,7 @@ may share it). All numbers are integers; times are epoch milliseconds:
 ``probe_until`` (N)    lease of the probe under way; names its holder, too
 ``interval`` (N)       ms between slots when another user of the account took part of the allowance ...
 ``learned_at`` (N)     ... found out at this time; the excess over our own interval halves every 30 s
+``accepted_at`` (N)    when Klaviyo last took the probe that opened the relay: proof for all senders
 
 A sender reserves, sleeps, looks again, posts. Reserving is one conditional
 update in the common case; giving up writes nothing. The relay stays closed
@@ -83,11 +84,12 @@ class State:
     probe_until: int | None = None
     interval: int | None = None
     learned_at: int | None = None
+    accepted_at: int | None = None
 
     @classmethod
     def of(cls, item: Item) -> State:
         """Read ``item``; ``ValueError`` if a number is none."""
-        numbers = ("next", "closed_until", "probe_until", "interval", "learned_at")
+        numbers = ("next", "closed_until", "probe_until", "interval", "learned_at", "accepted_at")
         wrong = [name for name in numbers if not isinstance(item.get(name, 0), int)]
         if wrong:
             raise ValueError(f"not a whole number: {', '.join(wrong)}")
@@ -139,6 +141,11 @@ class Pacer:
         self._clock = clock
         self._sleep = sleep
         self._known = State()
+
+    @property
+    def accepted_at(self) -> float:
+        """When Klaviyo last took a probe that opened the relay, as far as this sender knows (epoch seconds)."""
+        return (self._known.accepted_at or 0) / 1000
 
     def turn(self, deadline: float, prepare: Callable[[], T | None]) -> tuple[Slot, T | None]:
         """Reserve a slot, sleep until it, look again; on return it is time to post.
@@ -213,7 +220,7 @@ class Pacer:
         except ValueError as error:
             logger.error("pacing item damaged, reset", extra={"detail": str(error)})
             silence: dict[str, Value] = dict.fromkeys(("closed_until", "closed_reason", "probe_until", "interval"))
-            silence |= {"learned_at": None, "next": _ms(self._clock() + MINUTE_OF_SILENCE)}
+            silence |= {"learned_at": None, "accepted_at": None, "next": _ms(self._clock() + MINUTE_OF_SILENCE)}
             self._table.swap({}, silence)
             return None
         return self._known
@@ -260,14 +267,16 @@ class Pacer:
         taken, _ = self._table.swap(seen, {"next": at + self._step(now), "probe_until": until})
         return Slot(at / 1000, until, state.closed_until, state.closed_reason) if taken else None
 
-    def answered(self, slot: Slot, *, remaining: int | None = None, reset: float | None = None) -> None:
-        """Klaviyo took or judged the request: a probe opens the relay.
+    def answered(
+        self, slot: Slot, *, accepted: bool = False, remaining: int | None = None, reset: float | None = None
+    ) -> None:
+        """Klaviyo took (``accepted``) or judged the request: a probe opens the relay.
 
         ``remaining`` requests for the next ``reset`` seconds are Klaviyo's words
         on the minute window: when somebody else uses it too, slow down in time.
         """
         if slot.lease is not None:
-            self._open(slot)
+            self._open(slot, accepted=accepted)
         if remaining is None or reset is None or not 2 <= reset <= PER_MINUTE:
             return
         if remaining <= 0:
@@ -277,8 +286,10 @@ class Pacer:
             if needed > 1.2 * self._step(_ms(self._clock())):
                 self._learn(needed)
 
-    def _open(self, slot: Slot) -> None:
+    def _open(self, slot: Slot, *, accepted: bool) -> None:
         cleared: dict[str, Value] = dict.fromkeys(("closed_until", "closed_reason", "probe_until"))
+        if accepted:
+            cleared["accepted_at"] = _ms(self._clock())
         opened, _ = self._table.swap({"probe_until": slot.lease, "closed_until": slot.closed_until}, cleared)
         if not opened:
             # Somebody was told to wait longer meanwhile: that holds, but our lease needn't.

@@ -38,11 +38,11 @@ class Secret:
 class Relay:
     """A dispatcher and everything around it."""
 
-    def __init__(self) -> None:
-        self.clock = Clock()
-        self.table = Table()
+    def __init__(self, beside: Relay | None = None) -> None:
+        self.clock: Clock = beside.clock if beside else Clock()
+        self.table: Table = beside.table if beside else Table()
         self.secret = Secret()
-        self.klaviyo = Klaviyo(self.clock)
+        self.klaviyo: Klaviyo = beside.klaviyo if beside else Klaviyo(self.clock)
         self.posts: list[Post] = []
         self.dispatcher = Dispatcher(
             pacer=pacer(self.table, self.clock),
@@ -138,7 +138,7 @@ def test_a_refusal_of_everything_parks_nobody_and_closes() -> None:
     assert result.cause.reason == dispatch.BRAKE
     assert not result.parked
     assert len(left(result)) == 1_000
-    assert not any(job.suspect for job in result.left)
+    assert sum(len(job.rows) for job in result.left if job.suspect) == 2  # the two that were refused alone
     assert len(relay.klaviyo.requests) == 5
     # While it lasts, one row at a time asks whether it is over; then everything flows.
     relay.clock.sleep(31)
@@ -162,10 +162,36 @@ def test_a_lone_row_is_not_blamed_until_others_got_through() -> None:
     assert relay.klaviyo.stored == ["good"]
 
 
-def test_a_lone_row_is_parked_in_the_end() -> None:
+def test_a_lone_row_closes_the_relay_in_the_end_and_is_parked_once_another_was_taken() -> None:
     relay = Relay()
     relay.klaviyo.bad, relay.klaviyo.pointers = {"bad"}, False
-    assert parked(relay.run(message("bad", suspect=True, deferred=dispatch.LONE_TRIES))) == {"bad"}
+    result = relay.run(message("bad", suspect=True, deferred=jobs.LONE_TRIES))
+    assert isinstance(result.cause, Closed)
+    assert not result.parked
+    relay.clock.sleep(31)
+    relay.run(message("good"))
+    another = Relay(relay)  # another function: what it knows comes from the table
+    relay.clock.sleep(jobs.MEMORY_SECONDS - 60)
+    assert parked(another.run(message("bad", suspect=True))) == {"bad"}
+
+
+def test_what_was_taken_long_ago_proves_nothing() -> None:
+    relay = Relay()
+    relay.run(message("good"))
+    relay.clock.sleep(jobs.MEMORY_SECONDS + 1)
+    relay.klaviyo.bad, relay.klaviyo.pointers = {"bad"}, False
+    assert not relay.run(message("bad", suspect=True)).parked
+
+
+def test_a_row_that_was_not_refused_alone_before_is_not_parked_for_what_was_taken_minutes_ago() -> None:
+    relay = Relay()
+    relay.run(message("good"))
+    relay.clock.sleep(60)
+    relay.klaviyo.told = lambda names: relay.klaviyo.answer(400, [{"title": "Malformed body"}])
+    result = relay.run(message("a", "b", suspect=True))
+    assert not result.parked
+    assert left(result) == {"a", "b"}
+    assert not relay.run(message("c")).parked
 
 
 def test_repeats_count_as_delivered_but_not_for_ever() -> None:

@@ -169,6 +169,56 @@ def test_queues_that_take_nothing_for_half_a_day_park_nobody() -> None:
         settled(world)
 
 
+def test_rows_that_nobody_can_be_blamed_for_wait_and_one_good_event_settles_it() -> None:
+    """Two bad events on a quiet night: the relay is closed with an alarm until something is accepted."""
+    with delivery() as world:
+        world.klaviyo.bad, world.klaviyo.pointers = {"bad1", "bad2"}, False
+        world.put(message("bad1"))
+        world.put(message("bad2"))
+        night = world.clock() + 8 * 3600
+        while world.clock() < night:
+            world.clock.now = min(one.visible_at for one in world.sqs.queues[EVENTS].values())
+            world.invoke()
+        assert not world.sqs.queues["dead-letters"]
+        assert len(world.klaviyo.requests) < 200
+        morning = world.clock()
+        world.put(message("good"))
+        world.run()
+        assert world.klaviyo.stored == ["good"]
+        assert parked_names(world) == {"refused_by_klaviyo": {"bad1", "bad2"}}
+        assert world.clock() - morning < 2_000
+
+
+def test_the_only_event_of_a_day_is_not_parked_because_klaviyo_refuses_everything() -> None:
+    with delivery() as world:
+        world.klaviyo.told = lambda names: world.klaviyo.answer(400, [{"title": "Malformed body"}])
+        world.put(message("only"))
+        evening = world.clock() + 86_400
+        while world.clock() < evening:
+            world.clock.now = min(one.visible_at for one in world.sqs.queues[EVENTS].values())
+            world.invoke()
+        assert not world.sqs.queues["dead-letters"]
+        world.klaviyo.told = lambda names: None
+        world.run()
+        assert world.klaviyo.stored == ["only"]
+
+
+def test_bad_events_that_come_first_do_not_keep_the_relay_closed_for_the_good_ones_behind() -> None:
+    with delivery(seed=3) as world:
+        world.klaviyo.bad, world.klaviyo.pointers = {f"bad{number}" for number in range(20)}, False
+        world.put(message(*sorted(world.klaviyo.bad)[:10]))
+        world.put(message(*sorted(world.klaviyo.bad)[10:]))
+        world.invoke()
+        began = world.clock()
+        good = {f"good{number}" for number in range(200)}
+        for name in sorted(good):
+            world.put(message(name))
+        world.run()
+        assert set(world.klaviyo.stored) == good
+        assert parked_names(world) == {"refused_by_klaviyo": world.klaviyo.bad}
+        assert world.clock() - began < 4_000
+
+
 def test_parked_poison_costs_one_crash_for_each_redrive_and_no_neighbour() -> None:
     with delivery() as world:
 
