@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Any
@@ -236,6 +237,36 @@ def test_faults_of_the_connection_are_transient() -> None:
     assert posted(b"") == ("transient", "connection_failed")
     assert posted(b"nonsense\r\n\r\n") == ("transient", "connection_failed")
     assert posted(b"HTTP/1.1 202 Accepted\r\nHANG", read_seconds=0.3) == ("transient", "timed_out")
+
+
+@contextmanager
+def dripping(answer: bytes) -> Iterator[str]:
+    """A server that sends ``answer`` byte by byte, with pauses that no time-out of a socket notices."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def run() -> None:
+            connection, _ = listening.accept()
+            with connection, suppress(OSError):
+                connection.settimeout(10)
+                whole_request(connection)
+                for byte in answer:
+                    connection.sendall(bytes([byte]))
+                    time.sleep(0.1)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        thread.join(10)
+
+
+def test_an_answer_by_drips_does_not_outlast_the_function() -> None:
+    with dripping(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n") as url:
+        connection = Connection(url, "2026-10-15", read_seconds=0.5)
+        assert connection.open() is None
+        began = time.monotonic()
+        assert connection.post(b"{}", "pk_test").kind == "transient"
+        assert time.monotonic() - began < 2
+        connection.close()
 
 
 def test_a_cut_body_still_says_its_status() -> None:
