@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -285,17 +287,55 @@ def test_nobody_listens_or_no_such_name() -> None:
     assert unknown.reason == "name_not_resolved"
 
 
-def test_tls_is_verified() -> None:
+# Made for these tests and signed by itself: nobody vouches for it, and it is good for 127.0.0.1 otherwise.
+SELF_SIGNED = """\
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgoJdLuREOULiVeAr6
+bQY+dWHrtigp9SDUgSbi7FuPPXShRANCAASSva5Cfg9LqnjTzckJxrTp0wKklZ3v
+xnwJoul/inVMJRcltxmOdx779Ct34mcYm5DHW0P56+nhiT5Jprr3byHg
+-----END PRIVATE KEY-----
+-----BEGIN CERTIFICATE-----
+MIIBmzCCAUGgAwIBAgIUFC7p/GGV5b+ZuT+q6OkOrgryr4AwCgYIKoZIzj0EAwIw
+FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyNDIwMTA0NVoYDzIxMjYxMDMx
+MjAxMDQ1WjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO
+PQMBBwNCAASSva5Cfg9LqnjTzckJxrTp0wKklZ3vxnwJoul/inVMJRcltxmOdx77
+9Ct34mcYm5DHW0P56+nhiT5Jprr3byHgo28wbTAdBgNVHQ4EFgQUw7gsu9q25Sxq
+uhlTZ8VZ7TvZjIcwHwYDVR0jBBgwFoAUw7gsu9q25SxquhlTZ8VZ7TvZjIcwDwYD
+VR0TAQH/BAUwAwEB/zAaBgNVHREEEzARhwR/AAABgglsb2NhbGhvc3QwCgYIKoZI
+zj0EAwIDSAAwRQIhAMPFH1YrSOKbfqSDiGkQsdnBTugDNqMYRBZKGvCWVzHtAiAB
+w/1ocbZMOUm92/YMQ+V4iF2Oqc90uJpLyrpEvKjlMg==
+-----END CERTIFICATE-----
+"""
+
+
+@contextmanager
+def behind_tls(certificate: Path) -> Iterator[tuple[str, list[bytes]]]:
+    """The address of a server with that certificate, and what is sent to it once TLS stands."""
+    told: list[bytes] = []
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def run() -> None:
-            connection, _ = listening.accept()
-            connection.sendall(b"this is no TLS\r\n")
-            connection.close()
+            plain, _ = listening.accept()
+            with plain, suppress(OSError), context.wrap_socket(plain, server_side=True) as secured:
+                told.append(b"connected")
+                told.append(secured.recv(65_536))
 
         thread = threading.Thread(target=run)
         thread.start()
-        fault = Connection(f"https://127.0.0.1:{listening.getsockname()[1]}", "2026-10-15").open()
+        yield f"https://127.0.0.1:{listening.getsockname()[1]}", told
         thread.join(5)
-    assert fault is not None
-    assert fault.kind == "transient"
+
+
+def test_tls_is_verified(tmp_path: Path) -> None:
+    certificate = tmp_path / "self-signed.pem"
+    certificate.write_text(SELF_SIGNED)
+    with behind_tls(certificate) as (url, told):
+        connection = Connection(url, "2026-10-15")
+        refused = connection.open()
+        answer = connection.post(b"{}", "pk_one") if refused is None else refused
+        connection.close()
+    assert answer.kind == "transient"
+    assert b"pk_one" not in b"".join(told)
+    assert refused is not None, "a certificate that nobody vouches for must not be taken"

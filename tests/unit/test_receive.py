@@ -382,6 +382,17 @@ def test_the_log_names_events_and_nobody(door: ModuleType, log: io.StringIO) -> 
     assert "Adaline" not in out
 
 
+def test_what_queries_ask_for_stands_before_the_ids(door: ModuleType, log: io.StringIO) -> None:
+    # Logs Insights discovers the first 200 fields of a JSON line (its guide, "Supported logs and discovered fields").
+    status, _ = post(
+        door, "custom", custom(*(event(unique_id=str(number)) for number in range(300)), event(profile={}))
+    )
+    assert status == 202
+    (line,) = (json.loads(text) for text in log.getvalue().splitlines() if '"message":"webhook"' in text)
+    assert list(line)[-1] == "event_ids"
+    assert {"reason", "detail", "parked"} <= set(line)
+
+
 SAMPLES = sorted((Path(__file__).parents[2] / "events").glob("*/*.json"))
 SENDERS = sorted({path.parent.name for path in SAMPLES})
 

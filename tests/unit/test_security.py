@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from collections import Counter
 from pathlib import Path
+
+from handler import sources
 
 ROOT = Path(__file__).parents[2]
 
@@ -15,12 +19,29 @@ def rows() -> list[list[str]]:
     return cells[2:]
 
 
-def test_every_row_names_a_test_that_exists() -> None:
+def defined() -> Counter[str]:
+    """How often each test's name is given to one."""
+    trees = [ast.parse(path.read_text("utf-8")) for path in (ROOT / "tests").rglob("test_*.py")]
+    return Counter(node.name for tree in trees for node in tree.body if isinstance(node, ast.FunctionDef))
+
+
+def test_every_row_names_its_tests() -> None:
     assert len(rows()) > 10
     for row in rows():
-        named = re.findall(r"`(tests/[\w/.]+)`", row[3])
-        assert named, row[1]
-        assert all((ROOT / name).exists() for name in named), row[1]
+        assert re.fullmatch(r"`test_\w+`(, `test_\w+`)*", row[3]), row[1]
+
+
+def test_every_test_that_is_named_exists() -> None:
+    named = re.findall(r"`(test_\w+)`", (ROOT / "SECURITY.md").read_text("utf-8"))
+    known = defined()
+    assert {name for name in named if not known[name]} == set()
+
+
+def test_senders_that_leave_their_topic_unsigned_are_named() -> None:
+    limits = (ROOT / "SECURITY.md").read_text("utf-8").split("## Limits of it")[1].lower().replace(" ", "_")
+    for name in sources.names():
+        if sources.load(name).topic_header not in (None, "", *sources.load(name).id_headers):
+            assert name in limits, name
 
 
 def test_every_arrow_of_the_picture_is_there() -> None:

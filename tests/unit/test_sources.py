@@ -15,11 +15,13 @@ from handler.errors import NotVerified
 from handler.expressions import Expression
 from local import payload, sign
 from local.klaviyo_checks import problems
+from local.payload import Payload
 from local.preview import preview_request
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = sorted((ROOT / "events").glob("*/*.json"))
 NAMES = sources.names()
+RECEIVED = 1_795_500_000
 
 
 def expressions(name: str) -> list[Expression]:
@@ -67,6 +69,28 @@ def test_every_sample_shows_an_outcome_and_its_events_are_valid_with_stable_ids(
     ids = [unique_ids(found) for found in (first, again)]
     assert ids[0] == ids[1]
     assert len(set(ids[0])) == len(ids[0])
+
+
+def unsigned(name: str, headers: dict[str, str]) -> list[str]:
+    """Headers of a request that no signature covers and that say no topic."""
+    source = sources.load(name)
+    covered = {header for scheme in source.schemes for header in (*scheme.header, *source.id_headers)}
+    covered |= {header for scheme in source.schemes for header in headers if header in scheme.signed}
+    return [header for header in {*headers, *source.kept_headers} if header not in covered | {source.topic_header}]
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_replay_with_other_unsigned_headers_is_no_new_event(path: Path) -> None:
+    name, sent = path.parent.name, payload.request(path)
+    first = unique_ids(preview_request(name, sent, RECEIVED))
+    for header in unsigned(name, sent.headers):
+        if header in ("content-type", "content-encoding"):  # they say how the signed bytes are read
+            continue
+        for value in ({header: "replayed"}, {}):
+            kept = {other: text for other, text in sent.headers.items() if other != header}
+            replayed = Payload(sent.method, sent.query, kept | value, sent.body)
+            again = unique_ids(preview_request(name, replayed, RECEIVED + 3_600))
+            assert set(again) <= set(first), header
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "custom"])
