@@ -8,6 +8,7 @@ Everything listens on 127.0.0.1 and ends with this process.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -96,11 +97,10 @@ class Stack:
         self.left_out: list[str] = []
 
     def __enter__(self) -> Stack:
-        try:
+        with contextlib.ExitStack() as opening:  # what was started ends with what could not be
+            opening.callback(self.close)
             self._start()
-        except BaseException:
-            self.close()
-            raise
+            opening.pop_all()
         return self
 
     def __exit__(

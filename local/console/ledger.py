@@ -23,7 +23,7 @@ KEPT = 5_000
 KEPT_BYTES = 64_000_000
 MASKED = "masked"
 _NOT_MASKED = frozenset({"topic", "event", "type"})
-_CREDENTIALS = frozenset({"authorization", "proxy-authorization", "cookie"})
+CREDENTIALS = frozenset({"authorization", "proxy-authorization", "cookie"})
 # What API Gateway says in place of the relay, in words that help.
 _PLATFORM = {
     "Not Found": "the address is /webhooks/ and the name of a source, with nothing after it",
@@ -173,7 +173,7 @@ def masked(target: str) -> str:
 
 def _masked_headers(headers: Mapping[str, str], mapping: Source | None) -> dict[str, str]:
     """Names in lower case; credentials, and headers in which this sender has its token, without their values."""
-    hidden = set(_CREDENTIALS)
+    hidden = set(CREDENTIALS)
     for scheme in mapping.schemes if mapping else ():
         if scheme.scheme == signatures.TOKEN:
             hidden.update(scheme.header)

@@ -1,4 +1,4 @@
-"""Where a value of an event comes from: the expression, and its line in the sender's file."""
+"""Where a value of an event comes from: the expression, its line, and the file, if it is one that was extended."""
 
 from __future__ import annotations
 
@@ -13,40 +13,61 @@ _NAMES = ("first_name", "last_name")
 
 
 @dataclass(frozen=True, slots=True)
+class Spot:
+    """A line, and the name of the source in whose file it is; no name for the file in the editor."""
+
+    line: int | None
+    file: str
+
+
+NOWHERE = Spot(None, "")
+
+
+@dataclass(frozen=True, slots=True)
 class Written:
     """A sender's file with what it extends: ``tables`` is the whole, ``where`` the lines of the file itself.
 
-    ``inherited`` is the number of events that stand in the file that it extends.
+    ``base`` is the source that it extends, as such a file; ``name`` is this source's, empty for the one in the editor.
     """
 
+    name: str
     title: str
     tables: Mapping[str, Any]
     where: Mapping[Place, int]
-    inherited: int
+    base: Written | None = None
+    inherited: int = 0  # events of ``tables`` that stand in the base, and come first
 
-    def line(self, place: Place) -> int | None:
-        """The line of a key; ``None`` if it does not stand in this file."""
+    def spot(self, place: Place) -> Spot:
+        """Where a key stands, in this file or in what it extends; ``NOWHERE`` if in none."""
         if place[:1] == ("event",):
-            place = ("event", int(place[1]) - self.inherited, *place[2:])
-        return self.where.get(place)
+            number = int(place[1])
+            if number < self.inherited and self.base:
+                number = self.base.tables["event"].index(self.tables["event"][number])
+                return self.base.spot(("event", number, *place[2:]))
+            line = self.where.get(("event", number - self.inherited, *place[2:]))
+        else:
+            line = self.where.get(place)
+        if line is None:
+            return self.base.spot(place) if self.base and place[:1] != ("event",) else NOWHERE
+        return Spot(line, self.name)
 
-    def line_of(self, reason: str) -> int | None:
-        """The line of the text under ``[ignore]`` or ``otherwise`` that says why nothing is made of a topic."""
+    def spot_of(self, reason: str) -> Spot:
+        """Where the text under ``[ignore]`` or ``otherwise`` stands that says why nothing is made of a topic."""
         for place, line in self.where.items():
             whole = place
             if len(place) > 1 and place[0] == "event":
                 whole = ("event", int(place[1]) + self.inherited, *place[2:])
             if place[:1] in (("ignore",), ("event",)) and self._at(whole) == reason:
-                return line
-        return None
+                return Spot(line, self.name)
+        return self.base.spot_of(reason) if self.base else NOWHERE
 
-    def of(self, path: Path, rule: int) -> tuple[str, int | None]:
-        """The expression behind a value at ``path``, and its line; ``("", None)`` for what the relay itself adds."""
+    def of(self, path: Path, rule: int) -> tuple[str, Spot]:
+        """The expression behind a value at ``path``, and where it stands; none for what the relay itself adds."""
         for place in _places(path, rule, self.title, self._shared(rule)):
             found = self._at(place)
             if found is not None and not isinstance(found, dict):
-                return str(found), self.line(place)
-        return "", None
+                return str(found), self.spot(place)
+        return "", NOWHERE
 
     def wanted(self, rule: int) -> Iterator[Path]:
         """Every property and profile attribute that the event's expressions ask for."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,18 +16,17 @@ from flask import Blueprint, abort, redirect, render_template, request
 from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Response
 
-from handler import sources
+from handler import signatures, sources
 from handler.errors import UnknownSource
 from local import check, new_sender, payload
 from local.payload import Payload
 
 from . import worker
-from .ledger import MASKED
+from .ledger import CREDENTIALS, MASKED
 from .live import console, defaults, frame
 
 pages = Blueprint("playground", __name__)
 NAME = re.compile(r"[a-z][a-z0-9_]{0,49}")
-_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
 FIRST = "stripe"
 LARGEST = 1_000_000  # characters of a payload or a file
 # What the tools write themselves, or what says nothing to anybody else.
@@ -67,6 +68,11 @@ def _file(source: str) -> str:
     return sources.path_of(source).read_text("utf-8") if _exists(source) else ""
 
 
+def _mark(source: str) -> str:
+    """Tells a source's file from any other text that it may have; empty if there is none of that name."""
+    return hashlib.sha256(sources.path_of(source).read_bytes()).hexdigest() if _exists(source) else ""
+
+
 def _samples(source: str) -> list[str]:
     return sorted(path.stem for path in (console().samples / source).glob("*.json"))
 
@@ -84,6 +90,7 @@ def _page(source: str, toml: str, sent: Payload, sample: str = "", wrong: str = 
         toml=toml,
         headers=json.dumps(_shown(sent), indent=2, ensure_ascii=False),
         body=_body(sent.body),
+        opened=_mark(source or name),
         wrong=wrong,
         saved=request.args.get("saved", ""),
         tried=found,
@@ -193,8 +200,17 @@ def save() -> Response | str:
     try:
         source, toml, sent = read(form)
     except ValueError as error:
-        return _page("", form.get("toml", ""), Payload("POST", {}, {}, form.get("body", "").encode()), wrong=str(error))
+        return _page(
+            "",
+            form.get("toml", ""),
+            Payload("POST", {}, {}, form.get("body", "").encode()),
+            wrong=f"Nothing was saved: {error}",
+        )
     shown = source if _exists(source) else ""
+    if form.get("opened", "") != _mark(source):
+        other = "has changed since this page was opened" if form.get("opened") else "is there already"
+        wrong = f"Nothing was saved: {source}.toml {other}. Save again to have this in its place."
+        return _page(shown, toml, sent, wrong=wrong, name=source)
     found = _tried(source, toml, sent)
     wrong = found.get("trouble") or next((one["text"] for one in found["mistakes"] if not one["missing"]), "")
     if wrong:
@@ -215,24 +231,31 @@ def save() -> Response | str:
 def _save_file(source: str, toml: str) -> str:
     sources.CUSTOM.mkdir(parents=True, exist_ok=True)
     path = sources.CUSTOM / f"{source}.toml"
-    path.write_text(toml, "utf-8")
+    # Whole or not at all, and never through a link to somewhere else.
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", newline="", dir=sources.CUSTOM, delete=False) as file:
+        file.write(toml)
+    Path(file.name).replace(path)
+    path.chmod(0o644)
     return check.shown(path)
 
 
 def _save_sample(source: str, topic: str, sent: Payload) -> str:
     """Write the payload beside the others, unless it is there; a name that is taken gets a number."""
-    kept = {name: value for name, value in sent.headers.items() if name not in _LEFT_OUT and MASKED not in value}
+    left_out = {*_LEFT_OUT, *CREDENTIALS}
+    kept = {name: value for name, value in sent.headers.items() if name not in left_out and MASKED not in value}
+    query = {name: value for name, value in sent.query.items() if name != signatures.TOKEN and value != MASKED}
     for scheme in sources.build(source, sources.document(source)).schemes:
         for name in (*scheme.header, *scheme.timestamp_header):
             kept.pop(name, None)  # samples are unsigned: the tools sign them
-    text = worker.sample(Payload(sent.method, sent.query, kept, sent.body)) + "\n"
+    text = worker.sample(Payload(sent.method, query, kept, sent.body)) + "\n"
     folder = console().samples / source
     folder.mkdir(parents=True, exist_ok=True)
     stem = re.sub(r"[^A-Za-z0-9_.-]+", ".", topic)[:80].strip(".") or "sample"
     for number in range(1, 1000):
         path = folder / (f"{stem}.json" if number == 1 else f"{stem}.{number}.json")
         if not path.exists():
-            path.write_text(text, "utf-8")
+            with path.open("x", encoding="utf-8") as file:
+                file.write(text)
             break
         if payload.request(path).body == payload_body(text):
             break

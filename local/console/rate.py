@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import threading
 import time
 from collections import Counter
@@ -54,6 +55,11 @@ def seconds(requests: Iterable[Job], now: float) -> list[Second]:
     return found
 
 
+def latest(jobs: Iterable[Job]) -> list[Job]:
+    """The last jobs, the newest first: invocations side by side tell theirs one after the other."""
+    return heapq.nlargest(JOBS, list(jobs), key=lambda job: job.at)
+
+
 def _oldest_waiting(now: float) -> float | None:
     """Seconds since the oldest webhook came in of which an event is still on its way."""
     trail = console().watch.trail
@@ -71,7 +77,7 @@ def _numbers() -> dict[str, Any]:
         "chart": chart,
         "minute": sum(1 for one in watch.requests if one.at > now - 60 and one.status != 429),
         "second": sum(1 for one in watch.requests if one.at > now - 1 and one.status != 429),
-        "jobs": list(islice(reversed(watch.trail.jobs), JOBS)),
+        "jobs": latest(watch.trail.jobs),
         "oldest": _oldest_waiting(now),
         "full_events": EVENTS_A_JOB,
         "full_bytes": BYTES_A_JOB,

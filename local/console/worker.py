@@ -16,7 +16,7 @@ import signal
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from local import check, klaviyo_checks, preview
 from local.payload import Payload
 
 from . import story
-from .origin import Written
+from .origin import NOWHERE, Written
 
 SECONDS = 3
 MEMORY_BYTES = 1_500_000_000
@@ -101,7 +101,8 @@ def tried(bench: Bench, request: Mapping[str, Any]) -> dict[str, Any]:
         outcome = _understood(source, sent, received, defaults)
     except RelayError as error:
         return {"mistakes": mistakes, "parked": [str(error)]}
-    written = _written(name, toml, source)
+    written = _written(name, toml, source.title)
+    unmade = written.spot_of(outcome.ignored) if outcome.ignored else NOWHERE
     made = _rules(source, sent, received, defaults, outcome)
     late = float(request["late_hours"]) * 3600
     events = [
@@ -114,7 +115,7 @@ def tried(bench: Bench, request: Mapping[str, Any]) -> dict[str, Any]:
         "events": events,
         "more": max(0, len(outcome.events) - SHOWN),
         "ignored": outcome.ignored,
-        "ignored_line": written.line_of(outcome.ignored) if outcome.ignored else None,
+        "ignored_at": asdict(unmade),
         "parked": list(dict.fromkeys(f"{one.reason}: {one.detail}" for one in outcome.parked)),
     }
 
@@ -123,10 +124,14 @@ def _understood(source: Source, sent: Payload, received: float, defaults: Defaul
     return mapping.understand(source, headers=sent.headers, body=sent.body, received=received, defaults=defaults)
 
 
-def _written(name: str, toml: str, source: Source) -> Written:
+def _written(name: str, toml: str, title: str, *, shown: str = "") -> Written:
     own, whole = tomllib.loads(toml), sources.document(name)
-    inherited = len(whole.get("event", [])) - len(own.get("event", [])) if "extends" in own else 0
-    return Written(source.title, whole, check.lines(toml), inherited)
+    if "extends" not in own:
+        return Written(shown, title, whole, check.lines(toml))
+    extended = own["extends"]
+    base = _written(extended, sources.path_of(extended).read_text("utf-8"), title, shown=extended)
+    inherited = len(whole.get("event", [])) - len(own.get("event", []))
+    return Written(shown, title, whole, check.lines(toml), base, inherited)
 
 
 def _rules(source: Source, sent: Payload, received: float, defaults: Defaults, outcome: Outcome) -> dict[str, int]:
@@ -147,12 +152,10 @@ def _rules(source: Source, sent: Payload, received: float, defaults: Defaults, o
 def told(entry: dict[str, Any], written: Written, rule: int | None, late: bool) -> dict[str, Any]:
     """One event: its values with where they come from, and the checklist."""
     plain = story.plain(entry)
-    values = [
-        {"path": path, "value": value, "expression": "", "line": None}
-        if rule is None
-        else {"path": path, "value": value, **dict(zip(("expression", "line"), written.of(path, rule), strict=True))}
-        for path, value in _flat(plain)
-    ]
+    values = []
+    for path, value in _flat(plain):
+        expression, spot = ("", NOWHERE) if rule is None else written.of(path, rule)
+        values.append({"path": path, "value": value, "expression": expression, **asdict(spot)})
     return {
         "metric": plain["metric"],
         "values": values,
@@ -183,7 +186,7 @@ def _nothing(plain: Mapping[str, Any], written: Written, rule: int) -> Iterator[
     for path in written.wanted(rule):
         found = plain["properties"] if path[0] == "properties" else (*profile, "full_name", "customer_id")
         if path[1] not in found:
-            yield {"path": path, "line": written.of(path, rule)[1]}
+            yield {"path": path, **asdict(written.of(path, rule)[1])}
 
 
 def _checks(entry: dict[str, Any], plain: Mapping[str, Any], late: bool) -> Iterator[tuple[str, str]]:

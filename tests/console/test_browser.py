@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import json
 import re
 import time
 from typing import Literal
+from urllib.parse import urlencode
 
 import pytest
 import urllib3
@@ -168,6 +170,22 @@ def test_a_change_to_the_file_changes_the_event(page: Page) -> None:
     expect(event.get_by_role("heading", name="Settled Order")).to_be_visible()
 
 
+def test_an_inherited_value_leads_to_the_file_that_it_comes_from(page: Page) -> None:
+    page.goto("/playground?source=")
+    page.get_by_label("Name of the source").fill("tally_eu")
+    page.get_by_label("Body").fill(payload.request(check.SAMPLES / "tally" / "FORM_RESPONSE.json").body.decode())
+    page.get_by_label("The file in TOML").fill('extends = "tally"\ntitle = "Tally EU"\n')
+    link = page.locator("#tried .values > div", has_text="unique_id").get_by_role("link", name="tally, line")
+    with page.expect_popup() as opened:
+        link.click()
+    parent = opened.value
+    expect(parent.locator("#band")).to_be_visible()
+    chosen = parent.evaluate("(e => e.value.slice(e.selectionStart, e.selectionEnd))(document.getElementById('toml'))")
+    assert chosen.startswith("key = ")
+    assert chosen in sources.path_of("tally").read_text()
+    expect(page.get_by_label("The file in TOML")).to_have_value(re.compile("extends"))
+
+
 def test_what_is_saved_is_deployed_and_sent(page: Page, console: Console) -> None:
     page.goto("/playground?source=")
     page.get_by_label("Name of the source").fill("shop")
@@ -190,6 +208,50 @@ def test_what_is_saved_is_deployed_and_sent(page: Page, console: Console) -> Non
     page.get_by_role("button", name="Send again").click()
     expect(page.get_by_role("region", name="Event")).to_contain_text('"Count": 19.9')
     expect(page.get_by_role("region", name="Klaviyo")).to_contain_text("a repeat", timeout=10_000)
+
+
+def save(console: Console, **form: str) -> urllib3.BaseHTTPResponse:
+    """What the playground's form sends."""
+    headers = {"Origin": console.url, "Content-Type": "application/x-www-form-urlencoded"}
+    address = f"{console.url}/playground/save"
+    return urllib3.request("POST", address, body=urlencode(form), headers=headers, redirect=False)
+
+
+def test_a_file_that_is_another_by_now_is_not_overwritten_unasked(page: Page, console: Console) -> None:
+    path = sources.CUSTOM / "met.toml"
+    assert save(console, name="met", toml=TOML, body=ORDER, opened="").status == 303
+    page.goto("/playground?source=met")
+    edited = TOML.replace("Placed Order", "Edited elsewhere")
+    path.write_text(edited)
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_role("alert")).to_contain_text("met.toml has changed since this page was opened")
+    assert path.read_text() == edited
+    # Nor is one that somebody takes for new.
+    assert b"met.toml is there already" in save(console, name="met", toml=TOML, body=ORDER, opened="").data
+    assert path.read_text() == edited
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_role("status").filter(has_text="the functions have it")).to_be_visible()
+    assert path.read_text() == TOML
+
+
+def test_what_is_saved_holds_no_credentials_and_leaves_no_folder(console: Console) -> None:
+    for name in ("../shop", "a/b", "a.b", "", "Shop", "a\x00"):
+        assert b"Nothing was saved" in save(console, name=name, toml=TOML, body=ORDER, opened="").data, name
+    elsewhere = sources.CUSTOM.parent / "elsewhere.txt"
+    elsewhere.write_text("mine")
+    sources.CUSTOM.mkdir(exist_ok=True)
+    (sources.CUSTOM / "linked.toml").symlink_to(elsewhere)
+    headers = json.dumps(
+        {"authorization": "Bearer hidden", "cookie": "hidden", "x-kept": "1", "query": {"token": "hidden"}}
+    )
+    body = json.dumps(json.loads(ORDER) | {"type": "../../order"})
+    toml = TOML.replace('topic = "order"', 'topic = "../../order"')
+    mark = hashlib.sha256(b"mine").hexdigest()
+    assert save(console, name="linked", toml=toml, body=body, headers=headers, opened=mark).status == 303
+    assert elsewhere.read_text() == "mine"
+    (sample,) = (console.samples / "linked").iterdir()
+    assert "hidden" not in sample.read_text()
+    assert "x-kept" in sample.read_text()
 
 
 def test_a_file_with_a_mistake_is_not_saved(page: Page) -> None:

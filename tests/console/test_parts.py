@@ -75,6 +75,12 @@ def test_requests_are_counted_by_second_and_by_the_minute_before() -> None:
     assert [chart[at + n].minute for n in (0, 1, 59, 60)] == [10, 21, 21, 11]
 
 
+def test_the_last_jobs_stand_in_the_order_in_which_they_were_sent() -> None:
+    told = [Job(at, 202, 1, 1, {}) for at in (3.0, 5.0, 1.0, 4.0, 2.0, *range(100, 100 + rate.JOBS))]
+    assert [job.at for job in rate.latest(told)] == list(range(99 + rate.JOBS, 99, -1))
+    assert [job.at for job in rate.latest(told[:5])] == [5.0, 4.0, 3.0, 2.0, 1.0]
+
+
 def test_parked_messages_are_heaped_by_source_and_reason() -> None:
     found = [
         Parked(str(n), "", "", {}, reason, f"because {n}", "stripe", f"2026-01-0{n}", n)

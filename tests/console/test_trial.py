@@ -88,8 +88,8 @@ def test_each_value_names_the_expression_and_the_line_that_it_comes_from(trial: 
     assert found["time"][1:] == ("at", line(TOML, "time"))
     assert found["metric"][2] == line(TOML, "metric")
     assert event["nothing"] == [
-        {"path": ["properties", "Missing"], "line": line(TOML, "Missing")},
-        {"path": ["profile", "phone_number"], "line": line(TOML, "phone_number")},
+        {"path": ["properties", "Missing"], "line": line(TOML, "Missing"), "file": ""},
+        {"path": ["profile", "phone_number"], "line": line(TOML, "phone_number"), "file": ""},
     ]
 
 
@@ -107,16 +107,34 @@ def test_every_value_of_the_shipped_samples_has_its_line(trial: Trial, source: s
                 assert toml.splitlines()[value["line"] - 1].strip()
 
 
-def test_what_is_inherited_has_no_line_in_the_file_that_extends(trial: Trial) -> None:
+def test_what_is_inherited_names_its_file_and_the_line_there(trial: Trial) -> None:
     toml = (
         'extends = "stripe"\ntitle = "Stripe EU"\n[[event]]\ntopic = "order"\nmetric = "Own"\nvalue = "money(total)"\n'
     )
     body = {"type": "order", "id": "evt_7", "data": {"object": {"email": "ada@letters.example", "total": 5}}}
     (event,) = tried(trial, toml, "stripe_eu", body)["events"]
     found = {".".join(one["path"]): one for one in event["values"]}
-    assert found["value"]["line"] == 6
-    assert found["unique_id"]["line"] is None
+    assert (found["value"]["file"], found["value"]["line"]) == ("", 6)
+    stripe = sources.path_of("stripe").read_text()
+    for name, start in (("unique_id", "key = "), ("profile.email", "email = ")):
+        assert (found[name]["file"], found[name]["line"]) == ("stripe", line(stripe, start))
     assert found["unique_id"]["expression"] == "_webhook.id"
+
+
+def test_an_inherited_event_and_what_is_not_relayed_name_their_lines_too(trial: Trial) -> None:
+    # One event is replaced, so that those after it have other places than in the file that is extended.
+    toml = 'extends = "stripe"\ntitle = "Stripe EU"\n[[event]]\ntopic = "invoice.paid"\nmetric = "Paid Invoice"\n'
+    sent = payload.request(check.SAMPLES / "stripe" / "customer.subscription.trial_will_end.json")
+    stripe = sources.path_of("stripe").read_text().splitlines()
+    (event,) = tried(trial, toml, "stripe_eu", sent.body.decode())["events"]
+    assert [one for one in event["values"] if one["line"]]
+    for one in event["values"]:
+        if one["line"]:
+            assert one["file"] == "stripe"
+            assert one["expression"] in stripe[one["line"] - 1], one
+    ignored = tried(trial, toml, "stripe_eu", {"id": "evt_8", "type": "customer.deleted", "data": {"object": {}}})
+    assert ignored["ignored_at"]["file"] == "stripe"
+    assert stripe[ignored["ignored_at"]["line"] - 1].startswith('"customer.deleted"')
 
 
 def test_a_mistake_stands_at_its_line_and_nothing_is_made(trial: Trial) -> None:
@@ -140,7 +158,8 @@ def test_what_klaviyo_does_is_told(trial: Trial) -> None:
 
 def test_what_is_not_relayed_names_the_line_that_says_so(trial: Trial) -> None:
     found = tried(trial, body={"type": "ping"})
-    assert (found["ignored"], found["ignored_line"]) == ("says nothing", line(TOML, '"ping"'))
+    assert found["ignored"] == "says nothing"
+    assert found["ignored_at"] == {"line": line(TOML, '"ping"'), "file": ""}
     assert tried(trial, body={"type": "other"})["parked"] == [
         "unknown_topic: the source's file says nothing about this topic"
     ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +23,26 @@ HOOK = b"http://169.254.169.254/latest/meta-data/"
 
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Every attempt to look a name up or to connect, none of which succeeds."""
-    tried: list[Any] = []
+    """Every attempt of this thread to look a name up or to connect, none of which succeeds.
 
-    def refuse(*arguments: Any, **_: Any) -> Any:
-        tried.append(arguments)
-        raise OSError("no network here")
+    Other threads go on as before: a stack that other tests of the process share may be running in some.
+    """
+    tried: list[Any] = []
+    here = threading.get_ident()
+
+    def refusing(original: Any) -> Any:
+        def refuse(*arguments: Any, **named: Any) -> Any:
+            if threading.get_ident() != here:
+                return original(*arguments, **named)
+            tried.append(arguments)
+            raise OSError("no network here")
+
+        return refuse
 
     for name in ("connect", "connect_ex", "sendto"):
-        monkeypatch.setattr(socket.socket, name, refuse)
+        monkeypatch.setattr(socket.socket, name, refusing(getattr(socket.socket, name)))
     for name in ("getaddrinfo", "gethostbyname", "create_connection"):
-        monkeypatch.setattr(socket, name, refuse)
+        monkeypatch.setattr(socket, name, refusing(getattr(socket, name)))
     return tried
 
 
@@ -43,6 +54,16 @@ def test_reading_a_webhook_connects_to_nothing(no_network: list[Any], name: str)
         for body in (sent.body, lured):
             preview_request(name, Payload(sent.method, sent.query, sent.headers, body), 1_795_500_000)
     assert no_network == []
+
+
+def test_only_the_reading_thread_is_cut_off(no_network: list[Any]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as elsewhere:
+        address = server.getsockname()
+        elsewhere.submit(socket.create_connection, address, 5).result().close()
+        assert no_network == []
+        with pytest.raises(OSError, match="no network here"):
+            socket.create_connection(address, 5)
+    assert len(no_network) == 1
 
 
 def imported(path: Path) -> set[str]:

@@ -135,4 +135,6 @@
   number();
   mark();
   editor.scrollTop = Math.max(0, (first - 4) * height());
+  const wanted = /^#line-(\d+)$/.exec(location.hash);
+  if (wanted) open(Number(wanted[1]));
 })();
