@@ -8,8 +8,9 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from local import redrive
@@ -120,12 +121,20 @@ class Run:
         self.ledger.answered(name, "", status, answer)
 
     def redrive(self) -> list[Lying]:
-        """Everything that is parked goes back, once; returns what that was."""
+        """Everything that is parked goes back, once, as with ``make redrive``; returns what that was."""
         sqs = self.stack.aws.client("sqs")
         events, dead = self.stack.outputs["EventsQueueUrl"], self.stack.outputs["DeadLetterQueueUrl"]
-        found = list(redrive.read(sqs, dead))
-        redrive.put_back(sqs, found, events, dead, rate=500, sleep=time.sleep)
-        return lying({"body": one.body, "reason": one.reason} for one in found)
+        parcels = redrive.Sorted(None, None, datetime.now(UTC).replace(microsecond=0))
+        found: list[Lying] = []
+
+        def noted() -> Iterator[redrive.Parked]:
+            for one in parcels.through(redrive.read(sqs, dead)):
+                found.extend(lying([{"body": one.body, "reason": one.reason}]))
+                yield one
+
+        redrive.put_back(sqs, noted(), events, dead, rate=500, sleep=time.sleep)
+        redrive.release(sqs, dead, parcels.kept)
+        return found
 
 
 def report(run: Run, redriven: list[Lying], unanswered: int, drained: bool) -> int:
