@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import importlib
 import io
 import json
@@ -234,6 +235,25 @@ def test_what_becomes_no_event_is_found_by_the_senders_id(
     (line,) = [json.loads(text) for text in log.getvalue().splitlines()]
     assert (line["outcome"], line["sender_ids"]) == (outcome, [webhook["id"]])
     assert ("names no email" in line.get("detail", "")) is (outcome == "parked")
+
+
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+def test_a_webhook_of_millions_of_parts_is_parked_whole_in_time(door: ModuleType, encoding: str) -> None:
+    body = b"[" + b"{}," * (1_400_000 if encoding == "identity" else 6_000_000) + b"{}]"
+    body = gzip.compress(body, 1) if encoding == "gzip" else body
+    began = time.process_time()
+    status, answer = post(door, "custom", body, headers={"content-encoding": encoding})
+    assert time.process_time() - began < 2
+    assert (status, answer["accepted"]) == (202, 0)
+    assert [one["reason"] for one in answer["parked"]] == ["too_many_objects"]
+    ((queue, kept),) = door.SQS.taken
+    assert queue == "dead-letters"
+    assert kept["MessageAttributes"]["reason"]["StringValue"] == "too_many_objects"
+
+
+def test_a_webhook_of_thousands_of_events_is_taken(door: ModuleType) -> None:
+    body = custom(*(event(unique_id=f"v{number}") for number in range(10_000)))
+    assert post(door, "custom", body)[1]["accepted"] == 10_000
 
 
 def test_a_body_that_no_message_could_hold_is_refused(door: ModuleType) -> None:
