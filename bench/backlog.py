@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import sys
 import time
 from collections.abc import Iterator
@@ -79,6 +80,7 @@ class Report:
     waited: float
     interval: float
     longest: float
+    median: float
     rate: int
 
     @property
@@ -109,7 +111,8 @@ class Report:
                 f"worst second   {self.worst_second}",
                 f"worst minute   {self.worst_minute}",
                 f"duration       {self.seconds:.1f} s from first to last job, {self.waited:.1f} s with the start",
-                f"between jobs   {self.interval * 1000:.0f} ms on average, {self.longest * 1000:.0f} ms at most",
+                f"between jobs   {self.interval * 1000:.0f} ms on average, {self.median * 1000:.0f} ms in the middle, "
+                f"{self.longest * 1000:.0f} ms at most",
                 f"jobs a minute  {self.jobs / self.seconds * 60:.1f}",
                 f"events a min.  {self.stored / self.seconds * 60:,.0f}",
                 f"bounded by     {bound}: {self.share:.1%} of {self.rate} jobs a minute",
@@ -145,6 +148,7 @@ def report(stack: Stack, sent: int, number: int, waited: float, rate: int) -> Re
         waited=waited,
         interval=sum(gaps) / max(1, len(gaps)),
         longest=max(gaps, default=0.0),
+        median=statistics.median(gaps) if gaps else 0.0,
         rate=rate,
     )
 

@@ -19,4 +19,5 @@ def test_a_backlog_goes_out_in_full_jobs_at_the_full_rate_and_never_over_it() ->
         found = backlog.report(stack, sent, EVENTS, waited, A_MINUTE)
     assert found.failures(limits) == []
     assert found.repeats == 0
-    assert found.share > 0.7  # of a run of seconds: the start, and whatever else keeps the machine busy, count
+    # Of a run of seconds each pause of a busy machine counts for much: so not the share, but the pace in between.
+    assert found.median < 1.1 * 60 / A_MINUTE, found.text()

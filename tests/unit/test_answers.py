@@ -32,7 +32,7 @@ from tests.unit.fakes_queue import Delivery, delivery
 DOCUMENT = Path(__file__).parents[2] / "docs" / "answers.md"
 WIDE = Limits(per_second=100_000, per_minute=100_000)
 MENDED = 600.0  # seconds after which Klaviyo works again
-READ_SECONDS = 0.3
+READ_SECONDS = 1.0  # a busy machine may take tenths of a second for an answer that is meant to come
 REFUSAL = {"errors": [{"id": "1", "code": "invalid", "title": "Invalid input.", "detail": "No."}]}
 UNREADABLE = {"errors": [REFUSAL["errors"][0] | {"source": {"pointer": "/data"}}]}
 ROW = "/data/attributes/events-bulk-create/data/"
@@ -236,7 +236,7 @@ def put(found: World, groups: str = "abc", size: int = 10) -> None:
 
 def until(condition: Callable[[], bool]) -> None:
     """A request that nobody waits for any more may still be stored."""
-    end = time.monotonic() + 5
+    end = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < end, "not in time"
         time.sleep(0.01)
