@@ -16,6 +16,8 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from handler.telemetry import event_id
+
 from . import aws, questions
 from .questions import Waiting
 from .stack import RUNNING
@@ -47,13 +49,16 @@ def matching(
 
 def readable(line: dict[str, Any]) -> str:
     """One line as a person reads it: time, kind, what became of it, then the rest by name."""
-    first = list(dict.fromkeys(_short(line[name]) for name in _FIRST if _says(line.get(name))))
+    parked = line.get("parked", {})  # with more than one reason none of them is the line's
+    told = [name for name in _FIRST if not (name in ("reason", "detail") and len(parked) > 1)]
+    first = list(dict.fromkeys(_short(line[name]) for name in told if _says(line.get(name))))
+    first += [f"{sum(parked.values())} parked"] if parked and line.get("outcome") == "accepted" else []
     rest = [f"{name}={_short(value)}" for name, value in line.items() if name not in _LEFT_OUT and _says(value)]
     return "  ".join([str(line.get("timestamp", ""))[11:23], str(line["message"]), " ".join(first), " ".join(rest)])
 
 
 def _says(value: Any) -> bool:
-    return value not in (None, "", False, [], {})
+    return value not in (None, "", [], {}) and value is not False
 
 
 def _short(value: Any) -> str:
@@ -128,6 +133,9 @@ def _deployed(name: str, hours: float) -> Relay:
 def by_id(relay: Relay, words: str) -> Iterator[str]:
     """The lines about ``words``, and what became of it."""
     lines = relay.story(words)
+    if not lines:  # custom's ids are logged as digests
+        words = event_id(words, private=True)
+        lines = relay.story(words)
     if not lines:
         yield "no such line: what was refused has no event id (REFUSED=1), and what never came has no line"
         return

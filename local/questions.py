@@ -11,7 +11,7 @@ Line = Mapping[str, Any]
 MOST_FATES = 20
 SOON = 60.0  # seconds from door to Klaviyo: the batching window, the stagger and some waiting for a slot
 _JOBS = ("job", "job continued")
-_WEBHOOKS = ("webhook", "webhook continued")
+_WEBHOOKS = ("webhook", "webhook continued", "webhook mapped again")
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,7 @@ class Raw(NamedTuple):
 
     ``headers`` holds only what mapping reads (content type, topic, ids), never a
     signature or token. ``only`` names the items of the body that were parked,
-    all if it is ``None``.
+    all if it is ``None``; ``webhook_id`` the line that the door logged of it.
     """
 
     source: str
@@ -96,6 +96,7 @@ class Raw(NamedTuple):
     received: float
     only: tuple[int, ...] | None = None
     deferred: int = 0
+    webhook_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,8 @@ def encode(message: Message | Raw) -> str:
         rest: dict[str, Any] = {"headers": dict(message.headers)}
         if message.only is not None:
             rest["only"] = message.only
+        if message.webhook_id:
+            rest["webhook_id"] = message.webhook_id
         packed = base64.b64encode(zlib.compress(message.body, 6)).decode()
         return _head("raw", message, rest) + "\n" + packed
     index = [[event.unique_id, event.time] for event in message.events]
@@ -220,6 +223,7 @@ def _raw(head: dict[str, Any], rest: str) -> Raw:
         {str(name): str(value) for name, value in head["headers"].items()},
         _received(head),
         only,
+        webhook_id=str(head.get("webhook_id", "")),
         **_flags(head, _COUNTS),
     )
 

@@ -8,6 +8,7 @@ before the sender gets its 2xx (design: docs/decisions/).
 from __future__ import annotations
 
 import os
+import re
 import time
 import traceback
 from collections import Counter
@@ -33,6 +34,7 @@ SQS = clients.client("sqs", connect=1, read=3, attempts=2)
 SECRETS = Secret(clients.client("secretsmanager", connect=1, read=3, attempts=2), SETTINGS.sources_secret, time.time)
 _Checked = TypeVar("_Checked")
 _IDS_PER_LINE = 1_000  # a log event holds 256 KiB
+_ID = re.compile(r"[\w.:-]{1,100}", re.ASCII)  # these headers are not signed: what is no id stays out of the log
 _REFUSALS = {kind.status: kind.__name__ for kind in (UnknownSource, NotVerified, NotParseable, TooLarge, Unavailable)}
 
 
@@ -79,13 +81,14 @@ def _take(request: door.Request, source: Source, received: float) -> Answer:
     door.check_size(delivery.body)
     if signed := handshakes.find(source, delivery, signed=True):
         return Answer(200, handshakes.answer(*signed, secret=secret), "handshake")
-    raw = Raw(source.name, delivery.body, _kept(source, delivery), received)
+    raw = Raw(source.name, delivery.body, _kept(source, delivery), received, webhook_id=request.webhook_id)
     outcome = _understand(source, raw)
     if outcome.ignored:
-        return Answer(200, {"accepted": 0, "ignored": outcome.ignored}, "ignored", log=_named(outcome))
+        log = _named(outcome, source, raw) | {"detail": outcome.ignored}
+        return Answer(200, {"accepted": 0, "ignored": outcome.ignored}, "ignored", log=log)
     _queue(source, outcome, received)
     _park(outcome, raw, received)
-    return _accepted(outcome)
+    return _accepted(outcome, _named(outcome, source, raw))
 
 
 def _understand(source: Source, raw: Raw) -> Outcome:
@@ -144,7 +147,7 @@ def _park(outcome: Outcome, raw: Raw, received: float) -> None:
         by_reason.setdefault((parked.reason, parked.detail), []).append(parked.index)
     for (reason, detail), places in by_reason.items():
         indices = tuple(place for place in places if place is not None)
-        part = Raw(raw.source, raw.body, raw.headers, raw.received, indices or None)
+        part = raw._replace(only=indices or None)
         _send(SETTINGS.dead_letter_queue_url, [messages.parked(part, reason=reason, detail=detail, at=iso(received))])
 
 
@@ -153,7 +156,7 @@ def _send(queue_url: str, outgoing: list[Outgoing]) -> None:
         raise Unavailable("queue_refuses", "the queue did not take all of it; what it took will not count twice")
 
 
-def _accepted(outcome: Outcome) -> Answer:
+def _accepted(outcome: Outcome, named: dict[str, Any]) -> Answer:
     ids = [event_id(event.unique_id, private=outcome.private_ids) for event in outcome.events]
     document: dict[str, Any] = {"accepted": len(ids), "event_ids": ids}
     if outcome.parked:
@@ -161,7 +164,7 @@ def _accepted(outcome: Outcome) -> Answer:
             {"index": parked.index, "reason": parked.reason, "detail": parked.detail} for parked in outcome.parked[:100]
         ]
     log = {
-        **_named(outcome),
+        **named,
         "metrics": sorted(set(outcome.metrics))[:20] if not outcome.private_ids else [],
         "event_ids": ids,
         "parked": dict(Counter(parked.reason for parked in outcome.parked)),
@@ -172,8 +175,13 @@ def _accepted(outcome: Outcome) -> Answer:
     return Answer(202, document, state, outcome.parked[0].reason if outcome.parked else "", log)
 
 
-def _named(outcome: Outcome) -> dict[str, Any]:
-    return {"topics": outcome.topics[:20], "sender_ids": outcome.sender_ids[:20]}
+def _named(outcome: Outcome, source: Source, raw: Raw) -> dict[str, Any]:
+    told = (raw.headers.get(name, "") for name in source.delivery_headers)
+    return {
+        "topics": outcome.topics[:20],
+        "sender_ids": outcome.sender_ids[:20],
+        "delivery_ids": [one for one in told if _ID.fullmatch(one)],
+    }
 
 
 def _place(where: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
 from . import mapping, messages, sources
 from .batch import Parcel, Received
@@ -16,7 +17,9 @@ from .errors import Refused, SourceError, Unmapped
 from .mapping import Defaults, Outcome
 from .messages import Message, Raw
 from .report import parked_whole
-from .telemetry import logger
+from .telemetry import event_id, logger
+
+_IDS_PER_LINE = 500  # as in the job's line, which has all of them
 
 
 def replay(received: Sequence[Received], *, defaults: Defaults, at: str) -> tuple[list[Received], list[Parcel]]:
@@ -31,10 +34,23 @@ def replay(received: Sequence[Received], *, defaults: Defaults, at: str) -> tupl
         parcels += _parked(one.message, outcome, owner, at)
         logger.info(
             "webhook mapped again",
-            extra={"source": one.message.source, "events": len(outcome.events), "ignored": outcome.ignored or ""},
+            extra=_line(one.message, outcome),
         )
         mapped.append(one._replace(message=_message(one.message, outcome)))
     return mapped, parcels
+
+
+def _line(raw: Raw, outcome: Outcome) -> dict[str, Any]:
+    ids = [event_id(event.unique_id, private=outcome.private_ids) for event in outcome.events[:_IDS_PER_LINE]]
+    line = {
+        "webhook_id": raw.webhook_id,
+        "source": raw.source,
+        "events": len(outcome.events),
+        "ignored": outcome.ignored,
+        "sender_ids": outcome.sender_ids[:20],
+        "event_ids": ids,
+    }
+    return {name: value for name, value in line.items() if name == "events" or value}
 
 
 def _message(raw: Raw, outcome: Outcome) -> Message:
@@ -76,7 +92,7 @@ def _parked(raw: Raw, outcome: Outcome, owner: int, at: str) -> list[Parcel]:
     parcels: list[Parcel] = []
     for (reason, detail), places in by_reason.items():
         only = tuple(place for place in places if place is not None) or raw.only
-        part = Raw(raw.source, raw.body, raw.headers, raw.received, only)
-        parked_whole(reason, detail, raw.source)
+        part = raw._replace(only=only, deferred=0)
+        parked_whole(reason, detail, raw.source, webhook_id=raw.webhook_id, sender_ids=outcome.sender_ids[:20])
         parcels.append(Parcel(messages.parked(part, reason=reason, detail=detail, at=at), frozenset({owner})))
     return parcels

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from aws_lambda_powertools import single_metric
 from aws_lambda_powertools.metrics import MetricUnit
@@ -89,9 +89,13 @@ def _parked(parked: Parked, messages: Mapping[int, Message]) -> None:
     _count("Parked", parked.reason, len(parked.rows))
 
 
-def parked_whole(reason: str, detail: str, source: str) -> None:
-    """Log and count a message that was parked as it came."""
-    logger.warning("parked", extra={"reason": reason, "detail": detail, "sources": [source]})
+def parked_whole(
+    reason: str, detail: str, source: str, *, webhook_id: str = "", sender_ids: Sequence[str] = ()
+) -> None:
+    """Log and count a message that was parked as it came; the ids are those of the webhook's line, where known."""
+    ids = {"webhook_id": webhook_id, "sender_ids": list(sender_ids)}
+    named = {name: value for name, value in ids.items() if value}
+    logger.warning("parked", extra={"reason": reason, "detail": detail, "sources": [source], **named})
     _count("Parked", reason, 1)
 
 

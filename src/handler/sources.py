@@ -90,6 +90,7 @@ class Source:
     otherwise: str
     silent: bool
     kept_headers: tuple[str, ...]
+    delivery_headers: tuple[str, ...]
     rules: tuple[Rule, ...]
     ignored: Mapping[str, str]
     nobody: Mapping[str, str]
@@ -221,7 +222,8 @@ def build(name: str, tables: Mapping[str, Any]) -> Source:
     schemes = tuple(_scheme(table) for table in (signature if isinstance(signature, list) else [signature]))
     id_headers = [header for scheme in schemes for header in scheme.id_header]
     read = {"content-type", "content-encoding", topic_header, *id_headers}
-    read |= {header.lower() for header in webhook.get("keep_headers", [])}
+    delivery = tuple(header.lower() for header in webhook.get("keep_headers", []))
+    read |= set(delivery)
     return Source(
         name=name,
         title=tables["title"],
@@ -239,6 +241,7 @@ def build(name: str, tables: Mapping[str, Any]) -> Source:
         otherwise=webhook.get("otherwise", "the source's condition does not hold"),
         silent=bool(webhook.get("silent", False)),
         kept_headers=tuple(sorted(read - {""})),
+        delivery_headers=delivery,
         rules=tuple(_rule(event, webhook, common, tables.get("shared", {})) for event in tables.get("event", [])),
         ignored=tables.get("ignore", {}),
         nobody=tables.get("no_identifier", {}),

@@ -207,11 +207,13 @@ def held(stack: Stack, group: str) -> set[str]:
 
 def asked(stack: Stack) -> Iterator[tuple[str, str]]:
     """Each saved query's name and each field that it asks for."""
-    known = "fields|filter|stats|sort|limit|by|as|like|and|or|asc|desc|count|sum|max|min|avg|latest|coalesce|bin|1m"
+    known = (
+        "fields|filter|parse|stats|sort|limit|by|as|like|and|or|asc|desc|count|sum|max|min|avg|latest|coalesce|bin|1m"
+    )
     for name, query in of_type(stack, "AWS::Logs::QueryDefinition").items():
         text = re.sub(r'"[^"]*"|/[^/]*/', "", query["QueryString"])
         text = re.sub(r"\bas \w+", "", text)
-        made = set(re.findall(r"\bas (\w+)", query["QueryString"]))
+        made = set(re.findall(r"(?:\bas |\(\?<)(\w+)", query["QueryString"]))
         for field in re.findall(r"(?<![\w.])@?[a-z][\w.]*", text):
             if field not in made and not re.fullmatch(known, field):
                 yield name, field

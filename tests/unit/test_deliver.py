@@ -196,6 +196,27 @@ def test_a_raw_webhook_is_mapped_again_or_parked_again_once(world: World) -> Non
     assert all(isinstance(messages.decode(one["MessageBody"]), Raw) for one in world.queue.to("dead-letters"))
 
 
+def test_what_a_redrive_brings_back_is_found_by_the_webhooks_and_the_senders_id(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = io.StringIO()
+    monkeypatch.setattr(telemetry.logger.registered_handler, "stream", log)
+    order = {"id": "evt_1", "type": "charge.refunded", "data": {"object": {"id": "ch_1"}}}
+    mended = {"id": 1, "receipt_email": "ada@mail.example"}
+    still = Raw("stripe", json.dumps(order).encode(), {}, 1_789_999_990.0, webhook_id="still")
+    order["data"] = {"object": mended}
+    goes = Raw("stripe", json.dumps(order).encode(), {}, 1_789_999_990.0, webhook_id="goes")
+    world.deliver(*(record(messages.encode(raw), str(n)) for n, raw in enumerate((still, goes))))
+    lines = [json.loads(text) for text in log.getvalue().splitlines()]
+    again = {line["webhook_id"]: line for line in lines if line["message"] == "webhook mapped again"}
+    (parked,) = [line for line in lines if line["message"] == "parked"]
+    assert (parked["webhook_id"], parked["sender_ids"]) == ("still", ["evt_1"])
+    assert (again["still"]["events"], again["still"]["sender_ids"]) == (0, ["evt_1"])
+    assert (again["goes"]["events"], again["goes"]["event_ids"]) == (1, world.klaviyo.stored)
+    (kept,) = world.queue.to("dead-letters")
+    assert messages.decode(kept["MessageBody"])._replace(deferred=0) == still
+
+
 def test_the_log_tells_the_events_and_names_nobody(
     world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections import defaultdict
 from typing import Any
 
 from local import logs
@@ -25,11 +28,20 @@ del JOB["parked"], JOB["source"]
 
 def test_a_line_is_read_from_what_happened_to_the_details() -> None:
     text = logs.readable(WEBHOOK)
-    assert text.startswith("18:00:01.123  webhook  stripe accepted 202  ")
+    assert text.startswith("18:00:01.123  webhook  stripe accepted 202 2 parked  ")
     assert "evt_2,… 2 more" in text
     assert "parked=no_identifier:2" in text
     assert not [word for word in ("relay", "_record", "INFO") if word in text]
     assert "probe" not in logs.readable(JOB)
+    assert "slot_wait_ms=0" in logs.readable(JOB | {"slot_wait_ms": 0})
+
+
+def test_no_reason_stands_for_another() -> None:
+    line = WEBHOOK | {"parked": {"no_identifier": 2, "no_metric": 1}, "reason": "no_metric", "detail": "names none"}
+    text = logs.readable(line)
+    assert "202 3 parked" in text
+    assert "parked=no_identifier:2,no_metric:1" in text
+    assert "names none" not in text
 
 
 def test_lines_are_picked_by_source_and_by_what_was_parked() -> None:
@@ -69,6 +81,21 @@ def test_lines_of_both_groups_come_in_order_and_metrics_stay_out() -> None:
     found = logs.matching(client, ["receive", "deliver"], "a.b", since=2.5)
     assert [line["message"] for line in found] == ["job", "webhook"]
     assert client.asked[0] == {"logGroupName": "receive", "startTime": 2500, "filterPattern": '"a.b"'}
+
+
+def test_an_event_of_ones_own_is_found_by_its_unique_id() -> None:
+    name = "sha256:" + hashlib.sha256(b"order-17").hexdigest()[:32]
+    text = json.dumps({"message": "job", "timestamp": "2", "outcome": "delivered", "event_ids": [name]})
+    client: Any = Client({"receive": [], "deliver": [text]})
+    client.get_queue_attributes = lambda **_: {"Attributes": defaultdict(int)}
+    outputs = {
+        "ReceiveLogGroup": "receive",
+        "DeliverLogGroup": "deliver",
+        "EventsQueueUrl": "",
+        "DeadLetterQueueUrl": "",
+    }
+    told = list(logs.by_id(logs.Relay(lambda _: client, outputs, {}), "order-17"))
+    assert told[-1].startswith(f"{name}: delivered")
 
 
 def test_lines_of_one_kind_are_those_and_no_others() -> None:

@@ -21,7 +21,7 @@ from handler import sources, telemetry
 from local import payload, sign
 from local.preview import preview_request
 
-SECRETS = sign.development_secrets(["stripe", "custom"])["sources"]
+SECRETS = sign.development_secrets(["stripe", "custom", "shopify"])["sources"]
 ENVIRONMENT = {
     "EVENTS_QUEUE_URL": "events",
     "DEAD_LETTER_QUEUE_URL": "dead-letters",
@@ -72,6 +72,9 @@ class SecretsManager:
         if self.down:
             raise ClientError({"Error": {"Code": "InternalServiceError"}}, "GetSecretValue")
         return {"SecretString": json.dumps(self.document)}
+
+
+NO_PERSON = "the event names no email, phone or other identifier that Klaviyo takes"
 
 
 @pytest.fixture
@@ -234,7 +237,19 @@ def test_what_becomes_no_event_is_found_by_the_senders_id(
     post(door, "stripe", json.dumps(webhook).encode())
     (line,) = [json.loads(text) for text in log.getvalue().splitlines()]
     assert (line["outcome"], line["sender_ids"]) == (outcome, [webhook["id"]])
-    assert ("names no email" in line.get("detail", "")) is (outcome == "parked")
+    assert line["detail"] == {"parked": NO_PERSON, "ignored": sources.load("stripe").why_ignored("unheard.of")}[outcome]
+
+
+def test_the_ids_of_a_delivery_are_logged_and_nothing_else_of_its_headers(door: ModuleType, log: io.StringIO) -> None:
+    headers = {
+        "x-shopify-topic": "orders/create",
+        "x-shopify-event-id": "98880550-7158",
+        "x-shopify-webhook-id": "a@b.c",
+    }
+    post(door, "shopify", b'{"id": 1}', headers=headers)
+    (line,) = [json.loads(text) for text in log.getvalue().splitlines()]
+    assert line["delivery_ids"] == ["98880550-7158"]
+    assert "a@b.c" not in log.getvalue()
 
 
 @pytest.mark.parametrize("encoding", ["identity", "gzip"])
