@@ -45,7 +45,8 @@ PER_MINUTE = 60.0
 PER_SECOND = 10
 TOLERANCE = 0.05  # seconds that a POST may start after its slot; counted into the interval
 LEADS = (0.05, 0.5, 2.0)  # seconds between asking and the slot; longer after a slot went by unused
-LOOK_AHEAD = 0.3  # seconds before the slot at which a sender looks again and opens its connection
+LOOK_AHEAD = 0.3  # seconds before the slot at which a sender looks again and opens its connection ...
+LONGEST_LOOK = 1.0  # ... and up to so many when the table has become slow, lest the slot go by meanwhile
 BRIEF = 2.0  # seconds closed after a first fault
 LONG = 30.0  # ... after a failed probe, so that Klaviyo sees at most two probes a minute
 LONGEST = 600.0  # a longer Retry-After is no window of Klaviyo's, and is not believed
@@ -141,6 +142,7 @@ class Pacer:
         self._clock = clock
         self._sleep = sleep
         self._known = State()
+        self._ahead = LOOK_AHEAD
 
     @property
     def accepted_at(self) -> float:
@@ -173,9 +175,11 @@ class Pacer:
         raise TableUnavailable(self._clock() + LONG, "slots went by before the pacing table had answered")
 
     def _approach(self, slot: Slot) -> None:
-        if slot.at - self._clock() > LOOK_AHEAD + TOLERANCE:
-            self._sleep_until(slot.at - LOOK_AHEAD)
+        if slot.at - self._clock() > self._ahead + TOLERANCE:
+            self._sleep_until(slot.at - self._ahead)
+            began = self._clock()
             self._look(slot)
+            self._ahead = min(max(LOOK_AHEAD, 2 * (self._clock() - began)), LONGEST_LOOK)
 
     def _sleep_until(self, moment: float) -> None:
         if (rest := moment - self._clock()) > 0:

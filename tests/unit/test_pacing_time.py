@@ -236,6 +236,15 @@ def test_a_slow_klaviyo_does_not_lower_the_rate_at_the_documented_concurrency(an
     assert share(world, start + 20, start + 590) >= 0.99
 
 
+def test_a_slow_table_lowers_the_rate_little() -> None:
+    """0.3 s a call on average: a sender that looks again before its slot looks earlier, and does not miss it."""
+    world = World(5)
+    start = world.now
+    world.run([backlog(world, latency=0.3) for _ in range(5)], 600)
+    within_limits(world)
+    assert share(world, start + 20, start + 590) >= 0.9
+
+
 def test_crashes_and_giving_up_cost_their_own_slots_only() -> None:
     """One in twenty dies with its slot; those that give up after a second hold none."""
     world = World(17)
