@@ -33,7 +33,7 @@ def _record(place: int, body: str) -> dict[str, Any]:
         "messageId": str(place),
         "receiptHandle": "r",
         "body": body,
-        "attributes": {"ApproximateReceiveCount": "1", "SentTimestamp": "1780000000000"},
+        "attributes": {"ApproximateReceiveCount": "1", "MessageGroupId": "shopify"},
         "messageAttributes": {},
         "eventSource": "aws:sqs",
     }

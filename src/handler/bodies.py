@@ -95,9 +95,12 @@ def _integer(written: str) -> int:
     return int(written) if len(written) < _DIGITS else 10**_DIGITS
 
 
+_DECODER = json.JSONDecoder(parse_int=_integer)
+
+
 def _json(text: str) -> Any:
     try:
-        return json.loads(text, parse_int=_integer)
+        return _DECODER.decode(text)
     except RecursionError:
         raise Unmapped("nested_too_deep", "the body is nested deeper than any mapping goes") from None
     except json.JSONDecodeError as error:
@@ -113,7 +116,7 @@ def _lines(text: str) -> list[Any] | None:
     if len(lines) < 2 or not all(line.lstrip().startswith("{") for line in lines):
         return None
     try:
-        return [json.loads(line, parse_int=_integer) for line in lines]
+        return [_DECODER.decode(line) for line in lines]
     except (json.JSONDecodeError, RecursionError):
         return None
 

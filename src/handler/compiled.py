@@ -185,6 +185,9 @@ class Compiler:
     def _function_expression(self, node: Node) -> Evaluate:
         arguments = self._children(node)
         call = self._call(node["value"], len(arguments))
+        if len(arguments) == 1:
+            (only,) = arguments
+            return lambda value: call([only(value)])
         return lambda value: call([argument(value) for argument in arguments])
 
     def _call(self, name: str, count: int) -> Callable[[list[Any]], Any]:

@@ -141,13 +141,17 @@ class _Functions(Functions):
             return None
         wanted = [word for word in words if isinstance(word, str)]
         found = (value for word in wanted for name, value in fields.items() if word in str(name).lower())
-        return next((value for value in found if value not in (None, "", [], {})), None)
+        return next((value for value in found if value or isinstance(value, values.NUMBERS)), None)
 
     @signature(_ANY, _MORE)
     def _func_without(self, fields: Any, *names: Any) -> dict[str, Any] | None:
         if not isinstance(fields, dict):
             return None
-        return {name: value for name, value in fields.items() if name not in names and value not in (None, "", [], {})}
+        return {
+            name: value
+            for name, value in fields.items()
+            if name not in names and (value or isinstance(value, values.NUMBERS))
+        }
 
     @signature(_ANY)
     def _func_scalars(self, fields: Any) -> dict[str, Any] | None:

@@ -21,6 +21,7 @@ from .sources import Expressions, Profile, Rule, Source
 
 MOST_OBJECTS = 50_000  # objects and lists in a body: with more, mapping it could outlast the door's time and memory
 _KEY_LENGTH = 150
+_NO_SLUG = re.compile(r"[^a-z0-9]+")
 _TOPIC = re.compile(r"[\w ./:-]{1,100}")
 
 
@@ -109,7 +110,7 @@ def understand(
 def holds(condition: Expression, document: Any) -> bool:
     """Whether ``condition`` is true of ``document``; one that cannot be asked is not."""
     try:
-        return _is_true(condition.of(document))
+        return bool(condition.of(document))
     except ExpressionFailed:
         return False
 
@@ -295,7 +296,7 @@ def _tidy(value: Any) -> Any:
     if not isinstance(value, list):
         return value
     return [
-        {name: member for name, member in item.items() if member not in (None, "", [], {})}
+        {name: member for name, member in item.items() if member or isinstance(member, values.NUMBERS)}
         if isinstance(item, dict)
         else item
         for item in value
@@ -335,7 +336,7 @@ def _unique_id(source: str, metric: str, key: Expression, node: dict[str, Any]) 
     place, so that two events never collapse into one.
     """
     joined = _key(_value(key, node, "key")) or values.digest(node)
-    slug = re.sub(r"[^a-z0-9]+", "-", metric.lower()).strip("-")[:50]
+    slug = _NO_SLUG.sub("-", metric.lower()).strip("-")[:50]
     return f"{source}:{slug}:{joined}"
 
 
@@ -378,11 +379,7 @@ def _value(expression: Expression, node: Any, where: str) -> Any:
 
 
 def _truth(expression: Expression, node: Any) -> bool:
-    return _is_true(_value(expression, node, "a condition"))
-
-
-def _is_true(found: Any) -> bool:
-    return found not in (None, False, "", [], {})
+    return bool(_value(expression, node, "a condition"))
 
 
 def _quiet(expression: Expression, node: Any, where: str, notes: list[Note]) -> Any:

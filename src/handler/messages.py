@@ -158,7 +158,12 @@ def decode(body: str) -> Message | Raw:
     if not isinstance(head.get("source"), str) or not _NAME.fullmatch(head["source"]):
         raise MessageError("the header names no source")
     try:
-        return _raw(head, body[end + 1 :]) if kind == "raw" else _message(head, kind, body, end + 1)
+        if kind == "raw":
+            return _raw(head, body[end + 1 :])
+        if kind != "events":
+            raise MessageError("the header names an unknown kind")
+        flags = {} if len(head) == _PLAIN_FIELDS else _flags(head, _FLAGS)
+        return Message(head["source"], _events(head["events"], body, end + 1), _received(head), **flags)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, zlib.error, binascii.Error) as error:
         raise MessageError(f"the message does not fit its header ({type(error).__name__})") from error
 
@@ -200,15 +205,6 @@ def _events(index: list[Any], body: str, start: int) -> tuple[Event, ...]:
     if entries or start < len(body):
         entries.append(body[start:])
     return tuple([Event(str(uid), int(time), entry) for (uid, time), entry in zip(index, entries, strict=True)])
-
-
-def _message(head: dict[str, Any], kind: str, body: str, start: int) -> Message:
-    if kind != "events":
-        raise MessageError("the header names an unknown kind")
-    events = _events(head["events"], body, start)
-    if len(head) == _PLAIN_FIELDS:
-        return Message(head["source"], events, _received(head))
-    return Message(head["source"], events, _received(head), **_flags(head, _FLAGS))
 
 
 def _raw(head: dict[str, Any], rest: str) -> Raw:

@@ -321,7 +321,11 @@ def _container(value: dict[Any, Any] | list[Any], where: str, depth: int, notes:
 def _members(value: Mapping[Any, Any], where: str, depth: int, notes: list[Note]) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     for name, member in value.items():
-        key = _without_control(str(name))[:255]
+        key = name if isinstance(name, str) and name.isprintable() else _without_control(str(name))
+        key = key[:255]
+        if isinstance(member, str) and len(member) * 4 <= STRING_BYTES and member.isprintable():
+            kept[key] = member  # as nearly all of them are
+            continue
         clean = _clean(member, f"{where}.{key}" if depth == 1 else where, depth, notes)
         if clean is not _LEFT:
             kept[key] = clean

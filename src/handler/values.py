@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 EMAIL_LENGTH = 99
 YEAR = 366 * 86_400
+NUMBERS = (int, float, Decimal)  # of which 0 and False are values, where "" and [] are none
 EARLIEST = 631_152_000  # 1990-01-01, before which Klaviyo refuses times
 
 # RFC 5321/5322 without quoted local parts and address literals, which Klaviyo refuses.
@@ -39,6 +40,7 @@ _EXPONENTS = (
     | dict.fromkeys(["BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"], 3)
     | dict.fromkeys(["CLF", "UYW"], 4)
 )
+_JSON_NUMBERS = (int, float)
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _MONEY = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?")
 _ISO = re.compile(
@@ -51,7 +53,7 @@ def text(value: Any) -> str | None:
     """``value`` as trimmed text; numbers as written, anything else and ``""`` as ``None``."""
     if isinstance(value, str):
         return value.strip() or None
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, _JSON_NUMBERS):
         return None
     return str(value)
 
@@ -133,10 +135,12 @@ def _epoch(value: float) -> float | None:
 
 
 def _iso(written: str, local: tzinfo) -> float | None:
-    tidy = re.sub(r" ?(?:UTC|z)$", "Z", written.replace(",", ".")).replace(" +", "+").replace(" -", "-")
-    tidy = re.sub(r"\.(\d{6})\d+", r".\1", tidy)
     try:
-        moment = datetime.fromisoformat(tidy)
+        try:
+            moment = datetime.fromisoformat(written)
+        except ValueError:
+            tidy = re.sub(r" ?(?:UTC|z)$", "Z", written.replace(",", ".")).replace(" +", "+").replace(" -", "-")
+            moment = datetime.fromisoformat(re.sub(r"\.(\d{6})\d+", r".\1", tidy))
         return (moment if moment.tzinfo else moment.replace(tzinfo=local)).timestamp()
     except (ValueError, OverflowError):
         return None
@@ -157,7 +161,7 @@ def plausible(seconds: float, now: float) -> bool:
 
 def iso(seconds: float) -> str:
     """ISO 8601 in UTC, to the second."""
-    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(int(seconds), UTC).isoformat()[:19] + "Z"
 
 
 def currency(value: Any) -> str | None:
@@ -172,19 +176,22 @@ def money(value: Any) -> Decimal | None:
     A float's ``repr`` gives back the text it was parsed from up to 15 significant
     digits (IEEE 754), so amounts below ten trillion keep every cent.
     """
-    if isinstance(value, Decimal):
+    if isinstance(value, str):
+        written = value.strip()
+        if len(value) > 40 or not _MONEY.fullmatch(written):
+            return None
+        written = written.replace(",", "")
+    elif isinstance(value, Decimal):
         return value if value.is_finite() else None
-    written = repr(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
-    if not isinstance(written, str) or not 0 < len(written) <= 40:
-        return None
-    written = written.strip()
-    if isinstance(value, str) and not _MONEY.fullmatch(written):
+    elif isinstance(value, _JSON_NUMBERS) and not isinstance(value, bool):
+        written = repr(value)
+    else:
         return None
     try:
-        amount = Decimal(written.replace(",", ""))
+        amount = Decimal(written) if len(written) <= 40 else None
     except InvalidOperation:
         return None
-    return amount if amount.is_finite() else None
+    return amount if amount is not None and amount.is_finite() else None
 
 
 def minor(value: Any, code: Any) -> Decimal | None:
