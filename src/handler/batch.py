@@ -94,19 +94,15 @@ def records(given: Iterable[Mapping[str, Any]]) -> list[Record]:
 
 
 def _record(given: Mapping[str, Any]) -> Record:
-    typed = given.get("messageAttributes", {})
+    counted, body = given["attributes"], given["body"]
+    returned = int(counted["ApproximateReceiveCount"]) > 1
+    group = counted.get("MessageGroupId") or messages.source(body)
+    if not (typed := given.get("messageAttributes")):  # as nearly all are
+        return Record(given["messageId"], given["receiptHandle"], body, group, {}, int(returned), returned)
     attributes = {name: value["stringValue"] for name, value in typed.items() if "stringValue" in value}
     told = attributes.pop("crashes", "")
-    returned = int(given["attributes"]["ApproximateReceiveCount"]) > 1
-    return Record(
-        given["messageId"],
-        given["receiptHandle"],
-        given["body"],
-        given["attributes"].get("MessageGroupId") or messages.source(given["body"]),
-        attributes,
-        (int(told) if told in _COUNTED else 0) + returned,
-        returned,
-    )
+    crashes = (int(told) if told in _COUNTED else 0) + returned
+    return Record(given["messageId"], given["receiptHandle"], body, group, attributes, crashes, returned)
 
 
 def read(given: Iterable[Record], *, at: str) -> Batch:
@@ -114,7 +110,7 @@ def read(given: Iterable[Record], *, at: str) -> Batch:
     batch = Batch()
     for record in given:
         try:
-            message = _as_redriven(messages.decode(record.body), record)
+            message = messages.decode(record.body)
         except MessageError as error:
             newer = isinstance(error, NewerMessage)
             if newer and record.crashes < ALONE_AT:
@@ -124,14 +120,11 @@ def read(given: Iterable[Record], *, at: str) -> Batch:
             outgoing = messages.parked_text(record.body, "unknown", reason=reason, detail=str(error), at=at)
             batch.unreadable.append((record.id, outgoing))
             continue
+        if "reason" in record.attributes and isinstance(message, Message):
+            # It was parked, and came back with the reason beside it: it yields to live events from now on.
+            message = message._replace(backfill=True, redriven=True)
         batch.received.append(Received(record.id, message, record.crashes))
     return batch
-
-
-def _as_redriven(message: Message | Raw, record: Record) -> Message | Raw:
-    """What was parked, and came back with the reason beside it, yields to live events from now on."""
-    redriven = "reason" in record.attributes
-    return message._replace(backfill=True, redriven=True) if redriven and isinstance(message, Message) else message
 
 
 def triage(given: Sequence[Record]) -> Triage:
