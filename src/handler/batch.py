@@ -135,7 +135,7 @@ def triage(given: Sequence[Record]) -> Triage:
     alone, with everything else out of reach; many that came back once are risked
     a few at a time, lest all of them need handling alone.
     """
-    if not any([one.crashes for one in given]):
+    if not any(one.crashes for one in given):
         return Triage(handle=list(given))
     result = Triage(park=[one for one in given if one.crashes >= PARKED_AT])
     here = [one for one in given if one.crashes < PARKED_AT and not one.returned]
