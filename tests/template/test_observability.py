@@ -130,6 +130,48 @@ def test_what_was_parked_and_looked_at_is_not_forgotten(stack: Stack) -> None:
     assert {alarm["TreatMissingData"] for alarm in dead_letters(stack)} == {"ignore"}
 
 
+# The dimension under which AWS publishes the metrics of a namespace.
+DIMENSION = {"AWS/SQS": "QueueName", "AWS/Lambda": "FunctionName", "AWS/ApiGateway": "ApiId"}
+
+
+def named(value: Any) -> str:
+    """The resource that a dimension's value is taken from."""
+    return str(value["Ref"] if "Ref" in value else value["Fn::GetAtt"][0])
+
+
+def test_alarms_watch_the_resources_that_they_speak_of(full_stack: Stack) -> None:
+    watched: set[tuple[str, str]] = set()
+    for name, alarm in of_type(full_stack, "AWS::CloudWatch::Alarm").items():
+        if alarm["Namespace"] != "KlaviyoRelay":
+            (dimension,) = alarm["Dimensions"]
+            assert dimension["Name"] == DIMENSION[alarm["Namespace"]], name
+            watched.add((alarm["MetricName"], named(dimension["Value"])))
+    assert watched == {
+        ("ApproximateNumberOfMessagesVisible", "DeadLetterQueue"),
+        ("ApproximateAgeOfOldestMessage", "DeadLetterQueue"),
+        ("ApproximateAgeOfOldestMessage", "EventsQueue"),
+        ("Errors", "ReceiveFunction"),
+        ("Errors", "DeliverFunction"),
+        ("Throttles", "ReceiveFunction"),
+        ("5xx", "WebhookApi"),
+    }
+
+
+def test_the_dashboard_draws_the_resources_of_this_stack(stack: Stack) -> None:
+    for metric in shown(stack):
+        if not isinstance(metric[0], dict) and metric[0] in DIMENSION:
+            assert metric[2] == DIMENSION[metric[0]], metric
+            assert re.sub(r"[${}]", "", metric[3]).partition(".")[0] in stack, metric
+
+
+def test_what_is_counted_in_the_access_log_stands_there(stack: Stack) -> None:
+    for one in of_type(stack, "AWS::Logs::MetricFilter").values():
+        fields = held(stack, one["LogGroupName"]["Ref"])
+        used = re.findall(r"\$\.(\w+)", one["FilterPattern"] + str(one["MetricTransformations"]))
+        assert used
+        assert set(used) <= fields
+
+
 def test_the_relay_held_back_by_long_pauses_raises_an_alarm(stack: Stack) -> None:
     # The longest pause that is believed leaves too few answers 429 in a period to tell it by their number.
     (alarm,) = (

@@ -223,6 +223,19 @@ def test_queues_refuse_what_comes_without_tls(stack: Stack) -> None:
     assert {one["Fn::GetAtt"][0] for one in statement["Resource"]} == set(of_type(stack, "AWS::SQS::Queue"))
 
 
+def test_alarms_are_published_by_this_accounts_alarms_only_and_over_tls(full_stack: Stack) -> None:
+    (policy,) = of_type(full_stack, "AWS::SNS::TopicPolicy").values()
+    allow, deny = policy["PolicyDocument"]["Statement"]
+    assert (allow["Effect"], allow["Principal"]) == ("Allow", {"Service": "cloudwatch.amazonaws.com"})
+    assert allow["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+    assert (deny["Effect"], deny["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
+
+
+def test_a_domain_of_ones_own_speaks_no_old_tls(full_stack: Stack) -> None:
+    (domain,) = of_type(full_stack, "AWS::ApiGatewayV2::DomainName").values()
+    assert {one["SecurityPolicy"] for one in domain["DomainNameConfigurations"]} == {"TLS_1_2"}
+
+
 # -------------------------------------------------------------- permissions
 def statements(role: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for policy in role["Policies"]:
