@@ -27,7 +27,7 @@ test: $(STAMP) ## run all the tests
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 local: $(STAMP) ## run the stack until Ctrl-C
-	@$(BIN)/python -m local.stack
+	@$(BIN)/python -m local.run
 
 send: $(STAMP) ## SOURCE= FILE= [HEADERS=] [URL=]: sign a payload and post it
 	@$(BIN)/python -m local.send "$(SOURCE)" "$(FILE)" $(if $(HEADERS),--headers "$(HEADERS)") $(if $(URL),--url "$(URL)")

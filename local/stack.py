@@ -1,4 +1,4 @@
-"""``make local``: the real template and the real handlers on one machine.
+"""The real template and the real handlers on one machine.
 
 MiniStack speaks for AWS, ``trigger`` for the event source, ``standin`` for
 Klaviyo, and a front door forwards ``/webhooks/{source}`` and nothing else.
@@ -7,11 +7,9 @@ Everything listens on 127.0.0.1 and ends with this process.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
-import signal
 import sys
 import threading
 import time
@@ -26,7 +24,6 @@ import urllib3
 from handler import sources
 
 from . import aws, front, sign, trigger
-from .console.ledger import Ledger
 from .payload import Payload
 
 NAME = "relay"
@@ -58,7 +55,7 @@ class Stack:
         Where the trigger reaches AWS, if not at MiniStack itself.
     deliver : bool
         Whether the trigger runs from the start.
-    ledger : Ledger, optional
+    ledger : front.Keeper, optional
         Where the front door writes down what came in, for the console.
     made_up : bool
         Whether sources that appear later get a development secret, too.
@@ -77,7 +74,7 @@ class Stack:
         trigger_endpoint: str = "",
         port: int = 0,
         deliver: bool = True,
-        ledger: Ledger | None = None,
+        ledger: front.Keeper | None = None,
         made_up: bool = True,
     ) -> None:
         self.parameters = dict(parameters or {})
@@ -339,57 +336,3 @@ def read_secrets(path: Path) -> dict[str, Any]:
 def secrets_path() -> Path:
     """``SECRETS_FILE`` of the environment, else the development one."""
     return Path(os.environ.get("SECRETS_FILE") or SECRETS_FILE)
-
-
-def main() -> int:
-    """Run the stack until Ctrl-C."""
-    argparse.ArgumentParser(prog="make local", description=__doc__).parse_args()
-    from .console.server import Console  # it needs this module's stack
-
-    rate = os.environ.get("REQUESTS_PER_MINUTE")
-    ledger = Ledger()
-    stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
-    try:
-        secrets = read_secrets(secrets_path())
-        print("starting ...", flush=True)
-        with (
-            Stack(
-                klaviyo_url=os.environ.get("KLAVIYO_URL", ""),
-                parameters={"RequestsPerMinute": rate} if rate else {},
-                secrets=secrets,
-                port=int(os.environ.get("PORT") or 0),
-                ledger=ledger,
-                made_up=secrets_path() == SECRETS_FILE,
-            ) as stack,
-            Console(stack, ledger, int(os.environ.get("CONSOLE_PORT") or 0)) as console,
-        ):
-            for name in stack.left_out:
-                print(f"left out: {name}")
-            print(f"klaviyo: {stack.klaviyo_url}")
-            print(f"aws: {stack.aws.url}")
-            print(f"webhooks: {stack.url('{source}')}")
-            print(
-                f"tunnel: cloudflared tunnel --url {stack.url('')[: -len('/webhooks/')]}, say; it shows /webhooks/ only"
-            )
-            print(f"console: {console.url}")
-            print("ready", flush=True)
-            state = {
-                "webhooks": stack.url("{source}"),
-                "known_as": stack.known_as,
-                "aws": stack.aws.url,
-                "outputs": stack.outputs,
-                "parameters": stack.parameters,
-            }
-            RUNNING.write_text(json.dumps(state))
-            stopped.wait()
-            RUNNING.unlink(missing_ok=True)
-    except (ValueError, RuntimeError, OSError) as error:
-        print(f"local: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

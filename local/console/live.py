@@ -5,37 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from flask import Blueprint, abort, current_app, redirect, render_template, request, url_for
+from flask import Blueprint, abort, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from handler import sources
-from handler.mapping import Defaults
 from local.payload import Payload
 
 from . import signing, story
 from .ledger import MASKED, Exchange
-
-if TYPE_CHECKING:
-    from .server import Console
+from .state import console, defaults, frame
 
 pages = Blueprint("live", __name__)
 ROWS = 60
 _HOPS = ("content-length", "accept-encoding", "transfer-encoding")
 OUTCOMES = ("accepted", "delivered", "waiting", "parked", "ignored", "handshake", "refused")
-
-
-def console() -> Console:
-    """The console that this request is for."""
-    return cast("Console", current_app.extensions["console"])
-
-
-def defaults() -> Defaults:
-    """Country and zone that the running stack reads phones and times with."""
-    parameters = console().stack.parameters
-    return Defaults(parameters.get("PhoneRegion", ""), parameters.get("TimeZone", "UTC"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,16 +84,6 @@ def _rows() -> dict[str, Any]:
     }
 
 
-def frame() -> dict[str, Any]:
-    """What every page shows around its content."""
-    running = console()
-    return {
-        "sight": running.watch.sight,
-        "door": running.stack.url("{source}"),
-        "has_standin": running.watch.has_standin,
-    }
-
-
 @pages.get("/")
 def index() -> str:
     """Webhooks as they come in."""
@@ -125,7 +101,7 @@ def _one(number: int) -> dict[str, Any]:
     exchange = console().ledger.find(number)
     if exchange is None:
         abort(404, "that webhook is no longer kept")
-    told, outcome = story.told(exchange, console().watch, defaults())
+    told, outcome = story.told(exchange, console().watch.trail, defaults(), console().watch.stored)
     return {
         "exchange": exchange,
         "state": state_of(exchange),

@@ -21,9 +21,9 @@ from handler.errors import UnknownSource
 from local import check, new_sender, payload
 from local.payload import Payload
 
-from . import worker
+from . import render, worker
 from .ledger import CREDENTIALS, MASKED
-from .live import console, defaults, frame
+from .state import console, defaults, frame
 
 pages = Blueprint("playground", __name__)
 NAME = re.compile(r"[a-z][a-z0-9_]{0,49}")
@@ -120,9 +120,7 @@ def _body(body: bytes) -> str:
         json.loads(text)
     except (ValueError, RecursionError):
         return text
-    from .render import indented
-
-    return indented(text) if "\n" not in text.strip() else text
+    return render.indented(text) if "\n" not in text.strip() else text
 
 
 def read(form: Mapping[str, str]) -> tuple[str, str, Payload]:

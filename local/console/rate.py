@@ -17,7 +17,7 @@ from werkzeug.wrappers import Response
 from local import redrive
 from local.redrive import Parked
 
-from .live import console, frame
+from .state import console, frame
 from .trail import Job
 
 pages = Blueprint("rate", __name__)

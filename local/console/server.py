@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import threading
 from pathlib import Path
 from types import TracebackType
@@ -12,30 +11,21 @@ from flask import Flask, Response, current_app, make_response, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from handler import sources
 from local import aws, check
-from local.payload import Payload
 from local.stack import Stack
 
 from . import guard, live, playground, rate, render
 from .ledger import Ledger
-from .trial import Trial
-from .watch import Watch
+from .state import State
 
 LARGEST = 4_000_000  # bytes of a form: a payload and a file of expressions
 
 
-class Console:
+class Console(State):
     """A running console for ``stack``; a context manager that ends it."""
 
     def __init__(self, stack: Stack, ledger: Ledger, port: int = 0, *, samples: Path = check.SAMPLES) -> None:
-        self.stack = stack
-        self.ledger = ledger
-        self.samples = samples
-        self.watch = Watch(stack)
-        self.trial = Trial(sources.CUSTOM, samples)
-        self._deployed = _fingerprint()
-        self._deploying = threading.Lock()
+        super().__init__(stack, ledger, samples)
         self.port = port or aws.free_port()
         self._server = make_server("127.0.0.1", self.port, _app(self), threaded=True, request_handler=_Quiet)
         self._thread = threading.Thread(target=self._server.serve_forever, name="console", daemon=True)
@@ -44,32 +34,6 @@ class Console:
     def url(self) -> str:
         """Where it is."""
         return f"http://127.0.0.1:{self.port}"
-
-    def changed(self) -> bool:
-        """Whether a source's file is another than the functions have."""
-        return _fingerprint() != self._deployed
-
-    def deploy(self) -> None:
-        """Hand the functions the sources' files as they are now."""
-        with self._deploying:
-            fingerprint = _fingerprint()
-            self.stack.redeploy()
-            self._deployed = fingerprint
-
-    def send(self, source: str, sent: Payload) -> int:
-        """Send a webhook as its sender would, signed now; its number in the ledger.
-
-        Raises
-        ------
-        ValueError
-            There is no secret for the source.
-        """
-        if not self.stack.secrets["sources"].get(source):
-            raise ValueError(f"the secrets file holds no secret for {source}")
-        before = self.ledger.total
-        self.stack.send_payload(source, sent)
-        since = itertools.takewhile(lambda one: one.number > before, self.ledger.newest_first())
-        return min(one.number for one in since if one.source == source)
 
     def __enter__(self) -> Console:
         self._thread.start()
@@ -81,14 +45,7 @@ class Console:
         self._server.shutdown()
         self._thread.join(10)
         self._server.server_close()
-        self.watch.close()
-        self.trial.close()
-
-
-def _fingerprint() -> dict[str, bytes]:
-    """Every source's file and what stands in it."""
-    folders = (sources.SHIPPED, sources.CUSTOM)
-    return {str(path): path.read_bytes() for folder in folders for path in folder.glob("*.toml")}
+        self.close()
 
 
 class _Quiet(WSGIRequestHandler):

@@ -8,7 +8,7 @@ stand-in, never guessed.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,6 @@ from handler.telemetry import event_id
 
 from .ledger import Exchange
 from .trail import Fate, Trail
-from .watch import Watch
 
 SHOWN_EVENTS = 20
 RECEIPT_SECONDS = 10.0  # a request on its way from the front door to a function that has to start first
@@ -125,14 +124,15 @@ def state_of(exchange: Exchange, trail: Trail, defaults: Defaults) -> str:
     return exchange.outcome
 
 
-def told(exchange: Exchange, watch: Watch, defaults: Defaults) -> tuple[list[Told], Outcome]:
-    """The first events of a webhook, and its whole outcome."""
+def told(
+    exchange: Exchange, trail: Trail, defaults: Defaults, stored: Callable[[str], list[dict[str, Any]]]
+) -> tuple[list[Told], Outcome]:
+    """The first events of a webhook, and its whole outcome; ``stored`` tells what Klaviyo has of a ``unique_id``."""
     outcome = outcome_of(exchange, defaults)
     found = []
     for event in outcome.events[:SHOWN_EVENTS]:
         name = event_id(event.unique_id, private=outcome.private_ids)
         entry = json.loads(event.entry)
-        stored = watch.stack.stored(event.unique_id) if watch.has_standin else []
         found.append(
             Told(
                 event_id=name,
@@ -141,8 +141,8 @@ def told(exchange: Exchange, watch: Watch, defaults: Defaults) -> tuple[list[Tol
                 entry=entry,
                 marks=marks_of(entry),
                 silent=is_silent(entry),
-                fate=watch.trail.of(name),
-                stored=stored,
+                fate=trail.of(name),
+                stored=stored(event.unique_id),
             )
         )
     return found, outcome

@@ -81,6 +81,10 @@ class Watch:
         if stale:
             self.look()
 
+    def stored(self, unique_id: str) -> list[dict[str, Any]]:
+        """What the stand-in stored under that ``unique_id``; nothing where Klaviyo itself gets the events."""
+        return self.stack.stored(unique_id) if self.has_standin else []
+
     def close(self) -> None:
         """Look no more."""
         self._stopped.set()

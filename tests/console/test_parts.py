@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from handler import mapping, schema, sources
 from handler.mapping import Defaults
-from local import check, payload, stack
+from local import check, payload, run, stack
 from local.console import rate, render, signing, story
 from local.console.ledger import Exchange, Ledger
 from local.console.trail import Job, Trail
@@ -200,6 +200,7 @@ class _Running:
     klaviyo_url = "http://127.0.0.1:3"
     known_as = "https://relay"
     outputs: ClassVar[dict[str, str]] = {}
+    parameters: ClassVar[dict[str, str]] = {}
     aws = SimpleNamespace(url="http://127.0.0.1:4")
 
     def __init__(self, *_: Any, **__: Any) -> None:
@@ -220,16 +221,17 @@ class _Opened(_Running):
 def test_make_local_names_the_console_before_it_is_ready(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(stack, "Stack", _Running)
-    monkeypatch.setattr("local.console.server.Console", _Opened)
-    monkeypatch.setattr(stack, "RUNNING", tmp_path / "running.json")
-    monkeypatch.setattr(stack, "SECRETS_FILE", tmp_path / "secrets.json")
+    monkeypatch.setattr(run, "Stack", _Running)
+    monkeypatch.setattr(run, "Console", _Opened)
+    monkeypatch.setattr(run, "RUNNING", tmp_path / "running.json")
+    for module in (run, stack):
+        monkeypatch.setattr(module, "SECRETS_FILE", tmp_path / "secrets.json")
     # In this module alone: other threads of the process wait for events of their own.
     over = SimpleNamespace(wait=lambda: True, set=lambda: None)
-    monkeypatch.setattr(stack, "threading", SimpleNamespace(Event=lambda: over))
-    monkeypatch.setattr("local.stack.signal.signal", lambda *_: None)
+    monkeypatch.setattr(run, "threading", SimpleNamespace(Event=lambda: over))
+    monkeypatch.setattr("local.run.signal.signal", lambda *_: None)
     monkeypatch.setattr(sys, "argv", ["local"])
-    assert stack.main() == 0
+    assert run.main() == 0
     said = capsys.readouterr().out.splitlines()
     assert "console: http://127.0.0.1:2" in said[: said.index("ready")]
     (tunnel,) = (one for one in said if one.startswith("tunnel: "))

@@ -1,0 +1,90 @@
+"""What the console's pages share: the stack, what came in, what is seen of it, and the playground's process."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from pathlib import Path
+from typing import Any, cast
+
+from flask import current_app
+
+from handler import sources
+from handler.mapping import Defaults
+from local.payload import Payload
+from local.stack import Stack
+
+from .ledger import Ledger
+from .trial import Trial
+from .watch import Watch
+
+
+class State:
+    """A running ``stack`` as the pages see it; what is saved goes into ``samples`` and ``sources.CUSTOM``."""
+
+    def __init__(self, stack: Stack, ledger: Ledger, samples: Path) -> None:
+        self.stack = stack
+        self.ledger = ledger
+        self.samples = samples
+        self.watch = Watch(stack)
+        self.trial = Trial(sources.CUSTOM, samples)
+        self._deployed = _fingerprint()
+        self._deploying = threading.Lock()
+
+    def changed(self) -> bool:
+        """Whether a source's file is another than the functions have."""
+        return _fingerprint() != self._deployed
+
+    def deploy(self) -> None:
+        """Hand the functions the sources' files as they are now."""
+        with self._deploying:
+            fingerprint = _fingerprint()
+            self.stack.redeploy()
+            self._deployed = fingerprint
+
+    def send(self, source: str, sent: Payload) -> int:
+        """Send a webhook as its sender would, signed now; its number in the ledger.
+
+        Raises
+        ------
+        ValueError
+            There is no secret for the source.
+        """
+        if not self.stack.secrets["sources"].get(source):
+            raise ValueError(f"the secrets file holds no secret for {source}")
+        before = self.ledger.total
+        self.stack.send_payload(source, sent)
+        since = itertools.takewhile(lambda one: one.number > before, self.ledger.newest_first())
+        return min(one.number for one in since if one.source == source)
+
+    def close(self) -> None:
+        """Look no more, and end the playground's process."""
+        self.watch.close()
+        self.trial.close()
+
+
+def _fingerprint() -> dict[str, bytes]:
+    """Every source's file and what stands in it."""
+    folders = (sources.SHIPPED, sources.CUSTOM)
+    return {str(path): path.read_bytes() for folder in folders for path in folder.glob("*.toml")}
+
+
+def console() -> State:
+    """The console that this request is for."""
+    return cast("State", current_app.extensions["console"])
+
+
+def defaults() -> Defaults:
+    """Country and zone that the running stack reads phones and times with."""
+    parameters = console().stack.parameters
+    return Defaults(parameters.get("PhoneRegion", ""), parameters.get("TimeZone", "UTC"))
+
+
+def frame() -> dict[str, Any]:
+    """What every page shows around its content."""
+    running = console()
+    return {
+        "sight": running.watch.sight,
+        "door": running.stack.url("{source}"),
+        "has_standin": running.watch.has_standin,
+    }

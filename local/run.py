@@ -1,0 +1,66 @@
+"""``make local``: the relay and its console until Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+
+from .console.ledger import Ledger
+from .console.server import Console
+from .stack import RUNNING, SECRETS_FILE, Stack, read_secrets, secrets_path
+
+
+def main() -> int:
+    """Run the stack until Ctrl-C."""
+    argparse.ArgumentParser(prog="make local", description=__doc__).parse_args()
+    rate = os.environ.get("REQUESTS_PER_MINUTE")
+    ledger = Ledger()
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    try:
+        secrets = read_secrets(secrets_path())
+        print("starting ...", flush=True)
+        with (
+            Stack(
+                klaviyo_url=os.environ.get("KLAVIYO_URL", ""),
+                parameters={"RequestsPerMinute": rate} if rate else {},
+                secrets=secrets,
+                port=int(os.environ.get("PORT") or 0),
+                ledger=ledger,
+                made_up=secrets_path() == SECRETS_FILE,
+            ) as stack,
+            Console(stack, ledger, int(os.environ.get("CONSOLE_PORT") or 0)) as console,
+        ):
+            for name in stack.left_out:
+                print(f"left out: {name}")
+            print(f"klaviyo: {stack.klaviyo_url}")
+            print(f"aws: {stack.aws.url}")
+            print(f"webhooks: {stack.url('{source}')}")
+            print(
+                f"tunnel: cloudflared tunnel --url {stack.url('')[: -len('/webhooks/')]}, say; it shows /webhooks/ only"
+            )
+            print(f"console: {console.url}")
+            print("ready", flush=True)
+            state = {
+                "webhooks": stack.url("{source}"),
+                "known_as": stack.known_as,
+                "aws": stack.aws.url,
+                "outputs": stack.outputs,
+                "parameters": stack.parameters,
+            }
+            RUNNING.write_text(json.dumps(state))
+            stopped.wait()
+            RUNNING.unlink(missing_ok=True)
+    except (ValueError, RuntimeError, OSError) as error:
+        print(f"local: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
