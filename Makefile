@@ -38,8 +38,8 @@ preview: $(STAMP) ## SOURCE= FILE= [HEADERS=]: what a payload becomes, without a
 new-sender: $(STAMP) ## NAME= FILE= [HEADERS=]: a first TOML file for a sender, guessed from one delivery
 	@$(BIN)/python -m local.new_sender "$(NAME)" "$(FILE)" $(if $(HEADERS),"$(HEADERS)")
 
-redrive: $(STAMP) ## [SOURCE=] [REASON=] [STACK=] [GO=1]: what is parked, and back with it
-	@$(BIN)/python -m local.redrive $(if $(STACK),--stack "$(STACK)") $(if $(SOURCE),--source "$(SOURCE)") $(if $(REASON),--reason "$(REASON)") $(if $(GO),--go)
+redrive: $(STAMP) ## [SOURCE=] [REASON=] [STACK=] [GO=1|DROP=1]: what is parked, and back with it, or away
+	@$(BIN)/python -m local.redrive $(if $(STACK),--stack "$(STACK)") $(if $(SOURCE),--source "$(SOURCE)") $(if $(REASON),--reason "$(REASON)") $(if $(GO),--go) $(if $(DROP),--drop)
 
 chaos: $(STAMP) ## [SEED=] [MINUTES=3]: everything fails, and an account of every event
 	@$(BIN)/python -m local.chaos $(if $(SEED),--seed "$(SEED)") $(if $(MINUTES),--minutes "$(MINUTES)")
@@ -65,6 +65,7 @@ lint: $(STAMP) ## ruff, mypy --strict, cfn-lint, the senders' files
 	@$(BIN)/mypy
 	@$(BIN)/cfn-lint template.yaml
 	@$(BIN)/python -m local.check
+	@echo "lint: nothing to mend, in the senders' files neither"
 
 
 BENCH_STAMP := $(VENV)/.bench-ready

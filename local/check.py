@@ -112,17 +112,25 @@ def shown(path: Path) -> str:
 
 def problems(name: str, samples: Path = SAMPLES) -> list[SourceError]:
     """Every mistake in a source's file and samples; empty if all is well."""
+    found, checked = mistakes(name)
+    if found or checked is None:
+        return found
+    return [checked.problem(place, text) for place, text in _unseen(name, checked, samples)]
+
+
+def mistakes(name: str) -> tuple[list[SourceError], Checked | None]:
+    """Every mistake in a source's file alone, and the file's tables if they can be read at all."""
     path = sources.path_of(name)
     text = path.read_text("utf-8")
     try:
         checked = Checked(path, tomllib.loads(text), sources.document(name), lines(text))
     except tomllib.TOMLDecodeError as error:
         at = re.search(r"line (\d+)", str(error))
-        return [SourceError(shown(path), int(at[1]) if at else None, f"expected TOML: {error}")]
+        return [SourceError(shown(path), int(at[1]) if at else None, f"expected TOML: {error}")], None
     except (SourceError, Refused) as error:
-        return [SourceError(shown(path), None, f"expected a source to extend: {error}")]
+        return [SourceError(shown(path), None, f"expected a source to extend: {error}")], None
     found = [*_tables(checked), *_signature(checked), *_webhook(checked), *_profiles(checked), *_events(checked)]
-    return found or [checked.problem(place, text) for place, text in _unseen(name, checked, samples)]
+    return found, checked
 
 
 def _unknown(checked: Checked, place: Place, table: Any, known: set[str] | frozenset[str]) -> Iterator[SourceError]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,6 +123,17 @@ def account(rows: list[Sent], arrived: Collection[str], stats: dict[str, Any]) -
     return line, bool(rows) and delivered == len(expected) and not (lost or refused or throttled)
 
 
+def explained(rows: list[Sent]) -> str:
+    """Why the table's events add up to more than arrive, and which samples are meant to become none."""
+    accepted = sum(row.events for row in rows)
+    repeats = accepted - len({name for row in rows for name in row.event_ids})
+    kinds = Counter(row.outcome.split(":")[0] for row in rows)
+    return (
+        f"{accepted} events accepted, {repeats} of them repeats that count once; samples that show what is no event: "
+        f"{kinds['ignored']} ignored, {kinds['parked']} parked, {kinds['answered']} answered"
+    )
+
+
 def main() -> int:
     """Run the demo; 0 only if every event arrived, none refused, none throttled."""
     print("starting the stack ...", flush=True)
@@ -139,6 +151,7 @@ def main() -> int:
         names = [metrics.get(name) for name in row.event_ids]
         row.metrics = tuple(dict.fromkeys(name for name in names if name))
     print(table(rows))
+    print(explained(rows))
     line, good = account(rows, metrics, stats)
     print(line)
     return 0 if good else 1

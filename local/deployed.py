@@ -10,8 +10,10 @@ from __future__ import annotations
 import argparse
 import getpass
 import json
+import os
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,9 +64,30 @@ class Deployed:
         )
 
 
-def client(service: str) -> Any:
-    """A boto3 client with the credentials of the environment."""
-    return boto3.client(service)  # type: ignore[call-overload]  # the services' names are literals in the stubs
+def clients(name: str) -> Callable[[str], Any]:
+    """boto3 clients by service, with the credentials of the environment, in the region of the stack ``name``.
+
+    That is the environment's (boto3 itself reads no ``AWS_REGION``), else the one
+    that ``sam deploy --guided`` wrote into samconfig.toml beside the stack's name.
+    """
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or _saved_region(name)
+    session = boto3.session.Session(region_name=region)
+    if not session.region_name:
+        raise ValueError(f"in which region is {name!r}? Set AWS_REGION, or AWS_PROFILE to a profile that names one")
+
+    def client(service: str) -> Any:
+        return session.client(service)  # type: ignore[call-overload]  # the services' names are literals in the stubs
+
+    return client
+
+
+def _saved_region(name: str) -> str | None:
+    """The region that samconfig.toml has for the stack ``name``."""
+    for environment in tomllib.loads((aws.ROOT / "samconfig.toml").read_text("utf-8")).values():
+        told = environment.get("deploy", {}).get("parameters", {}) if isinstance(environment, dict) else {}
+        if told.get("stack_name") == name and told.get("region"):
+            return str(told["region"])
+    return None
 
 
 def find(name: str, client: Callable[[str], Any]) -> Deployed:
@@ -359,7 +382,7 @@ def main(arguments: list[str]) -> int:
     if not options.stack:
         parser.error("name the stack: STACK=klaviyo-relay")
     try:
-        stack = find(options.stack, client)
+        stack = find(options.stack, clients(options.stack))
         if options.what == "secrets":
             return _secrets(stack, options.source)
         if options.what == "try":

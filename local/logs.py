@@ -126,7 +126,7 @@ def _local(hours: float) -> Relay:
 def _deployed(name: str, hours: float) -> Relay:
     from . import deployed  # it needs this module
 
-    found = deployed.find(name, deployed.client)
+    found = deployed.find(name, deployed.clients(name))
     return Relay(found.client, found.outputs, found.parameters, time.time() - (hours or DAY_HOURS) * 3600)
 
 

@@ -51,7 +51,9 @@ def preview(source: str, headers: dict[str, str], body: bytes, received: float) 
 
 
 def main(arguments: list[str]) -> int:
-    """Print the preview as JSON; what is wrong with the call goes to standard error."""
+    """Print the preview as JSON; what is wrong with the call, or with the sender's file, goes to standard error."""
+    from . import check  # it needs this module
+
     parser = argparse.ArgumentParser(prog="make preview", description=__doc__)
     parser.add_argument("source")
     parser.add_argument("file")
@@ -60,13 +62,16 @@ def main(arguments: list[str]) -> int:
     try:
         if options.source not in sources.names():
             raise ValueError(f"no source {options.source!r}; there are: {', '.join(sources.names())}")
+        wrong, _ = check.mistakes(options.source)
         sent = payload.request(options.file, options.headers or None)
         found = preview_request(options.source, sent, time.time())
     except (OSError, ValueError, SourceError, Refused) as error:
         print(f"preview: {error}", file=sys.stderr)
         return 2
     print(json.dumps(found, indent=2, ensure_ascii=False))
-    return 0
+    for mistake in wrong:
+        print(mistake, file=sys.stderr)
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,10 +19,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from . import aws
+from . import aws, deployed
 from .stack import RUNNING
 
 HIDDEN_SECONDS = 120
@@ -158,13 +158,51 @@ def summary(found: Sequence[Parked]) -> str:
         key = (one.source, one.reason)
         counts[key] += one.events
         details.setdefault(key, one.detail)
-        since[key] = min(since.get(key, one.parked_at), one.parked_at)
+        at = _utc(one.parked_at)
+        since[key] = min(since.get(key, at), at)
     rows = [("SOURCE", "REASON", "EVENTS", "SINCE", "DETAIL")]
-    rows += [(*key, str(count), since[key], details[key][:80]) for key, count in counts.most_common()]
+    rows += [
+        (*key, str(count), since[key], textwrap.shorten(details[key], 90, placeholder=" …"))
+        for key, count in counts.most_common()
+    ]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     return "\n".join(
         "  ".join([*(cell.ljust(width) for cell, width in zip(row[:4], widths, strict=True)), row[4]]) for row in rows
     )
+
+
+def _utc(parked_at: str) -> str:
+    """The door and the delivery write their times differently; what SQS itself moved has none."""
+    try:
+        return datetime.fromisoformat(parked_at).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except ValueError:
+        return parked_at or "-"
+
+
+def drop(
+    sqs: Any, dead_letters: str, source: str | None, reason: str | None, ask: Callable[[str], str]
+) -> list[Parked]:
+    """List what is chosen, ask, and delete it: what came meanwhile stays. Returns what was deleted."""
+    listed = Sorted(source, reason, None)
+    release(sqs, dead_letters, [*listed.through(read(sqs, dead_letters)), *listed.kept])
+    print(summary(listed.chosen))
+    events = str(sum(one.events for one in listed.chosen))
+    if not listed.chosen or ask(f"delete them for good? Type {events}, the number of events: ").strip() != events:
+        return []
+    known = {one.message_id for one in listed.chosen}
+    again, gone = Sorted(source, reason, None), []
+    for one in again.through(read(sqs, dead_letters)):
+        if one.message_id in known:
+            sqs.delete_message(QueueUrl=dead_letters, ReceiptHandle=one.receipt)
+            gone.append(one)
+        else:
+            again.kept.append(one)
+    release(sqs, dead_letters, again.kept)
+    return gone
+
+
+def _messages(count: int) -> str:
+    return f"{count} message{'' if count == 1 else 's'}"
 
 
 def _queues(stack: str | None) -> tuple[Any, dict[str, str]]:
@@ -174,8 +212,8 @@ def _queues(stack: str | None) -> tuple[Any, dict[str, str]]:
             raise ValueError("no relay is running here: start one with `make local`, or name one with STACK=")
         state = json.loads(RUNNING.read_text())
         return aws.client("sqs", state["aws"]), state["outputs"]
-    described = boto3.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
-    return boto3.client("sqs"), {one["OutputKey"]: one["OutputValue"] for one in described["Outputs"]}
+    found = deployed.find(stack, deployed.clients(stack))
+    return found.client("sqs"), found.outputs
 
 
 def main(arguments: list[str]) -> int:
@@ -186,10 +224,17 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--reason", help="only what was parked for this reason")
     parser.add_argument("--rate", type=float, default=RATE, help="messages a second at the most")
     parser.add_argument("--go", action="store_true", help="send them back; without it they are only listed")
+    parser.add_argument("--drop", action="store_true", help="delete what is chosen, after a question")
     options = parser.parse_args(arguments)
+    if options.drop and (options.go or not (options.source or options.reason)):
+        parser.error("DROP=1 deletes: choose by SOURCE= or REASON=, and not with GO=1")
     try:
         sqs, outputs = _queues(options.stack)
         dead_letters = outputs["DeadLetterQueueUrl"]
+        if options.drop:
+            gone = drop(sqs, dead_letters, options.source, options.reason, input)
+            print(f"deleted {_messages(len(gone))}")
+            return 0
         began = datetime.now(UTC).replace(microsecond=0) if options.go else None
         parcels = Sorted(options.source, options.reason, began)
         back = parcels.through(read(sqs, dead_letters))
@@ -199,11 +244,11 @@ def main(arguments: list[str]) -> int:
         else:
             release(sqs, dead_letters, [*back, *parcels.kept])
         print(summary(parcels.chosen))
-    except (ValueError, ClientError, BotoCoreError) as error:
-        print(f"redrive: {error}", file=sys.stderr)
+    except (ValueError, ClientError, BotoCoreError, EOFError) as error:
+        print(f"redrive: {error or 'nothing was typed in'}", file=sys.stderr)
         return 2
     if options.go:
-        print(f"sent back {len(parcels.chosen)} messages")
+        print(f"sent back {_messages(len(parcels.chosen))}")
     elif parcels.chosen:
         print("nothing was sent; GO=1 sends them back")
     return 0

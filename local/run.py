@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 
+from . import changes
 from .console.ledger import Ledger
 from .console.server import Console
 from .stack import RUNNING, SECRETS_FILE, Stack, read_secrets, secrets_path
@@ -24,6 +25,7 @@ def main() -> int:
         signal.signal(number, lambda *_: stopped.set())
     try:
         secrets = read_secrets(secrets_path())
+        known = changes.stamps()
         print("starting ...", flush=True)
         with (
             Stack(
@@ -36,8 +38,7 @@ def main() -> int:
             ) as stack,
             Console(stack, ledger, int(os.environ.get("CONSOLE_PORT") or 0)) as console,
         ):
-            for name in stack.left_out:
-                print(f"left out: {name}")
+            print("left out: " + ", ".join(f"{count} {kind}" for kind, count in stack.left_out.items()))
             print(f"klaviyo: {stack.klaviyo_url}")
             print(f"aws: {stack.aws.url}")
             print(f"webhooks: {stack.url('{source}')}")
@@ -54,7 +55,7 @@ def main() -> int:
                 "parameters": stack.parameters,
             }
             RUNNING.write_text(json.dumps(state))
-            stopped.wait()
+            changes.watch(known, stack.redeploy, stopped, lambda text: print(text, flush=True))
             RUNNING.unlink(missing_ok=True)
     except (ValueError, RuntimeError, OSError) as error:
         print(f"local: {error}", file=sys.stderr)

@@ -13,6 +13,7 @@ import os
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -91,7 +92,7 @@ class Stack:
         self.klaviyo_url = klaviyo_url
         self.has_standin = not klaviyo_url
         self.secrets = dict(secrets or sign.development_secrets(sources.names()))
-        self.left_out: list[str] = []
+        self.left_out: Counter[str] = Counter()
 
     def __enter__(self) -> Stack:
         with contextlib.ExitStack() as opening:  # what was started ends with what could not be
@@ -120,7 +121,7 @@ class Stack:
         template, removed = aws.translate(aws.ROOT / "template.yaml", functions)
         if self._change:
             self._change(template)
-        self.left_out = [f"{name} ({resource['Type']})" for name, resource in removed.items()]
+        self.left_out = Counter(str(resource["Type"]) for resource in removed.values())
         self.outputs = aws.deploy(self.aws, NAME, template, parameters)
         self._write_secrets()
         self._source = self._event_source(template, removed, parameters)

@@ -12,6 +12,7 @@ import pytest
 from handler import signatures, sources
 from handler.errors import NotVerified
 from local import check, payload, sign
+from local.preview import main as preview_main
 from local.preview import preview
 
 ORDER = check.SAMPLES / "shopify/orders.create.json"
@@ -160,3 +161,19 @@ def test_a_scheme_of_ones_own_needs_a_few_lines() -> None:
 @pytest.mark.parametrize("name", ["shop_de", "acme"])
 def test_the_files_pass_the_check_without_samples_of_their_own(name: str) -> None:
     assert [str(problem) for problem in check.problems(name)] == []
+
+
+def test_a_misspelt_key_shows_in_the_preview(custom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "order.json").write_text(
+        json.dumps({"type": "order.created", "id": 1, "email": "noor@letters.example"})
+    )
+    arguments = ["acme", str(tmp_path / "order.json")]
+    assert preview_main(arguments) == 0
+    assert not capsys.readouterr().err
+    (custom / "acme.toml").write_text(STORE_UK.replace("agrees =", "agres ="), "utf-8")
+    sources.load.cache_clear()
+    assert preview_main(arguments) == 1
+    told = capsys.readouterr()
+    assert "acme.toml:" in told.err
+    assert "unknown 'agres'" in told.err
+    assert json.loads(told.out)["events"] == []

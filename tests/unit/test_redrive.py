@@ -127,6 +127,37 @@ def test_it_ends_although_what_it_sends_back_is_parked_again_at_once(monkeypatch
         assert {one.unique_id for kept in found if isinstance(kept, Message) for one in kept.events} == names
 
 
+def test_what_cannot_be_mended_is_deleted_only_when_chosen_and_only_as_it_was_listed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with delivery() as world:
+        park(world, "a", reason="no_identifier")
+        park(world, "b")
+
+        def typed(answer: str) -> Any:
+            def ask(_: str) -> str:
+                park(world, "came-meanwhile", reason="no_identifier")
+                return answer
+
+            return ask
+
+        monkeypatch.setattr("builtins.input", typed("y"))
+        make_redrive(world, monkeypatch, "--drop", "--reason", "no_identifier")
+        assert len(world.sqs.queues[DEAD]) == 3
+        monkeypatch.setattr("builtins.input", typed("2"))
+        make_redrive(world, monkeypatch, "--drop", "--reason", "no_identifier")
+        left = [messages.decode(kept.body) for kept in world.sqs.queues[DEAD].values()]
+        names = {one.unique_id for kept in left if isinstance(kept, Message) for one in kept.events}
+        assert names == {"b", "came-meanwhile"}
+        assert capsys.readouterr().out.endswith("deleted 2 messages\n")
+        make_redrive(world, monkeypatch)  # what was kept is not hidden
+        assert "came" not in (out := capsys.readouterr().out)
+        assert "2026-09-21T10:00:00Z" in out
+        assert out.count("Invalid input.") == 2
+        with pytest.raises(SystemExit):
+            redrive.main(["--drop"])
+
+
 def test_what_sqs_itself_moved_comes_back_too(monkeypatch: pytest.MonkeyPatch) -> None:
     with delivery() as world:
         like = Message("shop", (event("a"),), 1_789_999_990.0)

@@ -1,0 +1,55 @@
+"""What `make local` does when a sender's file is edited: the running functions get it at once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from handler import sources
+from handler.errors import SourceError
+
+Stamps = dict[Path, tuple[int, int]]
+LOOK_SECONDS = 1.0
+
+
+def stamps() -> Stamps:
+    """Time and size of every sender's file."""
+    found = {path: path.stat() for folder in (sources.SHIPPED, sources.CUSTOM) for path in folder.glob("*.toml")}
+    return {path: (one.st_mtime_ns, one.st_size) for path, one in found.items()}
+
+
+def watch(
+    known: Stamps,
+    redeploy: Callable[[], None],
+    stopped: threading.Event,
+    say: Callable[[str], None],
+    seconds: float = LOOK_SECONDS,
+) -> None:
+    """Until ``stopped``, ``redeploy`` whenever senders' files have changed since ``known``, and say which.
+
+    A file that cannot be read stays out of the functions until it can: else
+    its sender's webhooks would be answered 503.
+    """
+    while not stopped.wait(seconds):
+        found = stamps()
+        changed = sorted(path for path in {*known, *found} if known.get(path) != found.get(path))
+        known = found
+        if not changed:
+            continue
+        sources.load.cache_clear()
+        names = ", ".join(path.name for path in changed)
+        if wrong := _unreadable([path.stem for path in changed if path in found]):
+            say(f"{names}: {wrong}; the functions keep what they have")
+            continue
+        redeploy()
+        say(f"{names} changed: the functions have it now")
+
+
+def _unreadable(names: list[str]) -> str:
+    for name in names:
+        try:
+            sources.load(name)
+        except SourceError as error:
+            return str(error)
+    return ""

@@ -1,0 +1,73 @@
+"""An edited sender's file reaches the functions of `make local`, and one that cannot be read does not."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from handler import sources
+from local import changes
+
+FILE = 'extends = "hmac"\ntitle = "Acme"\n[signature]\nheader = "acme-signature"\n'
+
+
+class Watched:
+    """The watch over a folder of its own, and what it did."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "acme.toml"
+        self.stopped = threading.Event()
+        self.said: list[str] = []
+        self.redeployed = 0
+        self._news = threading.Semaphore(0)
+
+    def run(self, known: changes.Stamps) -> None:
+        changes.watch(known, self.redeploy, self.stopped, self.say, 0.005)
+
+    def redeploy(self) -> None:
+        self.redeployed += 1
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+        self._news.release()
+
+    def heard(self) -> str:
+        """The next thing that is said."""
+        assert self._news.acquire(timeout=10)
+        return self.said[-1]
+
+
+@pytest.fixture
+def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
+    monkeypatch.setattr(sources, "CUSTOM", tmp_path)
+    found = Watched(tmp_path)
+    found.file.write_text(FILE)
+    sources.load.cache_clear()
+    thread = threading.Thread(target=found.run, args=(changes.stamps(),))
+    thread.start()
+    yield found
+    found.stopped.set()
+    thread.join()
+    sources.load.cache_clear()
+
+
+def test_an_edited_file_reaches_the_functions_and_is_named(watched: Watched) -> None:
+    watched.file.write_text(FILE.replace("Acme", "Acme Ltd"))
+    assert watched.heard() == "acme.toml changed: the functions have it now"
+    assert watched.redeployed == 1
+    watched.file.unlink()
+    assert "acme.toml" in watched.heard()
+    assert watched.redeployed == 2
+
+
+def test_a_file_that_cannot_be_read_reaches_no_function(watched: Watched) -> None:
+    watched.file.write_text(FILE + "[[event]]\ntopic = \n")
+    assert "acme.toml" in watched.heard()
+    assert "keep what they have" in watched.said[-1]
+    assert watched.redeployed == 0
+    watched.file.write_text(FILE + "# mended\n")
+    assert "have it now" in watched.heard()
+    assert watched.redeployed == 1

@@ -1,0 +1,44 @@
+"""In which region the commands for a deployed stack look for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local import aws, deployed
+
+SAVED = """
+version = 0.1
+[default.deploy.parameters]
+stack_name = "shop"
+region = "eu-west-1"
+[staging.deploy.parameters]
+stack_name = "shop-staging"
+"""
+VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE")
+
+
+@pytest.fixture(autouse=True)
+def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setattr(aws, "ROOT", tmp_path)
+    (tmp_path / "samconfig.toml").write_text(SAVED)
+
+
+def region(stack: str) -> Any:
+    return deployed.clients(stack)("sqs").meta.region_name
+
+
+def test_it_is_the_environments_else_what_sam_wrote_beside_the_stacks_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert region("shop") == "eu-west-1"
+    monkeypatch.setenv("AWS_REGION", "us-west-2")
+    assert region("shop") == "us-west-2"
+
+
+def test_without_any_it_says_what_to_set() -> None:
+    with pytest.raises(ValueError, match="AWS_REGION"):
+        deployed.clients("shop-staging")
