@@ -34,6 +34,7 @@ class Measured:
 
     ``receive_cpu`` is a webhook's with one event and ``receive_cpu_event`` what
     each further one adds; likewise for an invocation of ``deliver`` and the logs.
+    ``receive_start`` and ``deliver_start`` are cold starts.
     """
 
     event_bytes: float
@@ -44,6 +45,8 @@ class Measured:
     deliver_cpu_event: float
     deliver_log: float
     deliver_log_event: float
+    receive_start: float
+    deliver_start: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ class Setup:
     table_answer: float = 0.005
     slot_lead: float = 0.05
     klaviyo_answer: float = 0.3
+    secret_answer: float = 0.02
     access_log: float = 330.0
 
 
@@ -68,6 +72,39 @@ class Traffic:
     a_second: float
     webhook: int
     received: int
+
+
+MEMORIES = (256, 512, 1_024, 1_769)  # a full batch alone takes deliver 100 MB
+WINDOWS = (1.0, 2.0, 5.0)  # who signs up should not wait longer for a welcome
+SECOND = 1.0  # what a setting must keep, or it is cheap at somebody's expense: see ``waits``
+
+
+def waits(measured: Measured, setup: Setup) -> tuple[float, float]:
+    """Seconds until a sender has its answer, and from the window's end until a lone event is at Klaviyo.
+
+    Either function had to be started for it, which is when it is slowest.
+    """
+    door = (measured.receive_start + measured.receive_cpu) * _stretch(setup.receive_mb)
+    deliver = (measured.deliver_start + measured.deliver_cpu) * _stretch(setup.deliver_mb)
+    answers = setup.secret_answer + setup.slot_lead + 2 * setup.table_answer + setup.klaviyo_answer
+    return door + setup.secret_answer + setup.sqs_answer, deliver + answers
+
+
+def cheapest(traffic: Traffic, measured: Measured) -> Setup | None:
+    """The cheapest of ``MEMORIES`` and ``WINDOWS`` whose waits stay within a second; ``None`` if there is none."""
+    setups = [
+        Setup(receive_mb=receive, deliver_mb=deliver, window=window)
+        for receive in MEMORIES
+        for deliver in MEMORIES
+        for window in WINDOWS
+    ]
+    kept = [one for one in setups if max(waits(measured, one)) <= SECOND]
+    return min(kept, key=lambda one: sum(dollars(traffic, measured, one).values()), default=None)
+
+
+def _stretch(memory: int) -> float:
+    """How much longer a whole processor's second takes."""
+    return max(1.0, FULL_PROCESSOR_MB / memory)
 
 
 def chunks(size: float) -> int:
@@ -102,7 +139,7 @@ def _events_an_invocation(traffic: Traffic, in_message: int, setup: Setup, weigh
 
 def _lambda(memory: int, cpu: float, waiting: float) -> float:
     """Dollars of one invocation: the processor's share grows with memory, waiting does not shrink."""
-    seconds = cpu * max(1.0, FULL_PROCESSOR_MB / memory) + waiting
+    seconds = cpu * _stretch(memory) + waiting
     return PRICES["lambda_request"] + math.ceil(seconds * 1e3) / 1e3 * memory / 1_024 * PRICES["lambda_gb_second"]
 
 
@@ -151,11 +188,20 @@ def run(measured: Measured) -> dict[str, Any]:
     ]
     title = f"Dollars for a million events (us-east-1, prices as of {AS_OF}, no free tier)"
     print(table(title, ("events", *PARTS, "all"), rows))
+    by_setup = _setups(TRAFFIC[1], measured)
+    best = cheapest(TRAFFIC[1], measured)
+    print(f"The cheapest whose cold starts keep a sender, and a lone event beyond the window, {SECOND:g} s at most:")
+    print(_named(best) if best else "none: this machine is too slow for that", end="\n\n")
     return {
         "prices_as_of": AS_OF,
         "by_traffic": {name: _rounded(bill) for name, bill in bills.items()},
-        "by_setup": _setups(TRAFFIC[1], measured),
+        "by_setup": by_setup,
+        "cheapest": None if best is None else [best.receive_mb, best.deliver_mb, best.window],
     }
+
+
+def _named(setup: Setup) -> str:
+    return f"receive {setup.receive_mb} MB, deliver {setup.deliver_mb} MB, window {setup.window:g} s"
 
 
 def _rounded(bill: dict[str, float]) -> dict[str, float]:
@@ -186,9 +232,12 @@ def _setups(traffic: Traffic, measured: Measured) -> list[dict[str, Any]]:
                 "receive": round(bill["receive"], 3),
                 "deliver": round(bill["deliver"], 3),
                 "all": round(sum(bill.values()), 3),
+                **dict(
+                    zip(("door_s", "beyond_window_s"), (round(wait, 2) for wait in waits(measured, setup)), strict=True)
+                ),
             }
         )
     rows = [tuple(one.values()) for one in found]
-    head = ("receive MB", "deliver MB", "window s", "receive $", "deliver $", "all $")
+    head = ("receive MB", "deliver MB", "window s", "receive $", "deliver $", "all $", "door s", "beyond window s")
     print(table(f"The same by memory and window ({traffic.name})", head, rows))
     return found

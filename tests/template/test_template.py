@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,6 +51,12 @@ def test_a_batch_fills_jobs(stack: Stack) -> None:
     # SQS wants a window for batches over ten; a single event waits no longer than it.
     assert 1 <= source["MaximumBatchingWindowInSeconds"] <= 10
     assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+
+
+def test_memory_and_window_are_the_cheapest_that_were_measured_to_do(stack: Stack) -> None:
+    figures = json.loads((ROOT / "bench" / "results.json").read_text("utf-8"))
+    sizes = [function(stack, name)["MemorySize"] for name in ("Receive", "Deliver")]
+    assert [*sizes, event_source(stack)["MaximumBatchingWindowInSeconds"]] == figures["cost"]["cheapest"]
 
 
 def test_deliver_lives_longer_than_it_may_wait(stack: Stack) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
 
 from bench import cost, svg, virtual
 
-MEASURED = cost.Measured(2_000, 0.0008, 0.0001, 900, 0.002, 0.00001, 800, 40)
+MEASURED = cost.Measured(2_000, 0.0008, 0.0001, 900, 0.002, 0.00001, 800, 40, 0.25, 0.25)
 
 
 @pytest.mark.parametrize("senders", [2, 5])
@@ -42,6 +43,23 @@ def test_webhooks_of_many_events_cost_less_for_each() -> None:
         sum(cost.dollars(cost.Traffic("", 10, size, 1), MEASURED, cost.Setup()).values()) for size in (1, 10, 1_000)
     ]
     assert bills == sorted(bills, reverse=True)
+
+
+def test_the_cheapest_setting_keeps_its_second_and_costs_no_more_than_others_that_do() -> None:
+    traffic = cost.TRAFFIC[1]
+    best = cost.cheapest(traffic, MEASURED)
+    assert best is not None
+    assert max(cost.waits(MEASURED, best)) <= cost.SECOND
+    for other in (replace(best, receive_mb=1_024), replace(best, deliver_mb=1_769), replace(best, window=1.0)):
+        assert sum(cost.dollars(traffic, MEASURED, best).values()) < sum(
+            cost.dollars(traffic, MEASURED, other).values()
+        )
+    smaller = replace(best, deliver_mb=best.deliver_mb // 2)
+    assert max(cost.waits(MEASURED, smaller)) > cost.SECOND
+
+
+def test_a_machine_too_slow_for_the_second_has_no_cheapest_setting() -> None:
+    assert cost.cheapest(cost.TRAFFIC[1], replace(MEASURED, receive_start=2.0)) is None
 
 
 def test_every_part_of_the_bill_is_there() -> None:
