@@ -3,16 +3,40 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import json
 import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 
 from . import changes
 from .console.ledger import Ledger
 from .console.server import Console
 from .stack import RUNNING, SECRETS_FILE, Stack, read_secrets, secrets_path
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Be the one relay of this folder, and take its address away at the end: the other tools read it.
+
+    Raises
+    ------
+    ValueError
+        Another one runs here.
+    """
+    RUNNING.parent.mkdir(parents=True, exist_ok=True)
+    with RUNNING.with_suffix(".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError("`make local` runs here already: end that one first, or use another clone") from None
+        try:
+            yield
+        finally:
+            RUNNING.unlink(missing_ok=True)
 
 
 def main() -> int:
@@ -28,6 +52,7 @@ def main() -> int:
         known = changes.stamps()
         print("starting ...", flush=True)
         with (
+            alone(),
             Stack(
                 klaviyo_url=os.environ.get("KLAVIYO_URL", ""),
                 parameters={"RequestsPerMinute": rate} if rate else {},
@@ -56,7 +81,6 @@ def main() -> int:
             }
             RUNNING.write_text(json.dumps(state))
             changes.watch(known, stack.redeploy, stopped, lambda text: print(text, flush=True))
-            RUNNING.unlink(missing_ok=True)
     except (ValueError, RuntimeError, OSError) as error:
         print(f"local: {error}", file=sys.stderr)
         return 1

@@ -170,7 +170,11 @@ class Stack:
         (api,) = self.aws.client("apigatewayv2").get_apis()["Items"]
         # Some senders sign the URL: the relay knows itself by the name that the platform gives its API.
         self.known_as = f"https://{api['ApiId']}.execute-api.127.0.0.1"
-        self.door = front.door(self._port, f"{self.aws.url}/_aws/execute-api/{api['ApiId']}/$default", self._ledger)
+        target = f"{self.aws.url}/_aws/execute-api/{api['ApiId']}/$default"
+        try:
+            self.door = front.door(self._port, target, self._ledger)
+        except OSError as error:
+            raise ValueError(f"port {self._port} for webhooks cannot be had: {error.strerror}") from None
         threading.Thread(target=self.door.serve_forever, daemon=True).start()
 
     def redeploy(self) -> None:

@@ -25,6 +25,7 @@ import time
 import urllib.request
 import zlib
 from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
 from hashlib import blake2b
@@ -263,7 +264,7 @@ class Klaviyo:
 
     def _store_one(self, row: dict[str, Any], event: dict[str, Any]) -> None:
         profile = row["attributes"]["profile"]["data"]
-        whose = _identity(profile)
+        whose = identity(profile)
         metric = event["metric"]["data"]["attributes"]["name"]
         unique_id = event.get("unique_id")
         # Without a unique_id, one event per profile, metric and second survives.
@@ -327,7 +328,8 @@ class Klaviyo:
 COUNTS = ("jobs", "received", "repeats", "limited", "faults", "without_unique_id", "reserved_addresses", "fell_forward")
 
 
-def _identity(profile: dict[str, Any]) -> str:
+def identity(profile: Mapping[str, Any]) -> str:
+    """What a profile is found by."""
     attributes = profile["attributes"]
     found = profile.get("id") or next((attributes[n] for n in checks.IDENTIFIERS if attributes.get(n)), "")
     return str(found).lower()

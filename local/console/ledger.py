@@ -31,12 +31,16 @@ _PLATFORM = {
 }
 
 
+Receipt = tuple[int, float]
+
+
 @dataclass(frozen=True, eq=False)
 class Exchange:
     """One request at the door and its answer; ``at`` in epoch seconds, header names in lower case.
 
     ``mapping`` is the source as it stood then, ``None`` if there was none of that name; ``understood`` is
-    ``story``'s own, so that a webhook is mapped once however often it is shown.
+    ``story``'s own, so that a webhook is mapped once however often it is shown. ``came`` has, for each accepted
+    event, number and time of every kept webhook that brought it.
     """
 
     number: int
@@ -51,6 +55,7 @@ class Exchange:
     answer: bytes
     milliseconds: float
     understood: dict[Any, Any] = field(default_factory=dict)
+    came: dict[str, list[Receipt]] = field(default_factory=dict)
 
     @cached_property
     def document(self) -> dict[str, Any]:
@@ -90,6 +95,12 @@ class Exchange:
         said = self.document.get("detail") or parked[0].get("detail") or self.document.get("ignored")
         return str(said or _PLATFORM.get(str(self.document.get("message")), ""))
 
+    def receipts(self, event_id: str) -> list[Receipt]:
+        """Every kept webhook that brought the event, this one among them, oldest first."""
+        own = (self.number, self.at)
+        found = self.came.get(event_id, [])
+        return found if own in found else [own]  # a page may hold one that the ledger has just let go
+
     @property
     def size(self) -> int:
         """What it takes in memory, about, in bytes."""
@@ -104,6 +115,8 @@ class Ledger:
         self._most_bytes = most_bytes
         self._kept: deque[Exchange] = deque()
         self._bytes = 0
+        self._came: dict[str, list[Receipt]] = {}
+        self.again: dict[int, int] = {}  # a webhook that the console sent, and the one that it repeats
         self._lock = threading.Lock()
         self.total = 0
 
@@ -122,6 +135,7 @@ class Ledger:
         """Keep one exchange; ``target`` is the path with its query."""
         source = urlsplit(target).path.removeprefix("/webhooks/").strip("/")
         mapping = _mapping(source)
+        came: dict[str, list[Receipt]] = {}
         with self._lock:
             self.total += 1
             exchange = Exchange(
@@ -136,12 +150,25 @@ class Ledger:
                 status=status,
                 answer=answer,
                 milliseconds=milliseconds,
+                came=came,
             )
+            for event_id in exchange.event_ids:
+                came[event_id] = self._came.setdefault(event_id, [])
+                came[event_id].append((exchange.number, at))
+                came[event_id].sort(key=lambda receipt: receipt[1])
             self._kept.append(exchange)
             self._bytes += exchange.size
             while len(self._kept) > self._most or (self._bytes > self._most_bytes and len(self._kept) > 1):
-                self._bytes -= self._kept.popleft().size
+                self._forget(self._kept.popleft())
         return exchange
+
+    def _forget(self, exchange: Exchange) -> None:
+        self._bytes -= exchange.size
+        self.again.pop(exchange.number, None)
+        for event_id, receipts in exchange.came.items():
+            receipts.remove((exchange.number, exchange.at))
+            if not receipts:
+                del self._came[event_id]
 
     def find(self, number: int) -> Exchange | None:
         """The exchange of that number, if it is still kept."""
@@ -150,10 +177,10 @@ class Ledger:
             return self._kept[place] if 0 <= place < len(self._kept) else None
 
     def newest_first(self) -> Iterator[Exchange]:
-        """Every kept exchange."""
+        """Every kept exchange, by the time at which it came; numbers are given when it was answered."""
         with self._lock:
             kept = list(self._kept)
-        return reversed(kept)
+        return iter(sorted(kept, key=lambda one: (one.at, one.number), reverse=True))
 
     def __len__(self) -> int:
         return len(self._kept)

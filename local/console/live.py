@@ -68,8 +68,9 @@ def _rows() -> dict[str, Any]:
     chosen = {name: request.args.get(name, "").strip()[:200] for name in ("source", "outcome", "id")}
     before = request.args.get("before", type=int)
     found = _wanted(chosen["source"], chosen["outcome"], chosen["id"])
-    if before:
-        found = (exchange for exchange in found if exchange.number < before)
+    last = console().ledger.find(before) if before else None
+    if last:
+        found = (one for one in found if (one.at, one.number) < (last.at, last.number))
     page = list(islice(found, ROWS + 1))
     rows = [_row(exchange) for exchange in page[:ROWS]]
     kept = {key: value for key, value in chosen.items() if value}
@@ -105,16 +106,22 @@ def _one(number: int) -> dict[str, Any]:
     return {
         "exchange": exchange,
         "state": state_of(exchange),
+        "again": console().ledger.again.get(number),
         "events": told,
         "outcome": outcome,
         "explained": story.explained,
         "plain": story.plain,
         "late_hours": console().stack.parameters.get("LateAfterHours", "24"),
-        "signing": signing.described(exchange, console().stack.known_as) if exchange.mapping else [],
+        "signing": signing.described(exchange, console().stack.known_as, _secrets(exchange.source)),
         "older": console().ledger.find(number - 1),
         "newer": console().ledger.find(number + 1),
         "changed": console().changed(),
     }
+
+
+def _secrets(source: str) -> list[str]:
+    listed = console().stack.secrets["sources"].get(source, [])
+    return [listed] if isinstance(listed, str) else listed
 
 
 @pages.get("/webhooks/<int:number>")
@@ -140,7 +147,8 @@ def again(number: int) -> Response:
     headers = {name: value for name, value in exchange.headers.items() if name not in _HOPS and MASKED not in value}
     query = {name: value for name, value in parse_qsl(urlsplit(exchange.path).query) if value != MASKED}
     try:
-        number = console().send(exchange.source, Payload(exchange.method, query, headers, exchange.body))
+        sent = console().send(exchange.source, Payload(exchange.method, query, headers, exchange.body))
     except ValueError as error:
         abort(409, str(error))
-    return redirect(url_for("live.webhook", number=number), 303)
+    console().ledger.again[sent] = number
+    return redirect(url_for("live.webhook", number=sent), 303)

@@ -17,8 +17,11 @@ from werkzeug.wrappers import Response
 from local import redrive
 from local.redrive import Parked
 
+from . import story
+from .ledger import Exchange
 from .state import console, frame
-from .trail import Job
+from .trail import Job, Trail
+from .trail import state as trail_state
 
 pages = Blueprint("rate", __name__)
 SECONDS = 120  # what the charts show
@@ -64,8 +67,12 @@ def _oldest_waiting(now: float) -> float | None:
     """Seconds since the oldest webhook came in of which an event is still on its way."""
     trail = console().watch.trail
     accepted = (one for one in console().ledger.newest_first() if one.outcome == "accepted")
-    waiting = [one.at for one in accepted if trail.state(one.event_ids) == "waiting"]
+    waiting = [one.at for one in accepted if _is_waiting(one, trail)]
     return now - min(waiting) if waiting else None
+
+
+def _is_waiting(exchange: Exchange, trail: Trail) -> bool:
+    return trail_state([story.fate_of(name, exchange, trail) for name in exchange.event_ids]) == "waiting"
 
 
 def _numbers() -> dict[str, Any]:

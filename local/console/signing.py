@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from handler import signatures
 from handler.signatures import Scheme
 
+from . import diagnosis
 from .ledger import Exchange
 
 _KINDS = {
@@ -16,16 +17,21 @@ _KINDS = {
 }
 
 
-def described(exchange: Exchange, known_as: str) -> list[tuple[str, str]]:
+def described(exchange: Exchange, known_as: str, secrets: Sequence[str] = ()) -> list[tuple[str, str]]:
     """Pairs of a term and what stands for it; of several ways to sign, those that the request tries, else all.
 
-    ``known_as`` is the address that the relay takes for its own when a sender signs the URL.
+    ``known_as`` is the address that the relay takes for its own when a sender signs the URL, ``secrets`` are those
+    that this machine has for the source.
     """
     if exchange.mapping is None:
         return []
     schemes = exchange.mapping.schemes
     tried = [scheme for scheme in schemes if _tries(scheme, exchange)] or schemes
-    rows = [row for scheme in tried for row in _rows(scheme, exchange)]
+    rows: list[tuple[str, str]] = []
+    for scheme in tried:
+        rows += _rows(scheme, exchange)
+        if scheme.scheme != signatures.TOKEN and exchange.reason.startswith(("signature_", "timestamp_")):
+            rows += diagnosis.compared(exchange, scheme, secrets, known_as)
     if any("{url}" in scheme.signed for scheme in tried):
         rows.append(("url", f"{known_as}{exchange.path}; through a tunnel a sender signs another one, and is refused"))
     return rows

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 from pathlib import Path
 from typing import Any, cast
@@ -54,8 +53,7 @@ class State:
             raise ValueError(f"the secrets file holds no secret for {source}")
         before = self.ledger.total
         self.stack.send_payload(source, sent)
-        since = itertools.takewhile(lambda one: one.number > before, self.ledger.newest_first())
-        return min(one.number for one in since if one.source == source)
+        return min(one.number for one in self.ledger.newest_first() if one.number > before and one.source == source)
 
     def close(self) -> None:
         """Look no more, and end the playground's process."""

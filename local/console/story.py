@@ -17,9 +17,10 @@ from handler.errors import Refused, SourceError, UnknownSource, Unmapped
 from handler.mapping import Defaults, Outcome
 from handler.sources import Source
 from handler.telemetry import event_id
+from local import standin
 
 from .ledger import Exchange
-from .trail import Fate, Trail
+from .trail import Fate, Trail, state
 
 SHOWN_EVENTS = 20
 RECEIPT_SECONDS = 10.0  # a request on its way from the front door to a function that has to start first
@@ -60,11 +61,12 @@ class Told:
     silent: bool
     fate: Fate
     stored: list[dict[str, Any]] = field(default_factory=list)
+    repeats: int | None = None  # the number of the webhook that brought this event before
 
     @property
     def state(self) -> str:
         """``delivered``, ``parked`` or ``waiting``."""
-        return "parked" if self.fate.parked else "delivered" if self.fate.delivered else "waiting"
+        return state([self.fate])
 
     @property
     def plain(self) -> dict[str, Any]:
@@ -115,13 +117,19 @@ def _understood(exchange: Exchange, source: Source, defaults: Defaults) -> Outco
 def state_of(exchange: Exchange, trail: Trail, defaults: Defaults) -> str:
     """``refused``, ``ignored``, ``handshake``, ``parked``, ``waiting`` or ``delivered``."""
     if exchange.outcome == "accepted":
-        return trail.state(exchange.event_ids)
+        return state([fate_of(name, exchange, trail) for name in exchange.event_ids])
     if exchange.outcome == "parked":
         outcome = outcome_of(exchange, defaults)
         ids = [event_id(event.unique_id, private=outcome.private_ids) for event in outcome.events]
-        if ids and trail.state(ids) == "delivered":
+        if ids and state([fate_of(name, exchange, trail) for name in ids]) == "delivered":
             return "delivered"
     return exchange.outcome
+
+
+def fate_of(event_id: str, exchange: Exchange, trail: Trail) -> Fate:
+    """What became of an event that this webhook brought, be it brought by others, too."""
+    receipts = exchange.receipts(event_id)
+    return trail.of(event_id, [at for _, at in receipts], receipts.index((exchange.number, exchange.at)))
 
 
 def told(
@@ -133,6 +141,10 @@ def told(
     for event in outcome.events[:SHOWN_EVENTS]:
         name = event_id(event.unique_id, private=outcome.private_ids)
         entry = json.loads(event.entry)
+        fate = fate_of(name, exchange, trail)
+        repeats = _before(exchange, name)
+        # That the event is there is no sign that a repeat has arrived.
+        there = stored(event.unique_id) if fate.delivered or repeats is None else []
         found.append(
             Told(
                 event_id=name,
@@ -141,11 +153,27 @@ def told(
                 entry=entry,
                 marks=marks_of(entry),
                 silent=is_silent(entry),
-                fate=trail.of(name),
-                stored=stored(event.unique_id),
+                fate=fate,
+                stored=[one for one in there if _is_whose(one, entry)],
+                repeats=repeats,
             )
         )
     return found, outcome
+
+
+def _before(exchange: Exchange, event_id: str) -> int | None:
+    """The webhook that brought the event first; ``None`` if this one did."""
+    (first, _), *_ = exchange.receipts(event_id)
+    return None if first == exchange.number else first
+
+
+def _is_whose(stored: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
+    """Whether a stored event is of this entry's profile and metric: for Klaviyo a ``unique_id`` counts within them."""
+    metric = _event(entry)["metric"]["data"]["attributes"]["name"]
+    return (stored["profile"], stored["metric"]) == (
+        standin.identity(entry["attributes"]["profile"]["data"]),
+        metric,
+    )
 
 
 def alike(stored: Mapping[str, Any] | None, entry: Mapping[str, Any]) -> bool:

@@ -124,7 +124,7 @@ def _verify(scheme: Scheme, delivery: Delivery, secrets: Sequence[str], now: flo
         return _check_token(_IN_URL, delivery, tokens)
     if not keys:
         raise NotVerified("no_secret", "no signing secret is configured for this source")
-    written, stamp = _read_signature(scheme, delivery.headers)
+    written, stamp = read_signature(scheme, delivery.headers)
     identity = _header(scheme.id_header, delivery.headers, "signature_missing") if scheme.id_header else ""
     signed = content(scheme.signed, delivery, stamp, identity)
     if scheme.scheme == "digest":
@@ -213,8 +213,14 @@ def _header(names: Sequence[str], headers: Mapping[str, str], reason: str) -> st
     raise NotVerified(reason, f"the header {' or '.join(names)} is missing")
 
 
-def _read_signature(scheme: Scheme, headers: Mapping[str, str]) -> tuple[list[str], str]:
-    """The candidates in the signature header, and the timestamp's text."""
+def read_signature(scheme: Scheme, headers: Mapping[str, str]) -> tuple[list[str], str]:
+    """The candidates in the signature header, and the timestamp's text.
+
+    Raises
+    ------
+    NotVerified
+        A header is missing or not in the scheme's form.
+    """
     written = _header(scheme.header, headers, "signature_missing")
     if scheme.layout == "plain":
         found = [written.removeprefix(scheme.prefix)] if written.startswith(scheme.prefix) else []

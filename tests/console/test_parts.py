@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -15,10 +16,10 @@ from hypothesis import strategies as st
 
 from handler import mapping, schema, sources
 from handler.mapping import Defaults
-from local import check, payload, run, stack
+from local import check, payload, run, sign, stack
 from local.console import rate, render, signing, story
 from local.console.ledger import Exchange, Ledger
-from local.console.trail import Job, Trail
+from local.console.trail import Job, Trail, state
 from local.redrive import Parked
 
 VALUES = st.recursive(
@@ -54,13 +55,57 @@ def line(kind: str, *ids: str, **fields: Any) -> dict[str, Any]:
     return head | {"outcome": "delivered", "status": 202, "events": len(ids), "bytes": 10, "answer_ms": 500} | fields
 
 
+def test_a_job_counts_for_the_webhook_that_waited_for_it() -> None:
+    trail = Trail()
+    first = {"timestamp": "2026-11-24T10:00:00.500+00:00"}
+    later = {"timestamp": "2026-11-24T10:00:20.500+00:00"}
+    at = 1_795_514_400.0
+    trail.take([line("job", "a", **first)])
+    assert [bool(trail.of("a", (at - 1, at + 9), which).delivered) for which in (0, 1)] == [True, False]
+    trail.take([line("job", "a", **later)])
+    assert [len(trail.of("a", (at - 1, at + 9), which).jobs) for which in (0, 1)] == [1, 1]
+    assert trail.of("a", (at - 1, at + 9), 1).jobs[0].at == pytest.approx(at + 20)
+    # Parked, mended and sent anew: the job is the new one's, until the parked one comes back, too.
+    trail.take([line("parked", "b", reason="refused_by_klaviyo", **first), line("job", "b", **later)])
+    assert trail.of("b", (at - 1, at + 9), 0).parked
+    assert trail.of("b", (at - 1, at + 9), 1).delivered
+    trail.take([line("job", "b", timestamp="2026-11-24T10:00:30.500+00:00")])
+    assert trail.of("b", (at - 1, at + 9), 0).was_parked
+    assert trail.of("b", (at - 1, at + 9), 0).delivered
+
+
+def test_webhooks_know_who_else_brought_their_event() -> None:
+    ledger = Ledger(most=2)
+    answer = b'{"accepted": 1, "event_ids": ["a"]}'
+    one, two, three = (
+        ledger.add(
+            at=at,
+            method="POST",
+            target="/webhooks/stripe",
+            headers={},
+            body=b"",
+            status=202,
+            answer=answer,
+            milliseconds=1,
+        )
+        for at in (1.0, 3.0, 2.0)
+    )
+    assert [found.number for found in ledger.newest_first()] == [2, 3]
+    assert two.receipts("a") == three.receipts("a") == [(3, 2.0), (2, 3.0)]
+    assert story.fate_of("a", one, Trail()).jobs == []
+
+
 def test_the_log_tells_what_became_of_an_event() -> None:
     trail = Trail()
-    assert trail.state(["a"]) == "waiting"
+
+    def told(*names: str) -> str:
+        return state([trail.of(name) for name in names])
+
+    assert told("a") == "waiting"
     trail.take([line("job", "a", "b", outcome="rows", status=400), line("parked", "b", reason="refused_by_klaviyo")])
-    assert (trail.state(["a"]), trail.state(["b"]), trail.state(["a", "b"])) == ("waiting", "parked", "parked")
+    assert (told("a"), told("b"), told("a", "b")) == ("waiting", "parked", "parked")
     trail.take([line("job", "a"), line("job continued", "c"), line("deferred"), line("job", "b")])
-    assert trail.state(["a", "b", "c"]) == "delivered"
+    assert told("a", "b", "c") == "delivered"
     assert [job.status for job in trail.of("a").jobs] == [400, 202]
     assert trail.of("a").jobs[0].at == pytest.approx(1_795_514_400.0)
 
@@ -120,6 +165,62 @@ def test_every_source_says_how_it_signs_and_hides_its_token(source: str) -> None
     hidden = {name for scheme in schemes if scheme.scheme == "token" for name in scheme.header}
     assert not [name for name in hidden if "hidden-value" in exchange.headers[name]]
     assert "hidden-value" not in exchange.path
+
+
+def refused(
+    source: str, body: bytes, change: Callable[[str, bytes], tuple[str, bytes]], age: float = 0.0
+) -> dict[str, str]:
+    """What is said of a request whose signature, or whose body after that, was changed."""
+    now = 1_795_500_000.0
+    secrets = sign.development_secrets([source])["sources"][source]
+    _, signed = sign.sign(
+        source, secrets[0], body=body, headers={}, url=f"https://relay/webhooks/{source}", now=now - age
+    )
+    (name,) = (one for one in sources.load(source).schemes[0].header if one in signed)
+    signed[name], body = change(signed[name], body)
+    answer = json.dumps({"error": "signature_wrong", "detail": ""}).encode()
+    exchange = Ledger().add(
+        at=now,
+        method="POST",
+        target=f"/webhooks/{source}",
+        headers=signed,
+        body=body,
+        status=401,
+        answer=answer,
+        milliseconds=1,
+    )
+    told = dict(signing.described(exchange, "https://relay", secrets))
+    assert not any(secret.removeprefix("whsec_") in text for secret in secrets for text in told.values())
+    return told
+
+
+BODY = b'{"id": "evt_1", "name": "Zo\xc3\xab"}'
+
+
+@pytest.mark.parametrize(
+    ("source", "change", "said"),
+    [
+        ("stripe", lambda value, body: (value[:-1], body), "it is not of the form that SHA256 in hex has"),
+        ("stripe", lambda value, body: (value[:-64] + value[-64:].upper(), body), "small letters"),
+        ("stripe", lambda value, body: (value[:-24], body), "it is as long as SHA1"),
+        ("stripe", lambda value, body: (value[:-64] + "0" * 64, body), "the form is right: another secret"),
+        ("stripe", lambda value, body: (value, json.dumps(json.loads(body), indent=4).encode()), "wrote the body anew"),
+        ("stripe", lambda value, body: (value, body + b"\n"), "without the line end after it"),
+        ("shopify", lambda value, body: ("0" * 64, body), "it is not of the form that SHA256 in base64 has"),
+    ],
+)
+def test_a_wrong_signature_is_compared_with_the_right_one(source: str, change: Any, said: str) -> None:
+    told = refused(source, BODY, change)
+    assert said in told["likely"]
+    assert told["expected"].startswith("64 characters, hex" if source == "stripe" else "44 characters, base64")
+    assert "by the development secret" in told["expected"]
+
+
+def test_what_came_and_how_old_it_was_is_told() -> None:
+    told = refused("stripe", BODY, lambda value, body: (value.replace("v1=", "v1=zz"), body), age=900.0)
+    assert told["received"].startswith("stripe-signature: t=1795499100,v1=zz")
+    assert told["its form"] == "66 characters, neither hexadecimal nor base64"
+    assert "900 s before it came in, 300 s are taken" in told["timestamp"]
 
 
 def test_an_event_is_told_without_its_envelopes_and_with_what_was_left_out() -> None:
@@ -236,3 +337,18 @@ def test_make_local_names_the_console_before_it_is_ready(
     assert "console: http://127.0.0.1:2" in said[: said.index("ready")]
     (tunnel,) = (one for one in said if one.startswith("tunnel: "))
     assert "--url http://127.0.0.1:1," in tunnel
+
+
+def test_one_relay_runs_in_a_folder_and_takes_its_own_address_away(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    running = tmp_path / "running.json"
+    monkeypatch.setattr(run, "RUNNING", running)
+    with run.alone():
+        running.write_text("{}")
+        with pytest.raises(ValueError, match="runs here already"), run.alone():
+            raise AssertionError("a second one started")
+        assert running.exists()
+    assert not running.exists()
+    with run.alone():
+        assert not running.exists()

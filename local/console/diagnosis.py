@@ -1,0 +1,160 @@
+"""Why a signature did not fit: what came beside what was expected, and which known mistake it is.
+
+The mistakes are tried out, with the secrets of this machine: a body that
+something on the way wrote anew, say, fits once it is written so. No secret is
+shown, and what a secret makes only where it is a development one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from urllib.parse import parse_qsl, urlsplit
+
+from handler import signatures, values
+from handler.errors import NotVerified
+from handler.signatures import Delivery, Scheme
+
+from ..sign import development_secret
+from .ledger import Exchange
+
+Row = tuple[str, str]
+_SHOWN = 140  # characters of a header
+_TIME_IS_ALL = ("timestamp_stale", "timestamp_future")
+
+
+def compared(exchange: Exchange, scheme: Scheme, secrets: Sequence[str], known_as: str) -> Iterator[Row]:
+    """Pairs of a term and what stands for it: received, expected, the timestamp's age, and what may be wrong."""
+    delivery = _delivery(exchange, known_as)
+    name = next((one for one in scheme.header if one in exchange.headers), "")
+    try:
+        written, stamp = signatures.read_signature(scheme, exchange.headers)
+    except NotVerified:
+        written, stamp = [], ""
+    if name:
+        header = exchange.headers[name]
+        yield "received", f"{name}: {_short(header)}"
+        yield "its form", form(written[0]) if written else "not this sender's: no signature can be read out of it"
+    if scheme.scheme != "ecdsa":
+        yield "expected", f"{_expected_form(scheme)}{_made(exchange, scheme, secrets, delivery, stamp)}"
+    if stamp and (age := _age(scheme, stamp, exchange.at)):
+        yield "timestamp", age
+    if exchange.reason == "signature_wrong" and written and scheme.scheme != "ecdsa":
+        yield "likely", "; ".join(_hints(scheme, secrets, delivery, written[0], exchange.at))
+
+
+def form(text: str) -> str:
+    """Length and alphabet of a signature: ``64 characters, hexadecimal``."""
+    if re.fullmatch(r"[0-9a-f]+", text):
+        kind = "hexadecimal"
+    elif re.fullmatch(r"[0-9A-Fa-f]+", text):
+        kind = "hexadecimal with capitals"
+    elif re.fullmatch(r"[A-Za-z0-9+/]+={0,2}", text) and len(text) % 4 == 0:
+        kind = "base64"
+    else:
+        kind = "neither hexadecimal nor base64"
+    return f"{len(text)} character{'' if len(text) == 1 else 's'}, {kind}"
+
+
+def _expected_form(scheme: Scheme) -> str:
+    size = hashlib.new(scheme.digest).digest_size
+    if scheme.encoding == "hex":
+        return f"{2 * size} characters, hexadecimal"
+    return f"{(size + 2) // 3 * 4} characters, base64"
+
+
+def _made(exchange: Exchange, scheme: Scheme, secrets: Sequence[str], delivery: Delivery, stamp: str) -> str:
+    """What the development secret makes of this request, with the timestamp that it has."""
+    secret = development_secret(exchange.source, scheme)
+    needs_stamp = "{timestamp}" in scheme.signed and not stamp
+    if secret not in secrets or needs_stamp:
+        return ""
+    identity = next((exchange.headers[name] for name in scheme.id_header if name in exchange.headers), "")
+    try:
+        made = signatures.signature(scheme, secret, delivery, timestamp=stamp, identity=identity)
+    except NotVerified:
+        return ""
+    return f": {made}, by the development secret" if made else ""
+
+
+def _age(scheme: Scheme, stamp: str, received: float) -> str:
+    if scheme.timestamp_format == "iso":
+        at = values.time(stamp)
+    else:
+        unit = 1000 if scheme.timestamp_format == "ms" else 1
+        at = int(stamp) / unit if re.fullmatch(r"[0-9]{1,16}", stamp) else None
+    if at is None or at > 253_402_300_799:
+        return f"{_short(stamp)}, which is not a time in this sender's form"
+    when = datetime.fromtimestamp(at, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    age = received - at
+    side = "before" if age >= 0 else "after"
+    return f"{stamp}, which is {when}: {abs(age):,.0f} s {side} it came in, {scheme.tolerance} s are taken"
+
+
+def _hints(scheme: Scheme, secrets: Sequence[str], delivery: Delivery, written: str, now: float) -> Iterator[str]:
+    found, expected = form(written), _expected_form(scheme)
+    size = len(written) // 2 if "hexadecimal" in found else len(written.rstrip("=")) * 3 // 4
+    digest = next((name for name in ("sha1", "sha256", "sha512") if hashlib.new(name).digest_size == size), "")
+    if found.startswith(expected) and "capitals" in found:
+        yield "this sender writes hexadecimal in small letters"
+    elif found != expected and digest and digest != scheme.digest:
+        yield f"it is as long as {digest.upper()} makes it, and {scheme.digest.upper()} is expected"
+    elif found != expected:
+        yield f"it is not of the form that {scheme.digest.upper()} in {scheme.encoding} has"
+    else:
+        tried = (text for text, changed, sent in _mistakes(scheme, delivery) if _fits(changed, sent, secrets, now))
+        yield next(
+            tried,
+            "the form is right: another secret made it, or the body (or what else is signed) changed on the way",
+        )
+
+
+def _mistakes(scheme: Scheme, delivery: Delivery) -> Iterator[tuple[str, Scheme, Delivery]]:
+    """What goes wrong in practice: what is said of it, and the scheme and the request with which it would fit."""
+    for text, body in _rewritten(delivery.body):
+        yield f"it fits the body {text}: something on the way wrote the body anew", scheme, replace(delivery, body=body)
+    if scheme.signed != "{body}":
+        plain = replace(scheme, signed="{body}")
+        yield f"it was made over the body alone, and {scheme.signed} is signed", plain, delivery
+    if scheme.key == "base64":
+        yield "the secret was used as text: it is base64, to be decoded first", replace(scheme, key="text"), delivery
+
+
+def _rewritten(body: bytes) -> Iterator[tuple[str, bytes]]:
+    yield "without the line end after it", body.rstrip(b"\r\n")
+    yield "with a line end after it", body + b"\n"
+    yield "with CRLF line ends", body.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+    yield "with LF line ends", body.replace(b"\r\n", b"\n")
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return
+    for text, separators, indent in (
+        ("without spaces", (",", ":"), None),
+        ("with a space after each comma", (", ", ": "), None),
+        ("indented by two", (",", ": "), 2),
+    ):
+        for plain in (False, True):
+            written = json.dumps(document, separators=separators, indent=indent, ensure_ascii=not plain)
+            yield text, written.encode("utf-8", "surrogatepass")
+
+
+def _fits(scheme: Scheme, delivery: Delivery, secrets: Sequence[str], now: float) -> bool:
+    try:
+        signatures.verify([scheme], delivery, secrets, now=now)
+    except NotVerified as error:
+        return error.reason in _TIME_IS_ALL
+    return True
+
+
+def _delivery(exchange: Exchange, known_as: str) -> Delivery:
+    query = dict(parse_qsl(urlsplit(exchange.path).query))
+    return Delivery(exchange.method, known_as + exchange.path, exchange.path, exchange.headers, query, exchange.body)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} … ({len(text)} characters)"
