@@ -235,6 +235,36 @@ def test_every_alarm_has_its_entry_in_the_runbook(full_stack: Stack) -> None:
     assert named <= headings()
 
 
+def table(heading: str) -> set[str]:
+    """The reasons that the tables under a heading of the runbook say what to do about."""
+    (text,) = re.findall(rf"^## {heading}\n(.*?)^## ", (ROOT / "docs/runbook.md").read_text("utf-8"), re.M | re.S)
+    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    return {reason for row in rows for reason in re.findall(r"`(\w+)`", row)}
+
+
+def raised(*kinds: str) -> set[str]:
+    """Reasons with which the code raises these errors."""
+    found: set[str] = set()
+    for path in sorted((ROOT / "src/handler").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in kinds and node.args:
+                inner = [one.value for one in ast.walk(node.args[0]) if isinstance(one, ast.Constant)]
+                found |= {one for one in inner if isinstance(one, str)}
+    return found
+
+
+def test_the_runbook_says_what_to_do_about_each_reason() -> None:
+    of_a_signature = {
+        word for word in words_of("signatures.py") if re.fullmatch(r"(signature|timestamp|token)_[a-z]+", word)
+    }
+    parameters = {"timestamp_header", "timestamp_body", "timestamp_format"}
+    assert table("Signatures refused") == raised("NotVerified") | of_a_signature - parameters
+    assert table("Door unavailable") == raised("Unavailable") | {"unavailable"}
+    later = {"crashed", "refused_by_klaviyo", "newer_format", "unreadable_message", "source_file", "mapping_crashed"}
+    assert later <= words_of("batch.py", "klaviyo.py", "replay.py")
+    assert table("Dead letters") == raised("Unmapped") | later
+
+
 # Which lines stand in which log group; the API's own have the fields of their format.
 _WRITERS = {"ReceiveLogs": "receive.py", "DeliverLogs": "report.py"}
 
