@@ -228,8 +228,8 @@ def _who(made: Guess, found: list[Leaf]) -> Path_:
     person = best.path[:-1] if best else ()
     if emails:
         made.profile["email"] = emails[0].where
-    if phones:
-        made.profile["phone_number"] = phones[0].where
+    if theirs := [leaf for leaf in phones if _same_person(leaf, person)]:
+        made.profile["phone_number"] = theirs[0].where
     beside = [leaf for leaf in ours if leaf.path[: len(person)] == person and len(leaf.path) <= len(person) + 1]
     for name, words in _PROFILE.items():
         # Where the object is not plainly a person, a bare name or id may be the order's, say.
@@ -247,6 +247,13 @@ def _who(made: Guess, found: list[Leaf]) -> Path_:
     if set(made.profile) <= {"first_name", "last_name", "full_name", "organization", "locale"}:
         made.profile.clear()
     return person
+
+
+def _same_person(leaf: Leaf, person: Path_) -> bool:
+    """Whether ``leaf`` stands in the person's object, around it or in a bill, and not in that of somebody else."""
+    place = leaf.path[:-1]
+    shorter = min(len(place), len(person))
+    return place[:shorter] == person[:shorter] or leaf.under(("billing",))
 
 
 def _is_person(place: Path_) -> bool:
@@ -301,7 +308,7 @@ def _properties(made: Guess, found: list[Leaf], person: Path_) -> dict[str, str]
         if (
             expressions.is_secret(leaf.path[-1])
             or leaf.under(_OTHERS)
-            or re.search(r"(^|_)(ip($|_)|card)|e?mail", leaf.name)
+            or re.search(r"(^|_)(ip($|_)|card)|e?mail|phone|mobile", leaf.name)
         ):
             continue
         steps = leaf.path[-2:] if leaf.name in ("id", "name", "status", "type") else leaf.path[-1:]

@@ -81,6 +81,7 @@ def _numbers() -> dict[str, Any]:
     chart = seconds(list(watch.requests), now)
     return {
         "limits": limits,
+        "share": int(console().stack.parameters.get("RequestsPerMinute", limits["per_minute"])),
         "chart": chart,
         "minute": sum(1 for one in watch.requests if one.at > now - 60 and one.status != 429),
         "second": sum(1 for one in watch.requests if one.at > now - 1 and one.status != 429),

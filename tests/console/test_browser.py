@@ -158,6 +158,13 @@ def test_the_rate_page_shows_the_jobs(page: Page, console: Console) -> None:
     page.goto("/rate")
     expect(page.locator("#jobs tbody tr").first).to_contain_text("202 delivered", timeout=10_000)
     expect(page.get_by_text("of 150 jobs")).to_be_visible()
+    expect(page.locator("#share")).to_have_count(0)
+
+
+def test_a_share_of_the_limit_stands_beside_it(page: Page, console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(console.stack.parameters, "RequestsPerMinute", "30")
+    page.goto("/rate")
+    expect(page.locator("#share")).to_contain_text("30 of them")
 
 
 TOML = """\

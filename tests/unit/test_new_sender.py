@@ -146,6 +146,15 @@ def test_what_is_a_cards_is_no_property(folders: tuple[Path, Path]) -> None:
     assert "Postcard" in text
 
 
+def test_email_and_phone_are_of_one_person(folders: tuple[Path, Path]) -> None:
+    teacher, student = {"email": "noor@letters.example"}, {"phone": "+31 20 794 7000"}
+    lesson = {"type": "lesson.booked", "id": 1, "teacher": teacher, "student": student}
+    text, found = make(folders, lesson)
+    assert "student.phone" not in text
+    assert attributes(found)[0] == {"email": "noor@letters.example"}
+    assert "7947000" not in json.dumps(found).replace(" ", "")
+
+
 def test_cents_are_told_by_their_name(folders: tuple[Path, Path]) -> None:
     body = {"type": "paid", "id": 1, "email": "noor@letters.example", "amount_cents": 1999, "currency": "EUR"}
     assert attributes(make(folders, body)[1])[1]["value"] == 19.99
