@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
+from bench import __main__ as bench
 from bench import cost, svg, virtual
+from local import aws
 
 MEASURED = cost.Measured(2_000, 0.0008, 0.0001, 900, 0.002, 0.00001, 800, 40, 0.25, 0.25)
 
@@ -70,3 +76,50 @@ def test_pictures_are_well_formed_whatever_the_labels() -> None:
     drawn = svg.bars('a "title" & <more>', {"<row>": {"a&b": 1.0, "c": 2.0}}, unit="ms")
     shown = svg.panels("rate", [svg.Panel("x < y", [0.0, 1.0], [1.0, 2.0], 10)], unit="s")
     assert all(ElementTree.fromstring(picture).tag.endswith("svg") for picture in (drawn, shown))  # noqa: S314 (ours)
+
+
+FIGURES = json.loads(bench.RESULTS.read_text("utf-8"))
+# Where a figure is told, how it is written there, and what of results.json it must be.
+TOLD: list[tuple[str, str, Callable[[dict[str, Any]], float]]] = [
+    ("docs/performance.md", r"\*\*([\d.]+) times\*\* from one-event", lambda f: f["job"]["sdk_over_relay"]),
+    ("docs/performance.md", r"\*\*([\d.]+) times\*\* from packed", lambda f: f["job"]["sdk_over_relay_batched"]),
+    ("docs/performance.md", r"\*\*([\d.]+)\*\* from one-event", lambda f: f["job"]["relay_over_floor"]),
+    ("docs/performance.md", r"\*\*([\d.]+)\*\* from packed", lambda f: f["job"]["relay_batched_over_floor"]),
+    ("docs/performance.md", r"\*\*([\d.]+)\*\* for a Shopify order", lambda f: f["webhook"]["shopify"]["over_floor"]),
+    ("docs/performance.md", r"([\d.]+) for a WooCommerce one", lambda f: f["webhook"]["woocommerce"]["over_floor"]),
+    ("docs/performance.md", r"Jotform ([\d.]+)", lambda f: f["webhook"]["jotform"]["to_the_call"]["p99_us"] / 1e3),
+    ("docs/performance.md", r"SendGrid ([\d.]+)", lambda f: f["webhook"]["sendgrid"]["to_the_call"]["p99_us"] / 1e3),
+    ("docs/performance.md", r"\*\*([\d.]+)\*\* `receive`", lambda f: f["coldstart"]["receive"]["over_one_client"]),
+    ("docs/performance.md", r"\*\*([\d.]+)\*\* `deliver`", lambda f: f["coldstart"]["deliver"]["over_one_client"]),
+    ("README.md", r"one a webhook / ten a webhook \| ([\d.]+) /", lambda f: _bill(f, "1 a webhook, 10 a second")),
+    (
+        "README.md",
+        r"one a webhook / ten a webhook \| [\d.]+ / ([\d.]+)",
+        lambda f: _bill(f, "10 a webhook, 10 a second"),
+    ),
+    ("README.md", r"([\d.]+) to [\d.]+ times less CPU", lambda f: f["job"]["sdk_over_relay"]),
+    ("README.md", r"to ([\d.]+) times less CPU", lambda f: f["job"]["sdk_over_relay_batched"]),
+    (
+        "README.md",
+        r"([\d.]+) s, of which 5 are the batching window",
+        lambda f: _typical(f["latency"]["whole_s"]["idle"]),
+    ),
+    ("README.md", r"batching window / ([\d.]+) s", lambda f: _typical(f["latency"]["whole_s"]["under backlog"])),
+]
+
+
+def _bill(figures: dict[str, Any], traffic: str) -> float:
+    found: float = figures["cost"]["by_traffic"][traffic]["all"]
+    return found
+
+
+def _typical(seconds: list[float]) -> float:
+    return sorted(seconds)[len(seconds) // 2]
+
+
+@pytest.mark.parametrize(("page", "written", "measured"), TOLD, ids=[f"{page}: {told}" for page, told, _ in TOLD])
+def test_the_pages_tell_what_was_measured(page: str, written: str, measured: Callable[[dict[str, Any]], float]) -> None:
+    told = re.findall(written, (aws.ROOT / page).read_text("utf-8"))
+    assert len(told) == 1, f"{page} should tell {written} once"
+    places = len(told[0].partition(".")[2])
+    assert float(told[0]) == pytest.approx(measured(FIGURES), abs=0.51 * 10**-places)
