@@ -8,11 +8,12 @@ tests/unit/expected, to be read before it is committed.
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import re
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -67,6 +68,13 @@ _SIGNED = {"body", "timestamp", "id", "url", "method", "uri", "form"}
 # What a token, which is compared as it stands, can be told; and an ECDSA signature, whose form is fixed.
 _TOKEN = {"scheme", "header", "prefix", "encoding"}
 _ECDSA = {item.name for item in fields(Scheme)} - {"digest", "encoding", "key", "key_prefix"}
+
+# What tomllib says, and what it mostly means.
+_TOML = {
+    "Illegal character '\\n'": "the text is not closed",
+    "Invalid value": "the value is missing, or a text without quotes",
+    "Cannot overwrite a value": "the key stands there twice",
+}
 
 Place = tuple[str | int, ...]
 
@@ -126,11 +134,26 @@ def mistakes(name: str) -> tuple[list[SourceError], Checked | None]:
         checked = Checked(path, tomllib.loads(text), sources.document(name), lines(text))
     except tomllib.TOMLDecodeError as error:
         at = re.search(r"line (\d+)", str(error))
-        return [SourceError(shown(path), int(at[1]) if at else None, f"expected TOML: {error}")], None
+        return [SourceError(shown(path), int(at[1]) if at else None, f"expected TOML: {_toml(str(error))}")], None
     except (SourceError, Refused) as error:
         return [SourceError(shown(path), None, f"expected a source to extend: {error}")], None
     found = [*_tables(checked), *_signature(checked), *_webhook(checked), *_profiles(checked), *_events(checked)]
     return found, checked
+
+
+def _toml(text: str) -> str:
+    """What the parser says, for a person: the line is told beside it."""
+    text = re.sub(r"\(at line \d+, (column \d+)\)", r"(\1)", text)
+    for start, meaning in _TOML.items():
+        if text.startswith(start):
+            return text.replace(start, meaning, 1)
+    return text
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    """The known name that it resembles, else all of them."""
+    near = difflib.get_close_matches(name, known, 1)
+    return f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(sorted(known))}"
 
 
 def _unknown(checked: Checked, place: Place, table: Any, known: set[str] | frozenset[str]) -> Iterator[SourceError]:
@@ -139,7 +162,7 @@ def _unknown(checked: Checked, place: Place, table: Any, known: set[str] | froze
         return
     for name in table:
         if name not in known:
-            yield checked.problem((*place, name), f"unknown {name!r}: expected one of {', '.join(sorted(known))}")
+            yield checked.problem((*place, name), f"unknown {name!r}: {_meant(name, known)}")
 
 
 def _tables(checked: Checked) -> Iterator[SourceError]:
@@ -305,7 +328,7 @@ def _events(checked: Checked) -> Iterator[SourceError]:
             yield checked.problem(place, "expected 'agrees': the topic's header is not signed")
         if event.get("shared", "") not in {"", *shared}:
             yield checked.problem((*place, "shared"), f"expected one of the [shared] tables: {', '.join(shared)}")
-        if "value" in event and not _is_amount(event["value"]):
+        if "value" in event and _wrong(event["value"]) is None and not _is_amount(event["value"]):
             yield checked.problem((*place, "value"), f"expected an amount: {', '.join(sorted(_AMOUNTS))}")
         if ("when" in event or "each" in event) and not explained.intersection(topics) and not event.get("otherwise"):
             yield checked.problem(place, "expected 'otherwise': why nothing is sent if the condition does not hold")
@@ -333,7 +356,7 @@ def _wrong(text: Any) -> str | None:
     try:
         tree = jmespath.compile(text).parsed
     except JMESPathError as error:
-        return f"expected a JMESPath expression: {str(error).splitlines()[0]}"
+        return f"expected a JMESPath expression: {_jmespath(error)}"
     if _negates_a_part(tree):
         return "!a.b is read as (!a).b: expected !(a.b)"
     known = expressions.arities()
@@ -341,11 +364,16 @@ def _wrong(text: Any) -> str | None:
         if name == "to_number":
             return "to_number loses digits: expected money()"
         if name not in known:
-            return f"unknown function {name}(): expected one of {', '.join(sorted(set(known) - {'to_number'}))}"
+            return f"unknown function {name}(): {_meant(name, set(known) - {'to_number'})}"
         least, most = known[name]
         if count < least or (most is not None and count > most):
             return f"expected {least}{'' if most == least else ' or more'} arguments of {name}(), found {count}"
     return None
+
+
+def _jmespath(error: JMESPathError) -> str:
+    text = str(error).splitlines()[0].partition(": Parse error at")[0]
+    return re.sub(r"^(Bad|Invalid) \w+ expression: ", "", text).rstrip(":")
 
 
 def _calls(tree: Any) -> Iterator[tuple[str, int]]:
@@ -403,7 +431,8 @@ def _unseen(name: str, checked: Checked, samples: Path) -> Iterator[tuple[Place,
         for topic in _listed(event["topic"]):
             if not any(fnmatchcase(one, topic) for one in seen):
                 yield ("event", index, "topic"), f"expected {where} for the topic {topic}"
-        if not any(fnmatchcase(one, topic) for one in made for topic in _listed(event["topic"])):
+        elsewise = any(fnmatchcase(one, topic) for one in seen for topic in _listed(event["topic"]))
+        if elsewise and not any(fnmatchcase(one, topic) for one in made for topic in _listed(event["topic"])):
             yield ("event", index, "metric"), f"expected {where} that becomes {metric or 'this event'}"
 
 

@@ -14,7 +14,7 @@ from werkzeug.wrappers import Response
 from handler import sources
 from local.payload import Payload
 
-from . import signing, story
+from . import curl, signing, story
 from .ledger import MASKED, Exchange
 from .state import console, defaults, frame
 
@@ -56,12 +56,18 @@ def _wanted(source: str, outcome: str, name: str) -> Iterator[Exchange]:
 
 
 def _named(exchange: Exchange, name: str) -> bool:
-    """Whether an event id, a webhook id or the payload holds ``name``."""
-    return (
-        any(name in event_id for event_id in exchange.event_ids)
-        or any(name in value for value in exchange.headers.values())
-        or name.encode() in exchange.body
-    )
+    """Whether an id, a header, the payload, the reason or a metric holds ``name``, in small letters or capitals."""
+    wanted = name.casefold()
+    texts = (*exchange.event_ids, *exchange.headers.values(), exchange.reason.replace("_", " "), exchange.detail)
+    if any(wanted in text.casefold() for text in (*texts, exchange.reason)):
+        return True
+    if wanted in exchange.body.decode("utf-8", "replace").casefold():
+        return True
+    # Only what may become such a metric is looked at: thousands of webhooks are kept.
+    rules = exchange.mapping.rules if exchange.mapping else ()
+    if not any(wanted in rule.metric.casefold() for rule in rules):
+        return False
+    return any(wanted in metric.casefold() for metric in story.outcome_of(exchange, defaults()).metrics)
 
 
 def _rows() -> dict[str, Any]:
@@ -98,10 +104,15 @@ def rows() -> str:
     return render_template("rows.html", **_rows(), **frame())
 
 
-def _one(number: int) -> dict[str, Any]:
+def _kept(number: int) -> Exchange:
     exchange = console().ledger.find(number)
     if exchange is None:
         abort(404, "that webhook is no longer kept")
+    return exchange
+
+
+def _one(number: int) -> dict[str, Any]:
+    exchange = _kept(number)
     told, outcome = story.told(exchange, console().watch.trail, defaults(), console().watch.stored)
     return {
         "exchange": exchange,
@@ -116,6 +127,7 @@ def _one(number: int) -> dict[str, Any]:
         "older": console().ledger.find(number - 1),
         "newer": console().ledger.find(number + 1),
         "changed": console().changed(),
+        "unknown": story.unknown_topics(exchange, defaults()) if exchange.reason == "unknown_topic" else [],
     }
 
 
@@ -128,6 +140,21 @@ def _secrets(source: str) -> list[str]:
 def webhook(number: int) -> str:
     """One webhook: the request, the events, Klaviyo."""
     return render_template("webhook.html", page="live", **_one(number), **frame())
+
+
+@pages.get("/webhooks/<int:number>/raw")
+def raw(number: int) -> Response:
+    """The body as it came, as text."""
+    exchange = _kept(number)
+    return Response(exchange.body, content_type="text/plain; charset=utf-8")
+
+
+@pages.get("/webhooks/<int:number>/curl")
+def as_curl(number: int) -> Response:
+    """The request as a command: its headers as they came, credentials masked."""
+    exchange = _kept(number)
+    door = console().stack.url("").removesuffix("/webhooks/")
+    return Response(curl.command(exchange, door), content_type="text/plain; charset=utf-8")
 
 
 @pages.get("/webhooks/<int:number>/story")

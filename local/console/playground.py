@@ -41,7 +41,10 @@ def index() -> str:
     if exchange is not None:
         headers = {name: value for name, value in exchange.headers.items() if name not in _LEFT_OUT}
         sent = Payload(exchange.method, {}, headers, exchange.body)
-        return _page(exchange.source if _exists(exchange.source) else "", _file(exchange.source), sent)
+        toml = _file(exchange.source)
+        if toml and (topic := request.args.get("add", "")):
+            toml += worker.stub(topic[:100])
+        return _page(exchange.source if _exists(exchange.source) else "", toml, sent)
     source = request.args.get("source", FIRST)
     if source == "":
         return _page("", "", Payload("POST", {}, {"content-type": payload.JSON}, b""))
@@ -94,9 +97,21 @@ def _page(source: str, toml: str, sent: Payload, sample: str = "", wrong: str = 
         wrong=wrong,
         saved=request.args.get("saved", ""),
         tried=found,
+        steps=steps(source or name, toml, sent.body.decode("utf-8", "replace")),
         path=_where(source),
         **frame(),
     )
+
+
+def steps(name: str, toml: str, body: str) -> list[tuple[bool, str]]:
+    """What a new sender needs before an event can be seen: whether it is there, and what to do."""
+    named = NAME.fullmatch(name) is not None
+    form = "small letters, digits and underscores, a letter first"
+    return [
+        (bool(body.strip()), "Paste a webhook of the sender as payload, and its headers, if you have them."),
+        (named, f"Name the source: {form}. Its webhooks go to /webhooks/{name if named else '…'}."),
+        (bool(toml.strip()), "Draft its file from the payload, or write it."),
+    ]
 
 
 def _where(source: str) -> str:
@@ -170,11 +185,31 @@ def _tried(source: str, toml: str, sent: Payload) -> dict[str, Any]:
 @pages.post("/playground/try")
 def attempt() -> str:
     """What becomes of the form's payload under its file."""
+    form = request.form
+    todo = steps(form.get("name", "").strip(), form.get("toml", ""), form.get("body", ""))
+    if not todo[1][0] or not todo[2][0]:
+        return render_template("tried.html", tried=None, steps=todo)
     try:
-        found = _tried(*read(request.form))
+        name, toml, sent = read(form)
+        found = _tried(name, toml, sent) | {"unreadable": unreadable(sent)}
+        if not todo[0][0]:
+            found["parked"] = []
     except ValueError as error:
         found = {"mistakes": [], "trouble": str(error)}
-    return render_template("tried.html", tried=found)
+    return render_template("tried.html", tried=found, steps=todo)
+
+
+def unreadable(sent: Payload) -> dict[str, Any] | None:
+    """Where a payload stops being JSON, which it is said to be; ``None`` if it is."""
+    if not sent.body.strip() or "json" not in sent.headers.get("content-type", payload.JSON):
+        return None
+    try:
+        json.loads(sent.body)
+    except json.JSONDecodeError as error:
+        return {"line": error.lineno, "text": f"{error.msg[:1].lower()}{error.msg[1:]}, column {error.colno}"}
+    except (ValueError, RecursionError):
+        return {"line": 1, "text": "nested too deep, or not text"}
+    return None
 
 
 @pages.post("/playground/draft")

@@ -19,7 +19,7 @@ from local.redrive import Parked
 
 from . import story
 from .ledger import Exchange
-from .state import console, frame
+from .state import console, defaults, frame
 from .trail import Job, Trail
 from .trail import state as trail_state
 
@@ -182,10 +182,21 @@ def heaps(found: Sequence[Parked]) -> list[Heap]:
     return sorted((Heap(*key, listed) for key, listed in by_key.items()), key=lambda heap: -heap.events)
 
 
+def _unknown_topics() -> dict[str, dict[str, int]]:
+    """By source, the topics that no file knows, each with the last webhook of it that is kept."""
+    found: dict[str, dict[str, int]] = {}
+    for one in console().ledger.newest_first():
+        if one.outcome == "parked" and one.reason == "unknown_topic":
+            for topic in story.unknown_topics(one, defaults()):
+                found.setdefault(one.source, {}).setdefault(topic, one.number)
+    return found
+
+
 def _parked() -> dict[str, Any]:
     return {
         "heaps": heaps(_lying.look(console().watch.sight.parked)),
         "listed": LISTED,
+        "topics": _unknown_topics(),
         "changed": console().changed(),
         "moved": request.args.get("moved", type=int),
     }

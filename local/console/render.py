@@ -87,6 +87,21 @@ def clock(seconds: float) -> str:
     return datetime.fromtimestamp(seconds).astimezone().strftime("%H:%M:%S.%f")[:-3]
 
 
+def when(stamp: str) -> str:
+    """An ISO 8601 time as local time, with its day if that is another than today; other text as it stands."""
+    try:
+        at = datetime.fromisoformat(stamp).astimezone()
+    except ValueError:
+        return stamp
+    today = at.date() == datetime.now(at.tzinfo).date()
+    return at.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S")
+
+
+def parted(text: str) -> Markup:
+    """Text that breaks after dots, slashes and underscores, not within words."""
+    return Markup("<wbr>").join(re.split(r"(?<=[./_])(?=[^./_])", text))
+
+
 def iso(seconds: float) -> str:
     """For ``<time datetime>``."""
     return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="milliseconds")
@@ -117,6 +132,8 @@ FILTERS: Mapping[str, Any] = {
     "json_text": json_text,
     "body_text": body_text,
     "clock": clock,
+    "when": when,
+    "parted": parted,
     "iso": iso,
     "size": size,
     "duration": duration,

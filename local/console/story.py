@@ -114,6 +114,18 @@ def _understood(exchange: Exchange, source: Source, defaults: Defaults) -> Outco
         return Outcome()
 
 
+def unknown_topics(exchange: Exchange, defaults: Defaults) -> list[str]:
+    """The topics of a parked webhook of which its source's file says nothing."""
+    outcome = outcome_of(exchange, defaults)
+    return unknown(sources.load(exchange.source), outcome) if outcome.parked else []
+
+
+def unknown(source: Source, outcome: Outcome) -> list[str]:
+    """The topics of an outcome that were parked because the file says nothing about them."""
+    parked = any(one.reason == "unknown_topic" for one in outcome.parked)
+    return [one for one in outcome.topics if parked and not source.rules_for(one) and source.why_ignored(one) is None]
+
+
 def state_of(exchange: Exchange, trail: Trail, defaults: Defaults) -> str:
     """``refused``, ``ignored``, ``handshake``, ``parked``, ``waiting`` or ``delivered``."""
     if exchange.outcome == "accepted":

@@ -8,8 +8,10 @@ system ends this process, and nothing else.
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -21,7 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from handler import mapping, schema, sources
+from handler import bodies, mapping, schema, sources
 from handler.errors import RelayError
 from handler.mapping import Defaults, Outcome
 from handler.sources import Source
@@ -105,19 +107,52 @@ def tried(bench: Bench, request: Mapping[str, Any]) -> dict[str, Any]:
     unmade = written.spot_of(outcome.ignored) if outcome.ignored else NOWHERE
     made = _rules(source, sent, received, defaults, outcome)
     late = float(request["late_hours"]) * 3600
+    names = set(_names(_document(sent)))
     events = [
-        told(json.loads(event.entry), written, made.get(event.unique_id), received - event.time > late > 0)
+        told(json.loads(event.entry), written, made.get(event.unique_id), received - event.time > late > 0, names)
         for event in outcome.events[:SHOWN]
     ]
     return {
         "mistakes": mistakes,
         "topics": outcome.topics,
+        "unknown": [{"topic": topic, "stub": stub(topic)} for topic in story.unknown(source, outcome)],
         "events": events,
         "more": max(0, len(outcome.events) - SHOWN),
         "ignored": outcome.ignored,
         "ignored_at": asdict(unmade),
         "parked": list(dict.fromkeys(f"{one.reason}: {one.detail}" for one in outcome.parked)),
     }
+
+
+def stub(topic: str) -> str:
+    """An ``[[event]]`` for a topic, to start from; the metric is for a person to name."""
+    words = [word.capitalize() for word in re.split(r"[^A-Za-z0-9]+", topic) if word]
+    return f"\n[[event]]\ntopic = {json.dumps(topic)}\nmetric = {json.dumps(' '.join(words))}\n[event.properties]\n"
+
+
+def _document(sent: Payload) -> Any:
+    try:
+        return bodies.parse(sent.body, sent.headers.get("content-type", ""))
+    except RelayError:
+        return None
+
+
+def _names(value: Any) -> Iterator[str]:
+    """Every member's name in a document."""
+    if isinstance(value, dict):
+        yield from value
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _names(inner)
+
+
+def meant(expression: str, names: set[str]) -> str:
+    """The first name of an expression that the payload lacks, and what it has instead; empty if nothing is near."""
+    plain = re.sub(r"'[^']*'|`[^`]*`|\w+\s*\(", " ", expression)
+    for name in re.findall(r"[A-Za-z_]\w*", plain):
+        near = [] if name in names or name.startswith("_") else difflib.get_close_matches(name, names, 1, 0.7)
+        if near:
+            return f"{near[0]} for {name}"
+    return ""
 
 
 def _understood(source: Source, sent: Payload, received: float, defaults: Defaults) -> Outcome:
@@ -149,7 +184,7 @@ def _rules(source: Source, sent: Payload, received: float, defaults: Defaults, o
     return made
 
 
-def told(entry: dict[str, Any], written: Written, rule: int | None, late: bool) -> dict[str, Any]:
+def told(entry: dict[str, Any], written: Written, rule: int | None, late: bool, names: set[str]) -> dict[str, Any]:
     """One event: its values with where they come from, and the checklist."""
     plain = story.plain(entry)
     values = []
@@ -160,7 +195,7 @@ def told(entry: dict[str, Any], written: Written, rule: int | None, late: bool) 
         "metric": plain["metric"],
         "values": values,
         "checks": list(_checks(entry, plain, late)),
-        "nothing": [] if rule is None else list(_nothing(plain, written, rule)),
+        "nothing": [] if rule is None else list(_nothing(plain, written, rule, names)),
         "entry": plain,
     }
 
@@ -180,13 +215,14 @@ def _flat(plain: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
             yield (name,), value
 
 
-def _nothing(plain: Mapping[str, Any], written: Written, rule: int) -> Iterator[dict[str, Any]]:
+def _nothing(plain: Mapping[str, Any], written: Written, rule: int, names: set[str]) -> Iterator[dict[str, Any]]:
     """What the file asks for and this payload does not have."""
     profile = plain["profile"]
     for path in written.wanted(rule):
         found = plain["properties"] if path[0] == "properties" else (*profile, "full_name", "customer_id")
         if path[1] not in found:
-            yield {"path": path, **asdict(written.of(path, rule)[1])}
+            expression, spot = written.of(path, rule)
+            yield {"path": path, "meant": meant(expression, names), **asdict(spot)}
 
 
 def _checks(entry: dict[str, Any], plain: Mapping[str, Any], late: bool) -> Iterator[tuple[str, str]]:

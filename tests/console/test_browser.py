@@ -153,6 +153,45 @@ def test_the_filters_and_the_keyboard(page: Page, console: Console) -> None:
     expect(page.get_by_role("region", name="Request")).to_contain_text("keys-1")
 
 
+def test_what_one_remembers_of_a_webhook_finds_it(page: Page, console: Console) -> None:
+    send(console, "Found-1", metric="Looked For")
+    console.stack.post(console.stack.url("stripe"), b"{}", JSON)
+    for text, count in (("looked for", 1), ("found-1", 1), ("SIGNATURE missing", None)):
+        page.get_by_label("Id or text in it").fill(text)
+        page.keyboard.press("Enter")
+        expect(page.get_by_label("Id or text in it")).to_have_value(text)
+        rows = page.locator(".list tbody tr")
+        expect(rows.first).to_be_visible()
+        assert count is None or rows.count() == count
+
+
+def test_an_unknown_topic_is_named_where_it_is_parked(page: Page, console: Console) -> None:
+    body = json.dumps({"type": "order.vanished", "id": 1, "who": "ada@letters.example"}).encode()
+    sources.CUSTOM.mkdir(parents=True, exist_ok=True)
+    (sources.CUSTOM / "topics.toml").write_text(TOML)
+    console.deploy()
+    assert console.stack.send("topics", body, JSON)[1]["parked"]
+    page.goto("/parked")
+    heap = page.locator(".heap", has_text="topics")
+    expect(heap).to_contain_text("order.vanished")
+    heap.get_by_role("link", name="Add an [[event]]").click()
+    expect(page.locator("#tried").get_by_role("heading", name="Order Vanished")).to_be_visible()
+    expect(page.get_by_label("The file in TOML")).to_have_value(re.compile(r'topic = "order\.vanished"'))
+
+
+def test_a_body_is_copied_as_it_came(page: Page, console: Console) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    body = b'{"id":"evt_1" ,  "type": "x"}'
+    console.stack.post(console.stack.url("stripe"), body, JSON)
+    newest(page, "signature missing")
+    page.get_by_role("button", name="Copy body").click()
+    expect(page.locator("#said")).to_have_text("Copied")
+    assert page.evaluate("navigator.clipboard.readText()") == body.decode()
+    page.get_by_role("button", name="Copy as curl").click()
+    expect(page.locator(".copied")).to_have_count(2)
+    assert page.evaluate("navigator.clipboard.readText()").startswith("curl -i -X POST http://127.0.0.1:")
+
+
 def test_the_rate_page_shows_the_jobs(page: Page, console: Console) -> None:
     send(console, "rated", metric="Rated")
     page.goto("/rate")
@@ -231,6 +270,33 @@ def test_an_inherited_value_leads_to_the_file_that_it_comes_from(page: Page) -> 
     assert chosen.startswith("key = ")
     assert chosen in sources.path_of("tally").read_text()
     expect(page.get_by_label("The file in TOML")).to_have_value(re.compile("extends"))
+
+
+def test_a_new_sender_is_led_from_step_to_step(page: Page) -> None:
+    page.goto("/playground")
+    page.get_by_role("link", name="New sender").click()
+    tried = page.locator("#tried")
+    page.get_by_label("Body").fill(ORDER)
+    expect(tried.locator(".steps .done")).to_have_count(1)
+    expect(tried.locator(".s-refused")).to_have_count(0)
+    page.get_by_label("Name of the source").fill("led")
+    expect(tried.locator(".steps .done")).to_have_count(2)
+    page.get_by_role("button", name="Draft it from the payload").click()
+    expect(tried.locator(".event")).to_be_visible()
+    page.get_by_label("The file in TOML").fill(TOML.replace('"number"', '"numbre"'))
+    expect(tried.locator(".c-changed")).to_contain_text("properties.Number line 17 did you mean number for numbre?")
+    expect(page.locator("#gutter .idle")).to_have_text("17")
+    page.get_by_label("Body").fill(ORDER.replace('"order"', '"order.lost"'))
+    expect(tried).to_contain_text("unknown topic: order.lost")
+    tried.get_by_role("button", name="Add an [[event]]").click()
+    expect(tried.get_by_role("heading", name="Order Lost")).to_be_visible()
+    page.get_by_label("Body").fill('{"type": "order",\n "id": }')
+    expect(tried.locator("#unreadable")).to_contain_text("the payload is not JSON: expecting value, column 8 line 2")
+    page.get_by_label("Body").fill(ORDER.replace('"order"', '"order.lost"'))
+    expect(tried.get_by_role("heading", name="Order Lost")).to_be_visible()
+    page.keyboard.press("Control+s")
+    expect(page.get_by_role("status").filter(has_text="the functions have it")).to_be_visible()
+    assert "order.lost" in (sources.CUSTOM / "led.toml").read_text()
 
 
 def test_what_is_saved_is_deployed_and_sent(page: Page, console: Console) -> None:

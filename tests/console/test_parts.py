@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from handler import mapping, schema, sources
 from handler.mapping import Defaults
 from local import check, payload, run, sign, stack
-from local.console import rate, render, signing, story
+from local.console import curl, rate, render, signing, story
 from local.console.ledger import Exchange, Ledger
 from local.console.trail import Job, Trail, state
 from local.redrive import Parked
@@ -297,7 +298,8 @@ class _Running:
     """A stack, or a console, that only says where it is."""
 
     url = "http://127.0.0.1:2"
-    left_out = ()
+    left_out: ClassVar[dict[str, int]] = {}
+    redeploy = None
     klaviyo_url = "http://127.0.0.1:3"
     known_as = "https://relay"
     outputs: ClassVar[dict[str, str]] = {}
@@ -328,7 +330,7 @@ def test_make_local_names_the_console_before_it_is_ready(
     for module in (run, stack):
         monkeypatch.setattr(module, "SECRETS_FILE", tmp_path / "secrets.json")
     # In this module alone: other threads of the process wait for events of their own.
-    over = SimpleNamespace(wait=lambda: True, set=lambda: None)
+    over = SimpleNamespace(wait=lambda *_: True, set=lambda: None)
     monkeypatch.setattr(run, "threading", SimpleNamespace(Event=lambda: over))
     monkeypatch.setattr("local.run.signal.signal", lambda *_: None)
     monkeypatch.setattr(sys, "argv", ["local"])
@@ -352,3 +354,29 @@ def test_one_relay_runs_in_a_folder_and_takes_its_own_address_away(
     assert not running.exists()
     with run.alone():
         assert not running.exists()
+
+
+def test_a_request_is_given_as_a_command_that_sends_its_very_bytes(tmp_path: Path) -> None:
+    for body in (b'{"who": "it\'s $HOME"}\n', b"@file", b"\xff\x00", b""):
+        exchange = came("stripe", {"X-Note": "a 'b' `c`", "Authorization": "Bearer hidden"}, body, "?token=hidden")
+        written = curl.command(exchange, "http://127.0.0.1:1")
+        # In curl's place something that writes down how it was called.
+        fake = tmp_path / "curl"
+        fake.write_text(f"#!{sys.executable}\nimport sys, json; print(json.dumps([sys.argv[1:], sys.stdin.read()]))\n")
+        fake.chmod(0o700)
+        environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "PYTHONUTF8": "1", "PYTHONIOENCODING": "latin-1"}
+        shell = ["/bin/sh", "-c", written]
+        ran = subprocess.run(shell, capture_output=True, check=True, env=environment, input=b"")  # noqa: S603
+        words, piped = json.loads(ran.stdout)
+        assert "x-note: a 'b' `c`" in words
+        assert "hidden" not in written
+        if body:
+            sent = piped if words[-1] == "@-" else words[-1]
+            assert sent.encode("latin-1") == body
+            assert ("--data-raw" in words) == body.startswith(b"@")
+
+
+def test_times_are_local_and_topics_break_after_dots() -> None:
+    assert re.fullmatch(r"2026-01-0\d \d\d:\d\d:05", render.when("2026-01-02T03:04:05+00:00"))
+    assert render.when("no time") == "no time"
+    assert render.parted("a.<b>_c") == "a.<wbr>&lt;b&gt;_<wbr>c"

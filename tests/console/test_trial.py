@@ -88,8 +88,8 @@ def test_each_value_names_the_expression_and_the_line_that_it_comes_from(trial: 
     assert found["time"][1:] == ("at", line(TOML, "time"))
     assert found["metric"][2] == line(TOML, "metric")
     assert event["nothing"] == [
-        {"path": ["properties", "Missing"], "line": line(TOML, "Missing"), "file": ""},
-        {"path": ["profile", "phone_number"], "line": line(TOML, "phone_number"), "file": ""},
+        {"path": ["properties", "Missing"], "meant": "", "line": line(TOML, "Missing"), "file": ""},
+        {"path": ["profile", "phone_number"], "meant": "", "line": line(TOML, "phone_number"), "file": ""},
     ]
 
 
@@ -200,3 +200,42 @@ def test_it_leaves_nothing_behind(tmp_path: Path) -> None:
     found.close()
     assert not folder.exists()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_misspelt_path_is_told_with_what_was_meant(trial: Trial) -> None:
+    (event,) = tried(trial, TOML.replace('"number"', "\"numbre || upper('x')\""))["events"]
+    found = {".".join(one["path"]): one for one in event["nothing"]}
+    assert "properties.Number" not in found
+    (event,) = tried(trial, TOML.replace('"number"', '"numbre"'))["events"]
+    found = {".".join(one["path"]): one for one in event["nothing"]}
+    assert found["properties.Number"]["meant"] == "number for numbre"
+    assert found["properties.Number"]["line"] == line(TOML, "Number")
+    assert found["properties.Missing"]["meant"] == ""
+
+
+def test_an_unknown_topic_is_named_with_an_event_to_start_from(trial: Trial) -> None:
+    (unknown,) = tried(trial, body=BODY | {"type": "order.lost"})["unknown"]
+    assert unknown["topic"] == "order.lost"
+    (event,) = tried(trial, TOML + unknown["stub"], body=BODY | {"type": "order.lost"})["events"]
+    assert event["metric"] == "Order Lost"
+    assert tried(trial, body={"type": "ping"})["unknown"] == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"Placed Order"', '"Placed Order', "expected TOML: the text is not closed (column 23)"),
+        ('"Placed Order"', "", "expected TOML: the value is missing, or a text without quotes (column 10)"),
+        ("money(total)", "money(total", "expected a JMESPath expression: Incomplete expression"),
+        ("money(total)", "monney(total)", "unknown function monney(): did you mean 'money'?"),
+        ("value =", "valeu =", "unknown 'valeu': did you mean 'value'?"),
+        ('"number"', '"a b"', "expected a JMESPath expression: Unexpected token: b"),
+    ],
+)
+def test_one_mistake_is_told_once_and_in_words(trial: Trial, old: str, new: str, said: str) -> None:
+    assert [one["text"] for one in tried(trial, TOML.replace(old, new, 1))["mistakes"]] == [said]
+
+
+def test_an_event_without_a_sample_is_missed_once(trial: Trial) -> None:
+    toml = TOML + '[[event]]\ntopic = "other"\nmetric = "Other"\n'
+    assert [one["missing"] for one in tried(trial, toml)["mistakes"]] == [True]

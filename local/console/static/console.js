@@ -84,15 +84,28 @@ for (const button of document.querySelectorAll("[data-pause]")) {
   });
 }
 
-// Up and down walk along the list, once the focus is in it.
+// The arrows walk along the list, once the focus is in it; j and k from anywhere but a field.
 document.addEventListener("keydown", (event) => {
   const row = event.target.closest?.(".list tbody tr");
-  if (!row || !["ArrowDown", "ArrowUp"].includes(event.key)) return;
-  const next = event.key === "ArrowDown" ? row.nextElementSibling : row.previousElementSibling;
+  const letter = ["j", "k"].includes(event.key) && !event.target.closest("input, select, textarea");
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (!letter && !(row && ["ArrowDown", "ArrowUp"].includes(event.key))) return;
+  const down = ["ArrowDown", "j"].includes(event.key);
+  const next = row ? (down ? row.nextElementSibling : row.previousElementSibling) : document.querySelector(".list tbody tr");
   if (next) {
     event.preventDefault();
     next.querySelector("a")?.focus();
   }
+});
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (!button) return;
+  const answer = await fetch(button.dataset.copy);
+  await navigator.clipboard.writeText(await answer.text());
+  said.textContent = "Copied";
+  button.classList.add("copied");
+  setTimeout(() => button.classList.remove("copied"), 1500);
 });
 
 for (const select of document.querySelectorAll(".filters select")) {

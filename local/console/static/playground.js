@@ -4,6 +4,7 @@
 (() => {
   const form = document.getElementById("play");
   const editor = document.getElementById("toml");
+  const body = document.getElementById("body");
   const gutter = document.getElementById("gutter");
   const band = document.getElementById("band");
   const tried = document.getElementById("tried");
@@ -43,7 +44,12 @@
 
   function mark() {
     const lines = new Set([...tried.querySelectorAll("[data-mistake]")].map((one) => Number(one.dataset.mistake)));
-    [...gutter.children].forEach((one, index) => one.classList.toggle("bad", lines.has(index + 1)));
+    const empty = new Set([...tried.querySelectorAll("[data-nothing]")].map((one) => Number(one.dataset.nothing)));
+    [...gutter.children].forEach((one, index) => {
+      one.classList.toggle("bad", lines.has(index + 1));
+      one.classList.toggle("idle", empty.has(index + 1));
+    });
+    body.setAttribute("aria-invalid", String(Boolean(tried.querySelector("#unreadable"))));
     editor.setAttribute("aria-invalid", String(lines.size > 0));
   }
 
@@ -96,12 +102,41 @@
     follow();
   }
 
+  function openBody(line) {
+    const lines = body.value.split("\n");
+    const from = lines.slice(0, line - 1).join("\n").length + (line > 1 ? 1 : 0);
+    body.focus();
+    body.setSelectionRange(from, from + (lines[line - 1] || "").length);
+  }
+
+  function add(text) {
+    const line = editor.value.trimEnd().split("\n").length + 2;
+    editor.value = `${editor.value.trimEnd()}\n${text}`;
+    typed();
+    open(line + 2);
+  }
+
+  document.addEventListener("keydown", (event) => {
+    if (!(event.ctrlKey || event.metaKey) || event.altKey || event.shiftKey) return;
+    const action = { s: "save", Enter: "send" }[event.key];
+    if (!action) return;
+    event.preventDefault();
+    form.requestSubmit(form.querySelector(`[name=action][value=${action}]`));
+  });
+
   form.addEventListener("input", typed);
   editor.addEventListener("scroll", scrolled);
   for (const kind of ["keyup", "click", "focus"]) editor.addEventListener(kind, follow);
   editor.addEventListener("input", () => show(0));
 
   tried.addEventListener("click", (event) => {
+    const wanted = event.target.closest("[data-add]");
+    if (wanted) return add(wanted.dataset.add);
+    const payload = event.target.closest("[data-body-line]");
+    if (payload) {
+      event.preventDefault();
+      return openBody(Number(payload.dataset.bodyLine));
+    }
     const link = event.target.closest("[data-line]");
     if (!link) return;
     event.preventDefault();
