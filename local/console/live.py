@@ -117,7 +117,7 @@ def _one(number: int) -> dict[str, Any]:
     return {
         "exchange": exchange,
         "state": state_of(exchange),
-        "again": console().ledger.again.get(number),
+        "again": console().ledger.find(console().ledger.again.get(number, 0)),
         "events": told,
         "outcome": outcome,
         "explained": story.explained,

@@ -102,6 +102,11 @@ def parted(text: str) -> Markup:
     return Markup("<wbr>").join(re.split(r"(?<=[./_])(?=[^./_])", text))
 
 
+def plain_number(value: float) -> str:
+    """``5.0`` as ``5``, ``2.5`` as it is."""
+    return f"{value:g}"
+
+
 def iso(seconds: float) -> str:
     """For ``<time datetime>``."""
     return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="milliseconds")
@@ -132,6 +137,7 @@ FILTERS: Mapping[str, Any] = {
     "json_text": json_text,
     "body_text": body_text,
     "clock": clock,
+    "plain_number": plain_number,
     "when": when,
     "parted": parted,
     "iso": iso,

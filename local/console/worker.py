@@ -147,9 +147,11 @@ def _names(value: Any) -> Iterator[str]:
 
 def meant(expression: str, names: set[str]) -> str:
     """The first name of an expression that the payload lacks, and what it has instead; empty if nothing is near."""
+    if "||" in expression or expression.startswith("["):
+        return ""  # of several ways all but one find nothing, and that is as it should be
     plain = re.sub(r"'[^']*'|`[^`]*`|\w+\s*\(", " ", expression)
     for name in re.findall(r"[A-Za-z_]\w*", plain):
-        near = [] if name in names or name.startswith("_") else difflib.get_close_matches(name, names, 1, 0.7)
+        near = [] if name in names or name.startswith("_") else difflib.get_close_matches(name, names, 1, 0.75)
         if near:
             return f"{near[0]} for {name}"
     return ""

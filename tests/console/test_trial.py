@@ -211,6 +211,9 @@ def test_a_misspelt_path_is_told_with_what_was_meant(trial: Trial) -> None:
     assert found["properties.Number"]["meant"] == "number for numbre"
     assert found["properties.Number"]["line"] == line(TOML, "Number")
     assert found["properties.Missing"]["meant"] == ""
+    for several in ("[numbre, nix]", "numbre || nix"):
+        (event,) = tried(trial, TOML.replace('"number"', f'"{several}"'))["events"]
+        assert {one["meant"] for one in event["nothing"]} == {""}
 
 
 def test_an_unknown_topic_is_named_with_an_event_to_start_from(trial: Trial) -> None:
