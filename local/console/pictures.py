@@ -40,6 +40,7 @@ def playground(console: Console, page: Page) -> None:
     page.goto(f"{console.url}/playground?source=stripe&sample={SAMPLE.stem}")
     body = page.get_by_label("Body")
     body.fill(re.sub(r'("created": )\d+', rf"\g<1>{int(time.time()) - 3}", body.input_value(), count=0))
+    body.evaluate("(area) => { area.scrollTop = 0; }")
     expect(page.locator("#tried")).not_to_contain_text("late events")
     page.locator(".values dt", has_text="value").first.get_by_role("link").click()
 

@@ -27,7 +27,7 @@ from handler import bodies, mapping, schema, sources
 from handler.errors import RelayError
 from handler.mapping import Defaults, Outcome
 from handler.sources import Source
-from local import check, klaviyo_checks, preview
+from local import check, klaviyo_checks, payload, preview
 from local.payload import Payload
 
 from . import story
@@ -62,6 +62,10 @@ class Bench:
             shutil.copy(path, own)
         (own / "playground.json").write_text(sample(sent), "utf-8")
         sources.load.cache_clear()
+
+    def samples(self, name: str) -> Iterator[Payload]:
+        """The source's samples."""
+        yield from map(payload.request, (self._samples / name).glob("*.json"))
 
     def problems(self, name: str) -> list[dict[str, Any]]:
         """Mistakes with their lines; ``missing`` marks what only wants a sample."""
@@ -107,7 +111,7 @@ def tried(bench: Bench, request: Mapping[str, Any]) -> dict[str, Any]:
     unmade = written.spot_of(outcome.ignored) if outcome.ignored else NOWHERE
     made = _rules(source, sent, received, defaults, outcome)
     late = float(request["late_hours"]) * 3600
-    names = set(_names(_document(sent)))
+    names = {name for one in (sent, *bench.samples(name)) for name in _names(_document(one))}
     events = [
         told(json.loads(event.entry), written, made.get(event.unique_id), received - event.time > late > 0, names)
         for event in outcome.events[:SHOWN]
@@ -145,16 +149,18 @@ def _names(value: Any) -> Iterator[str]:
         yield from _names(inner)
 
 
-def meant(expression: str, names: set[str]) -> str:
-    """The first name of an expression that the payload lacks, and what it has instead; empty if nothing is near."""
-    if "||" in expression or expression.startswith("["):
-        return ""  # of several ways all but one find nothing, and that is as it should be
-    plain = re.sub(r"'[^']*'|`[^`]*`|\w+\s*\(", " ", expression)
-    for name in re.findall(r"[A-Za-z_]\w*", plain):
-        near = [] if name in names or name.startswith("_") else difflib.get_close_matches(name, names, 1, 0.75)
-        if near:
-            return f"{near[0]} for {name}"
-    return ""
+def odd(expression: str, names: set[str]) -> tuple[bool, str]:
+    """Whether an expression asks for a name that no payload of the sender has, and what may have been meant.
+
+    Of several ways in one expression (``a || b``, ``[a, b]``) one that may find something is enough.
+    """
+    plain = re.sub(r"'[^']*'|`[^`]*`|\w+\s*[(:]", " ", expression)
+    ways = re.split(r"\|\||,", plain) if expression.startswith("[") or "||" in plain else [plain]
+    strange = [[one for one in re.findall(r"[A-Za-z]\w*", way) if one not in names] for way in ways]
+    if not all(strange):
+        return False, ""
+    near = difflib.get_close_matches(strange[0][0], names, 1, 0.8)
+    return True, f"{near[0]} for {strange[0][0]}" if near else ""
 
 
 def _understood(source: Source, sent: Payload, received: float, defaults: Defaults) -> Outcome:
@@ -224,7 +230,8 @@ def _nothing(plain: Mapping[str, Any], written: Written, rule: int, names: set[s
         found = plain["properties"] if path[0] == "properties" else (*profile, "full_name", "customer_id")
         if path[1] not in found:
             expression, spot = written.of(path, rule)
-            yield {"path": path, "meant": meant(expression, names), **asdict(spot)}
+            strange, meant = odd(expression, names)
+            yield {"path": path, "odd": strange, "meant": meant, **asdict(spot)}
 
 
 def _checks(entry: dict[str, Any], plain: Mapping[str, Any], late: bool) -> Iterator[tuple[str, str]]:
