@@ -5,9 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from botocore.config import Config
+from botocore.loaders import Loader
 from botocore.session import get_session
 
+
+class _Loader(Loader):
+    """Knows the services of this relay: botocore's own looks through the folders of all four hundred, twice a start."""
+
+    def list_available_services(self, type_name: str) -> list[str]:  # noqa: ARG002 (botocore asks for each kind of file)
+        """What ``load_service_model`` may load, whichever kind of file it looks for."""
+        return ["dynamodb", "secretsmanager", "sqs"]
+
+
 SESSION = get_session()
+SESSION.register_component("data_loader", _Loader())
 # A fixed name: botocore would compose one anew for each request, an eighth of a webhook's CPU.
 _USER_AGENT = "klaviyo-webhook-relay"
 

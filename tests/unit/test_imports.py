@@ -66,6 +66,20 @@ def test_delivering_does_not_load_what_reads_webhooks() -> None:
     assert found(loaded("import handler.deliver"), READING) == []
 
 
+@pytest.mark.parametrize(
+    ("function", "services"),
+    [("receive", {"secretsmanager", "sqs"}), ("deliver", {"dynamodb", "secretsmanager", "sqs"})],
+)
+def test_a_start_looks_for_no_other_service_of_aws(function: str, services: set[str]) -> None:
+    code = (
+        "import pathlib, sys; listed = set(); "
+        "sys.addaudithook(lambda event, args: event == 'os.listdir' and listed.add(pathlib.Path(args[0] or '.'))); "
+        f"import handler.{function}; "
+        "sys.modules.update(dict.fromkeys('listed:' + path.name for path in listed if path.parent.name == 'data'))"
+    )
+    assert {module.removeprefix("listed:") for module in loaded(code) if module.startswith("listed:")} == services
+
+
 def test_the_door_reads_no_sender_before_its_first_webhook() -> None:
     statement = "import handler.receive as r; assert r.sources.load.cache_info().currsize == 0"
     assert "handler.klaviyo_format" not in loaded(statement)
