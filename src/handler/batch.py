@@ -9,6 +9,7 @@ written down beside the message, and only that counts (docs/decisions/0023).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -174,13 +175,14 @@ def defer(
     now: float,
     random: Callable[[], float],
     late_after: float = 0.0,
+    refused_at: float = float("inf"),
 ) -> list[Parcel]:
     """What was not delivered, packed into messages to be sent anew.
 
     Small ones travel together; the rows of a suspect job stay by themselves, so
     that taking a refused job apart goes on where it ended. Events older than
     ``late_after`` seconds (0: never) go on in the group of the backfills, behind
-    what happens today.
+    what happens today. ``refused_at``: see ``dispatch.Result``.
     """
     oldest = now - late_after if late_after else float("-inf")
     groups: dict[tuple[Any, ...], list[Row]] = {}
@@ -193,7 +195,8 @@ def defer(
             groups.setdefault((own, backfill, message.source, message.private_ids, *fate), []).append(row)
     parcels: list[Parcel] = []
     for (own, backfill, *_), rows in groups.items():
-        like = _like(rows, received, suspect=own != -1, backfill=backfill, cause=cause)
+        refused = math.ceil(min(now, refused_at)) if own != -1 else 0
+        like = _like(rows, received, refused_at=refused, backfill=backfill, cause=cause)
         crashes = received[rows[0].owner].crashes
         parcels += [
             Parcel(_outgoing(part, crashes, delay(cause, like.deferred, now=now, random=random)), owners)
@@ -209,19 +212,20 @@ def _message(one: Received) -> Message:
 
 
 def _like(
-    rows: list[Row], received: Sequence[Received], *, suspect: bool, backfill: bool, cause: NoSlot | None
+    rows: list[Row], received: Sequence[Received], *, refused_at: int, backfill: bool, cause: NoSlot | None
 ) -> Message:
-    """What the messages have in common in which ``rows`` are sent anew."""
+    """What the messages have in common in which ``rows`` are sent anew; suspect if there is a ``refused_at``."""
     message = _message(received[rows[0].owner])
     deferred = max(_message(received[row.owner]).deferred for row in rows)
-    if suspect and not message.suspect:
+    if refused_at and not message.suspect:
         deferred = 0  # counts from the refusal on
     elif not _ends_when_it_says(cause):
         deferred += 1
     return message._replace(
         received=min(_message(received[row.owner]).received for row in rows),
         deferred=deferred,
-        suspect=suspect,
+        suspect=refused_at > 0,
+        refused_at=(message.refused_at or refused_at) if refused_at else 0,
         backfill=backfill,
     )
 
@@ -278,7 +282,8 @@ def park(parked: Iterable[Parked], received: Sequence[Received], *, at: str) -> 
             groups.setdefault(key, []).append(row)
     parcels: list[Parcel] = []
     for (*_, reason, detail, suspect), rows in groups.items():
-        like = _message(received[rows[0].owner])._replace(deferred=0, suspect=bool(suspect))
+        like = _message(received[rows[0].owner])
+        like = like._replace(deferred=0, suspect=bool(suspect), refused_at=like.refused_at if suspect else 0)
         for message, owners in _packed(rows, like):
             outgoing = messages.parked(message, reason=str(reason), detail=str(detail), at=at)
             parcels.append(Parcel(outgoing, owners))

@@ -74,6 +74,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         received,
         cause=result.cause,
         now=time.time(),
+        refused_at=result.refused_at,
         random=random.random,
         late_after=SETTINGS.late_after,
     )

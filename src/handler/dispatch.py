@@ -79,12 +79,16 @@ class Post:
 
 @dataclass(slots=True)
 class Result:
-    """What is to be parked, what is to be sent anew, and why no more was posted, if for a reason."""
+    """What is to be parked, what is to be sent anew, and why no more was posted, if for a reason.
+
+    ``refused_at`` is when Klaviyo first refused something without naming it, infinite if it didn't.
+    """
 
     parked: list[Parked] = field(default_factory=list)
     left: list[Job] = field(default_factory=list)
     cause: NoSlot | None = None
     delivered: int = 0
+    refused_at: float = float("inf")
 
 
 class Dispatcher:
@@ -301,5 +305,6 @@ class _Run:
 
     def finished(self) -> Result:
         """The result; rows that wait for proof go on waiting."""
+        self.result.refused_at = self.doubt.began
         self.result.left += [*(Job((row,), suspect=True) for row, _ in self.held), *self.waiting, *self.work]
         return self.result

@@ -21,7 +21,7 @@ _TAIL = b"]}}}}"
 ENVELOPE = len(_HEAD) + len(_TAIL)
 LONE_TRIES = 6  # deferrals after which a row that is refused without proof, and has no company, is the brake
 REPEAT_ROUNDS = 3  # refusals that point at repeats are believed this often for one job
-PROOF_SECONDS = 10.0  # so long an accepted request shows that Klaviyo reads what the relay sends
+PROOF_SECONDS = 10.0  # so long an accepted request shows that Klaviyo reads what the relay sends ...
 MEMORY_SECONDS = 1_200.0  # ... and so long to a row that was refused before it; a deferral takes 900 at the most
 
 
@@ -198,13 +198,17 @@ Verdict = Literal["split", "control", "park", "hold", "give_up", "brake"]
 class Doubt:
     """Is it the rows? Judges refusals that name no row.
 
-    A row is blamed only beside proof that Klaviyo accepts others: just now, or
-    between two refusals of it. If a request, both its halves and then two single
-    rows from different messages fail alike, it is not the rows: that is the
-    brake; likewise if one row is refused through many deferrals without proof.
+    A row is blamed only beside proof that Klaviyo accepts others: between two
+    refusals, of it or, within an invocation, of what it was cut from. If a request,
+    both its halves and then two single rows from different messages fail alike, it
+    is not the rows: that is the brake; likewise if one row is refused through many
+    deferrals without proof. One for each invocation; what was accepted before it
+    proves nothing alone, for a refusal of everything begins right after something
+    that was accepted.
     """
 
     accepted_at: float = float("-inf")
+    began: float = float("inf")  # the invocation's first refusal
     alike: int = 0
     signature: tuple[object, ...] = ()
     singles: list[int] = field(default_factory=list)
@@ -227,9 +231,11 @@ class Doubt:
         """
         single = len(job.rows) == 1
         since = abs(now - self.accepted_at)
+        self.began = min(self.began, now)
+        proved = self.accepted_at > (message.refused_at if message.suspect else self.began)
         if since < PROOF_SECONDS:
-            return "park" if single else "split"
-        if message.suspect and since < MEMORY_SECONDS:
+            return ("park" if proved else "hold") if single else "split"
+        if message.suspect and proved and since < MEMORY_SECONDS:
             # By itself in its message: it was refused alone before. Else it is now, and waits for the next time.
             return ("park" if len(message.events) == 1 else "hold") if single else "split"
         if signature != self.signature:

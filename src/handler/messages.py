@@ -66,7 +66,8 @@ class Message(NamedTuple):
 
     ``received`` is when the first of them came in at the door (epoch seconds),
     ``deferred`` how often it was sent again. ``suspect``: some of these events were
-    in a job that Klaviyo refused. ``private_ids``: see
+    in a job that Klaviyo refused, for the first time at about ``refused_at`` (epoch
+    seconds; an older version left it out). ``private_ids``: see
     ``telemetry.event_id``. ``backfill`` picks the message group and comes after
     what is live. ``redriven`` is known of a receive only, and not written down:
     once such a message was sent anew, it is like any other.
@@ -79,6 +80,7 @@ class Message(NamedTuple):
     suspect: bool = False
     backfill: bool = False
     private_ids: bool = False
+    refused_at: int = 0
     redriven: bool = False
 
 
@@ -95,7 +97,6 @@ class Raw(NamedTuple):
     headers: Mapping[str, str]
     received: float
     only: tuple[int, ...] | None = None
-    deferred: int = 0
     webhook_id: str = ""
 
 
@@ -109,7 +110,7 @@ class Outgoing:
     attributes: Mapping[str, str] = field(default_factory=dict)
 
 
-_COUNTS = ("deferred",)
+_COUNTS = ("deferred", "refused_at")
 _FLAGS = (*_COUNTS, "suspect", "backfill", "private_ids")
 _PLAIN_FIELDS = 5  # of an events header without flags
 _ENDS = ("\n", "")
@@ -162,7 +163,7 @@ def decode(body: str) -> Message | Raw:
             return _raw(head, body[end + 1 :])
         if kind != "events":
             raise MessageError("the header names an unknown kind")
-        flags = {} if len(head) == _PLAIN_FIELDS else _flags(head, _FLAGS)
+        flags = {} if len(head) == _PLAIN_FIELDS else _flags(head)
         return Message(head["source"], _events(head["events"], body, end + 1), _received(head), **flags)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, zlib.error, binascii.Error) as error:
         raise MessageError(f"the message does not fit its header ({type(error).__name__})") from error
@@ -175,9 +176,9 @@ def _check_version(version: Any) -> None:
         raise NewerMessage(f"format version {version}, this code reads up to {VERSION}")
 
 
-def _flags(head: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+def _flags(head: dict[str, Any]) -> dict[str, Any]:
     """The flags in ``head``; a value of another type would stop a batch where it is used."""
-    found = {name: head[name] for name in names if name in head}
+    found = {name: head[name] for name in _FLAGS if name in head}
     for name, value in found.items():
         if type(value) is not (int if name in _COUNTS else bool) or value < 0:
             raise ValueError(name)
@@ -220,7 +221,6 @@ def _raw(head: dict[str, Any], rest: str) -> Raw:
         _received(head),
         only,
         webhook_id=str(head.get("webhook_id", "")),
-        **_flags(head, _COUNTS),
     )
 
 

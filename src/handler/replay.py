@@ -92,7 +92,7 @@ def _parked(raw: Raw, outcome: Outcome, owner: int, at: str) -> list[Parcel]:
     parcels: list[Parcel] = []
     for (reason, detail), places in by_reason.items():
         only = tuple(place for place in places if place is not None) or raw.only
-        part = raw._replace(only=only, deferred=0)
+        part = raw._replace(only=only)
         parked_whole(reason, detail, raw.source, webhook_id=raw.webhook_id, sender_ids=outcome.sender_ids[:20])
         parcels.append(Parcel(messages.parked(part, reason=reason, detail=detail, at=at), frozenset({owner})))
     return parcels
