@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from .messages import Event, Message
 
@@ -94,9 +94,10 @@ def pack(messages: Sequence[tuple[int, Message]], *, now: float, late_after: flo
     oldest = now - late_after if late_after else float("-inf")
     for suspect, group in _groups(messages):
         batches = [_rows(owner, message, oldest) for owner, message in group]
-        while batches:
-            builders, batches = _fill(batches)
-            jobs += [Job(builder.finished(), suspect=suspect) for builder in builders]
+        builders, clashing = _fill(batches)
+        for layer in _layers(clashing):
+            builders += _fill(layer)[0]
+        jobs += [Job(builder.finished(), suspect=suspect) for builder in builders]
     return jobs
 
 
@@ -151,6 +152,24 @@ def _fill(batches: list[list[Row]]) -> tuple[list[_Builder], list[list[Row]]]:
     return [builder for builder in builders if builder.rows], left
 
 
+def _layers(clashing: list[list[Row]]) -> list[list[list[Row]]]:
+    """``clashing`` in layers that hold each id once: a sender may give all of its events the same one."""
+    layers: list[list[list[Row]]] = []
+    seen: dict[str, dict[str | bytes, int]] = {}
+    for batch in clashing:
+        parts: dict[int, list[Row]] = {}
+        for row in batch:
+            known = seen.setdefault(row.event.unique_id, {})
+            identity = _identity(row.entry)
+            if identity not in known:
+                known[identity] = len(known)
+                parts.setdefault(known[identity], []).append(row)
+        layers += [[] for _ in range(max(parts, default=-1) + 1 - len(layers))]
+        for place, part in parts.items():
+            layers[place].append(part)
+    return layers
+
+
 def _parts(batch: list[Row]) -> list[list[Row]]:
     """``batch`` whole, unless it is a webhook that alone fills more than a job."""
     if len(batch) == 1 or _Builder().has_room(len(batch), _weight(batch)):
@@ -173,22 +192,20 @@ def _weight(part: list[Row]) -> int:
 
 def _same(one: Row, other: Row) -> bool:
     """Whether Klaviyo takes both for one event: it goes by profile, metric and ``unique_id``."""
-    if one.entry == other.entry:
-        return True
-    identity = _identity(one.entry)
-    return identity is not None and identity == _identity(other.entry)
+    return one.entry == other.entry or _identity(one.entry) == _identity(other.entry)
 
 
-def _identity(entry: bytes) -> Any:
+def _identity(entry: bytes) -> str | bytes:
+    """What Klaviyo goes by, as one value; of what is no entry itself."""
     try:
         attributes = json.loads(entry)["attributes"]
         profile = attributes["profile"]["data"]
         metric = attributes["events"]["data"][0]["attributes"]["metric"]["data"]["attributes"]
         known = ("email", "phone_number", "external_id", "anonymous_id", "_kx")
         who = [profile.get("id"), *(profile["attributes"].get(name) for name in known)]
-        return who, metric["name"], metric.get("service")
+        return repr((who, metric["name"], metric.get("service")))
     except (ValueError, KeyError, TypeError, IndexError, AttributeError):
-        return None
+        return entry
 
 
 Verdict = Literal["split", "control", "park", "hold", "give_up", "brake"]
