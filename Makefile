@@ -41,7 +41,7 @@ new-sender: $(STAMP) ## NAME= FILE= [HEADERS=]: a first TOML file for a sender, 
 redrive: $(STAMP) ## [SOURCE=] [REASON=] [STACK=] [GO=1|DROP=1]: what is parked, and back with it, or away
 	@$(BIN)/python -m local.redrive $(if $(STACK),--stack "$(STACK)") $(if $(SOURCE),--source "$(SOURCE)") $(if $(REASON),--reason "$(REASON)") $(if $(GO),--go) $(if $(DROP),--drop)
 
-chaos: $(STAMP) ## [SEED=] [MINUTES=3]: everything fails, and an account of every event
+chaos: $(STAMP) ## [SEED=] [MINUTES=5]: everything fails, and an account of every event
 	@$(BIN)/python -m local.chaos $(if $(SEED),--seed "$(SEED)") $(if $(MINUTES),--minutes "$(MINUTES)")
 
 pictures: $(STAMP) ## take the README's pictures of the console anew

@@ -220,7 +220,7 @@ def main(arguments: list[str]) -> int:
     """Read ``--seed`` and ``--minutes``, and run."""
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
     parser.add_argument("--seed", type=int, help="the schedule of faults; a new one if not given")
-    parser.add_argument("--minutes", type=float, default=3.0, help="how long faults go on; healing comes on top")
+    parser.add_argument("--minutes", type=float, default=5.0, help="how long faults go on; healing comes on top")
     options = parser.parse_args(arguments)
     seed = options.seed if options.seed is not None else int(time.time()) % 100_000
     print(f"chaos with seed {seed} for {options.minutes:g} minutes ...", flush=True)

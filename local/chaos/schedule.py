@@ -11,6 +11,7 @@ HTML = "<html>Bad gateway</html>"
 NO_ROW = {"errors": [{"id": "1", "code": "invalid", "title": "Invalid input.", "detail": "No."}]}
 POISON = "poison"  # a message with an event of such a name kills whoever handles it
 READ_SECONDS = 2.0  # how long the relay waits for Klaviyo's answer here
+STORM, CALM = 30.0, 60.0
 
 # Klaviyo's answers: fields of the stand-in's ``Fault``.
 KLAVIYO: dict[str, dict[str, Any]] = {
@@ -110,7 +111,11 @@ class Episode:
 
 
 def episodes(seed: int, seconds: float) -> list[Episode]:
-    """The schedule: three lanes, one for Klaviyo, one for AWS, one for what kills, each in an order of its own."""
+    """The schedule: three lanes, one for Klaviyo, one for AWS, one for what kills, each in an order of its own.
+
+    Faults come in storms of ``STORM`` seconds, with ``CALM`` seconds between them: in a storm functions are killed
+    half of the time, and what a relay is to show is that it recovers, not that it keeps up meanwhile.
+    """
     chance = random.Random(f"episodes {seed}")  # noqa: S311 (a schedule, no secret)
     lanes: list[list[tuple[str, str, Mapping[str, Any] | Rule | None]]] = [
         [("klaviyo", name, fault) for name, fault in KLAVIYO.items()] + [("other", OTHERS[0], None)],
@@ -127,7 +132,10 @@ def _lane(
     now = chance.uniform(1.0, 3.0)
     while True:
         for side, name, fault in chance.sample(kinds, len(kinds)):
-            end = now + chance.uniform(1.5, 4.5)
+            length = chance.uniform(1.5, 4.5)
+            if now % (STORM + CALM) + length > STORM:
+                now += STORM + CALM - now % (STORM + CALM)
+            end = now + length
             if end > seconds:
                 return
             yield Episode(round(now, 3), round(end, 3), side, name, fault)
