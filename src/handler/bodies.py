@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 from .errors import NotParseable, TooLarge, Unmapped
 
 INFLATED_BYTES = 20_000_000
+MOST_OBJECTS = 50_000  # objects and lists in a body: with more, mapping it could outlast the door's time and memory
 _FORM_FIELDS = 5_000
 _DIGITS = 400
 
@@ -54,7 +55,7 @@ def parse(body: bytes, content_type: str) -> Any:
     NotParseable
         ``not_utf8``, ``not_json``, ``not_form``; the detail gives the place, never the text.
     Unmapped
-        ``nested_too_deep``: well-formed, but no mapping could walk it.
+        ``nested_too_deep``, ``too_many_objects``: well-formed, but no mapping could walk it.
     """
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
@@ -96,9 +97,17 @@ def _integer(written: str) -> int:
 
 
 _DECODER = json.JSONDecoder(parse_int=_integer)
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"?', re.DOTALL)  # also one without an end, lest each quote looks for it anew
+
+
+def _objects(text: str) -> int:
+    return text.count("{") + text.count("[")
 
 
 def _json(text: str) -> Any:
+    # Before they are made, for millions fit into a body; a text may hold many brackets that are none.
+    if _objects(text) > MOST_OBJECTS and _objects(_STRING.sub("", text)) > MOST_OBJECTS:
+        raise Unmapped("too_many_objects", f"the body holds more than {MOST_OBJECTS:,} objects and lists")
     try:
         return _DECODER.decode(text)
     except RecursionError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
 from typing import Any
 from urllib.parse import urlencode
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from handler import bodies
 from handler.errors import NotParseable, TooLarge, Unmapped
+from handler.expressions import Expression
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -144,3 +146,16 @@ def test_json_comes_out_as_it_went_in(document: Any) -> None:
 @given(st.lists(st.tuples(st.text("ab[]", max_size=9), st.text(max_size=5)), max_size=8))
 def test_form_names_in_brackets_never_crash(pairs: list[tuple[str, str]]) -> None:
     assert isinstance(bodies.parse(urlencode(pairs).encode("utf-8", "replace"), FORM), dict)
+
+
+@pytest.mark.parametrize("text", ['["{}' * 600_000, '"\\' * 600_000 + "[" * 60_000, '["[",' * 600_000])
+def test_what_only_seems_to_hold_objects_is_read_through_once(text: str) -> None:
+    began = time.process_time()
+    with pytest.raises((NotParseable, Unmapped)):
+        bodies.parse(text.encode(), "application/json")
+    assert time.process_time() - began < 2
+
+
+def test_json_inside_a_form_may_hold_no_more_objects_than_a_body() -> None:
+    form = {"rawRequest": "[" + "{}," * 60_000 + "{}]"}
+    assert Expression("json(rawRequest)").of(form) is None

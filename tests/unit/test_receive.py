@@ -266,6 +266,12 @@ def test_a_webhook_of_millions_of_parts_is_parked_whole_in_time(door: ModuleType
     assert kept["MessageAttributes"]["reason"]["StringValue"] == "too_many_objects"
 
 
+def test_brackets_in_a_text_are_no_objects(door: ModuleType) -> None:
+    log = "[info] {} \\ [" * 40_000
+    status, answer = post(door, "custom", custom(event(unique_id="v1", properties={"Log": log})))
+    assert (status, answer["accepted"]) == (202, 1)
+
+
 def test_a_webhook_of_thousands_of_events_is_taken(door: ModuleType) -> None:
     body = custom(*(event(unique_id=f"v{number}") for number in range(10_000)))
     assert post(door, "custom", body)[1]["accepted"] == 10_000
