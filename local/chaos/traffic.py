@@ -121,6 +121,7 @@ class Senders:
         self._chance = random.Random(f"senders {seed}")  # noqa: S311 (pauses, no secret)
         self._due: queue.PriorityQueue[tuple[float, int, Webhook]] = queue.PriorityQueue()
         self._stopped = threading.Event()
+        self._last = 0.0
         self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(SENDERS)]
 
     def start(self) -> None:
@@ -131,12 +132,13 @@ class Senders:
             for _ in range(one.copies):
                 number += 1
                 self._due.put((began + one.at, number, one))
+                self._last = max(self._last, began + one.at)
         for thread in self._threads:
             thread.start()
 
     def finish(self, seconds: float) -> int:
-        """Wait until everything is answered, ``seconds`` at the most; returns how much is not."""
-        end = time.monotonic() + seconds
+        """Wait until everything is answered, ``seconds`` after the last is due at the most; returns how much is not."""
+        end = max(time.monotonic(), self._last) + seconds
         while self._due.unfinished_tasks and time.monotonic() < end:
             time.sleep(0.1)
         self._stopped.set()
