@@ -15,7 +15,7 @@ from local import aws
 PARENT = """
 import sys
 from local import aws
-child = "import os, sys, time; print(os.getpid(), flush=True); time.sleep(60)"
+child = "import os, signal; signal.alarm(60); print(os.getpid(), flush=True); signal.pause()"
 aws.spawn([sys.executable, "-c", child], sys.stdout.buffer)
 sys.stdin.read()
 """
