@@ -9,6 +9,7 @@ over a whole minute, to hold beside the model's in ``virtual``.
 from __future__ import annotations
 
 import json
+import statistics
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -18,7 +19,7 @@ from handler import messages
 from handler.messages import Event, Message
 from local.stack import Stack
 
-from .measure import percentile, table
+from .measure import table
 
 IDLE_EVENTS = 8
 LIVE_EVENTS = 8
@@ -87,7 +88,7 @@ def parts(
         found["queue and window"].append(max(0.0, request["at"] - answered - slot))
         found["slot"].append(slot)
         found["Klaviyo's answer"].append(request["seconds"])
-    return {name: round(percentile(values, 0.5), 3) for name, values in found.items()}
+    return {name: round(statistics.median(values), 3) for name, values in found.items()}
 
 
 def job_lines(stack: Stack) -> list[dict[str, Any]]:
@@ -146,7 +147,7 @@ def run() -> dict[str, Any]:
         quiet, quiet_whole = idle(stack)
         under, under_whole, rate = busy(stack)
     rows = [
-        (name, *(f"{found[part]:.3f}" for part in PARTS), f"{percentile(whole, 0.5):.2f}", f"{max(whole):.2f}")
+        (name, *(f"{found[part]:.3f}" for part in PARTS), f"{statistics.median(whole):.2f}", f"{max(whole):.2f}")
         for name, found, whole in (("idle", quiet, quiet_whole), ("under backlog", under, under_whole))
     ]
     print(table("Webhook to Klaviyo on the local stack, seconds", ("", *PARTS, "median", "worst"), rows))
