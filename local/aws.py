@@ -33,7 +33,7 @@ NO_ONE = {
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     "AWS_EC2_METADATA_DISABLED": "true",
 }
-# What MiniStack does not know; everything else of the template is deployed.
+# What MiniStack does not know, besides alarms on a formula (Metrics); everything else of the template is deployed.
 UNKNOWN_TYPES = ("AWS::Logs::QueryDefinition",)
 # MiniStack's own event source hands over ten messages at most: local/trigger.py takes its place.
 REPLACED_TYPES = ("AWS::Lambda::EventSourceMapping",)
@@ -104,7 +104,7 @@ class Aws:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.process = spawn(
-            [sys.executable, "-m", "ministack"],
+            [sys.executable, "-m", "local.emulator"],
             log,
             GATEWAY_PORT=str(self.port),
             BIND_HOST="127.0.0.1",
@@ -157,7 +157,7 @@ def translate(template: Path, function_environment: dict[str, str]) -> tuple[dic
     left_out: dict[str, Any] = {}
     for name, resource in list(translated["Resources"].items()):
         kind = resource["Type"]
-        if kind in UNKNOWN_TYPES + REPLACED_TYPES:
+        if kind in UNKNOWN_TYPES + REPLACED_TYPES or "Metrics" in resource.get("Properties", {}):
             left_out[name] = translated["Resources"].pop(name)
         elif kind == "AWS::Lambda::Function":
             variables = resource["Properties"].setdefault("Environment", {}).setdefault("Variables", {})

@@ -46,6 +46,12 @@ def of_type(found: Mapping[str, Any], kind: str) -> dict[str, dict[str, Any]]:
     return {name: one.get("Properties", {}) for name, one in found.items() if one["Type"] == kind}
 
 
+def metrics_of(alarm: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Namespace, name and dimensions of what an alarm watches: one metric, or those of its formula."""
+    formula = alarm.get("Metrics", [])
+    return [one["MetricStat"]["Metric"] for one in formula if "MetricStat" in one] or [alarm]
+
+
 def _truth(rule: Any, values: Mapping[str, Any]) -> bool:
     ((operator, operands),) = rule.items()
     if operator == "Fn::Not":

@@ -78,6 +78,22 @@ def test_sqs_itself_moves_nothing_for_a_week_of_failures(stack: Stack) -> None:
     assert redrive["deadLetterTargetArn"] == {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}
 
 
+def triggers(stack: Stack) -> set[tuple[str, str]]:
+    """Function and queue of each event source mapping."""
+    mappings = of_type(stack, "AWS::Lambda::EventSourceMapping").values()
+    return {(one["FunctionName"]["Ref"], one["EventSourceArn"]["Fn::GetAtt"][0]) for one in mappings}
+
+
+def test_a_function_that_sends_to_its_own_queue_may_do_so_more_than_sixteen_times(stack: Stack) -> None:
+    # Lambda stops such a loop otherwise (developer guide, "Use Lambda recursive loop detection"), and nothing else may.
+    for name in ("Receive", "Deliver"):
+        own = {queue for function, queue in triggers(stack) if function == f"{name}Function"}
+        sends = {queue for queue, actions in granted(stack, name).items() if "sqs:SendMessage" in actions}
+        wanted = "Allow" if own & sends else None
+        assert function(stack, name).get("RecursiveLoop") == wanted
+    assert function(stack, "Deliver")["RecursiveLoop"] == "Allow"
+
+
 def test_the_door_answers_before_the_platform_hangs_up(stack: Stack) -> None:
     assert function(stack, "Receive")["Timeout"] <= 30  # HTTP APIs wait 30 s, then answer 503 themselves
 
