@@ -14,10 +14,10 @@ import pytest
 
 from handler import sources
 from local import aws, deployed, logs, sign
+from local import template as reading
 from local.deployed import Deployed, Trial
 from local.payload import Payload
 from local.stack import NAME, Stack
-from tests.template import reading
 from tests.template.conftest import EVERYTHING
 
 ADDRESS = "ops@relay.invalid"

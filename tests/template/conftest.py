@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.template import reading
+from local import template as reading
 
 EVERYTHING: dict[str, Any] = {
     "AlarmEmail": "ops@relay.invalid",

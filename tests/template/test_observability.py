@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from handler import errors, pacing
-from tests.template.reading import ROOT, of_type
+from local.template import ROOT, of_type
 
 Stack = dict[str, Any]
 DAY = 86_400
