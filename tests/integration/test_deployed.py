@@ -221,7 +221,15 @@ def test_a_check_names_what_a_deployment_lacks(fresh: Deployed) -> None:
     fresh.client("sqs").purge_queue(**dead_letters)
 
 
-@pytest.mark.parametrize(("name", "options"), [("plain", {}), ("second", {"PacingTable": "x"}), ("full", EVERYTHING)])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("plain", {}),
+        ("second", {"PacingTable": "x"}),
+        ("least", {"Monitoring": "essential"}),
+        ("everything", EVERYTHING),
+    ],
+)
 def test_the_template_deploys_with_all_its_resources(bare: aws.Aws, name: str, options: dict[str, Any]) -> None:
     template, left_out = aws.translate(aws.ROOT / "template.yaml", {})
     aws.deploy(bare, name, template, {parameter: str(value) for parameter, value in options.items()})

@@ -153,6 +153,7 @@ def test_alarms_watch_the_resources_that_they_speak_of(full_stack: Stack) -> Non
         ("Errors", "ReceiveFunction"),
         ("Errors", "DeliverFunction"),
         ("Throttles", "ReceiveFunction"),
+        ("Throttles", "DeliverFunction"),
         ("5xx", "WebhookApi"),
     }
 
