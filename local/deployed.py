@@ -289,12 +289,12 @@ def warnings(stack: Deployed) -> Iterator[str]:
             yield f"WatchedSource{number} is {watched!r}, and no source of that name has a secret: its alarm never ends"
     yield from _trigger(stack)
     yield from _recursion(stack)
+    yield from parameters.warnings(stack.name, stack.parameters, stack.saved)
     parked = int(_queue(stack, "DeadLetterQueueUrl", _WAITING))
     if parked:
         yield f"{parked} message(s) lie in the dead-letter queue: make redrive STACK={stack.name} lists them"
     yield from _told(stack)
     yield from _alarms(stack)
-    yield from parameters.warnings(stack.name, stack.parameters, stack.saved)
 
 
 def _trigger(stack: Deployed) -> Iterator[str]:
