@@ -53,14 +53,14 @@ class Part:
     count: Callable[[Mapping[str, Any]], int]
 
 
-def _metrics(alarm: Mapping[str, Any]) -> int:
-    """The metrics that an alarm watches: with an expression several, each of which is billed."""
-    return sum("MetricStat" in one for one in alarm.get("Metrics", [])) or 1
-
-
 PARTS = (
     Part("secrets", "AWS::SecretsManager::Secret", "secret_month", lambda _: 1),
-    Part("metrics under alarm", "AWS::CloudWatch::Alarm", "alarm_metric_month", _metrics),
+    Part(
+        "metrics under alarm",
+        "AWS::CloudWatch::Alarm",
+        "alarm_metric_month",
+        lambda alarm: len(template.metrics_of(alarm)),
+    ),
     Part("dashboards", "AWS::CloudWatch::Dashboard", "dashboard_month", lambda _: 1),
     Part(
         "empty receives of the SQS trigger",

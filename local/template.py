@@ -52,6 +52,12 @@ def of_type(found: Mapping[str, Any], kind: str) -> dict[str, dict[str, Any]]:
     return {name: one.get("Properties", {}) for name, one in found.items() if one["Type"] == kind}
 
 
+def metrics_of(alarm: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The metrics that an alarm looks at, each with namespace, name and dimensions: its own, or its formula's."""
+    formula = alarm.get("Metrics", [])
+    return [one["MetricStat"]["Metric"] for one in formula if "MetricStat" in one] or [alarm]
+
+
 def _truth(rule: Any, values: Mapping[str, Any]) -> bool:
     ((operator, operands),) = rule.items()
     if operator == "Fn::Not":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 
 from handler import settings
 from local import template as reading
-from local.template import of_type
+from local.template import metrics_of, of_type
 from tests.template.test_emitted import Metric, deliveries, webhooks
 from tests.template.test_emitted import metrics as emitted
 from tests.unit import test_receive as at_the_door
@@ -55,13 +55,19 @@ NEEDED = {
 }
 
 
-def watched(alarm: dict[str, Any]) -> tuple[str, str, str]:
-    """Namespace and metric of an alarm, and the resource or the value that it is about."""
-    about = [one["Value"] for one in alarm["Dimensions"] if one["Value"] != {"Ref": "AWS::StackName"}]
+def watched(metric: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Namespace and name of a metric, and the resource or the value that it is about."""
+    about = [one["Value"] for one in metric["Dimensions"] if one["Value"] != {"Ref": "AWS::StackName"}]
     (value,) = about or [""]
     if isinstance(value, dict):
         value = value["Ref"] if "Ref" in value else value["Fn::GetAtt"][0]
-    return alarm["Namespace"], alarm["MetricName"], value
+    return metric["Namespace"], metric["MetricName"], value
+
+
+def under_alarm(stack: Stack) -> Iterator[Mapping[str, Any]]:
+    """Each metric that an alarm of ``stack`` looks at."""
+    for alarm in of_type(stack, ALARM).values():
+        yield from metrics_of(alarm)
 
 
 def test_each_alarm_left_out_has_one_that_stays_and_fires_for_the_same(
@@ -77,7 +83,7 @@ def test_each_alarm_left_out_has_one_that_stays_and_fires_for_the_same(
 
 
 def test_nothing_is_lost_or_delayed_without_an_alarm(essential_stack: Stack) -> None:
-    assert {watched(alarm) for alarm in of_type(essential_stack, ALARM).values()} >= NEEDED
+    assert set(map(watched, under_alarm(essential_stack))) >= NEEDED
 
 
 def test_essential_differs_in_alarms_dashboard_and_metrics_only(full_stack: Stack, essential_stack: Stack) -> None:
@@ -109,7 +115,7 @@ def as_deployed(door: ModuleType, stack: Stack, monkeypatch: pytest.MonkeyPatch)
 
 def by_dimensions(stack: Stack) -> set[Metric]:
     """What the alarms on the relay's own metrics watch, by name and set of dimensions."""
-    found = (one for one in of_type(stack, ALARM).values() if one["Namespace"] == "KlaviyoRelay")
+    found = (one for one in under_alarm(stack) if one["Namespace"] == "KlaviyoRelay")
     return {(one["MetricName"], frozenset(dimension["Name"] for dimension in one["Dimensions"])) for one in found}
 
 
