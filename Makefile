@@ -6,7 +6,7 @@ STAMP := $(VENV)/.ready
 export PYTHONPATH := src:.
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo test local logs pictures send preview new-sender redrive chaos secrets try check lint bench fuzz requirements audit
+.PHONY: help setup demo test local logs pictures send preview new-sender redrive chaos secrets try check costs lint bench fuzz requirements audit
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -59,6 +59,9 @@ try: $(STAMP) ## STACK= [SOURCE=]: send a deployed stack a signed sample and fol
 
 check: $(STAMP) ## STACK=: what a deployed stack lacks
 	@$(BIN)/python -m local.deployed check --stack "$(STACK)"
+
+costs: $(STAMP) ## [PARAMETERS="Name=value ..."]: what a stack costs a month without webhooks, by part
+	@$(BIN)/python -m bench.standing $(PARAMETERS)
 
 lint: $(STAMP) ## ruff, mypy --strict, cfn-lint, the senders' files
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet .

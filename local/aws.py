@@ -20,6 +20,8 @@ from samtranslator.yaml_helper import yaml_parse
 
 from handler import sources
 
+from .template import NoPolicies
+
 ROOT = Path(__file__).parent.parent
 REGION = "us-east-1"
 BUCKET = "code"
@@ -143,17 +145,12 @@ def package(root: Path = ROOT) -> bytes:
     return buffer.getvalue()
 
 
-class _NoPolicies:
-    def load(self) -> dict[str, str]:
-        return {}
-
-
 def translate(template: Path, function_environment: dict[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The template as CloudFormation that MiniStack deploys, and the resources left out of it, by name."""
     os.environ.setdefault("AWS_DEFAULT_REGION", REGION)
     source = yaml_parse(template.read_text("utf-8"))
     source["Globals"]["Function"]["CodeUri"] = {"Bucket": BUCKET, "Key": "code.zip"}
-    translated = transform(source, {}, _NoPolicies())
+    translated = transform(source, {}, NoPolicies())
     left_out: dict[str, Any] = {}
     for name, resource in list(translated["Resources"].items()):
         kind = resource["Type"]

@@ -13,7 +13,6 @@ import json
 import os
 import sys
 import time
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +24,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from handler import signatures, sources
 
-from . import aws, payload, sign
+from . import aws, parameters, payload, samconfig, sign
 from .logs import matching, readable
 from .payload import Payload
 from .preview import preview_request
@@ -33,18 +32,22 @@ from .preview import preview_request
 FOLLOW_SECONDS = 90  # a batching window, a slot and Klaviyo's answer; logs arrive some seconds late
 POLL_SECONDS = 2.0
 ROOM = 20  # functions at a time that the door should find free
+# What a reservation has to leave to functions without one (Lambda guide, "Configuring reserved concurrency"); where the
+# quota itself is less, nothing can be reserved (observed, quotas of 10 and 50).
+UNRESERVED = 100
 EVENTS = aws.ROOT / "events"
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Deployed:
-    """A deployed stack: its outputs and parameters by name, and boto3 clients by service."""
+    """A deployed stack: outputs and parameters by name, boto3 clients by service, what samconfig.toml has for it."""
 
     name: str
     outputs: dict[str, str]
     parameters: dict[str, str]
     client: Callable[[str], Any]
+    saved: samconfig.Saved = field(default_factory=samconfig.Saved)
 
     def secret(self, output: str) -> dict[str, Any]:
         """The document of one of the two secrets; ``ValueError`` if it is not a JSON object."""
@@ -70,8 +73,8 @@ def clients(name: str) -> Callable[[str], Any]:
     That is the environment's (boto3 itself reads no ``AWS_REGION``), else the one
     that ``sam deploy --guided`` wrote into samconfig.toml beside the stack's name.
     """
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or _saved_region(name)
-    session = boto3.session.Session(region_name=region)
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or samconfig.read(name).region
+    session = boto3.session.Session(region_name=region or None)
     if not session.region_name:
         raise ValueError(f"in which region is {name!r}? Set AWS_REGION, or AWS_PROFILE to a profile that names one")
 
@@ -79,15 +82,6 @@ def clients(name: str) -> Callable[[str], Any]:
         return session.client(service)  # type: ignore[call-overload]  # the services' names are literals in the stubs
 
     return client
-
-
-def _saved_region(name: str) -> str | None:
-    """The region that samconfig.toml has for the stack ``name``."""
-    for environment in tomllib.loads((aws.ROOT / "samconfig.toml").read_text("utf-8")).values():
-        told = environment.get("deploy", {}).get("parameters", {}) if isinstance(environment, dict) else {}
-        if told.get("stack_name") == name and told.get("region"):
-            return str(told["region"])
-    return None
 
 
 def find(name: str, client: Callable[[str], Any]) -> Deployed:
@@ -107,8 +101,8 @@ def find(name: str, client: Callable[[str], Any]) -> Deployed:
     outputs = {one["OutputKey"]: one["OutputValue"] for one in found.get("Outputs", [])}
     if "SourcesSecretName" not in outputs:
         raise ValueError(f"the stack {name!r} is not this relay, or not deployed to the end: {found['StackStatus']}")
-    parameters = {one["ParameterKey"]: one["ParameterValue"] for one in found.get("Parameters", [])}
-    return Deployed(name, outputs, parameters, client)
+    given = {one["ParameterKey"]: one["ParameterValue"] for one in found.get("Parameters", [])}
+    return Deployed(name, outputs, given, client, samconfig.read(name))
 
 
 # ------------------------------------------------------------------ secrets
@@ -294,6 +288,8 @@ def warnings(stack: Deployed) -> Iterator[str]:
         if watched and not (watched in sources.names() and _listed(document, watched)):
             yield f"WatchedSource{number} is {watched!r}, and no source of that name has a secret: its alarm never ends"
     yield from _trigger(stack)
+    yield from _recursion(stack)
+    yield from parameters.warnings(stack.name, stack.parameters, stack.saved)
     parked = int(_queue(stack, "DeadLetterQueueUrl", _WAITING))
     if parked:
         yield f"{parked} message(s) lie in the dead-letter queue: make redrive STACK={stack.name} lists them"
@@ -313,6 +309,18 @@ def _trigger(stack: Deployed) -> Iterator[str]:
                 f"the trigger of {name} is {one['State']}, so nothing is delivered: "
                 f"aws lambda update-event-source-mapping --uuid {one['UUID']} --enabled"
             )
+
+
+def _recursion(stack: Deployed) -> Iterator[str]:
+    """Deferred events are sent again, which Lambda takes for a loop unless it is told otherwise."""
+    name = _physical(stack, "DeliverFunction")
+    setting = stack.client("lambda").get_function_recursion_config(FunctionName=name)["RecursiveLoop"]
+    if setting != "Allow":
+        yield (
+            f"RecursiveLoop of {name} is {setting}: Lambda stops deliver after about 16 rounds of waiting, and events "
+            f"then wait for days. Allow it with: aws lambda put-function-recursion-config --function-name {name} "
+            "--recursive-loop Allow. The identity that deploys needs lambda:PutFunctionRecursionConfig for it"
+        )
 
 
 def _told(stack: Deployed) -> Iterator[str]:
@@ -352,19 +360,42 @@ def _physical(stack: Deployed, logical: str) -> str:
 
 def _concurrency(stack: Deployed) -> Iterator[str]:
     limit = stack.client("lambda").get_account_settings()["AccountLimit"]
-    free = int(limit["UnreservedConcurrentExecutions"])
+    total, free = int(limit["ConcurrentExecutions"]), int(limit["UnreservedConcurrentExecutions"])
     most = int(stack.parameters.get("MaximumConcurrency", 0))
     reserved = int(stack.parameters.get("ReceiveReservedConcurrency", 0))
+    least = min(UNRESERVED, total)
+    possible = max(0, free + reserved - least)
     if reserved and reserved < ROOM:
         yield f"ReceiveReservedConcurrency lets no more than {reserved} webhooks in at a time: raise it, or set it to 0"
     if not reserved and free - most < ROOM:
         yield (
             f"this account runs {free} unreserved functions at a time and deliver may take {most} of them, which "
-            f"leaves {max(0, free - most)} for webhooks: ask AWS for a higher quota (Lambda, concurrent executions), "
-            "or lower MaximumConcurrency"
+            f"leaves {max(0, free - most)} for webhooks: lower MaximumConcurrency (2 at least), and ask AWS for a "
+            f"higher quota (Service Quotas, Lambda, Concurrent executions). {_reservation(possible, least)}"
         )
     if reserved and free < most:
         yield f"this account runs {free} unreserved functions at a time, fewer than MaximumConcurrency ({most})"
+    for place, wanted in _wanted(stack, reserved):
+        if wanted > possible:
+            yield (
+                f"{place} reserves {wanted} for receive, and this account can reserve {possible}: AWS refuses "
+                f"what leaves fewer than {least} of its {total} unreserved. Set it to 0, or ask AWS for a higher quota"
+            )
+
+
+def _reservation(possible: int, least: int) -> str:
+    if possible < ROOM:
+        return f"ReceiveReservedConcurrency is no way out: AWS refuses what leaves fewer than {least} unreserved"
+    return f"Or set ReceiveReservedConcurrency, to {possible} at most"
+
+
+def _wanted(stack: Deployed, reserved: int) -> Iterator[tuple[str, int]]:
+    """Reservations for receive, and where each is set: in the stack, and for its next deployment."""
+    name = "ReceiveReservedConcurrency"
+    yield name, reserved
+    saved = stack.saved.parameters.get(name, "")
+    if saved.isdecimal() and int(saved) != reserved:
+        yield f"{name} in {stack.saved.place(name)}", int(saved)
 
 
 def _queue(stack: Deployed, output: str, attribute: str) -> str:
@@ -387,12 +418,21 @@ def main(arguments: list[str]) -> int:
             return _secrets(stack, options.source)
         if options.what == "try":
             return 0 if Trial(stack, print, post).run(options.source) else 1
-        found = list(warnings(stack))
-        print("\n".join(f"WARNING: {one}" for one in found) or "nothing to mend")
-        return 1 if found else 0
+        return report(stack)
     except (ValueError, ClientError, BotoCoreError, urllib3.exceptions.HTTPError, EOFError) as error:
         print(f"{options.what}: {error or 'nothing was typed in'}", file=sys.stderr)
         return 2
+
+
+def report(stack: Deployed) -> int:
+    """Print whether anything is wrong, the warnings, and notes; 1 if there is a warning."""
+    found = list(warnings(stack))
+    print(f"{stack.name}: {len(found)} problem(s) found" if found else "OK: no problems found", flush=True)
+    for warning in found:
+        print(f"warning: {warning}", file=sys.stderr)
+    for note in parameters.notes(stack.parameters):
+        print(f"note: {note}")
+    return 1 if found else 0
 
 
 def _secrets(stack: Deployed, source: str | None) -> int:

@@ -31,9 +31,14 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class ReceiveSettings(Settings):
-    """Settings of ``receive``; ``sources_secret`` is a Secrets Manager name or ARN."""
+    """Settings of ``receive``.
+
+    ``sources_secret`` is a Secrets Manager name or ARN. ``metrics_by_source`` has
+    the sources that are counted by name, too: ``*`` stands for all.
+    """
 
     sources_secret: str
+    metrics_by_source: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +70,11 @@ def _shared(env: Mapping[str, str]) -> tuple[str, str, int, str, str]:
 
 def for_receive(env: Mapping[str, str]) -> ReceiveSettings:
     """Read ``receive``'s settings; ``KeyError`` names a missing variable."""
-    return ReceiveSettings(*_shared(env), sources_secret=env["SOURCES_SECRET"])
+    return ReceiveSettings(
+        *_shared(env),
+        sources_secret=env["SOURCES_SECRET"],
+        metrics_by_source=frozenset(env["METRICS_BY_SOURCE"].split(",")),
+    )
 
 
 def for_deliver(env: Mapping[str, str]) -> DeliverSettings:

@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 import pytest
 
 from handler import sources
-from local import aws, deployed, logs, sign
+from local import aws, deployed, logs, samconfig, sign
+from local import template as reading
 from local.deployed import Deployed, Trial
 from local.payload import Payload
 from local.stack import NAME, Stack
-from tests.template import reading
 from tests.template.conftest import EVERYTHING
 
 ADDRESS = "ops@relay.invalid"
@@ -221,7 +221,15 @@ def test_a_check_names_what_a_deployment_lacks(fresh: Deployed) -> None:
     fresh.client("sqs").purge_queue(**dead_letters)
 
 
-@pytest.mark.parametrize(("name", "options"), [("plain", {}), ("second", {"PacingTable": "x"}), ("full", EVERYTHING)])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("plain", {}),
+        ("second", {"PacingTable": "x"}),
+        ("least", {"Monitoring": "essential"}),
+        ("everything", EVERYTHING),
+    ],
+)
 def test_the_template_deploys_with_all_its_resources(bare: aws.Aws, name: str, options: dict[str, Any]) -> None:
     template, left_out = aws.translate(aws.ROOT / "template.yaml", {})
     aws.deploy(bare, name, template, {parameter: str(value) for parameter, value in options.items()})
@@ -242,10 +250,21 @@ def test_the_template_deploys_with_all_its_resources(bare: aws.Aws, name: str, o
 
 
 # -------------------------------------------------------------------- check
+def allow_loops(found: Deployed, setting: str) -> str:
+    """Set deliver's RecursiveLoop, which MiniStack does not take from the template; returns deliver's name."""
+    resource = {"StackName": found.name, "LogicalResourceId": "DeliverFunction"}
+    name = found.client("cloudformation").describe_stack_resource(**resource)["StackResourceDetail"][
+        "PhysicalResourceId"
+    ]
+    found.client("lambda").put_function_recursion_config(FunctionName=name, RecursiveLoop=setting)
+    return str(name)
+
+
 @pytest.fixture
 def finished(ready: Deployed, trigger: str) -> Iterator[Deployed]:
     """A stack that lacks nothing."""
     ready.client("lambda").update_event_source_mapping(UUID=trigger, Enabled=True)
+    allow_loops(ready, "Allow")
     yield ready
     ready.client("lambda").update_event_source_mapping(UUID=trigger, Enabled=False)
 
@@ -315,3 +334,79 @@ def test_a_check_sees_that_too_few_webhooks_are_let_in(finished: Deployed) -> No
     few = replace(finished, parameters=finished.parameters | {"ReceiveReservedConcurrency": "3"})
     (warning,) = deployed.warnings(few)
     assert "no more than 3 webhooks" in warning
+
+
+def test_a_check_sees_that_lambda_would_stop_what_waits(finished: Deployed) -> None:
+    name = allow_loops(finished, "Terminate")
+    (warning,) = deployed.warnings(finished)
+    assert "stops deliver after about 16 rounds" in warning
+    assert f"aws lambda put-function-recursion-config --function-name {name} --recursive-loop Allow" in warning
+    assert "lambda:PutFunctionRecursionConfig" in warning
+
+
+def quota(found: Deployed, total: int, unreserved: int, **parameters: str) -> Deployed:
+    """The stack in an account of that many functions at a time; MiniStack's has a thousand, all to be reserved."""
+
+    class Account:
+        def get_account_settings(self) -> dict[str, Any]:
+            return {"AccountLimit": {"ConcurrentExecutions": total, "UnreservedConcurrentExecutions": unreserved}}
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(found.client("lambda"), name)
+
+    def client(service: str) -> Any:
+        return Account() if service == "lambda" else found.client(service)
+
+    return replace(found, client=client, parameters=found.parameters | parameters)
+
+
+@pytest.mark.parametrize("total", [10, 50])
+def test_a_small_account_is_not_told_to_reserve_what_aws_refuses(finished: Deployed, total: int) -> None:
+    (warning,) = deployed.warnings(quota(finished, total, total, MaximumConcurrency=str(total - 5)))
+    assert "leaves 5 for webhooks" in warning
+    assert "lower MaximumConcurrency" in warning
+    assert f"ReceiveReservedConcurrency is no way out: AWS refuses what leaves fewer than {total}" in warning
+
+
+def test_a_crowded_account_with_room_to_reserve_is_told_how_much(finished: Deployed) -> None:
+    (warning,) = deployed.warnings(quota(finished, 1000, 300, MaximumConcurrency="290"))
+    assert "Or set ReceiveReservedConcurrency, to 200 at most" in warning
+
+
+@pytest.mark.parametrize(("total", "unreserved", "possible"), [(10, 10, 0), (50, 50, 0), (100, 100, 0), (150, 150, 50)])
+def test_a_reservation_that_aws_would_refuse_is_found_before_it_is_deployed(
+    finished: Deployed, total: int, unreserved: int, possible: int
+) -> None:
+    name = "ReceiveReservedConcurrency"
+    small = quota(finished, total, unreserved, MaximumConcurrency="2")
+    for wanted, refused in ((possible, False), (possible + 1, True)):
+        saved = samconfig.Saved("default", "", {name: str(wanted)}, {name: 7})
+        found = [one for one in deployed.warnings(replace(small, saved=saved)) if "AWS refuses what" in one]
+        told = [one for one in found if one.startswith(f"{name} in samconfig.toml:7 reserves {wanted}")]
+        assert bool(told) is refused
+    assert not refused or f"this account can reserve {possible}" in told[0]
+
+
+def test_what_is_reserved_already_is_not_counted_twice(finished: Deployed) -> None:
+    fine = quota(finished, 1000, 100, ReceiveReservedConcurrency="900", MaximumConcurrency="5")
+    assert list(deployed.warnings(fine)) == []
+
+
+def test_a_check_says_first_whether_all_is_well(finished: Deployed, capsys: pytest.CaptureFixture[str]) -> None:
+    assert deployed.report(finished) == 0
+    said = capsys.readouterr()
+    assert said.out.splitlines() == [
+        "OK: no problems found",
+        f"note: not at the template's defaults: AlarmEmail={ADDRESS}",
+    ]
+    assert said.err == ""
+    assert deployed.report(replace(finished, parameters=finished.parameters | {"AlarmEmail": ""})) == 1
+    said = capsys.readouterr()
+    assert said.out.splitlines() == ["relay: 1 problem(s) found"]
+    assert said.err.startswith("warning: no AlarmEmail is set")
+
+
+def test_a_check_compares_the_parameters_with_the_template(finished: Deployed) -> None:
+    old = replace(finished, parameters=finished.parameters | {"KlaviyoRevision": "2025-01-15"})
+    (warning,) = deployed.warnings(old)
+    assert warning.startswith("KlaviyoRevision is 2025-01-15 in the deployed stack")

@@ -11,7 +11,7 @@ import pytest
 
 from handler.errors import TableUnavailable
 from handler.messages import Message
-from tests.template.reading import metrics_of, of_type
+from local.template import metrics_of, of_type
 from tests.template.test_observability import shown
 from tests.unit import test_receive as at_the_door
 from tests.unit.fakes_delivery import event

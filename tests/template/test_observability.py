@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from handler import errors, pacing
-from tests.template.reading import ROOT, metrics_of, of_type
+from local.template import ROOT, metrics_of, of_type
 
 Stack = dict[str, Any]
 DAY = 86_400
@@ -156,6 +156,7 @@ def test_alarms_watch_the_resources_that_they_speak_of(full_stack: Stack) -> Non
         ("Errors", "ReceiveFunction"),
         ("Errors", "DeliverFunction"),
         ("Throttles", "ReceiveFunction"),
+        ("Throttles", "DeliverFunction"),
         ("5xx", "WebhookApi"),
         ("RecursiveInvocationsDropped", "DeliverFunction"),
         ("ApproximateNumberOfMessagesVisible", "EventsQueue"),

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from handler import jobs, klaviyo, messages, pacing
-from tests.template import reading
-from tests.template.reading import ROOT, of_type
+from local import template as reading
+from local.template import ROOT, of_type
 
 DAY = 86_400
 KEY = "arn:aws:kms:eu-west-1:123456789012:key/1"

@@ -20,6 +20,7 @@ ENVIRONMENT = {
     "PHONE_REGION": "",
     "TIME_ZONE": "UTC",
     "SOURCES_SECRET": "sources",
+    "METRICS_BY_SOURCE": "*",
     "KLAVIYO_SECRET": "klaviyo",
     "KLAVIYO_URL": "https://127.0.0.1",
     "KLAVIYO_REVISION": "2026-10-15",

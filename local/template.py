@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,12 +12,17 @@ from typing import Any
 from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parent.parent
 NOTHING = object()
+# The translator counts its own calls, and warns at exit that nobody published the counts.
+logging.getLogger("samtranslator.metrics.metrics").setLevel(logging.ERROR)
 
 
-class _NoPolicies:
+class NoPolicies:
+    """In place of the managed policies that SAM fetches from AWS: this template names none."""
+
     def load(self) -> dict[str, str]:
+        """None."""
         return {}
 
 
@@ -32,7 +38,7 @@ def resources(**parameters: Any) -> dict[str, Any]:
     written = source()
     values = {name: one.get("Default") for name, one in written["Parameters"].items()} | parameters
     written["Globals"]["Function"]["CodeUri"] = {"Bucket": "code", "Key": "code.zip"}
-    translated = transform(copy.deepcopy(written), dict(values), _NoPolicies())
+    translated = transform(copy.deepcopy(written), dict(values), NoPolicies())
     conditions = {name: _truth(rule, values) for name, rule in translated["Conditions"].items()}
     return {
         name: _put_in(resource, values, conditions)
@@ -56,7 +62,8 @@ def _truth(rule: Any, values: Mapping[str, Any]) -> bool:
     ((operator, operands),) = rule.items()
     if operator == "Fn::Not":
         return not _truth(operands[0], values)
-    assert operator == "Fn::Equals", f"the reader does not know {operator}"
+    if operator != "Fn::Equals":
+        raise ValueError(f"local/template.py cannot evaluate {operator} in a condition; add it there")
     left, right = (_put_in(operand, values, {}) for operand in operands)
     return bool(str(left) == str(right))
 
@@ -75,5 +82,9 @@ def _put_in(node: Any, values: Mapping[str, Any], conditions: Mapping[str, bool]
     if list(node) == ["Fn::If"]:
         condition, if_true, if_false = node["Fn::If"]
         return _put_in(if_true if conditions[condition] else if_false, values, conditions)
+    if list(node) == ["Fn::Join"]:
+        mark, parts = _put_in(node["Fn::Join"], values, conditions)
+        if isinstance(parts, list) and all(isinstance(part, str) for part in parts):
+            return str(mark).join(parts)
     kept_members = {name: _put_in(member, values, conditions) for name, member in node.items()}
     return {name: member for name, member in kept_members.items() if member is not NOTHING}
