@@ -18,7 +18,7 @@ The vocabulary (docs/adding-a-sender.md has it with examples)::
     signed     = "{timestamp}.{body}"              also {id} {url} {method} {uri} {form}
     key        = "text" | "base64"                 what the secret is
     key_prefix = "whsec_"                          taken off before decoding
-    tolerance  = 300                               seconds, both ways
+    tolerance  = 300                               seconds of age; at most 300 of them ahead of us; 0: any time
     batches    = "token"                           arrays need a token in the URL
 
 ``hmac`` is keyed with the secret; ``digest`` is the plain hash of secret and
@@ -49,6 +49,7 @@ from .expressions import Expression, ExpressionFailed
 TOKEN = "token"  # noqa: S105 (the name of a query parameter and of a scheme)
 TOKEN_SECRET = "token:"  # noqa: S105 (prefix of a secret that is a URL token beside signing ones)
 FORM = "application/x-www-form-urlencoded"
+AHEAD_SECONDS = 300
 _PARTS = re.compile(r"\{(body|timestamp|id|url|method|uri|form)\}")
 
 
@@ -74,6 +75,11 @@ class Scheme:
     key_prefix: str = ""
     tolerance: int = 300
     batches: str = ""
+
+    @property
+    def ahead(self) -> int:
+        """Seconds that a signature may come from the future: a retry does not, however old it may be."""
+        return min(self.tolerance, AHEAD_SECONDS)
 
 
 _IN_URL = Scheme(scheme=TOKEN)
@@ -313,9 +319,12 @@ def _check_age(scheme: Scheme, stamp: str, now: float) -> None:
     if at is None:
         raise NotVerified("timestamp_malformed", "the signature's timestamp is not a time")
     age = now - at
-    if abs(age) > scheme.tolerance:
-        reason = "timestamp_stale" if age > 0 else "timestamp_future"
-        raise NotVerified(reason, f"the signature is {age:.0f} s old, {scheme.tolerance} s either way are accepted")
+    if age > scheme.tolerance:
+        detail = f"the signature timestamp is {age:.0f} s old; the limit is {scheme.tolerance} s"
+        raise NotVerified("timestamp_stale", detail)
+    if -age > scheme.ahead:
+        detail = f"the signature timestamp is {-age:.0f} s in the future; the limit is {scheme.ahead} s"
+        raise NotVerified("timestamp_future", detail)
 
 
 def _epoch(stamp: str, unit: str) -> float | None:

@@ -105,6 +105,37 @@ def test_a_secret_that_is_not_base64_refuses_and_does_not_crash() -> None:
         assert verify("standard_webhooks", delivery(standard(b"A")), secret) == "signature_wrong"
 
 
+@pytest.mark.parametrize(
+    ("tolerance", "age", "outcome"),
+    [
+        (3_600, 3_600, "verified"),
+        (3_600, 3_601, "timestamp_stale"),
+        (3_600, -300, "verified"),
+        (3_600, -301, "timestamp_future"),
+        (60, -60, "verified"),
+        (60, -61, "timestamp_future"),
+        (60, 61, "timestamp_stale"),
+        (0, 31_536_000, "verified"),
+        (0, -31_536_000, "verified"),
+    ],
+)
+def test_a_wide_tolerance_is_one_of_the_past_only(tolerance: int, age: int, outcome: str) -> None:
+    scheme = Scheme(header=("x",), timestamp_header=("at",), signed="{timestamp}{body}", tolerance=tolerance)
+    stamp = str(NOW - age)
+    made = hmac.new(b"s", stamp.encode() + BODY, hashlib.sha256).hexdigest()
+    assert refusal(scheme, delivery({"x": made, "at": stamp}), "s") == outcome
+
+
+def test_a_refusal_of_the_time_gives_the_age_and_the_limit() -> None:
+    for stamp, words in (
+        (NOW - 400, "the signature timestamp is 400 s old; the limit is 300 s"),
+        (NOW + 3_600, "the signature timestamp is 3600 s in the future; the limit is 300 s"),
+    ):
+        with pytest.raises(NotVerified) as caught:
+            signatures.verify(sources.load("stripe").schemes, delivery(stripe("s", stamp)), ["s"], now=NOW)
+        assert caught.value.detail == words
+
+
 def test_a_batch_of_segment_needs_the_token_besides() -> None:
     batch = b'  [{"type":"track"},{"type":"track"}]'
     first = hmac.new(b"s", b'{"type":"track"}', hashlib.sha1).hexdigest()
