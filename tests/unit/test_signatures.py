@@ -100,9 +100,45 @@ def test_a_second_spelling_of_a_signature_is_refused() -> None:
     assert verify("stripe", delivery({"stripe-signature": head.upper()}), "s") != "verified"
 
 
-def test_a_secret_that_is_not_base64_refuses_and_does_not_crash() -> None:
-    for secret in ("whsec_*", "whsec_", "whsec_a", "ä", "whsec_QQ=", "whsec_QR=="):
-        assert verify("standard_webhooks", delivery(standard(b"A")), secret) == "signature_wrong"
+@pytest.mark.parametrize("secret", ["whsec_*", "whsec_", "whsec_a", "ä", " ", "whsec_ = "])
+def test_a_secret_that_decodes_to_nothing_is_not_a_key(secret: str) -> None:
+    assert verify("standard_webhooks", delivery(standard(b"")), secret) == "signature_wrong"
+
+
+RAW = b"\xfb\xef\xff" + bytes(range(29))  # 32 bytes: one "=" of padding; "+" and "/" are in the text
+CANONICAL = base64.b64encode(RAW).decode()
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        f"whsec_{CANONICAL}",
+        CANONICAL,
+        f"whsec_{CANONICAL.rstrip('=')}",
+        CANONICAL.rstrip("="),
+        f"  whsec_{CANONICAL}\n",
+        f"whsec_{CANONICAL[:20]}\r\n{CANONICAL[20:]}",
+        f"whsec_{CANONICAL}==",
+        f"whsec_{CANONICAL[:-2]}{chr(ord(CANONICAL[-2]) + 1)}=",  # spare bits that are not zero
+    ],
+    ids=["canonical", "no prefix", "no padding", "neither", "white space", "two lines", "more padding", "spare bits"],
+)
+def test_a_base64_secret_is_read_as_the_vendors_libraries_read_it(secret: str) -> None:
+    """standardwebhooks for Python: ``b64decode(secret + "==")`` after the prefix; each spelling here gives its key."""
+    assert {"+", "/"} <= set(CANONICAL)
+    assert verify("standard_webhooks", delivery(standard(RAW)), secret) == "verified"
+    assert verify("standard_webhooks", delivery(standard(RAW[:-1])), secret) == "signature_wrong"
+
+
+@given(st.text("ABab01+/=-_ \n*whsec", max_size=60))
+def test_any_text_is_the_key_that_the_reference_library_makes_of_it(secret: str) -> None:
+    """As ``standardwebhooks.Webhook.__init__`` decodes it; only padding in the midst, which ends it there, is skipped."""
+    try:
+        key = base64.b64decode(secret.strip().removeprefix("whsec_").replace("=", "") + "==")
+    except ValueError:
+        key = b""
+    outcome = verify("standard_webhooks", delivery(standard(key)), secret)
+    assert outcome == ("verified" if key else "no_secret" if not secret else "signature_wrong")
 
 
 @pytest.mark.parametrize(
