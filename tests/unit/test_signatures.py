@@ -132,7 +132,7 @@ def test_a_base64_secret_is_read_as_the_vendors_libraries_read_it(secret: str) -
 
 @given(st.text("ABab01+/=-_ \n*whsec", max_size=60))
 def test_any_text_is_the_key_that_the_reference_library_makes_of_it(secret: str) -> None:
-    """As ``standardwebhooks.Webhook.__init__`` decodes it; only padding in the midst, which ends it there, is skipped."""
+    """As ``standardwebhooks.Webhook.__init__`` decodes it; padding in the midst, which ends it there, is skipped."""
     try:
         key = base64.b64decode(secret.strip().removeprefix("whsec_").replace("=", "") + "==")
     except ValueError:
