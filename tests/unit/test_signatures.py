@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -317,6 +318,38 @@ def test_form_fields_are_signed_sorted_whatever_their_order() -> None:
     ):
         assert refusal(scheme, delivery(signed | FORM, body), "s") == "verified"
     assert refusal(scheme, delivery(signed | FORM, b"From=%2B1416&Body=Hi+%26+lo"), "s") == "signature_wrong"
+
+
+def twilio(secret: str, algorithm: str, body: str) -> Delivery:
+    """As Twilio signs: twilio-python 9.13.0, ``RequestValidator.compute_signature``, written out."""
+    fields = dict(pair.split("=") for pair in body.replace("%2B", "+").split("&"))
+    text = "https://relay.example/webhooks/x" + "".join(name + fields[name] for name in sorted(fields))
+    made = hmac.new(
+        secret.encode(), text.encode(), {"HMAC_SHA1": hashlib.sha1, "HMAC_SHA256": hashlib.sha256}[algorithm]
+    )
+    signed = {"x-twilio-signature": base64.b64encode(made.digest()).decode()}
+    settings = {"x-twilio-webhooks-signature-settings": f"key=webhooks_sharedkey_1,algorithm={algorithm}"}
+    return delivery(FORM | signed | settings, body.encode())
+
+
+@pytest.mark.parametrize("algorithm", ["HMAC_SHA1", "HMAC_SHA256"])
+def test_a_webhook_under_twilios_shared_key_verifies(algorithm: str) -> None:
+    sent = twilio("shared", algorithm, "From=%2B14158675309&MessageSid=SM1&SmsStatus=received")
+    assert verify("twilio", sent, "shared") == "verified"
+    assert verify("twilio", sent, "auth-token", "shared") == "verified"
+    assert verify("twilio", sent, "auth-token") == "signature_wrong"
+    assert verify("twilio", replace(sent, body=sent.body.replace(b"SM1", b"SM2")), "shared") == "signature_wrong"
+    assert verify("twilio", replace(sent, url=sent.url + "?x"), "shared") == "signature_wrong"
+
+
+def test_twilios_unsigned_settings_choose_nothing() -> None:
+    body = "MessageSid=SM1&SmsStatus=received"
+    good, bad = twilio("shared", "HMAC_SHA256", body), twilio("other", "HMAC_SHA1", body)
+    for settings in ("", "key=x,algorithm=HMAC_SHA1", "algorithm=none", "algorithm=", "algorithm=HMAC_SHA512"):
+        header = {"x-twilio-webhooks-signature-settings": settings}
+        assert verify("twilio", replace(good, headers={**good.headers, **header}), "shared") == "verified"
+        assert verify("twilio", replace(bad, headers={**bad.headers, **header}), "shared") == "signature_wrong"
+        assert verify("twilio", replace(bad, headers={**bad.headers, **header})) == "no_secret"
 
 
 def test_what_is_no_form_cannot_pass_as_an_empty_one() -> None:
