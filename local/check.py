@@ -28,7 +28,7 @@ from handler.mapping import Defaults, Outcome
 from handler.signatures import Scheme
 from handler.sources import Rule, Source
 
-from . import payload, retries
+from . import payload, retries, secret_forms
 from .preview import preview_request
 
 ROOT = Path(__file__).parents[1]
@@ -37,7 +37,7 @@ EXPECTED = ROOT / "tests/unit/expected"
 RECEIVED = 1_795_500_000.0  # a fixed time of receipt: the samples' outcome is the same on every day
 
 _TOP = {"title", "extends", "format", "only", "signature", "webhook", "profile", "shared", "event", "handshake"}
-_TOP |= {"ignore", "no_identifier", "metrics", "retries"}
+_TOP |= {"ignore", "no_identifier", "metrics", "retries", "secret"}
 _WEBHOOK_EXPRESSIONS = {"topic", "root", "key", "time", "items", "when"}
 _WEBHOOK = (
     _WEBHOOK_EXPRESSIONS
@@ -138,7 +138,7 @@ def mistakes(name: str) -> tuple[list[SourceError], Checked | None]:
     except (SourceError, Refused) as error:
         return [SourceError(shown(path), None, f"expected a source to extend: {error}")], None
     found = [*_tables(checked), *_signature(checked), *_webhook(checked), *_profiles(checked), *_events(checked)]
-    return [*found, *_retries(checked, text)], checked
+    return [*found, *_retries(checked, text), *_secret(checked)], checked
 
 
 def _toml(text: str) -> str:
@@ -256,6 +256,13 @@ def _retries(checked: Checked, text: str) -> Iterator[SourceError]:
     for place, expected in retries.mistakes(checked.own, checked.whole, shipped=shipped):
         yield checked.problem(place, expected)
     for place, expected in retries.uncommented(checked.where, text.splitlines()) if shipped else ():
+        yield checked.problem(place, expected)
+
+
+def _secret(checked: Checked) -> Iterator[SourceError]:
+    table = checked.own.get("secret", {})
+    yield from _unknown(checked, ("secret",), table, secret_forms.FIELDS)
+    for place, expected in secret_forms.mistakes(table):
         yield checked.problem(place, expected)
 
 
