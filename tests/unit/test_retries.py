@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import tomllib
 from typing import Any
 
@@ -70,6 +71,44 @@ def test_every_senders_table_says_where_it_is_from(name: str) -> None:
     own = tomllib.loads(sources.path_of(name).read_text("utf-8"))["retries"]
     assert own["known"] in retries.GRADES
     assert ("source" in own) or own["known"] in ("not known", retries.CALLER)
+
+
+PROMISES = (
+    r"\b(?:the|a) sender,? (?:who )?(?:retries|tries again)|\bsenders retry\b|\bso that the sender retr"
+    r"|\bwho retries\b|\band sends again\b"
+)
+
+
+def test_no_text_promises_a_retry() -> None:
+    """A sender decides whether it tries again: GitHub and WooCommerce do not, Segment and HubSpot not after a 401."""
+    texts = [check.ROOT / name for name in ("README.md", "SECURITY.md", "CHANGELOG.md", "template.yaml")]
+    texts += [*(check.ROOT / "docs").rglob("*.md"), *(check.ROOT / "src/handler").rglob("*.py")]
+    texts += [*sources.SHIPPED.glob("*.toml"), *(check.ROOT / "local").rglob("*.py")]
+    found = {path.name: re.findall(PROMISES, " ".join(path.read_text("utf-8").split())) for path in texts}
+    assert {name: words for name, words in found.items() if words} == {}
+
+
+def gives_up_at_once(name: str) -> bool:
+    return TABLES[name].get("tries") == 1 or "4xx" in TABLES[name].get("not_retried", "")
+
+
+@pytest.mark.parametrize(
+    ("page", "begin", "end", "seconds"),
+    [
+        ("README.md", "others (", ") do not", 0),
+        ("docs/runbook.md", "or sooner: ", " give up within four hours", 4 * 3_600),
+        ("docs/runbook.md", "four hours, ", "\nwithin minutes", 600),
+        ("docs/runbook.md", "within minutes, ", " at once", 0),
+    ],
+)
+def test_the_senders_that_are_named_give_up_as_soon_as_it_is_said(
+    page: str, begin: str, end: str, seconds: int
+) -> None:
+    titles = {sources.load(name).title: name for name in SHIPPED}
+    named = (check.ROOT / page).read_text("utf-8").split(begin, 1)[1].split(end, 1)[0]
+    for title in re.split(r", | and ", named):
+        name = titles[title]
+        assert gives_up_at_once(name) if not seconds else TABLES[name]["lasts"] <= seconds, title
 
 
 @pytest.mark.parametrize(
