@@ -22,9 +22,9 @@ import boto3
 import urllib3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from handler import signatures, sources
+from handler import sources
 
-from . import aws, parameters, payload, samconfig, sign
+from . import aws, parameters, payload, samconfig, secret_forms, sign
 from .logs import matching, readable
 from .payload import Payload
 from .preview import preview_request
@@ -139,8 +139,11 @@ def write_source(
     if source not in sources.names():
         raise ValueError(f"no source {source!r}; there are: {', '.join(sources.names())}")
     typed = ask(f"signing secret of {source} (empty adds none): ").strip()
-    if typed:
-        _check_form(source, typed)
+    if typed and (wrong := secret_forms.wrong(source, typed)):
+        again = f"make secrets STACK={stack.name} SOURCE={source}"
+        raise ValueError(
+            f"this is not a secret of {source}: {wrong}. Nothing was written. Paste the right one: {again}"
+        )
     document = stack.secret("SourcesSecretName")
     kept = list(dict.fromkeys([*([typed] if typed else []), *_listed(document, source)]))
     if len(kept) > 1 and confirm(f"keep the {len(kept) - 1} older, until the sender has switched? [Y/n] ") in (
@@ -151,12 +154,6 @@ def write_source(
     if kept:
         stack.write("SourcesSecretName", document | {source: kept})
     say(f"{source}: {len(kept)} secret(s), the newest first; in use within a minute")
-
-
-def _check_form(source: str, secret: str) -> None:
-    scheme = sources.load(source).schemes[0]
-    if scheme.scheme not in ("ecdsa", signatures.TOKEN) and not secret.startswith(signatures.TOKEN_SECRET):
-        sign.sign(source, secret, body=b"{}", headers={}, url="https://relay.invalid/", now=time.time())
 
 
 # ---------------------------------------------------------------------- try

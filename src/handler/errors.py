@@ -8,7 +8,7 @@
     │   ├── NotVerified        401
     │   ├── NotParseable       400
     │   ├── TooLarge           413
-    │   └── Unavailable        503, so that the sender retries
+    │   └── Unavailable        503: the sender is asked to retry
     ├── Unmapped               authentic, but no event can be made of it: parked
     ├── SourceError            a mistake in a source's TOML file (build time)
     ├── MessageError           a queue message that this version cannot read
@@ -69,7 +69,7 @@ class TooLarge(Refused):
 
 
 class Unavailable(Refused):
-    """Queue or secrets cannot be reached: the sender is to retry."""
+    """Queue or secrets cannot be reached: the sender is asked to retry."""
 
     status = 503
 

@@ -21,7 +21,7 @@ from local.stack import NAME, Stack
 from tests.template.conftest import EVERYTHING
 
 ADDRESS = "ops@relay.invalid"
-OLD, NEW = (sign.development_secret(name, sources.load("stripe").schemes[0]) for name in ("old", "new"))
+OLD, NEW = (f"whsec_{sign.development_secret(name, sources.load('stripe').schemes[0])}" for name in ("old", "new"))
 
 
 @pytest.fixture(scope="module")
@@ -199,12 +199,36 @@ def test_an_old_secret_goes_when_it_is_said_so(fresh: Deployed) -> None:
     assert fresh.secret("SourcesSecretName") == {"stripe": [NEW]}
 
 
-@pytest.mark.parametrize(("source", "typed"), [("strpe", NEW), ("standard_webhooks", "whsec_***")])
+@pytest.mark.parametrize(
+    ("source", "typed"),
+    [
+        ("strpe", NEW),
+        ("standard_webhooks", "whsec_***"),
+        ("stripe", "sk_live_51Qrelay"),
+        ("sendgrid", "SG.Qrelay.key"),
+        ("twilio", "token:anything"),
+        ("freshdesk", "password-alone"),
+    ],
+)
 def test_a_secret_that_could_not_work_is_not_written(fresh: Deployed, source: str, typed: str) -> None:
     with pytest.raises(ValueError, match=source) as error:
         deployed.write_source(fresh, source, lambda _: typed, lambda _: "", print)
     assert typed not in str(error.value)
     assert fresh.secret("SourcesSecretName") == {}
+
+
+@pytest.mark.parametrize(
+    ("source", "typed"), [("twilio", "0123456789abcdef" * 2), ("clerk", "C2FVsBQIhrscChlQIMV+b5s")]
+)
+def test_a_secret_in_any_spelling_that_works_is_written(fresh: Deployed, source: str, typed: str) -> None:
+    deployed.write_source(fresh, source, lambda _: typed, lambda _: "", print)
+    assert fresh.secret("SourcesSecretName") == {source: [typed]}
+
+
+def test_a_refused_secret_says_what_is_expected_and_what_to_do(fresh: Deployed) -> None:
+    with pytest.raises(ValueError, match="this is not a secret of stripe: expected the signing secret") as error:
+        deployed.write_source(fresh, "stripe", lambda _: "rk_live_1", lambda _: "", print)
+    assert f"Nothing was written. Paste the right one: make secrets STACK={NAME} SOURCE=stripe" in str(error.value)
 
 
 def test_a_check_names_what_a_deployment_lacks(fresh: Deployed) -> None:
