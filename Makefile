@@ -13,9 +13,11 @@ help: ## list the targets
 
 setup: $(STAMP) ## [VENV=.venv] [PYTHON=]: install what the tools need into .venv, once
 $(STAMP): pyproject.toml src/requirements.txt
-	@python="$(PYTHON)"; echo "setting up $(VENV) with $$python (once, a minute or two) ..."; \
+	@echo "setting up $(VENV) (once, a minute or two) ..."
+	@# One that is there keeps its Python: a venv made over another's belongs to neither.
+	@$(BIN)/python -c '' 2>/dev/null || { python="$(PYTHON)"; \
 		$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: make PYTHON=python3.13 ..."; exit 1; }; \
-		$$python -m venv $(VENV)
+		$$python -m venv --clear $(VENV); }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip==26.0"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r src/requirements.txt
