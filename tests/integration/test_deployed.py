@@ -240,6 +240,24 @@ def test_the_template_deploys_with_all_its_resources(bare: aws.Aws, name: str, o
     }
 
 
+@pytest.mark.parametrize(
+    ("parameter", "value", "expected"),
+    [
+        ("RequestsPerMinute", "1.5", "a whole number from 1 to 150"),
+        ("MaximumConcurrency", "1", "a whole number from 2 to 1000"),
+        ("TimeZone", "+02:00", "an IANA time zone"),
+    ],
+)
+def test_a_wrong_parameter_is_refused_before_anything_is_made(
+    bare: aws.Aws, parameter: str, value: str, expected: str
+) -> None:
+    template, _ = aws.translate(aws.ROOT / "template.yaml", {})
+    with pytest.raises(ValueError, match=f"{parameter}.*must be {expected}"):
+        aws.deploy(bare, "refused", template, {parameter: value})
+    with pytest.raises(ValueError, match="no stack 'refused'"):
+        deployed.find("refused", bare.client)
+
+
 # -------------------------------------------------------------------- check
 @pytest.fixture
 def finished(ready: Deployed, trigger: str) -> Iterator[Deployed]:

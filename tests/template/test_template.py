@@ -37,9 +37,44 @@ def queue(stack: Stack, name: str) -> dict[str, Any]:
 
 
 # ------------------------------------------------------------------ numbers
+@pytest.mark.parametrize(
+    ("parameter", "least", "most"),
+    [
+        ("RequestsPerMinute", 1, 150),
+        ("MaximumConcurrency", 2, 1_000),
+        ("ReceiveReservedConcurrency", 0, 99_999),
+        ("SilentAfterHours", 1, 168),
+    ],
+)
+def test_what_must_be_a_whole_number_is_refused_before_anything_is_changed(
+    template: Stack, parameter: str, least: int, most: int
+) -> None:
+    one = template["Parameters"][parameter]
+    assert one["Type"] == "String"  # the type Number takes 1.5 and knows no pattern
+    accepted = [n for n in range(-2, 2 * most + 2) if re.fullmatch(one["AllowedPattern"], str(n))]
+    assert accepted == list(range(least, most + 1))
+    for wrong in ("1.5", "5.0", "1e2", "05", "+5", " 5", "five", ""):
+        assert not re.fullmatch(one["AllowedPattern"], wrong)
+    assert str(least) in one["ConstraintDescription"]
+
+
+def test_no_other_number_has_to_be_whole(template: Stack) -> None:
+    numbers = {name: one for name, one in template["Parameters"].items() if one["Type"] == "Number"}
+    assert numbers.keys() == {"ArrivalSpread", "LateAfterHours", "LogRetentionDays"}
+    assert all(isinstance(days, int) for days in numbers["LogRetentionDays"]["AllowedValues"])
+    read = (ROOT / "src/handler/settings.py").read_text("utf-8")
+    assert re.findall(r'float\(env\["(\w+)"\]\)', read) == ["ARRIVAL_SPREAD", "LATE_AFTER_HOURS"]
+
+
+def test_defaults_are_values_that_are_accepted(template: Stack) -> None:
+    patterned = [one for one in template["Parameters"].values() if "AllowedPattern" in one]
+    assert len(patterned) > 10
+    assert all(re.fullmatch(one["AllowedPattern"], one["Default"]) for one in patterned)
+
+
 def test_at_least_two_deliver_at_a_time(template: Stack, stack: Stack) -> None:
     # One at a time by reserved concurrency would let pollers receive what no function takes.
-    assert template["Parameters"]["MaximumConcurrency"]["MinValue"] == 2
+    assert not re.fullmatch(template["Parameters"]["MaximumConcurrency"]["AllowedPattern"], "1")
     assert event_source(stack)["ScalingConfig"]["MaximumConcurrency"] >= 2
     assert "ReservedConcurrentExecutions" not in function(stack, "Deliver")
 
