@@ -400,6 +400,22 @@ def test_the_handlers_exist_in_the_package(template: Stack, stack: Stack) -> Non
         assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
 
 
+@pytest.mark.parametrize(
+    ("partition", "address"),
+    [
+        ("aws", "https://console.aws.amazon.com/cloudwatch/home?region=${AWS::Region}#"),
+        ("aws-cn", "https://console.amazonaws.cn/cloudwatch/home?region=${AWS::Region}#"),
+        ("aws-us-gov", "https://console.amazonaws-us-gov.com/cloudwatch/home?region=${AWS::Region}#"),
+        ("aws-eusc", "https://console.amazonaws-eusc.eu/cloudwatch/home?region=${AWS::Region}#"),
+        ("aws-of-tomorrow", "In CloudWatch: the dashboard ${Dashboard}"),
+    ],
+)
+def test_the_dashboard_has_an_address_in_each_partition(partition: str, address: str) -> None:
+    value = reading.outputs(**{"AWS::Partition": partition})["DashboardUrl"]["Value"]["Fn::Sub"]
+    assert value.startswith(address)
+    assert value.endswith("${Dashboard}")
+
+
 def test_every_parameter_has_a_default_a_description_and_a_use(template: Stack) -> None:
     text = (ROOT / "template.yaml").read_text("utf-8")
     for name, parameter in template["Parameters"].items():
