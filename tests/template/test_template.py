@@ -400,6 +400,11 @@ def test_the_handlers_exist_in_the_package(template: Stack, stack: Stack) -> Non
         assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
 
 
+def test_the_runtime_changes_with_a_deployment_only(stack: Stack) -> None:
+    for properties in of_type(stack, "AWS::Lambda::Function").values():
+        assert properties["RuntimeManagementConfig"] == {"UpdateRuntimeOn": "FunctionUpdate"}
+
+
 @pytest.mark.parametrize(
     ("partition", "address"),
     [
