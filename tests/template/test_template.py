@@ -147,6 +147,8 @@ def test_two_stacks_fit_into_one_account(full_stack: Stack) -> None:
     for name, one in full_stack.items():
         fixed = {key for key, value in one.get("Properties", {}).items() if key in names and isinstance(value, str)}
         assert not fixed, f"{name} has a fixed name"
+        made = [value for key, value in one.get("Properties", {}).items() if key in names]
+        assert all("${AWS::StackName}" in one["Fn::Sub"] for one in made if "Fn::Sub" in one), name
     assert not any("Name" in one for one in of_type(full_stack, "AWS::SecretsManager::Secret").values())
 
 
@@ -346,6 +348,13 @@ def test_every_function_logs_to_a_group_that_forgets(stack: Stack) -> None:
     for properties in of_type(stack, "AWS::Lambda::Function").values():
         assert properties["LoggingConfig"]["LogGroup"]["Ref"] in groups
     assert all(0 < group["RetentionInDays"] <= 365 for group in groups.values())
+
+
+def test_the_access_log_grows_no_policy_of_the_account(stack: Stack) -> None:
+    # CloudWatch Logs guide, "Enable logging from AWS services": names under this prefix need no entry in it.
+    (stage,) = of_type(stack, "AWS::ApiGatewayV2::Stage").values()
+    group = stack[stage["AccessLogSettings"]["DestinationArn"]["Fn::GetAtt"][0]]["Properties"]
+    assert group["LogGroupName"]["Fn::Sub"].startswith("/aws/vendedlogs/")
 
 
 def test_levels_are_kept_by_the_code_not_by_lambda(stack: Stack) -> None:
