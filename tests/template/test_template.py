@@ -130,7 +130,7 @@ def test_messages_are_kept_for_fourteen_days(stack: Stack) -> None:
 
 def test_queues_take_the_largest_message(stack: Stack) -> None:
     for one in of_type(stack, "AWS::SQS::Queue").values():
-        assert one.get("MaximumMessageSize", messages.MESSAGE_BYTES) == messages.MESSAGE_BYTES
+        assert one["MaximumMessageSize"] == messages.MESSAGE_BYTES
         assert one.get("FifoQueue", False) is False
 
 
@@ -140,6 +140,12 @@ def test_what_holds_state_outlives_the_stack(template: Stack, kind: str) -> None
     assert kept
     assert all(one["DeletionPolicy"] == "RetainExceptOnCreate" for one in kept)
     assert all(one["UpdateReplacePolicy"] == "Retain" for one in kept)
+
+
+def test_no_queue_may_use_the_events_queue_for_its_dead_letters(stack: Stack) -> None:
+    assert queue(stack, "EventsQueue")["RedriveAllowPolicy"] == {"redrivePermission": "denyAll"}
+    # It would have to name the events queue, which names it: docs/decisions/0026.
+    assert "RedriveAllowPolicy" not in queue(stack, "DeadLetterQueue")
 
 
 def test_two_stacks_fit_into_one_account(full_stack: Stack) -> None:
