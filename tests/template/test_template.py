@@ -189,6 +189,7 @@ OPTIONS = [
     ("AlarmEmail", "ops@relay.invalid", "AlarmTopic", "Subscription.0.Endpoint", None, "ops@relay.invalid"),
     ("KmsKeyArn", KEY, "EventsQueue", "KmsMasterKeyId", None, KEY),
     ("KmsKeyArn", KEY, "OwnTable", "SSESpecification.KMSMasterKeyId", None, KEY),
+    ("KmsKeyArn", KEY, "OwnTable", "SSESpecification.SSEEnabled", None, True),
     ("PacingTable", "other", "OwnTable", "BillingMode", "PAY_PER_REQUEST", None),
     ("WatchedSource2", "stripe", "Silent2Alarm", "Dimensions.1.Value", None, "stripe"),
 ]
@@ -248,7 +249,8 @@ def test_a_domain_without_its_certificate_is_refused_before_anything_is_changed(
 # ---------------------------------------------------------------- encryption
 def test_everything_at_rest_is_encrypted(stack: Stack) -> None:
     assert all(one["SqsManagedSseEnabled"] is True for one in of_type(stack, "AWS::SQS::Queue").values())
-    assert all(one["SSESpecification"]["SSEEnabled"] is True for one in of_type(stack, "AWS::DynamoDB::Table").values())
+    # DynamoDB encrypts every table; SSEEnabled without a key of one's own means AWS's in the account, which is billed.
+    assert all("SSESpecification" not in one for one in of_type(stack, "AWS::DynamoDB::Table").values())
 
 
 def test_a_key_of_the_users_encrypts_all_of_it(full_stack: Stack) -> None:
@@ -257,11 +259,50 @@ def test_a_key_of_the_users_encrypts_all_of_it(full_stack: Stack) -> None:
         "AWS::SecretsManager::Secret": "KmsKeyId",
         "AWS::Logs::LogGroup": "KmsKeyId",
         "AWS::Lambda::Function": "KmsKeyArn",
+        "AWS::SNS::Topic": "KmsMasterKeyId",
     }
     for kind, name in field.items():
         assert all(one[name].startswith("arn:aws:kms:") for one in of_type(full_stack, kind).values()), kind
     for role in of_type(full_stack, "AWS::IAM::Role").values():
         assert "UseKey" in {statement["Sid"] for statement in statements(role)}
+
+
+def test_alarms_without_a_key_of_ones_own_are_under_none_that_cloudwatch_cannot_use() -> None:
+    (topic,) = of_type(reading.resources(AlarmEmail="ops@relay.invalid"), "AWS::SNS::Topic").values()
+    assert "KmsMasterKeyId" not in topic
+
+
+def test_the_function_that_uses_the_table_may_use_its_key_through_dynamodb_only(full_stack: Stack) -> None:
+    (use,) = (one for one in statements(full_stack["DeliverRole"]["Properties"]) if one["Sid"] == "UseKeyForTable")
+    # DynamoDB guide, "Usage notes for encryption at rest", ReEncrypt* and GenerateDataKey* written out.
+    wanted = ["Encrypt", "Decrypt", "ReEncryptFrom", "ReEncryptTo"]
+    wanted += ["GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "DescribeKey", "CreateGrant"]
+    assert use["Action"] == [f"kms:{name}" for name in wanted]
+    assert use["Resource"] == KEY
+    ((operator, condition),) = use["Condition"].items()
+    assert operator == "StringEquals"
+    services = {one["Fn::Sub"] for one in condition["kms:ViaService"]}
+    assert services == {f"dynamodb.${{AWS::Region}}.{suffix}" for suffix in ("amazonaws.com", "${AWS::URLSuffix}")}
+    receive = {one["Sid"] for one in statements(full_stack["ReceiveRole"]["Properties"])}
+    assert "UseKeyForTable" not in receive
+
+
+def key_policy() -> dict[str, dict[str, Any]]:
+    """The statements of the key policy that docs/settings.md gives to paste, by name."""
+    (text,) = re.findall(r"```json\n(.*?)```", (ROOT / "docs/settings.md").read_text("utf-8"), re.S)
+    return {one["Sid"]: one for one in json.loads(text)["Statement"]}
+
+
+def test_the_key_policy_to_paste_lets_logs_and_alarms_use_the_key() -> None:
+    policy = key_policy()
+    services = {name: one["Principal"].get("Service") for name, one in policy.items()}
+    assert services == {
+        "PoliciesOfTheAccount": None,
+        "Logs": "logs.eu-west-1.amazonaws.com",
+        "Alarms": "cloudwatch.amazonaws.com",
+    }
+    assert {"kms:Decrypt", "kms:GenerateDataKey*"} == set(policy["Alarms"]["Action"])
+    assert all("Condition" in policy[name] for name in ("Logs", "Alarms"))
 
 
 def test_queues_refuse_what_comes_without_tls(stack: Stack) -> None:
