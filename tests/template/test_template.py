@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from handler import jobs, klaviyo, messages, pacing
+from handler import jobs, klaviyo, messages, pacing, zones
 from tests.template import reading
 from tests.template.reading import ROOT, of_type
 
@@ -229,6 +229,8 @@ def test_the_log_level_changes_without_the_code(stack: Stack) -> None:
         ("AlarmEmail", "ops@relay.invalid", "ops"),
         ("PacingTable", "relay-OwnTable-1ABC", "arn:aws:dynamodb:eu-west-1:123456789012:table/relay"),
         ("PhoneRegion", "DE", "Germany"),
+        ("TimeZone", "America/Argentina/Buenos_Aires", "europe/paris"),
+        ("TimeZone", "Etc/GMT+5", "+02:00"),
     ],
 )
 def test_a_value_that_could_not_work_is_refused_before_anything_is_changed(
@@ -236,8 +238,12 @@ def test_a_value_that_could_not_work_is_refused_before_anything_is_changed(
 ) -> None:
     pattern = template["Parameters"][parameter]["AllowedPattern"]
     assert re.fullmatch(pattern, good)
-    assert re.fullmatch(pattern, "")
+    assert re.fullmatch(pattern, template["Parameters"][parameter]["Default"])
     assert not re.fullmatch(pattern, bad)
+
+
+def test_a_zone_has_the_form_that_the_functions_accept(template: Stack) -> None:
+    assert template["Parameters"]["TimeZone"]["AllowedPattern"] == f"^{zones.FORM}$"
 
 
 def test_a_domain_without_its_certificate_is_refused_before_anything_is_changed(template: Stack) -> None:
