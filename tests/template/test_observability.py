@@ -215,9 +215,12 @@ def test_a_watched_source_that_sends_nothing_raises_an_alarm(stack: Stack, full_
 
 def test_alarms_go_to_the_address_given(stack: Stack, full_stack: Stack) -> None:
     assert not of_type(stack, "AWS::SNS::Topic")
-    assert all("AlarmActions" not in one for one in of_type(stack, "AWS::CloudWatch::Alarm").values())
+    for alarm in of_type(stack, "AWS::CloudWatch::Alarm").values():
+        assert not {"AlarmActions", "OKActions"}.intersection(alarm)
     for alarm in of_type(full_stack, "AWS::CloudWatch::Alarm").values():
-        assert alarm["AlarmActions"] == [{"Ref": "AlarmTopic"}]
+        assert (
+            alarm["AlarmActions"] == alarm["OKActions"] == [{"Ref": "AlarmTopic"}]
+        )  # when it is on, and when it is over
 
 
 def headings() -> set[str]:
