@@ -22,7 +22,7 @@ from typing import Any
 import jmespath
 from jmespath.exceptions import JMESPathError
 
-from handler import expressions, mapping, schema, sources, values
+from handler import expressions, mapping, schema, sources, values, zones
 from handler.errors import Refused, SourceError, Unmapped
 from handler.mapping import Defaults, Outcome
 from handler.signatures import Scheme
@@ -278,8 +278,7 @@ def _webhook(checked: Checked) -> Iterator[SourceError]:
             ("webhook", "keep_headers"), "expected a list of headers, and no signature or token in it"
         )
     yield from _flags(checked, ("webhook",), table, ("backfill", "silent"))
-    if table.get("zone") and values.zone(table["zone"]) is None:
-        yield checked.problem(("webhook", "zone"), "expected an IANA time zone, such as Europe/Paris")
+    yield from _zone(checked, table)
     if table.get("region") and not re.fullmatch(r"[A-Z]{2}", str(table["region"])):
         yield checked.problem(("webhook", "region"), "expected a country code of two capitals")
     if table.get("currency") and values.currency(table["currency"]) != table["currency"]:
@@ -289,6 +288,13 @@ def _webhook(checked: Checked) -> Iterator[SourceError]:
     whole = checked.whole.get("webhook", {})
     if checked.whole.get("format") != "klaviyo" and not (whole.get("topic") or whole.get("topic_header")):
         yield checked.problem(("webhook",), "expected 'topic' or 'topic_header'")
+
+
+def _zone(checked: Checked, table: Mapping[str, Any]) -> Iterator[SourceError]:
+    try:
+        zones.load(table.get("zone") or "UTC")
+    except (ValueError, TypeError):
+        yield checked.problem(("webhook", "zone"), "expected an IANA time zone, such as Europe/Paris")
 
 
 def _kept_proofs(whole: Mapping[str, Any]) -> set[str]:

@@ -22,7 +22,7 @@ import boto3
 import urllib3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from handler import sources
+from handler import sources, zones
 
 from . import aws, parameters, payload, samconfig, secret_forms, sign
 from .logs import matching, readable
@@ -284,6 +284,7 @@ def warnings(stack: Deployed) -> Iterator[str]:
         watched = stack.parameters.get(f"WatchedSource{number}", "")
         if watched and not (watched in sources.names() and _listed(document, watched)):
             yield f"WatchedSource{number} is {watched!r}, and no source of that name has a secret: its alarm never ends"
+    yield from _zone(stack)
     yield from _trigger(stack)
     yield from _recursion(stack)
     yield from parameters.warnings(stack.name, stack.parameters, stack.saved)
@@ -292,6 +293,17 @@ def warnings(stack: Deployed) -> Iterator[str]:
         yield f"{parked} message(s) lie in the dead-letter queue: make redrive STACK={stack.name} lists them"
     yield from _told(stack)
     yield from _alarms(stack)
+    yield from _unsent(stack)
+
+
+def _zone(stack: Deployed) -> Iterator[str]:
+    try:
+        zones.load(stack.parameters.get("TimeZone", "UTC"))
+    except ValueError as error:
+        yield (
+            f"TimeZone: {error}, so the functions do not start: "
+            f"sam deploy --stack-name {stack.name} --parameter-overrides TimeZone=…"
+        )
 
 
 def _trigger(stack: Deployed) -> Iterator[str]:
@@ -341,13 +353,39 @@ def _confirmed(subscription: Mapping[str, str]) -> bool:
 
 
 def _alarms(stack: Deployed) -> Iterator[str]:
-    pages = (
-        stack.client("cloudwatch")
-        .get_paginator("describe_alarms")
-        .paginate(AlarmNamePrefix=f"{stack.name}-", StateValue="ALARM")
-    )
-    for one in (alarm for page in pages for alarm in page["MetricAlarms"]):
+    for one in _own_alarms(stack, StateValue="ALARM"):
         yield f"alarm {one['AlarmName']} is on: {one.get('AlarmDescription', '')}"
+
+
+def _own_alarms(stack: Deployed, **which: str) -> Iterator[Mapping[str, Any]]:
+    watch = stack.client("cloudwatch").get_paginator("describe_alarms")
+    for page in watch.paginate(AlarmNamePrefix=f"{stack.name}-", **which):
+        yield from page["MetricAlarms"]
+
+
+def _unsent(stack: Deployed) -> Iterator[str]:
+    """Alarms whose last message never left CloudWatch: only their history shows it, neither the alarm nor the topic."""
+    if not stack.parameters.get("AlarmEmail"):
+        return
+    watch = stack.client("cloudwatch")
+    found = {one["AlarmName"]: _failure(watch, one["AlarmName"]) for one in _own_alarms(stack)}
+    failed = {name: error for name, error in found.items() if error}
+    if failed:
+        name, error = next(iter(failed.items()))
+        yield (
+            f"the last message of {len(failed)} alarm(s) could not be sent ({error}). The policy of a KmsKeyArn must "
+            "name cloudwatch.amazonaws.com (docs/settings.md#a-key-of-your-own). Then try it: "
+            f"aws cloudwatch set-alarm-state --alarm-name {name} --state-value ALARM --state-reason test"
+        )
+
+
+def _failure(watch: Any, alarm: str) -> str:
+    """Why the alarm's last action failed, empty if it did not."""
+    history = watch.describe_alarm_history(AlarmName=alarm, HistoryItemType="Action", MaxRecords=1)
+    for item in history["AlarmHistoryItems"]:
+        action = json.loads(item.get("HistoryData") or "{}")
+        return str(action.get("error")) if action.get("actionState") == "Failed" else ""
+    return ""
 
 
 def _physical(stack: Deployed, logical: str) -> str:

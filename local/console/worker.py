@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from handler import bodies, mapping, schema, sources
+from handler import bodies, mapping, schema, sources, zones
 from handler.errors import RelayError
 from handler.mapping import Defaults, Outcome
 from handler.sources import Source
@@ -102,7 +102,7 @@ def tried(bench: Bench, request: Mapping[str, Any]) -> dict[str, Any]:
     found = preview.preview_request(name, sent, received)
     if "handshake" in found:
         return {"mistakes": mistakes, "handshake": found["handshake"]}
-    defaults = Defaults(request["region"], request["zone"])
+    defaults = Defaults(request["region"], zones.load(request["zone"]))
     try:
         outcome = _understood(source, sent, received, defaults)
     except RelayError as error:

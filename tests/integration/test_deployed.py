@@ -273,6 +273,24 @@ def test_the_template_deploys_with_all_its_resources(bare: aws.Aws, name: str, o
     }
 
 
+@pytest.mark.parametrize(
+    ("parameter", "value", "expected"),
+    [
+        ("RequestsPerMinute", "1.5", "a whole number from 1 to 150"),
+        ("MaximumConcurrency", "1", "a whole number from 2 to 1000"),
+        ("TimeZone", "+02:00", "an IANA time zone"),
+    ],
+)
+def test_a_wrong_parameter_is_refused_before_anything_is_made(
+    bare: aws.Aws, parameter: str, value: str, expected: str
+) -> None:
+    template, _ = aws.translate(aws.ROOT / "template.yaml", {})
+    with pytest.raises(ValueError, match=f"{parameter}.*must be {expected}"):
+        aws.deploy(bare, "refused", template, {parameter: value})
+    with pytest.raises(ValueError, match="no stack 'refused'"):
+        deployed.find("refused", bare.client)
+
+
 # -------------------------------------------------------------------- check
 def allow_loops(found: Deployed, setting: str) -> str:
     """Set deliver's RecursiveLoop, which MiniStack does not take from the template; returns deliver's name."""
@@ -346,6 +364,56 @@ def test_a_check_names_the_alarms_that_are_on(finished: Deployed) -> None:
         assert "docs/runbook.md#no-key" in warning
     finally:
         watch.set_alarm_state(AlarmName=name, StateValue="OK", StateReason="a test")
+
+
+class History:
+    """CloudWatch with the given last actions of alarms, as AWS writes them down; MiniStack keeps none of them."""
+
+    def __init__(self, watch: Any, *actions: dict[str, Any]) -> None:
+        self.watch = watch
+        self.actions = iter(actions)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.watch, name)
+
+    def describe_alarm_history(self, **asked: Any) -> dict[str, Any]:
+        assert asked["AlarmName"].startswith(f"{NAME}-")
+        assert (asked["HistoryItemType"], asked["MaxRecords"]) == ("Action", 1)
+        last = next(self.actions, None)
+        return {"AlarmHistoryItems": [{"HistoryData": json.dumps(last)}] if last else []}
+
+
+def last_actions(found: Deployed, *actions: dict[str, Any]) -> Deployed:
+    watch = History(found.client("cloudwatch"), *actions)
+    return replace(found, client=lambda service: watch if service == "cloudwatch" else found.client(service))
+
+
+SENT = {"actionState": "Succeeded", "notificationResource": "arn:aws:sns:eu-west-1:111122223333:alarms"}
+UNSENT = SENT | {
+    "actionState": "Failed",
+    "error": "CloudWatch Alarms does not have authorization to access the SNS topic encryption key.",
+}
+
+
+def test_a_check_sees_that_alarms_cannot_be_sent(finished: Deployed) -> None:
+    (warning,) = deployed.warnings(last_actions(finished, SENT, UNSENT, UNSENT))
+    assert "the last message of 2 alarm(s) could not be sent" in warning
+    assert UNSENT["error"] in warning
+    assert "docs/settings.md#a-key-of-your-own" in warning
+    assert f"set-alarm-state --alarm-name {NAME}-" in warning
+
+
+def test_alarms_that_were_sent_are_no_matter(finished: Deployed) -> None:
+    assert list(deployed.warnings(last_actions(finished, SENT, SENT))) == []
+
+
+def test_a_check_sees_a_time_zone_that_is_none(finished: Deployed) -> None:
+    wrong = replace(finished, parameters=finished.parameters | {"TimeZone": "Europe/Pariss"})
+    (warning,) = deployed.warnings(wrong)
+    assert warning.startswith("TimeZone: 'Europe/Pariss' is not an IANA time zone")
+    assert f"sam deploy --stack-name {NAME} --parameter-overrides TimeZone=" in warning
+    good = replace(finished, parameters=finished.parameters | {"TimeZone": "Europe/Paris"})
+    assert list(deployed.warnings(good)) == []
 
 
 def test_a_check_sees_that_a_watched_source_cannot_be_right(finished: Deployed) -> None:
