@@ -17,6 +17,7 @@ import pytest
 
 from handler import mapping, settings, sources, zones
 from handler.errors import SourceError
+from handler.expressions import Expression
 from handler.mapping import Defaults, Outcome
 from local import check
 from tests.unit.test_imports import ENVIRONMENT, SRC
@@ -159,6 +160,7 @@ def test_a_zone_ends_with_its_webhook(custom: Path) -> None:
     (custom / "other.toml").write_text(SHOP.format(zone=""), "utf-8")
     body = order(at="2026-10-12T11:15:27", pickup="2026-10-12T11:30:00")
     assert told(understood("shop", UTC, body))[1]["PickedUpAt"] == "2026-10-12T02:30:00Z"
+    assert Expression("time(@)").of("2026-10-12T11:30:00") == "2026-10-12T11:30:00Z"
     assert told(understood("other", UTC, body))[1]["PickedUpAt"] == "2026-10-12T11:30:00Z"
 
 
