@@ -16,6 +16,8 @@ from handler.signatures import Delivery
 from . import payload, sign
 from .payload import Payload
 
+SILENT = 204  # the answer to senders that would act on any words
+
 
 def preview_request(source: str, sent: Payload, received: float) -> dict[str, Any]:
     """``preview``, or ``handshake`` (the answer's document) if the request is a sender's check of its URL."""
@@ -28,6 +30,14 @@ def preview_request(source: str, sent: Payload, received: float) -> dict[str, An
     if sent.method in ("GET", "HEAD"):
         return _nothing() | {"handshake": "ok"}
     return preview(source, sent.headers, sent.body, received)
+
+
+def event_ids(status: int, answer: dict[str, Any], shown: dict[str, Any]) -> tuple[str, ...]:
+    """The names of a sample's events: from the answer, or from its preview if the sender gets no document."""
+    if status != SILENT:
+        return tuple(answer.get("event_ids", []))
+    events = (one for entry in shown["events"] for one in entry["attributes"]["events"]["data"])
+    return tuple(one["attributes"]["unique_id"] for one in events)
 
 
 def _nothing() -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 Every request is answered and logged once. What is not authentic leaves no
 trace but a count; what is authentic is queued, parked or deliberately ignored
-before the sender gets its 2xx (design: docs/decisions/).
+before the sender gets its 200 (design: docs/decisions/).
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ def _accepted(outcome: Outcome, named: dict[str, Any]) -> Answer:
         "left_out": dict(Counter(f"{note.code}: {_place(note.where)}" for note in outcome.notes)),
     }
     state = "accepted" if ids else "parked"
-    return Answer(202, document, state, outcome.parked[0].reason if outcome.parked else "", log)
+    return Answer(200, document, state, outcome.parked[0].reason if outcome.parked else "", log)
 
 
 def _named(outcome: Outcome, source: Source, raw: Raw) -> dict[str, Any]:
