@@ -9,6 +9,8 @@ import time
 import pytest
 import urllib3
 
+from handler import messages
+from handler.messages import Raw
 from local import sign
 from local.stack import Stack
 from tests.integration.support import custom, event
@@ -51,10 +53,15 @@ def test_an_altered_body_is_refused(stack: Stack) -> None:
 @pytest.mark.parametrize(
     ("body", "reason"), [(b"{", "not_json"), (b'{"id":"\xff"}', "not_utf8")], ids=["cut", "not UTF-8"]
 )
-def test_what_cannot_be_parsed_is_refused(stack: Stack, body: bytes, reason: str) -> None:
+def test_an_authentic_webhook_that_cannot_be_read_is_parked_as_it_came(stack: Stack, body: bytes, reason: str) -> None:
     # As bytes: what the platform takes for text it hands over as text, with other bytes than were signed.
     status, answer = stack.send("custom", body, {"content-type": "application/octet-stream"})
-    assert (status, answer["error"]) == (400, reason)
+    assert (status, [one["reason"] for one in answer["parked"]]) == (200, [reason])
+    (parked,) = stack.parked()
+    assert parked["reason"] == reason
+    raw = messages.decode(parked["body"])
+    assert isinstance(raw, Raw)
+    assert raw.body == body
 
 
 def test_what_no_message_could_hold_is_refused(stack: Stack) -> None:

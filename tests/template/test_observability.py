@@ -261,7 +261,7 @@ def test_the_runbook_says_what_to_do_about_each_reason() -> None:
     assert table("Signatures refused") == raised("NotVerified") | of_a_signature - parameters
     assert table("Door unavailable") == raised("Unavailable") | {"unavailable"}
     later = {"crashed", "refused_by_klaviyo", "newer_format", "unreadable_message", "source_file", "mapping_crashed"}
-    assert later <= words_of("batch.py", "klaviyo.py", "replay.py")
+    assert later <= words_of("batch.py", "klaviyo.py", "parking.py")
     assert table("Dead letters") == raised("Unmapped") | later
 
 

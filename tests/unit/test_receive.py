@@ -277,23 +277,6 @@ def test_a_webhook_of_thousands_of_events_is_taken(door: ModuleType) -> None:
     assert post(door, "custom", body)[1]["accepted"] == 10_000
 
 
-def test_a_body_that_no_message_could_hold_is_refused(door: ModuleType) -> None:
-    dense = random.Random(1).randbytes(1_200_000).hex()  # noqa: S311 (incompressible text, no secret)
-    status, answer = post(door, "custom", custom(event(properties={"dense": dense})))
-    assert (status, answer["error"]) == (413, "too_large")
-    assert not door.SQS.taken
-
-
-@pytest.mark.parametrize(
-    ("body", "reason"),
-    [(b"{", "not_json"), (b"\xff\xfe", "not_utf8"), (b"", "not_json")],
-    ids=["cut", "bytes", "empty"],
-)
-def test_unparseable_bodies_are_refused_with_the_reason(door: ModuleType, body: bytes, reason: str) -> None:
-    status, answer = post(door, "custom", body)
-    assert (status, answer["error"]) == (400, reason)
-
-
 def test_unknown_sources_are_not_found(door: ModuleType) -> None:
     status, answer = post(door, "custom", custom(event()), pathParameters={"source": "../custom"})
     assert (status, answer["error"]) == (404, "unknown_source")
