@@ -102,6 +102,7 @@ def test_whatever_can_stop_silently_has_an_alarm(full_stack: Stack) -> None:
         ("AWS/ApiGateway", "5xx"),
         ("KlaviyoRelay", "NotVerified"),
         ("KlaviyoRelay", "Unavailable"),
+        ("KlaviyoRelay", "TooLarge"),
         ("KlaviyoRelay", "AgeAtDelivery"),
         ("KlaviyoRelay", "Authentic"),
     }
