@@ -435,7 +435,7 @@ def understood(name: str, path: Path) -> Outcome:
         return mapping.understand(
             sources.load(name), headers=sent.headers, body=sent.body, received=RECEIVED, defaults=Defaults()
         )
-    except (Unmapped, Refused):
+    except Unmapped:
         return Outcome()
 
 

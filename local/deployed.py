@@ -27,7 +27,7 @@ from handler import sources, zones
 from . import aws, parameters, payload, samconfig, secret_forms, sign
 from .logs import matching, readable
 from .payload import Payload
-from .preview import preview_request
+from .preview import event_ids, preview_request
 
 FOLLOW_SECONDS = 90  # a batching window, a slot and Klaviyo's answer; logs arrive some seconds late
 POLL_SECONDS = 2.0
@@ -175,15 +175,13 @@ class Trial:
         name, secret = self._choose(source)
         path = _sample(name)
         self.say(f"1. sending {path.relative_to(aws.ROOT)}, signed, to {self._url(name)}")
-        status, text = self._send(name, secret, payload.request(path))
-        self.say(f"2. the door answers {status}: {text[:300]}")
-        try:
-            answer = json.loads(text)
-        except ValueError:
-            answer = {}
-        ids = answer.get("event_ids", [])
+        sent = payload.request(path)
+        status, text = self._send(name, secret, sent)
+        self.say(f"2. the webhook endpoint answers {status}: {text[:300]}")
+        answer = _document(text)
+        ids = event_ids(status, answer, preview_request(name, sent, self.began))
         if not ids:
-            self.say(_WHY.get(status, "   no event came of it; the answer says why"))
+            self.say(f"   {_why(status, answer, self.stack.name)}")
             return False
         return self._follow(ids[0])
 
@@ -236,14 +234,30 @@ class Trial:
         return f"It may only be the logs that are late; else: make check STACK={self.stack.name}"
 
 
-_WHY = {
-    200: "   this topic is deliberately not relayed",
-    202: "   it was parked: make redrive STACK=… lists why",
-    401: "   the secret in the stack is not the one it was signed with just now, or the clock of this machine is off",
-    404: "   the deployed stack does not know this source: sam build && sam deploy",
-    403: "   no such path at this address, or something in front of it refuses",
-    500: "   receive crashed; its log group says where",
-    503: "   the functions cannot read the secret or reach the queue (docs/runbook.md#door-unavailable)",
+def _document(text: str) -> dict[str, Any]:
+    """The answer as an object; empty if it is none."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _why(status: int, answer: Mapping[str, Any], stack: str) -> str:
+    """Why no event came of a webhook: by what became of it if it is authentic, otherwise by the status."""
+    if answer.get("parked"):
+        return f"It was parked ({answer['parked'][0]['reason']}). To list what is parked: make redrive STACK={stack}"
+    if answer.get("ignored"):
+        return "This topic is deliberately not relayed."
+    return _REFUSED.get(status, "No event came of it; the answer says why.")
+
+
+_REFUSED = {
+    401: "The secret in the stack is not the one that signed this, or this machine's clock is wrong.",
+    403: "There is no such path at this address, or something in front of it refuses the request.",
+    404: "The deployed stack does not have this source: sam build && sam deploy",
+    500: "receive crashed; its log group says where.",
+    503: "receive cannot read the secret or reach the queue (docs/runbook.md#door-unavailable).",
 }
 
 

@@ -43,7 +43,7 @@ from jmespath.functions import Functions, signature
 
 from . import bodies, values
 from .compiled import Compiler, Evaluate
-from .errors import NotParseable, Unmapped
+from .errors import Unmapped
 
 _ANY: Any = {"types": []}
 _MORE: Any = {"types": [], "variadic": True}
@@ -200,7 +200,7 @@ class _Functions(Functions):
     def _func_json(self, written: Any) -> Any:
         try:
             return bodies.parse(written.encode("utf-8", "surrogatepass"), "") if isinstance(written, str) else None
-        except (NotParseable, Unmapped):
+        except Unmapped:
             return None
 
     @signature(_ANY)

@@ -19,7 +19,7 @@ from datetime import tzinfo
 from decimal import Decimal
 from typing import Any
 
-from . import schema, values
+from . import bodies, schema, values
 from .errors import Unmapped
 from .schema import Draft, Note
 
@@ -39,12 +39,13 @@ def read(document: Any, *, headers: Mapping[str, str], received: float, local: t
     Raises
     ------
     Unmapped
-        ``no_events``: the document is in none of the forms.
+        ``no_events``: the document is in none of the forms. ``too_many_objects``.
     """
     delivery = next((headers[name] for name in _ID_HEADERS if headers.get(name)), "")
     found = list(_events(document))
     if not found:
         raise Unmapped("no_events", "the body holds no event in the profile/metric schema")
+    bodies.check_items(found)
     return [
         _read(event, f"{delivery}:{index}" if delivery else "", received, local) for index, event in enumerate(found)
     ]

@@ -83,10 +83,8 @@ def understand(
 
     Raises
     ------
-    NotParseable, TooLarge
-        The body is not what its headers say.
     Unmapped
-        Nothing of it can become an event.
+        It cannot be read, or nothing of it can become an event.
     """
     plain = bodies.unpack(body, headers.get("content-encoding", ""))
     document = bodies.parse(plain, headers.get("content-type", ""))
@@ -149,9 +147,10 @@ def _by_rules(
 def _items(source: Source, document: Any) -> list[tuple[int, Any]]:
     """The webhook's items with their place in it: the body itself, or the entries of an array in it."""
     found = _value(source.items, document, "items") if source.items else document
-    if isinstance(found, list):
-        return list(enumerate(found))
-    return [(0, found)]
+    if not isinstance(found, list):
+        return [(0, found)]
+    bodies.check_items(found)
+    return list(enumerate(found))
 
 
 def _item(
@@ -260,6 +259,7 @@ def _nodes(source: Source, rule: Rule, item: dict[str, Any]) -> Iterator[Any]:
     found = _value(rule.each, node, "each")
     if found is not None and not isinstance(found, list):
         raise Unmapped("mapping_failed", "the expression for each met something else than a list")
+    bodies.check_items(found or [])
     for entry in found or []:
         yield {**(entry if isinstance(entry, dict) else {"item": entry}), "_webhook": item, "_root": root}
 

@@ -44,7 +44,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from . import bodies, values
-from .errors import NotParseable, NotVerified, Unmapped
+from .errors import NotVerified, Unmapped
 from .expressions import Expression, ExpressionFailed
 
 TOKEN = "token"  # noqa: S105 (the name of a query parameter and of a scheme)
@@ -211,7 +211,9 @@ def _check_not_extended(body: bytes) -> None:
     try:
         body.decode("utf-8")
     except UnicodeDecodeError:
-        raise NotVerified("signature_malformed", "this sender signs text in UTF-8, and the body is none") from None
+        raise NotVerified(
+            "signature_malformed", "the body is not valid UTF-8, which this signature scheme requires"
+        ) from None
 
 
 def _header(names: Sequence[str], headers: Mapping[str, str], reason: str) -> str:
@@ -276,11 +278,13 @@ def content(template: str, delivery: Delivery, stamp: str, identity: str) -> byt
 def _form(delivery: Delivery) -> str:
     """Every field of a form once, sorted. Another body would not be signed at all, so it is refused."""
     if delivery.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
-        raise NotVerified("signature_malformed", "this sender signs a form's fields, and the body is no form")
+        raise NotVerified("signature_malformed", "expected a form-encoded body: this sender signs form fields")
     try:
         return "".join(name + value for name, value in sorted(set(bodies.fields(delivery.body))))
-    except NotParseable:
-        raise NotVerified("signature_malformed", "this sender signs a form's fields, and these do not parse") from None
+    except Unmapped:
+        raise NotVerified(
+            "signature_malformed", "the body is not a readable form: this sender signs form fields"
+        ) from None
 
 
 def _key(scheme: Scheme, secret: str) -> bytes | None:
@@ -304,9 +308,9 @@ def _sign(scheme: Scheme, secret: str, signed: bytes) -> str | None:
 
 
 def _stamp_in_body(place: Expression, delivery: Delivery) -> str:
-    """The time that the body gives; empty if it gives none, for which nobody but the sender can have seen to."""
-    plain = bodies.unpack(delivery.body, delivery.headers.get("content-encoding", ""))
+    """The time that the body gives; empty if it gives none or cannot be read, which only the sender can cause."""
     try:
+        plain = bodies.unpack(delivery.body, delivery.headers.get("content-encoding", ""))
         found = place.of(bodies.parse(plain, delivery.headers.get("content-type", "")))
     except (ExpressionFailed, Unmapped):
         return ""

@@ -159,7 +159,7 @@ def path_of(name: str) -> Path:
             path = folder / f"{name}.toml"
             if path.is_file():
                 return path
-    raise UnknownSource("unknown_source", "no source of that name is set up")
+    raise UnknownSource("unknown_source", "no source with this name is configured")
 
 
 @cache

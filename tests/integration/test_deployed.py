@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from handler import sources
-from local import aws, deployed, logs, samconfig, sign
+from local import aws, deployed, logs, preview, samconfig, sign
 from local import template as reading
 from local.deployed import Deployed, Trial
 from local.payload import Payload
@@ -82,8 +82,10 @@ def log(found: Deployed, group: str, **line: Any) -> None:
     )
 
 
-def tried(found: Deployed, *lines: tuple[str, dict[str, Any]], status: int = 202) -> tuple[bool, list[str]]:
-    """What ``try`` says if the door answers ``status`` and the functions log ``lines``."""
+def tried(
+    found: Deployed, *lines: tuple[str, dict[str, Any]], status: int = 200, answer: dict[str, Any] | None = None
+) -> tuple[bool, list[str]]:
+    """What ``try`` says if the door answers so (with an accepted event if nothing else is given) and logs ``lines``."""
     said: list[str] = []
     event_id = f"stripe:placed-order:{time.time_ns()}"
 
@@ -94,13 +96,13 @@ def tried(found: Deployed, *lines: tuple[str, dict[str, Any]], status: int = 202
         assert body
         for group, line in lines:
             log(found, group, event_ids=[event_id], **line)
-        return status, json.dumps({"event_ids": [event_id]} if status == 202 else {"error": "signature_wrong"})
+        return status, json.dumps({"accepted": 1, "event_ids": [event_id]} if answer is None else answer)
 
     trial = Trial(found, said.append, post, sleep=lambda _: time.sleep(0.05), seconds=3)
     return trial.run(None), said
 
 
-ACCEPTED = ("ReceiveLogGroup", {"message": "webhook", "source": "stripe", "outcome": "accepted", "status": 202})
+ACCEPTED = ("ReceiveLogGroup", {"message": "webhook", "source": "stripe", "outcome": "accepted", "status": 200})
 DELIVERED = ("DeliverLogGroup", {"message": "job", "sources": ["stripe"], "outcome": "delivered", "status": 202})
 
 
@@ -109,17 +111,45 @@ def test_a_sample_is_followed_to_klaviyos_answer(ready: Deployed) -> None:
     assert arrived
     assert [line[:2] for line in said[:4]] == ["1.", "2.", "3.", "4."]
     text = "\n".join(said)
-    assert "the door answers 202" in text
-    assert "webhook  stripe accepted 202" in text
+    assert "the webhook endpoint answers 200" in text
+    assert "webhook  stripe accepted 200" in text
     assert "job  stripe delivered 202" in text
     assert OLD not in text
 
 
 def test_a_refusal_at_the_door_says_what_to_do(ready: Deployed) -> None:
-    arrived, said = tried(ready, status=401)
+    arrived, said = tried(ready, status=401, answer={"error": "signature_wrong"})
     assert not arrived
     assert "signature_wrong" in said[1]
-    assert "the secret in the stack is not the one" in said[2]
+    assert "The secret in the stack is not the one" in said[2]
+
+
+@pytest.mark.parametrize(
+    ("became", "words"),
+    [
+        ({"accepted": 0, "ignored": "no flow needs it"}, "deliberately not relayed"),
+        ({"parked": [{"index": None, "reason": "not_json"}]}, "parked (not_json). To list what is parked:"),
+        ({"challenge": "1"}, "No event came of it"),
+    ],
+)
+def test_what_became_of_an_authentic_sample_is_told_by_the_answers_document(
+    ready: Deployed, became: dict[str, Any], words: str
+) -> None:
+    arrived, said = tried(ready, answer={"accepted": 0, "event_ids": []} | became)
+    assert not arrived
+    assert words in said[-1]
+
+
+def test_a_sample_whose_sender_gets_no_document_is_followed_all_the_same(fresh: Deployed) -> None:
+    fresh.write("SourcesSecretName", {"twilio": [OLD]})
+    said: list[str] = []
+
+    def post(sent: Payload, url: str, headers: dict[str, str], body: bytes) -> tuple[int, str]:
+        (event_id,) = preview.event_ids(204, {}, preview.preview_request("twilio", sent, time.time()))
+        log(fresh, "DeliverLogGroup", event_ids=[event_id], **DELIVERED[1])
+        return 204, ""
+
+    assert Trial(fresh, said.append, post, sleep=lambda _: time.sleep(0.05), seconds=3).run("twilio"), said
 
 
 def test_a_refusal_of_klaviyos_names_the_next_step(ready: Deployed) -> None:

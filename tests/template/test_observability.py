@@ -103,6 +103,7 @@ def test_whatever_can_stop_silently_has_an_alarm(full_stack: Stack) -> None:
         ("AWS/ApiGateway", "5xx"),
         ("KlaviyoRelay", "NotVerified"),
         ("KlaviyoRelay", "Unavailable"),
+        ("KlaviyoRelay", "TooLarge"),
         ("KlaviyoRelay", "AgeAtDelivery"),
         ("KlaviyoRelay", "Authentic"),
     }
@@ -280,7 +281,7 @@ def test_the_runbook_says_what_to_do_about_each_reason() -> None:
         "source_file",
         "mapping_crashed",
     }
-    assert later <= words_of("batch.py", "klaviyo.py", "replay.py")
+    assert later <= words_of("batch.py", "klaviyo.py", "parking.py")
     assert table("Dead letters") == raised("Unmapped") | later
 
 
