@@ -16,7 +16,7 @@ from collections.abc import Callable
 import atheris
 
 with atheris.instrument_imports(include=["handler"]):
-    from handler import bodies, klaviyo, messages, signatures, sources, values
+    from handler import bodies, klaviyo, messages, scrub, signatures, sources, values
     from handler.errors import MessageError, NotVerified, Unmapped
 
 SETTLED = 20_000  # runs after which memory is looked at for the first time ...
@@ -58,7 +58,7 @@ def answer(data: atheris.FuzzedDataProvider) -> None:
     names = ["content-type", "retry-after", "date", "ratelimit-remaining", "ratelimit-reset", "cf-mitigated"]
     headers = {data.PickValueInList(names): data.ConsumeUnicode(30) for _ in range(3)}
     found = klaviyo.sort_answer(data.ConsumeIntInRange(100, 599), headers, data.ConsumeBytes(2_000), now=1.8e9)
-    klaviyo.scrub(found.words, data.ConsumeUnicode(200))
+    scrub.scrub(found.words, data.ConsumeUnicode(200))
 
 
 def signature(data: atheris.FuzzedDataProvider) -> None:

@@ -1,4 +1,7 @@
-"""Sign a payload as its sender would, by the same TOML that the door verifies with."""
+"""Sign a payload as its sender would, by the same TOML that the door verifies with.
+
+ECDSA is signed with the library ``cryptography``, so that ``handler.ecdsa`` is tested against code that is not ours.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,10 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from handler import ecdsa, signatures, sources
 from handler.signatures import Delivery, Scheme
@@ -21,8 +28,8 @@ def development_secret(name: str, scheme: Scheme) -> str:
     """A secret for one machine, in the form that the sender's secrets have."""
     key = hashlib.sha256(f"development secret of {name}".encode()).digest()[:24]
     if scheme.scheme == "ecdsa":
-        point = _times(_private_key(name), ecdsa.BASE)
-        return base64.b64encode(ecdsa.KEY_PREFIX + b"".join(part.to_bytes(32, "big") for part in point)).decode()
+        public = _private_key(name).public_key()
+        return base64.b64encode(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).decode()
     if scheme.encoding == "basic":
         return f"development:{key.hex()}"
     if scheme.key == "base64":
@@ -110,35 +117,15 @@ def _with_token(scheme: Scheme, token: str, url: str, headers: dict[str, str]) -
     return f"{url}{joint}{urlencode({signatures.TOKEN: token})}", headers
 
 
-def _private_key(name: str) -> int:
-    return int.from_bytes(hashlib.sha256(f"development key of {name}".encode()).digest(), "big") % (ecdsa.N - 1) + 1
-
-
-def _times(factor: int, point: ecdsa.Point) -> tuple[int, int]:
-    """``factor · point`` in affine coordinates."""
-    total = ecdsa.INFINITY
-    for bit in f"{factor:b}":
-        total = ecdsa.add(total, total)
-        total = ecdsa.add(total, point) if bit == "1" else total
-    found = ecdsa.affine(total)
-    if found is None:
-        raise ValueError("a multiple of the curve's order")
-    return found
+def _private_key(name: str) -> ec.EllipticCurvePrivateKey:
+    number = int.from_bytes(hashlib.sha256(f"development key of {name}".encode()).digest(), "big") % (ecdsa.N - 1) + 1
+    return ec.derive_private_key(number, ec.SECP256R1())
 
 
 def ecdsa_signature(name: str, content: bytes) -> str:
-    """A signature in base64 DER by a source's development key; its nonce is a digest, so that it is always the same."""
-    private = _private_key(name)
-    e = int.from_bytes(hashlib.sha256(content).digest(), "big")
-    nonce = int.from_bytes(hashlib.sha512(private.to_bytes(32, "big") + content).digest(), "big") % (ecdsa.N - 1) + 1
-    r = _times(nonce, ecdsa.BASE)[0] % ecdsa.N
-    s = pow(nonce, -1, ecdsa.N) * (e + r * private) % ecdsa.N
-    numbers = b"".join(b"\x02" + bytes([len(raw)]) + raw for raw in (_signed_bytes(r), _signed_bytes(s)))
-    return base64.b64encode(b"\x30" + bytes([len(numbers)]) + numbers).decode()
-
-
-def _signed_bytes(value: int) -> bytes:
-    return value.to_bytes(value.bit_length() // 8 + 1, "big")
+    """A signature in base64 DER by a source's development key; the same each time (RFC 6979)."""
+    made = _private_key(name).sign(content, ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
+    return base64.b64encode(made).decode()
 
 
 def _stamp(scheme: Scheme, now: float) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from . import jobs
@@ -16,9 +16,10 @@ from .batch import Parked
 from .errors import Closed, NoSlot, Unavailable
 from .jobs import Doubt, Job, Row
 from .keys import Secret
-from .klaviyo import Answer, scrub
+from .klaviyo import Answer
 from .messages import Message
 from .pacing import LONG, Pacer, Slot
+from .scrub import scrub
 
 PATIENCE = 3.0  # seconds to wait for a brief closing to end; a longer one is waited for in the queue
 BRAKE = "refused_alike: Klaviyo refuses everything alike, so it is not the events; see the runbook"
@@ -223,12 +224,17 @@ class _Run:
             self.result.parked.append(Parked(job.rows, "too_large", answer.detail))
 
     def _pointed(self, job: Job, answer: Answer, now: float) -> None:
-        complaints = [complaint for complaint in answer.rows if complaint.index < len(job.rows)]
+        # Scrubbed first: what a row says of itself, such as an id with "repeat" in it, is not what Klaviyo says of it.
+        complaints = [
+            replace(complaint, words=scrub(complaint.words, job.rows[complaint.index].entry))
+            for complaint in answer.rows
+            if complaint.index < len(job.rows)
+        ]
         repeats = [complaint.index for complaint in complaints if complaint.repeat]
         for complaint in complaints:
             if not complaint.repeat:
                 row = job.rows[complaint.index]
-                self.result.parked.append(Parked((row,), "refused_by_klaviyo", scrub(complaint.words, row.entry)))
+                self.result.parked.append(Parked((row,), "refused_by_klaviyo", complaint.words))
         believed = job.rounds < jobs.REPEAT_ROUNDS or len(job.rows) == 1
         gone = [complaint.index for complaint in complaints if believed or not complaint.repeat]
         self.result.delivered += len(repeats) if believed else 0

@@ -27,10 +27,15 @@ INFINITY: Point = (1, 1, 0)
 
 
 def verifies(key: str, content: bytes, signature: str) -> bool:
-    """Whether ``signature`` (DER in base64) over ``content`` was made with the private half of ``key``.
+    """Whether ``signature`` (DER in base64) shows that the private half of ``key`` signed ``content``.
 
     ``key`` is the sender's public key as it shows it: SubjectPublicKeyInfo in
     base64. What is not such a key, or not such a signature, verifies nothing.
+
+    A signature has a twin, (r, N - s), which anybody can compute from it and
+    which is valid too (SEC 1, 4.1.4). Both are accepted: signers do not choose
+    the smaller s, so a rule would refuse half of what they sign. The twin signs
+    the same content, and nothing here identifies a webhook by its signature.
     """
     point, pair = public_point(key), _pair(signature)
     if point is None or pair is None:

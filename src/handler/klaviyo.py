@@ -58,15 +58,6 @@ _TO_DO = {
     ),
     415: ("media_type", "Klaviyo refuses the media type: the relay needs an update"),
 }
-_SOMETHING = re.compile(
-    r"""[^\s@"'<>(),;]+@[^\s@"'<>(),;]+      # email
-    | \+?\d[\d\s().-]{5,}\d                  # phone, card, other long numbers
-    | \b(?:pk|sk|rk|whsec|shpat|shpss|Bearer|Klaviyo-API-Key)[\s_:-]\S+
-    | \b(?=[\w+=-]*\d)[\w+=-]{24,}           # tokens, digests
-    """,
-    re.VERBOSE | re.IGNORECASE,
-)
-_HIDDEN = "[…]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +66,13 @@ class Complaint:
 
     index: int
     words: str
-    repeat: bool = False
+    code: str = ""
+
+    @property
+    def repeat(self) -> bool:
+        """Whether it says that Klaviyo has this event already; to be asked once ``words`` quote nothing."""
+        about_id = "unique_id" in self.words or "unique id" in self.words.lower()
+        return about_id and bool(_REPEAT.search(f"{self.words} {self.code}"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,10 +172,8 @@ def _complaints(errors: list[dict[str, Any]]) -> Iterator[Complaint]:
             continue
         seen.add(int(place[1]))
         words = _words(error)
-        about_id = pointer.endswith("unique_id") or "unique_id" in words or "unique id" in words.lower()
-        repeat = about_id and bool(_REPEAT.search(f"{words} {error.get('code')}"))
         # Not the row's number: rows with the same complaint are parked together.
-        yield Complaint(int(place[1]), f"{words} ({place[2]})" if place[2] else words, repeat)
+        yield Complaint(int(place[1]), f"{words} ({place[2]})" if place[2] else words, str(error.get("code") or ""))
 
 
 def _whole(value: str | None) -> int | None:
@@ -204,34 +199,6 @@ def _date(value: str) -> float | None:
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
-
-
-def scrub(words: str, *entries: str | bytes) -> str:
-    """``words`` without personal data: every value of the events ``entries``, then what looks like it."""
-    for entry in entries:
-        for value in _values(entry):
-            if value.lower() in words.lower():
-                words = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", _HIDDEN, words, flags=re.IGNORECASE)
-    return _SOMETHING.sub(_HIDDEN, words)
-
-
-def _values(entry: str | bytes) -> list[str]:
-    """The strings and long numbers of ``entry``, longest first; not the schema's own words."""
-    try:
-        document = json.loads(entry) if entry else {}
-    except (ValueError, RecursionError):
-        return []
-    found: set[str] = set()
-    waiting: list[Any] = [document]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, dict):
-            waiting += [member for name, member in value.items() if name != "type"]
-        elif isinstance(value, list):
-            waiting += value
-        elif isinstance(value, str | int | float) and not isinstance(value, bool):
-            found.add(str(value).strip())
-    return sorted((value for value in found if len(value) >= 3), key=len, reverse=True)
 
 
 def fault(error: Exception) -> Answer:

@@ -12,8 +12,9 @@ from .batch import Parked
 from .dispatch import Post, Result
 from .errors import NoSlot, TableUnavailable, TooLate
 from .jobs import Job, Row
-from .klaviyo import Answer, scrub
+from .klaviyo import Answer
 from .messages import Message
+from .scrub import scrub
 from .telemetry import NAMESPACE, SERVICE, event_id, logger, metrics
 
 _IDS_PER_LINE = 500  # a unique_id has up to 255 characters, a log event 256 KiB

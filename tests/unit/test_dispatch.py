@@ -209,6 +209,16 @@ def test_repeats_count_as_delivered_but_not_for_ever() -> None:
     assert len(relay.klaviyo.stored) >= 2  # after three rounds single rows decide
 
 
+def test_a_word_in_an_events_own_id_does_not_make_it_a_repeat() -> None:
+    relay = Relay()
+    words = "The unique_id 'repeat-order-17' is not valid for this event."
+    told = {"title": "Invalid input.", "detail": words, "source": {"pointer": jobs_pointer(0)}}
+    relay.klaviyo.told = lambda names: relay.klaviyo.answer(400, [told]) if "repeat-order-17" in names else None
+    result = relay.run(message("repeat-order-17", "good"))
+    assert parked(result) == {"repeat-order-17"}
+    assert relay.klaviyo.stored == ["good"]
+
+
 def jobs_pointer(index: int) -> str:
     return f"/data/attributes/events-bulk-create/data/{index}/attributes/events/data/0/attributes/unique_id"
 

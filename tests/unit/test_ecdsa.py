@@ -1,10 +1,16 @@
-"""Signatures of a key pair: a published example, our own signer's, and every way to get one wrong."""
+"""Signatures of a key pair: published examples, Wycheproof's vectors, another signer's, and ways to go wrong."""
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -105,6 +111,58 @@ def test_what_is_not_a_key_on_the_curve_verifies_nothing(key: str) -> None:
 @given(content=st.binary(max_size=200), signature=st.one_of(st.text(max_size=100), st.binary(max_size=72).map(encoded)))
 def test_whatever_is_given_nothing_else_verifies(content: bytes, signature: str) -> None:
     assert not ecdsa.verifies(KEY, content, signature)
+
+
+VECTORS = Path(__file__).parent / "vectors/wycheproof_ecdsa_p256_sha256.txt"
+
+
+def wycheproof() -> Iterator[tuple[str, bool, str, bytes, str]]:
+    """Number, whether it is valid, key, message and signature of each vector; key and signature in base64."""
+    key = ""
+    for line in VECTORS.read_text("ascii").splitlines():
+        if line.startswith("#"):
+            continue
+        number, *rest = line.split()
+        if number == "key":
+            key = encoded(bytes.fromhex(rest[0]))
+            continue
+        result, message, signature = (one.replace("-", "") for one in rest)
+        yield number, result == "valid", key, bytes.fromhex(message), encoded(bytes.fromhex(signature))
+
+
+def test_wycheproofs_vectors_are_judged_as_it_judges_them() -> None:
+    vectors = list(wycheproof())
+    assert (len(vectors), sum(valid for _, valid, *_ in vectors)) == (484, 174)
+    wrong = [number for number, valid, key, text, made in vectors if ecdsa.verifies(key, text, made) is not valid]
+    assert not wrong, f"tcId of ecdsa_secp256r1_sha256_test.json: {wrong}"
+
+
+def test_the_twin_of_a_signature_verifies_over_the_same_content_only() -> None:
+    twin = encoded(der(R, ecdsa.N - S))
+    assert ecdsa.verifies(KEY, b"sample", twin)
+    assert not ecdsa.verifies(KEY, b"sample ", twin)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    number=st.integers(1, ecdsa.N - 1) | st.integers(1, 20) | st.integers(ecdsa.N - 20, ecdsa.N - 1),
+    content=st.binary(max_size=200),
+    place=st.integers(0, 10_000),
+)
+def test_another_implementation_and_ours_agree(number: int, content: bytes, place: int) -> None:
+    private = ec.derive_private_key(number, ec.SECP256R1())
+    public = private.public_key()
+    key = encoded(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+    made = private.sign(content, ec.ECDSA(hashes.SHA256()))
+    assert ecdsa.verifies(key, content, encoded(made))
+    changed = bytearray(made)
+    changed[place % len(changed)] ^= 1 << place % 8
+    try:
+        public.verify(bytes(changed), content, ec.ECDSA(hashes.SHA256()))
+        theirs = True
+    except InvalidSignature:
+        theirs = False
+    assert ecdsa.verifies(key, content, encoded(bytes(changed))) is theirs
 
 
 @settings(max_examples=20, deadline=None)

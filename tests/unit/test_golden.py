@@ -1,0 +1,72 @@
+"""The ids of the samples' events: none changes unnoticed, and the file that keeps them is not rewritten by accident."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from local import check, golden
+
+
+@pytest.fixture(scope="module")
+def made() -> dict[str, list[str]]:
+    return golden.made()
+
+
+def test_no_samples_id_has_changed(made: dict[str, list[str]]) -> None:
+    gone = list(golden.changed(golden.read(golden.KEPT), made))
+    assert not gone, "\n".join(["ids have changed:", *gone, golden.MEANING])
+
+
+def test_every_samples_ids_are_kept(made: dict[str, list[str]]) -> None:
+    kept = golden.read(golden.KEPT)
+    assert golden.added(kept, made) == kept, f"new samples or events: run {golden.ADD}"
+
+
+def test_a_changed_id_is_named_with_what_it_became() -> None:
+    kept = {"shop/order": ["shop:a:1", "shop:b:1"], "shop/refund": ["shop:c:1"], "shop/same": ["shop:d:1"]}
+    now = {"shop/order": ["shop:a:1", "shop:b:2"], "shop/same": ["shop:e:1", "shop:d:1"], "shop/new": ["shop:f:1"]}
+    assert list(golden.changed(kept, now)) == [
+        "shop/order: shop:b:1 is gone; now: shop:b:2",
+        "shop/refund: shop:c:1 is gone; now: none",
+    ]
+
+
+@pytest.fixture
+def altered(tmp_path: Path, made: dict[str, list[str]]) -> Path:
+    """A file in which the first sample had another id, and to which the last is new."""
+    first, *between, _ = made
+    path = tmp_path / "ids.json"
+    path.write_text(json.dumps({first: ["shop:other:1"], **{name: made[name] for name in between}}))
+    return path
+
+
+def test_a_changed_id_is_not_replaced_without_the_flag(
+    altered: Path, made: dict[str, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = altered.read_text()
+    assert golden.main([], altered) == 1
+    assert altered.read_text() == before
+    said = capsys.readouterr().err
+    assert f"{next(iter(made))}: shop:other:1 is gone" in said
+    assert "second event in Klaviyo" in said
+    assert "CHANGELOG.md" in said
+    assert golden.main(["--replace"], altered) == 0
+    assert golden.read(altered) == made
+
+
+def test_ids_of_new_samples_are_added(tmp_path: Path, made: dict[str, list[str]]) -> None:
+    path = tmp_path / "golden/ids.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps({name: ids for name, ids in made.items() if not name.startswith("stripe/")}))
+    assert golden.main([], path) == 0
+    assert golden.read(path) == made
+
+
+def test_writing_the_outcomes_leaves_the_ids_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    before = golden.KEPT.read_bytes()
+    monkeypatch.setattr(check, "EXPECTED", tmp_path)
+    assert check.main(["--expected"]) == 0
+    assert golden.KEPT.read_bytes() == before
