@@ -38,6 +38,7 @@ ENVIRONMENT = {
     "PHONE_REGION": "",
     "TIME_ZONE": "UTC",
     "SOURCES_SECRET": "sources",
+    "METRICS_BY_SOURCE": "*",
 }
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]

@@ -137,6 +137,66 @@ def revoked(sim: Simulation, away: float, back: float) -> Fault:
     return fault
 
 
+def throttled(sim: Simulation, away: float, back: float) -> Fault:  # noqa: ARG001 (as the others)
+    """Nothing but 429s, each of which asks to wait for a minute."""
+
+    def fault(at: float, _key: str) -> tuple[Answer, float] | None:
+        return (sort_answer(429, {"Retry-After": "59"}, b"", now=at), 0.3) if away <= at < back else None
+
+    return fault
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """How a backlog came back. ``share`` is that of the allowance, from a minute after the return to a minute before
+    the end; ``drained`` in seconds since the return, ``None`` if half an hour did not do.
+    """
+
+    lost: int
+    parked: int
+    refused: int
+    share: float
+    drained: float | None
+
+    def wrong(self) -> list[str]:
+        """Aims that were missed."""
+        checks = {
+            f"{self.lost} events lost": self.lost != 0,
+            f"{self.parked} messages in the dead-letter queue": self.parked != 0,
+            f"{self.refused} invocations refused as recursive": self.refused != 0,
+            f"{self.share:.0%} of the rate": self.share < 0.97,
+            "not delivered within half an hour": self.drained is None,
+        }
+        return [what for what, missed in checks.items() if missed]
+
+
+def comes_back(
+    fault: Callable[[Simulation, float, float], Fault],
+    *,
+    hours: float,
+    events: int,
+    loops: bool | None = None,
+    seed: int = 1,
+) -> Return:
+    """Events come in evenly while Klaviyo fails for ``hours``; ``loops`` as in ``Simulation``."""
+    sim = Simulation(seed=seed, loops=loops)
+    away = sim.time.now + 60
+    back = away + hours * 3_600
+    sim.klaviyo.fault = fault(sim, away, back)
+    sim.every((back - away) / events, back, lambda n: sim.send([sim.event(f"e{n}")]))
+    sim.run(back + 1_800, lambda: sim.time.now > back and sim.drained())
+    taken = [at for at in sim.times(202) if at >= back]
+    end = max(taken, default=back)
+    busy = max(60.0, end - back - 120)
+    return Return(
+        lost=sim.lost(),
+        parked=len(sim.queue.dead) + sim.queue.unexplained,
+        refused=sim.queue.refused,
+        share=sum(back + 60 <= at < back + 60 + busy for at in taken) / busy / 2.5,
+        drained=end - back if sim.drained() else None,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """429s on a backlog. ``share`` is the least share of the allowance used while open again, from ``settled`` on."""
@@ -205,9 +265,9 @@ def backfill(events: int, *, source: str = "shop", seed: int = 1) -> list[float]
     return sorted(at - sim.sent[name] for name, at in sim.klaviyo.first.items() if name.startswith(b"live"))
 
 
-def trickle(seconds: float, *, every: float = 11.0, seed: int = 1) -> list[float]:
-    """Seconds from sending to arrival of single events."""
-    sim = Simulation(seed=seed)
+def trickle(seconds: float, *, every: float = 11.0, long_poll: float = 0.0, seed: int = 1) -> list[float]:
+    """Seconds from sending to arrival of single events; ``long_poll`` as in ``local.trigger``."""
+    sim = Simulation(seed=seed, long_poll=long_poll)
     sim.every(every, sim.time.now + seconds, lambda n: sim.send([sim.event(f"one{n}")]))
     sim.run(sim.time.now + seconds + 60)
     return sorted(at - sim.sent[name] for name, at in sim.klaviyo.first.items())
@@ -281,6 +341,7 @@ def main() -> int:
 def _live(backlog: int) -> list[str]:
     delays = {
         "a trickle of single events": trickle(3_600),
+        "a trickle as Lambda polls": trickle(3_600, every=61.0, long_poll=20.0),
         "beside a backfill of the same source": backfill(backlog),
         "beside a backfill of another source": backfill(backlog, source="other"),
     }

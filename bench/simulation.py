@@ -3,9 +3,11 @@
 A day passes in a minute or two, and every run is the same for its seed. Real
 are the handler and all that it calls, one copy of the module for each
 container; the event source's batches and fair groups are ``local.trigger``'s.
-In memory are the queue (delays, receive counts, visibility, at most 120,000
-messages in flight, the limits of a SendMessageBatch), the pacing table, the
-secret, and Klaviyo: two fixed windows of a random phase, and faults. Billing
+In memory are the queue (delays, receive counts, visibility, attributes, at most
+120,000 messages in flight, the limits of a SendMessageBatch), the pacing table, the
+secret, and Klaviyo: two fixed windows of a random phase, and faults. Recursive
+loops are counted by the header that botocore sends, and end after 16 rounds
+unless the template allows them (``local.lineage``). Billing
 counts what AWS bills; a function's time is its virtual waiting plus the
 processor time that this machine took, scaled to the processor's share that its
 memory buys.
@@ -29,12 +31,16 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+from botocore.handlers import add_recursion_detection_header
+from samtranslator.yaml_helper import yaml_parse
+
 from handler import messages, report, telemetry
 from handler.dispatch import KEY_REREAD_SECONDS, Dispatcher, Key
 from handler.keys import Secret
 from handler.klaviyo import Answer, sort_answer
 from handler.messages import Event, Message
 from handler.pacing import Pacer, interval
+from local import aws, lineage
 from local.trigger import POLLERS, Batch, Fair, Held
 
 from .cost import CHUNK, FULL_PROCESSOR_MB, PRICES
@@ -63,6 +69,7 @@ ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "none",
     "AWS_SECRET_ACCESS_KEY": "none",
 }
+FUNCTION = "deliver"
 _NAME = re.compile(rb'"unique_id":"([^"]+)"')
 
 
@@ -102,6 +109,8 @@ class _Kept:
     group: str
     receives: int = 0
     weight: int = 0
+    attributes: dict[str, Any] = field(default_factory=dict)
+    trace: str = ""
 
 
 class Queue:
@@ -116,9 +125,13 @@ class Queue:
         *,
         concurrency: int,
         window: float,
+        long_poll: float,
+        loops: bool,
     ) -> None:
         self._time = time
         self._invoke = invoke
+        self._long_poll = long_poll
+        self._loops = loops
         self._chance = chance
         self._bill = bill
         self._window = window
@@ -129,10 +142,11 @@ class Queue:
         self._idle = [self._batch() for _ in range(concurrency)]
         self.dead: list[dict[str, Any]] = []
         self.unexplained = 0
+        self.refused = 0
         self.most_in_flight = 0
 
     def _batch(self) -> Batch:
-        return Batch(BATCH_SIZE, self._window)
+        return Batch(BATCH_SIZE, self._window, self._long_poll)
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -142,10 +156,10 @@ class Queue:
         yield from (kept.body for kept in self._kept.values())
         yield from (entry["MessageBody"] for entry in self.dead)
 
-    # ---- what the function calls
+    # ---- what the function calls, through its Sender
 
-    def send_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
-        """As SQS: at most 10 entries and 1 MiB, whole delays of at most 900 s."""
+    def accept(self, url: str, Entries: list[dict[str, Any]], trace: str) -> dict[str, Any]:  # noqa: N803
+        """As SQS: at most 10 entries and 1 MiB, whole delays of at most 900 s; ``trace`` is the request's header."""
         size = sum(len(entry["MessageBody"].encode()) for entry in Entries)
         if not 1 <= len(Entries) <= 10 or size > messages.MESSAGE_BYTES:
             raise ValueError(f"{len(Entries)} entries, {size} bytes")
@@ -155,13 +169,14 @@ class Queue:
             delay = entry.get("DelaySeconds", 0)
             if not (isinstance(delay, int) and 0 <= delay <= 900):
                 raise ValueError(f"a delay of {delay}")
-            if QueueUrl == "dead-letters":
+            if url == ENVIRONMENT["DEAD_LETTER_QUEUE_URL"]:
                 self.dead.append(entry)
             else:
-                self.put(entry["MessageBody"], entry["MessageGroupId"], delay)
+                typed = entry.get("MessageAttributes", {})
+                self.put(entry["MessageBody"], entry["MessageGroupId"], delay, attributes=typed, trace=trace)
         return {}
 
-    def delete_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: ARG002, N803
+    def delete(self, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
         """Acknowledge by receipt, which here is the id."""
         self._bill.deletes += 1
         for entry in Entries:
@@ -170,11 +185,14 @@ class Queue:
 
     # ---- the queue
 
-    def put(self, body: str, group: str, delay: float = 0) -> None:
+    def put(
+        self, body: str, group: str, delay: float = 0, *, attributes: dict[str, Any] | None = None, trace: str = ""
+    ) -> None:
         """A new message, to be seen after ``delay`` seconds."""
         self._number += 1
         name = str(self._number)
-        self._kept[name] = _Kept(body, group, weight=len(body) + body.count('"') + 700)
+        weight = len(body) + body.count('"') + 700
+        self._kept[name] = _Kept(body, group, weight=weight, attributes=attributes or {}, trace=trace)
         if delay:
             self._time.call(self._time.now + delay, lambda: self._ready(name))
         else:
@@ -193,7 +211,7 @@ class Queue:
             self._delete(name)
             self.unexplained += 1  # moved by SQS itself, without a reason
             return
-        self._pool.put(Held(name, name, kept.group, kept.body, kept.weight))
+        self._pool.put(Held(name, name, kept.group, kept.body, kept.weight, kept.trace))
         self._consider()
 
     # ---- the event source
@@ -213,18 +231,34 @@ class Queue:
             if due:
                 self._go(batch)
             elif opened:
-                self._time.call(self._time.now + self._window, lambda batch=batch: self._window_over(batch))  # type: ignore[misc]
+                self._look_again(batch)
+
+    def _look_again(self, batch: Batch) -> None:
+        patience = batch.patience(self._time.now) or 0.0
+        self._time.call(self._time.now + patience, lambda: self._window_over(batch))
 
     def _window_over(self, batch: Batch) -> None:
-        if any(batch is one for one in self._idle) and batch.messages:
+        if not any(batch is one for one in self._idle):
+            return
+        if batch.fill(self._pool, self._time.now):
             self._go(batch)
+        else:
+            self._look_again(batch)
 
     def _go(self, batch: Batch) -> None:
         self._idle = [one for one in self._idle if one is not batch]
         for start in range(0, len(batch.messages), 10):
             size = sum(len(one.text) for one in batch.messages[start : start + 10])
             self._bill.receive_chunks += max(1, math.ceil(size / CHUNK))
+        if lineage.refused(self.trace(batch), FUNCTION) and not self._loops:
+            self.refused += 1
+            self.done(batch, {one.id for one in batch.messages}, self._time.now)
+            return
         self._invoke(batch)
+
+    def trace(self, batch: Batch) -> str:
+        """The trace header of the invocation that hands ``batch`` over."""
+        return lineage.following([one.trace for one in batch.messages], FUNCTION)
 
     def records(self, batch: Batch) -> list[dict[str, Any]]:
         """The ``Records`` of the event."""
@@ -233,7 +267,14 @@ class Queue:
                 "messageId": one.id,
                 "receiptHandle": one.handle,
                 "body": one.text,
-                "attributes": {"ApproximateReceiveCount": str(self._kept[one.id].receives)},
+                "attributes": {
+                    "ApproximateReceiveCount": str(self._kept[one.id].receives),
+                    "MessageGroupId": one.group,
+                },
+                "messageAttributes": {
+                    name: {"stringValue": value["StringValue"], "dataType": value["DataType"]}
+                    for name, value in self._kept[one.id].attributes.items()
+                },
             }
             for one in batch.messages
         ]
@@ -249,6 +290,47 @@ class Queue:
         self._pool.landed(batch.messages)
         self._idle.append(self._batch())
         self._consider()
+
+
+def _record(one: Held, kept: _Kept) -> dict[str, Any]:
+    return {
+        "messageId": one.id,
+        "receiptHandle": one.handle,
+        "body": one.text,
+        "attributes": {"ApproximateReceiveCount": str(kept.receives), "MessageGroupId": one.group},
+        "messageAttributes": {
+            name: {"stringValue": value["StringValue"], "dataType": value["DataType"]}
+            for name, value in kept.attributes.items()
+        },
+    }
+
+
+class Sender:
+    """A container's SQS client: its requests carry the trace header of the invocation under way."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+        self.invoked_with = ""
+
+    def send_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
+        """See ``Queue.accept``."""
+        return self._queue.accept(QueueUrl, Entries, self._header())
+
+    def delete_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: ARG002, N803
+        """See ``Queue.delete``."""
+        return self._queue.delete(Entries)
+
+    def _header(self) -> str:
+        """What botocore itself sends in a function with this ``_X_AMZN_TRACE_ID``."""
+        params: dict[str, Any] = {"headers": {}}
+        given = {"AWS_LAMBDA_FUNCTION_NAME": FUNCTION, lineage.VARIABLE: self.invoked_with}
+        os.environ.update(given)
+        try:
+            add_recursion_detection_header(params)
+        finally:
+            for name in given:
+                del os.environ[name]
+        return str(params["headers"].get(lineage.HEADER, ""))
 
 
 @dataclass(slots=True)
@@ -325,12 +407,30 @@ class _Log:
 class Simulation:
     """Everything together. ``run`` until a time, look, change something, run on."""
 
-    def __init__(self, *, seed: int = 1, concurrency: int = 5, window: float = 5.0, answer: float = 0.3) -> None:
+    def __init__(
+        self,
+        *,
+        seed: int = 1,
+        concurrency: int = 5,
+        window: float = 5.0,
+        long_poll: float = 0.0,
+        answer: float = 0.3,
+        loops: bool | None = None,
+    ) -> None:
         self.chance = random.Random(seed)  # noqa: S311 (a simulation)
         self.time = Time(math.inf)
         self.bill = Bill()
         self.table = MemoryTable(self.time, self.chance)
-        self.queue = Queue(self.time, self.chance, self.bill, self._invoke, concurrency=concurrency, window=window)
+        self.queue = Queue(
+            self.time,
+            self.chance,
+            self.bill,
+            self._invoke,
+            concurrency=concurrency,
+            window=window,
+            long_poll=long_poll,
+            loops=loops_allowed() if loops is None else loops,
+        )
         self.klaviyo = Klaviyo(self.time, Windows(self.chance.uniform(0, 60), self.chance.random()), answer)
         self.key = "pk_first"
         self.log = _Log(self.time, self.bill)
@@ -343,7 +443,7 @@ class Simulation:
         module = _copy(number)
         clock, sleep = self.time.clock, self.time.sleep
         secrets: Any = _SecretsManager(self.bill, lambda: self.key)
-        module.SQS = self.queue  # type: ignore[attr-defined]
+        module.SQS = Sender(self.queue)  # type: ignore[attr-defined]
         module.time = SimpleNamespace(time=clock)  # type: ignore[attr-defined]
         module.random = self.chance  # type: ignore[attr-defined]
         module.DISPATCHER = Dispatcher(  # type: ignore[attr-defined]
@@ -364,6 +464,7 @@ class Simulation:
     def _run_function(self, container: ModuleType, batch: Batch) -> None:
         began, cpu = self.time.now, real_time.thread_time()
         records = self.queue.records(batch)
+        container.SQS.invoked_with = self.queue.trace(batch)
         context = SimpleNamespace(
             get_remaining_time_in_millis=lambda: 1000 * (began + TIMEOUT - self.time.now), aws_request_id="r"
         )
@@ -445,6 +546,12 @@ class Simulation:
         """Events that are neither stored nor in a queue any more."""
         held = {name for body in self.queue.bodies() for name in _NAME.findall(body.encode())}
         return len(self.sent.keys() - self.klaviyo.stored.keys() - held)
+
+
+def loops_allowed(template: Path = aws.ROOT / "template.yaml") -> bool:
+    """Whether the template lets ``deliver`` send to its own queue as often as it must."""
+    properties = yaml_parse(template.read_text("utf-8"))["Resources"]["DeliverFunction"]["Properties"]
+    return bool(properties.get("RecursiveLoop") == "Allow")
 
 
 def entry(name: str, size: int = 0) -> str:

@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import IO, Any
 
 import boto3
+from botocore.exceptions import ClientError
 from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
 from handler import sources
+
+from .template import NoPolicies
 
 ROOT = Path(__file__).parent.parent
 REGION = "us-east-1"
@@ -33,7 +36,7 @@ NO_ONE = {
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     "AWS_EC2_METADATA_DISABLED": "true",
 }
-# What MiniStack does not know; everything else of the template is deployed.
+# What MiniStack does not know, besides alarms on a formula (Metrics); everything else of the template is deployed.
 UNKNOWN_TYPES = ("AWS::Logs::QueryDefinition",)
 # MiniStack's own event source hands over ten messages at most: local/trigger.py takes its place.
 REPLACED_TYPES = ("AWS::Lambda::EventSourceMapping",)
@@ -104,7 +107,7 @@ class Aws:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.process = spawn(
-            [sys.executable, "-m", "ministack"],
+            [sys.executable, "-m", "local.emulator"],
             log,
             GATEWAY_PORT=str(self.port),
             BIND_HOST="127.0.0.1",
@@ -143,21 +146,16 @@ def package(root: Path = ROOT) -> bytes:
     return buffer.getvalue()
 
 
-class _NoPolicies:
-    def load(self) -> dict[str, str]:
-        return {}
-
-
 def translate(template: Path, function_environment: dict[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The template as CloudFormation that MiniStack deploys, and the resources left out of it, by name."""
     os.environ.setdefault("AWS_DEFAULT_REGION", REGION)
     source = yaml_parse(template.read_text("utf-8"))
     source["Globals"]["Function"]["CodeUri"] = {"Bucket": BUCKET, "Key": "code.zip"}
-    translated = transform(source, {}, _NoPolicies())
+    translated = transform(source, {}, NoPolicies())
     left_out: dict[str, Any] = {}
     for name, resource in list(translated["Resources"].items()):
         kind = resource["Type"]
-        if kind in UNKNOWN_TYPES + REPLACED_TYPES:
+        if kind in UNKNOWN_TYPES + REPLACED_TYPES or "Metrics" in resource.get("Properties", {}):
             left_out[name] = translated["Resources"].pop(name)
         elif kind == "AWS::Lambda::Function":
             variables = resource["Properties"].setdefault("Environment", {}).setdefault("Variables", {})
@@ -194,14 +192,27 @@ def _add_routes(resources: dict[str, Any], api: str) -> None:
 
 
 def deploy(aws: Aws, name: str, template: Any, parameters: dict[str, str]) -> dict[str, str]:
-    """Create the stack and return its outputs; ``RuntimeError`` says which resource failed and why."""
+    """Create the stack and return its outputs.
+
+    Raises
+    ------
+    ValueError
+        A parameter does not fit the template; nothing was made.
+    RuntimeError
+        A resource could not be made; the text names it and says why.
+    """
     cloudformation = aws.client("cloudformation")
-    cloudformation.create_stack(
-        StackName=name,
-        TemplateBody=json.dumps(template),
-        Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
-        Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
-    )
+    try:
+        cloudformation.create_stack(
+            StackName=name,
+            TemplateBody=json.dumps(template),
+            Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+            Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
+        )
+    except ClientError as error:
+        if error.response["Error"].get("Code") != "ValidationError":
+            raise
+        raise ValueError(error.response["Error"]["Message"]) from None
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end:
         stack = cloudformation.describe_stacks(StackName=name)["Stacks"][0]

@@ -13,7 +13,6 @@ import json
 import os
 import sys
 import time
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,9 +22,9 @@ import boto3
 import urllib3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from handler import signatures, sources
+from handler import sources, zones
 
-from . import aws, payload, sign
+from . import aws, parameters, payload, samconfig, secret_forms, sign
 from .logs import matching, readable
 from .payload import Payload
 from .preview import event_ids, preview_request
@@ -33,18 +32,22 @@ from .preview import event_ids, preview_request
 FOLLOW_SECONDS = 90  # a batching window, a slot and Klaviyo's answer; logs arrive some seconds late
 POLL_SECONDS = 2.0
 ROOM = 20  # functions at a time that the door should find free
+# What a reservation has to leave to functions without one (Lambda guide, "Configuring reserved concurrency"); where the
+# quota itself is less, nothing can be reserved (observed, quotas of 10 and 50).
+UNRESERVED = 100
 EVENTS = aws.ROOT / "events"
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Deployed:
-    """A deployed stack: its outputs and parameters by name, and boto3 clients by service."""
+    """A deployed stack: outputs and parameters by name, boto3 clients by service, what samconfig.toml has for it."""
 
     name: str
     outputs: dict[str, str]
     parameters: dict[str, str]
     client: Callable[[str], Any]
+    saved: samconfig.Saved = field(default_factory=samconfig.Saved)
 
     def secret(self, output: str) -> dict[str, Any]:
         """The document of one of the two secrets; ``ValueError`` if it is not a JSON object."""
@@ -70,8 +73,8 @@ def clients(name: str) -> Callable[[str], Any]:
     That is the environment's (boto3 itself reads no ``AWS_REGION``), else the one
     that ``sam deploy --guided`` wrote into samconfig.toml beside the stack's name.
     """
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or _saved_region(name)
-    session = boto3.session.Session(region_name=region)
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or samconfig.read(name).region
+    session = boto3.session.Session(region_name=region or None)
     if not session.region_name:
         raise ValueError(f"in which region is {name!r}? Set AWS_REGION, or AWS_PROFILE to a profile that names one")
 
@@ -79,15 +82,6 @@ def clients(name: str) -> Callable[[str], Any]:
         return session.client(service)  # type: ignore[call-overload]  # the services' names are literals in the stubs
 
     return client
-
-
-def _saved_region(name: str) -> str | None:
-    """The region that samconfig.toml has for the stack ``name``."""
-    for environment in tomllib.loads((aws.ROOT / "samconfig.toml").read_text("utf-8")).values():
-        told = environment.get("deploy", {}).get("parameters", {}) if isinstance(environment, dict) else {}
-        if told.get("stack_name") == name and told.get("region"):
-            return str(told["region"])
-    return None
 
 
 def find(name: str, client: Callable[[str], Any]) -> Deployed:
@@ -107,8 +101,8 @@ def find(name: str, client: Callable[[str], Any]) -> Deployed:
     outputs = {one["OutputKey"]: one["OutputValue"] for one in found.get("Outputs", [])}
     if "SourcesSecretName" not in outputs:
         raise ValueError(f"the stack {name!r} is not this relay, or not deployed to the end: {found['StackStatus']}")
-    parameters = {one["ParameterKey"]: one["ParameterValue"] for one in found.get("Parameters", [])}
-    return Deployed(name, outputs, parameters, client)
+    given = {one["ParameterKey"]: one["ParameterValue"] for one in found.get("Parameters", [])}
+    return Deployed(name, outputs, given, client, samconfig.read(name))
 
 
 # ------------------------------------------------------------------ secrets
@@ -145,8 +139,11 @@ def write_source(
     if source not in sources.names():
         raise ValueError(f"no source {source!r}; there are: {', '.join(sources.names())}")
     typed = ask(f"signing secret of {source} (empty adds none): ").strip()
-    if typed:
-        _check_form(source, typed)
+    if typed and (wrong := secret_forms.wrong(source, typed)):
+        again = f"make secrets STACK={stack.name} SOURCE={source}"
+        raise ValueError(
+            f"this is not a secret of {source}: {wrong}. Nothing was written. Paste the right one: {again}"
+        )
     document = stack.secret("SourcesSecretName")
     kept = list(dict.fromkeys([*([typed] if typed else []), *_listed(document, source)]))
     if len(kept) > 1 and confirm(f"keep the {len(kept) - 1} older, until the sender has switched? [Y/n] ") in (
@@ -157,12 +154,6 @@ def write_source(
     if kept:
         stack.write("SourcesSecretName", document | {source: kept})
     say(f"{source}: {len(kept)} secret(s), the newest first; in use within a minute")
-
-
-def _check_form(source: str, secret: str) -> None:
-    scheme = sources.load(source).schemes[0]
-    if scheme.scheme not in ("ecdsa", signatures.TOKEN) and not secret.startswith(signatures.TOKEN_SECRET):
-        sign.sign(source, secret, body=b"{}", headers={}, url="https://relay.invalid/", now=time.time())
 
 
 # ---------------------------------------------------------------------- try
@@ -307,12 +298,26 @@ def warnings(stack: Deployed) -> Iterator[str]:
         watched = stack.parameters.get(f"WatchedSource{number}", "")
         if watched and not (watched in sources.names() and _listed(document, watched)):
             yield f"WatchedSource{number} is {watched!r}, and no source of that name has a secret: its alarm never ends"
+    yield from _zone(stack)
     yield from _trigger(stack)
+    yield from _recursion(stack)
+    yield from parameters.warnings(stack.name, stack.parameters, stack.saved)
     parked = int(_queue(stack, "DeadLetterQueueUrl", _WAITING))
     if parked:
         yield f"{parked} message(s) lie in the dead-letter queue: make redrive STACK={stack.name} lists them"
     yield from _told(stack)
     yield from _alarms(stack)
+    yield from _unsent(stack)
+
+
+def _zone(stack: Deployed) -> Iterator[str]:
+    try:
+        zones.load(stack.parameters.get("TimeZone", "UTC"))
+    except ValueError as error:
+        yield (
+            f"TimeZone: {error}, so the functions do not start: "
+            f"sam deploy --stack-name {stack.name} --parameter-overrides TimeZone=…"
+        )
 
 
 def _trigger(stack: Deployed) -> Iterator[str]:
@@ -327,6 +332,18 @@ def _trigger(stack: Deployed) -> Iterator[str]:
                 f"the trigger of {name} is {one['State']}, so nothing is delivered: "
                 f"aws lambda update-event-source-mapping --uuid {one['UUID']} --enabled"
             )
+
+
+def _recursion(stack: Deployed) -> Iterator[str]:
+    """Deferred events are sent again, which Lambda takes for a loop unless it is told otherwise."""
+    name = _physical(stack, "DeliverFunction")
+    setting = stack.client("lambda").get_function_recursion_config(FunctionName=name)["RecursiveLoop"]
+    if setting != "Allow":
+        yield (
+            f"RecursiveLoop of {name} is {setting}: Lambda stops deliver after about 16 rounds of waiting, and events "
+            f"then wait for days. Allow it with: aws lambda put-function-recursion-config --function-name {name} "
+            "--recursive-loop Allow. The identity that deploys needs lambda:PutFunctionRecursionConfig for it"
+        )
 
 
 def _told(stack: Deployed) -> Iterator[str]:
@@ -350,13 +367,39 @@ def _confirmed(subscription: Mapping[str, str]) -> bool:
 
 
 def _alarms(stack: Deployed) -> Iterator[str]:
-    pages = (
-        stack.client("cloudwatch")
-        .get_paginator("describe_alarms")
-        .paginate(AlarmNamePrefix=f"{stack.name}-", StateValue="ALARM")
-    )
-    for one in (alarm for page in pages for alarm in page["MetricAlarms"]):
+    for one in _own_alarms(stack, StateValue="ALARM"):
         yield f"alarm {one['AlarmName']} is on: {one.get('AlarmDescription', '')}"
+
+
+def _own_alarms(stack: Deployed, **which: str) -> Iterator[Mapping[str, Any]]:
+    watch = stack.client("cloudwatch").get_paginator("describe_alarms")
+    for page in watch.paginate(AlarmNamePrefix=f"{stack.name}-", **which):
+        yield from page["MetricAlarms"]
+
+
+def _unsent(stack: Deployed) -> Iterator[str]:
+    """Alarms whose last message never left CloudWatch: only their history shows it, neither the alarm nor the topic."""
+    if not stack.parameters.get("AlarmEmail"):
+        return
+    watch = stack.client("cloudwatch")
+    found = {one["AlarmName"]: _failure(watch, one["AlarmName"]) for one in _own_alarms(stack)}
+    failed = {name: error for name, error in found.items() if error}
+    if failed:
+        name, error = next(iter(failed.items()))
+        yield (
+            f"the last message of {len(failed)} alarm(s) could not be sent ({error}). The policy of a KmsKeyArn must "
+            "name cloudwatch.amazonaws.com (docs/settings.md#a-key-of-your-own). Then try it: "
+            f"aws cloudwatch set-alarm-state --alarm-name {name} --state-value ALARM --state-reason test"
+        )
+
+
+def _failure(watch: Any, alarm: str) -> str:
+    """Why the alarm's last action failed, empty if it did not."""
+    history = watch.describe_alarm_history(AlarmName=alarm, HistoryItemType="Action", MaxRecords=1)
+    for item in history["AlarmHistoryItems"]:
+        action = json.loads(item.get("HistoryData") or "{}")
+        return str(action.get("error")) if action.get("actionState") == "Failed" else ""
+    return ""
 
 
 def _physical(stack: Deployed, logical: str) -> str:
@@ -366,19 +409,42 @@ def _physical(stack: Deployed, logical: str) -> str:
 
 def _concurrency(stack: Deployed) -> Iterator[str]:
     limit = stack.client("lambda").get_account_settings()["AccountLimit"]
-    free = int(limit["UnreservedConcurrentExecutions"])
+    total, free = int(limit["ConcurrentExecutions"]), int(limit["UnreservedConcurrentExecutions"])
     most = int(stack.parameters.get("MaximumConcurrency", 0))
     reserved = int(stack.parameters.get("ReceiveReservedConcurrency", 0))
+    least = min(UNRESERVED, total)
+    possible = max(0, free + reserved - least)
     if reserved and reserved < ROOM:
         yield f"ReceiveReservedConcurrency lets no more than {reserved} webhooks in at a time: raise it, or set it to 0"
     if not reserved and free - most < ROOM:
         yield (
             f"this account runs {free} unreserved functions at a time and deliver may take {most} of them, which "
-            f"leaves {max(0, free - most)} for webhooks: ask AWS for a higher quota (Lambda, concurrent executions), "
-            "or lower MaximumConcurrency"
+            f"leaves {max(0, free - most)} for webhooks: lower MaximumConcurrency (2 at least), and ask AWS for a "
+            f"higher quota (Service Quotas, Lambda, Concurrent executions). {_reservation(possible, least)}"
         )
     if reserved and free < most:
         yield f"this account runs {free} unreserved functions at a time, fewer than MaximumConcurrency ({most})"
+    for place, wanted in _wanted(stack, reserved):
+        if wanted > possible:
+            yield (
+                f"{place} reserves {wanted} for receive, and this account can reserve {possible}: AWS refuses "
+                f"what leaves fewer than {least} of its {total} unreserved. Set it to 0, or ask AWS for a higher quota"
+            )
+
+
+def _reservation(possible: int, least: int) -> str:
+    if possible < ROOM:
+        return f"ReceiveReservedConcurrency is no way out: AWS refuses what leaves fewer than {least} unreserved"
+    return f"Or set ReceiveReservedConcurrency, to {possible} at most"
+
+
+def _wanted(stack: Deployed, reserved: int) -> Iterator[tuple[str, int]]:
+    """Reservations for receive, and where each is set: in the stack, and for its next deployment."""
+    name = "ReceiveReservedConcurrency"
+    yield name, reserved
+    saved = stack.saved.parameters.get(name, "")
+    if saved.isdecimal() and int(saved) != reserved:
+        yield f"{name} in {stack.saved.place(name)}", int(saved)
 
 
 def _queue(stack: Deployed, output: str, attribute: str) -> str:
@@ -401,12 +467,21 @@ def main(arguments: list[str]) -> int:
             return _secrets(stack, options.source)
         if options.what == "try":
             return 0 if Trial(stack, print, post).run(options.source) else 1
-        found = list(warnings(stack))
-        print("\n".join(f"WARNING: {one}" for one in found) or "nothing to mend")
-        return 1 if found else 0
+        return report(stack)
     except (ValueError, ClientError, BotoCoreError, urllib3.exceptions.HTTPError, EOFError) as error:
         print(f"{options.what}: {error or 'nothing was typed in'}", file=sys.stderr)
         return 2
+
+
+def report(stack: Deployed) -> int:
+    """Print whether anything is wrong, the warnings, and notes; 1 if there is a warning."""
+    found = list(warnings(stack))
+    print(f"{stack.name}: {len(found)} problem(s) found" if found else "OK: no problems found", flush=True)
+    for warning in found:
+        print(f"warning: {warning}", file=sys.stderr)
+    for note in parameters.notes(stack.parameters):
+        print(f"note: {note}")
+    return 1 if found else 0
 
 
 def _secrets(stack: Deployed, source: str | None) -> int:

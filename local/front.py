@@ -7,12 +7,14 @@ secrets and run code. So the path that goes on is made here, never passed on.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import time
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
+from urllib.parse import parse_qsl
 
 import urllib3
 
@@ -20,6 +22,11 @@ import urllib3
 _ROUTE = re.compile(r"/webhooks/(?!\.)[A-Za-z0-9._~-]{1,100}")
 _METHODS = ("GET", "HEAD", "POST")  # those of the template's routes
 LARGEST = 10_000_000  # bytes of a body; as API Gateway has it
+# Bytes of the event, as JSON, that Lambda accepts (Lambda guide, "Quotas": 6 MB, and its refusals name this number).
+INVOKE = 6_291_456
+# The content types whose bodies API Gateway passes on as text; all others, and those without one, arrive as base64
+# (observed: MiniStack's pull request 766). So do compressed ones, here: AWS does not say.
+_TEXT = ("application/json", "application/xml", "application/javascript")
 _HOPS = frozenset(
     [
         "host",
@@ -85,7 +92,10 @@ class _Handler(BaseHTTPRequestHandler):
         path, mark, query = self.path.partition("?")
         headers = _joined(self.headers.items())
         if self.command in _METHODS and _ROUTE.fullmatch(path):
-            status, kept, answer = self._pass_on(path + mark + query, headers, body)
+            if event_bytes(self.command, path, query, headers, body) > INVOKE:
+                status, (kept, answer) = 413, _said("Request Entity Too Large")
+            else:
+                status, kept, answer = self._pass_on(path + mark + query, headers, body)
         elif path.startswith("/webhooks/"):
             status, (kept, answer) = 404, _said("Not Found")
         else:
@@ -163,6 +173,57 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _take  # noqa: N815 (http.server's names)
+
+
+def event_bytes(method: str, path: str, query: str, headers: Mapping[str, str], body: bytes) -> int:
+    """Bytes of the event (payload format 2.0) that Lambda would be invoked with for this request.
+
+    As JSON in UTF-8 without spaces: a quotation mark of the body counts double. What
+    only API Gateway knows stands in with its usual length; how AWS writes what is not
+    ASCII is not known.
+    """
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    text = (kind.startswith("text/") or kind in _TEXT) and "content-encoding" not in headers
+    source = path.rpartition("/")[2]
+    host = "a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com"
+    event = {
+        "version": "2.0",
+        "routeKey": f"{method} /webhooks/{{source}}",
+        "rawPath": path,
+        "rawQueryString": query,
+        "headers": {
+            **headers,
+            "host": host,
+            "content-length": str(len(body)),
+            "x-amzn-trace-id": f"Root=1-{'0' * 8}-{'0' * 24}",
+            "x-forwarded-for": "203.0.113.255",
+            "x-forwarded-port": "443",
+            "x-forwarded-proto": "https",
+        },
+        "queryStringParameters": dict(parse_qsl(query, keep_blank_values=True)),
+        "requestContext": {
+            "accountId": "0" * 12,
+            "apiId": host[:10],
+            "domainName": host,
+            "domainPrefix": host[:10],
+            "http": {
+                "method": method,
+                "path": path,
+                "protocol": "HTTP/1.1",
+                "sourceIp": "203.0.113.255",
+                "userAgent": headers.get("user-agent", ""),
+            },
+            "requestId": "0" * 16,
+            "routeKey": f"{method} /webhooks/{{source}}",
+            "stage": "$default",
+            "time": "01/Jan/2026:00:00:00 +0000",
+            "timeEpoch": 10**12,
+        },
+        "pathParameters": {"source": source},
+        "body": body.decode("utf-8", "replace") if text else base64.b64encode(body).decode(),
+        "isBase64Encoded": not text,
+    }
+    return len(json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace"))
 
 
 def _said(message: str) -> tuple[dict[str, str], bytes]:

@@ -56,6 +56,7 @@ def main() -> int:
             Stack(
                 klaviyo_url=os.environ.get("KLAVIYO_URL", ""),
                 parameters={"RequestsPerMinute": rate} if rate else {},
+                properties={"LongPoll": os.environ.get("LONG_POLL") or 0},
                 secrets=secrets,
                 port=int(os.environ.get("PORT") or 0),
                 ledger=ledger,

@@ -153,8 +153,9 @@ class Stack:
         queue = self.outputs["EventsQueueUrl"]
         attributes = self.aws.client("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])
         functions = self.aws.client("lambda").list_functions()["Functions"]
-        (function,) = (one["FunctionName"] for one in functions if "DeliverFunction" in one["FunctionName"])
-        return trigger.from_template(properties, queue, attributes["Attributes"]["QueueArn"], function)
+        (self.deliver,) = (one["FunctionName"] for one in functions if "DeliverFunction" in one["FunctionName"])
+        function = template["Resources"]["DeliverFunction"]["Properties"]
+        return trigger.from_template(properties, function, queue, attributes["Attributes"]["QueueArn"], self.deliver)
 
     def start_trigger(self) -> None:
         """Let events flow from the queue to ``deliver``."""

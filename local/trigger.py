@@ -5,6 +5,11 @@ size and window, the 6 MB cut, maximum concurrency and partial batch responses
 (Lambda developer guide, "Using Lambda with Amazon SQS" and "Handling errors for
 an SQS event source"). What it shows of AWS's is what that guide says, no more.
 
+Two rules of AWS's that its guide has elsewhere, or not at all, are here as well:
+recursive loops (``lineage``), and a window that may last 20 s: under low traffic
+a lone message waits until the long poll that follows it returns, whatever the
+window (observed on AWS). That is off unless ``long_poll`` says so.
+
 Fair queues (SQS developer guide, "Amazon SQS fair queues") are emulated here:
 messages are received ahead, and each batch takes next from the message group
 that has the fewest in flight. A message's visibility timeout therefore begins
@@ -30,6 +35,8 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from . import lineage
+
 PAYLOAD_BYTES = 6 * 1024 * 1024
 RECEIVE = 10
 RECEIVERS = 2
@@ -43,7 +50,11 @@ _UNREACHABLE = (ClientError, BotoCoreError)
 
 @dataclass(frozen=True, slots=True)
 class EventSource:
-    """One event source mapping, with the properties that the template gives it; ``window`` is in seconds."""
+    """One event source mapping, with the properties that the template gives it.
+
+    ``window`` and ``long_poll`` are in seconds; ``loops`` says that the function
+    has ``RecursiveLoop: Allow``.
+    """
 
     queue_url: str
     queue_arn: str
@@ -52,10 +63,14 @@ class EventSource:
     window: float = 0
     concurrency: int = 5
     partial: bool = False
+    loops: bool = False
+    long_poll: float = 0
 
 
-def from_template(properties: Mapping[str, Any], queue_url: str, queue_arn: str, function: str) -> EventSource:
-    """The mapping that a translated template describes, its references resolved."""
+def from_template(
+    properties: Mapping[str, Any], function_properties: Mapping[str, Any], queue_url: str, queue_arn: str, function: str
+) -> EventSource:
+    """The mapping and its function as a translated template describes them, references resolved."""
     scaling = properties.get("ScalingConfig", {}).get("MaximumConcurrency", 5)
     return EventSource(
         queue_url=queue_url,
@@ -65,6 +80,8 @@ def from_template(properties: Mapping[str, Any], queue_url: str, queue_arn: str,
         window=float(properties.get("MaximumBatchingWindowInSeconds", 0)),
         concurrency=int(scaling),
         partial="ReportBatchItemFailures" in properties.get("FunctionResponseTypes", []),
+        loops=function_properties.get("RecursiveLoop") == "Allow",
+        long_poll=float(properties.get("LongPoll", 0)),
     )
 
 
@@ -130,13 +147,16 @@ class Held:
     group: str
     text: str
     weight: int
+    trace: str = ""
 
 
 def held(message: Mapping[str, Any], queue_arn: str) -> Held:
     """``message`` as the pollers keep it; without a group it is a group of its own, as on AWS."""
     text = json.dumps(record(message, queue_arn), ensure_ascii=False, separators=(",", ":"))
-    group = message.get("Attributes", {}).get("MessageGroupId") or message["MessageId"]
-    return Held(message["MessageId"], message["ReceiptHandle"], group, text, len(text.encode()))
+    attributes = message.get("Attributes", {})
+    group = attributes.get("MessageGroupId") or message["MessageId"]
+    trace = attributes.get(lineage.ATTRIBUTE, "")
+    return Held(message["MessageId"], message["ReceiptHandle"], group, text, len(text.encode()), trace)
 
 
 class Fair:
@@ -188,17 +208,24 @@ class Fair:
 
 
 class Batch:
-    """The records of one invocation, until it is full, weighs 6 MB, or its window has passed."""
+    """The records of one invocation, until it is full, weighs 6 MB, or its window has passed.
 
-    def __init__(self, size: int, window: float) -> None:
+    With a ``long_poll`` the window is looked at only when a long poll returns: at
+    once when it brings messages, otherwise after that many seconds.
+    """
+
+    def __init__(self, size: int, window: float, long_poll: float = 0) -> None:
         self.size = size
         self.window = window
         self.messages: list[Held] = []
+        self._long_poll = long_poll
         self._weight = len(_BEGIN) + len(_END)
         self._opened = 0.0
+        self._polling_since = 0.0
 
     def fill(self, pool: Fair, now: float) -> bool:
         """Take what fits from ``pool``; whether the batch is to go now."""
+        before = len(self.messages)
         while len(self.messages) < self.size:
             # One message always goes: SQS takes none that Lambda could not.
             room = PAYLOAD_BYTES - self._weight - 1 if self.messages else PAYLOAD_BYTES
@@ -209,12 +236,20 @@ class Batch:
                 self._opened = now
             self.messages.append(one)
             self._weight += one.weight + 1
-        full = len(self.messages) == self.size or pool.count > 0
-        return bool(self.messages) and (full or now >= self._opened + self.window)
+        if not self.messages:
+            return False
+        if len(self.messages) == self.size or pool.count > 0:
+            return True
+        returned = len(self.messages) > before or now >= self._polling_since + self._long_poll
+        if len(self.messages) > before:
+            self._polling_since = now
+        return returned and now >= self._opened + self.window
 
     def patience(self, now: float) -> float | None:
-        """Seconds until the window has passed, ``None`` while the batch is empty."""
-        return max(0.0, self._opened + self.window - now) if self.messages else None
+        """Seconds until the batch goes if no message joins it, ``None`` while it is empty."""
+        if not self.messages:
+            return None
+        return max(0.0, self._opened + self.window - now, self._polling_since + self._long_poll - now)
 
     def payload(self) -> bytes:
         """The event to invoke with."""
@@ -228,6 +263,7 @@ class Trigger:
         self.source = source
         self._sqs = client("sqs")
         self._functions = client("lambda")
+        self._metrics = client("cloudwatch")
         self._pool = Fair()
         self._changed = threading.Condition()
         self._invoking = 0
@@ -296,7 +332,7 @@ class Trigger:
 
     def _gather(self, number: int) -> Batch | None:
         """A batch that is due, or ``None`` at the end; pollers past the fifth wait until the others are busy."""
-        batch = Batch(self.source.batch_size, self.source.window)
+        batch = Batch(self.source.batch_size, self.source.window, self.source.long_poll)
         with self._changed:
             while not self._ended.is_set():
                 idle = number >= POLLERS and self._invoking < number
@@ -310,12 +346,22 @@ class Trigger:
 
     def _invoke(self, batch: Batch) -> None:
         self._hide(batch.messages, self._visibility)
-        answer = self._functions.invoke(FunctionName=self.source.function, Payload=batch.payload())
+        trace = lineage.following([one.trace for one in batch.messages], self.source.function)
+        if lineage.refused(trace, self.source.function) and not self.source.loops:
+            # As on AWS: no log line of the function's, only a metric; the messages come again, and are refused again.
+            self._count("RecursiveInvocationsDropped")
+            return
+        answer = self._functions.invoke(FunctionName=self.source.function, Payload=batch.payload(), TraceHeader=trace)
         ids = [one.id for one in batch.messages]
         back = failed(answer["Payload"].read(), answer.get("FunctionError"), ids, partial=self.source.partial)
         for some in _tens([one for one in batch.messages if one.id not in back]):
             entries = [{"Id": str(n), "ReceiptHandle": one.handle} for n, one in enumerate(some)]
             self._sqs.delete_message_batch(QueueUrl=self.source.queue_url, Entries=entries)
+
+    def _count(self, metric: str) -> None:
+        function = [{"Name": "FunctionName", "Value": self.source.function}]
+        data = {"MetricName": metric, "Dimensions": function, "Value": 1, "Unit": "Count"}
+        self._metrics.put_metric_data(Namespace="AWS/Lambda", MetricData=[data])
 
     def _hide(self, messages: Sequence[Held], seconds: int) -> None:
         for some in _tens(messages):
@@ -334,6 +380,22 @@ def _tens(messages: Sequence[Held]) -> Iterator[Sequence[Held]]:
         yield messages[start : start + RECEIVE]
 
 
+class _Lambda:
+    """Lambda's Invoke with a trace header, for which boto3 has no parameter."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._trace = threading.local()
+        client.meta.events.register("before-call.lambda.Invoke", self._add)
+
+    def _add(self, params: dict[str, Any], **_: Any) -> None:
+        params["headers"][lineage.HEADER] = self._trace.header
+
+    def invoke(self, *, TraceHeader: str, **rest: Any) -> Any:  # noqa: N803 (as boto3 names its parameters)
+        self._trace.header = TraceHeader
+        return self._client.invoke(**rest)
+
+
 def settings_of(source: EventSource) -> str:
     """``source`` as the one argument of this module's command line."""
     return json.dumps(asdict(source))
@@ -344,7 +406,8 @@ def _local_client(service: str) -> Any:
     if not url.startswith("http://127.0.0.1:"):
         raise SystemExit("the trigger serves 127.0.0.1 only")
     waiting = Config(read_timeout=960, connect_timeout=5, retries={"total_max_attempts": 1}, max_pool_connections=100)
-    return boto3.client(service, endpoint_url=url, config=waiting)  # type: ignore[call-overload]
+    client = boto3.client(service, endpoint_url=url, config=waiting)  # type: ignore[call-overload]
+    return _Lambda(client) if service == "lambda" else client
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ CREDENTIALS = frozenset({"authorization", "proxy-authorization", "cookie"})
 # What API Gateway says in place of the relay, in words that help.
 _PLATFORM = {
     "Not Found": "the address is /webhooks/ and the name of a source, with nothing after it",
+    "Request Entity Too Large": "receive never ran: Lambda takes 6 MB of JSON, 4.7 MB of a form or a compressed body",
     "Service Unavailable": "the relay did not answer: is make local still running?",
 }
 

@@ -31,6 +31,8 @@ SHAKY = 32  # messages that came back once which one invocation risks together
 STAGGER_SECONDS = 6  # longer than the trigger's batching window, so that they come one at a time
 CRASHED = "the function ended without settling this message three times, at last while it handled it alone"
 _COUNTED = ("1", "2")
+DAY = 86_400
+LONGEST_WAIT = 13 * DAY  # of a message that is sent again and again; SQS starts its 14 days anew each time
 _MOST_DEFERRALS = 8  # from here on the delay grows no more
 _LONGEST_SPREAD = 780.0  # with a closing and the batching window, a backlog is back within a quarter of an hour
 
@@ -190,19 +192,46 @@ def defer(
         for row in job.rows:
             message = _message(received[row.owner])
             own = number if job.suspect else -1
-            fate = (min(message.deferred, _MOST_DEFERRALS), received[row.owner].crashes, message.suspect)
+            # By the day on which it began, for what travels together ends together.
+            waits = message.waiting_since // DAY
+            fate = (min(message.deferred, _MOST_DEFERRALS), received[row.owner].crashes, message.suspect, waits)
             backfill = message.backfill or row.event.time < oldest
             groups.setdefault((own, backfill, message.source, message.private_ids, *fate), []).append(row)
     parcels: list[Parcel] = []
     for (own, backfill, *_), rows in groups.items():
         refused = math.ceil(min(now, refused_at)) if own != -1 else 0
-        like = _like(rows, received, refused_at=refused, backfill=backfill, cause=cause)
+        like = _like(rows, received, now=now, refused_at=refused, backfill=backfill, cause=cause)
         crashes = received[rows[0].owner].crashes
         parcels += [
             Parcel(_outgoing(part, crashes, delay(cause, like.deferred, now=now, random=random)), owners)
             for part, owners in _packed(rows, like)
         ]
     return parcels
+
+
+def overdue(
+    left: Iterable[Job], received: Sequence[Received], *, cause: NoSlot | None, now: float
+) -> tuple[list[Job], list[Parked]]:
+    """``left`` without the rows that have waited too long, and those rows, to be parked.
+
+    Nothing else ends a loop through the queue: Lambda is told to let this one go on.
+    """
+    kept: list[Job] = []
+    parked: list[Parked] = []
+    why = cause.reason if cause else "Klaviyo refused it without a reason"
+    for job in left:
+        old = {index for index, row in enumerate(job.rows) if _waited(received[row.owner], now) > LONGEST_WAIT}
+        if old:
+            rows = tuple(job.rows[index] for index in sorted(old))
+            detail = f"waited for {LONGEST_WAIT // DAY} days; most recently because of: {why}"
+            parked.append(Parked(rows, "waited_too_long", detail))
+        kept += job.without(old)
+    return kept, parked
+
+
+def _waited(one: Received, now: float) -> float:
+    since = _message(one).waiting_since
+    return now - since if since else 0.0
 
 
 def _message(one: Received) -> Message:
@@ -212,10 +241,12 @@ def _message(one: Received) -> Message:
 
 
 def _like(
-    rows: list[Row], received: Sequence[Received], *, refused_at: int, backfill: bool, cause: NoSlot | None
+    rows: list[Row], received: Sequence[Received], *, now: float, refused_at: int, backfill: bool, cause: NoSlot | None
 ) -> Message:
     """What the messages have in common in which ``rows`` are sent anew; suspect if there is a ``refused_at``."""
     message = _message(received[rows[0].owner])
+    # The latest of a day: no event is parked before it has waited long enough itself.
+    waiting_since = max(_message(received[row.owner]).waiting_since for row in rows)
     deferred = max(_message(received[row.owner]).deferred for row in rows)
     if refused_at and not message.suspect:
         deferred = 0  # counts from the refusal on
@@ -226,6 +257,7 @@ def _like(
         deferred=deferred,
         suspect=refused_at > 0,
         refused_at=(message.refused_at or refused_at) if refused_at else 0,
+        waiting_since=waiting_since or math.ceil(now),
         backfill=backfill,
     )
 
@@ -283,7 +315,8 @@ def park(parked: Iterable[Parked], received: Sequence[Received], *, at: str) -> 
     parcels: list[Parcel] = []
     for (*_, reason, detail, suspect), rows in groups.items():
         like = _message(received[rows[0].owner])
-        like = like._replace(deferred=0, suspect=bool(suspect), refused_at=like.refused_at if suspect else 0)
+        refused_at = like.refused_at if suspect else 0
+        like = like._replace(deferred=0, suspect=bool(suspect), refused_at=refused_at, waiting_since=0)
         for message, owners in _packed(rows, like):
             outgoing = messages.parked(message, reason=str(reason), detail=str(detail), at=at)
             parcels.append(Parcel(outgoing, owners))

@@ -67,6 +67,8 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     handled = {owner: one.message for owner, one in enumerate(received) if isinstance(one.message, Message)}
     work = jobs.pack(list(handled.items()), now=time.time(), late_after=SETTINGS.late_after)
     result = DISPATCHER.run(work, handled, deadline)
+    result.left, overdue = batch.overdue(result.left, received, cause=result.cause, now=time.time())
+    result.parked += overdue
     report.finished(result, handled)
     parked += batch.park(result.parked, received, at=now)
     again = batch.defer(
@@ -80,6 +82,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     )
     unsent = batch.send(SQS, SETTINGS.dead_letter_queue_url, parked)
     unsent |= batch.send(SQS, SETTINGS.events_queue_url, again)
+    report.resent(len(again))
     failed += [received[owner].record_id for owner in sorted(unsent)]
     return {"batchItemFailures": [{"itemIdentifier": record_id} for record_id in failed]}
 
@@ -105,6 +108,7 @@ def _set_crashers_apart(records: list[Record], now: str) -> tuple[list[Record], 
         unsent = batch.send(SQS, queue, sent)
         batch.delete(SQS, SETTINGS.events_queue_url, [one for i, (one, _) in enumerate(parcels) if i not in unsent])
         stuck += [parcels[place][0].id for place in sorted(unsent)]
+    report.resent(len(triage.resend))
     for one in triage.park:
         report.parked_whole("crashed", batch.CRASHED, messages.source(one.body))
     return triage.handle, stuck

@@ -8,7 +8,7 @@
     │   ├── NotVerified        401
     │   ├── NotParseable       400, only of what nobody has signed
     │   ├── TooLarge           413, authentic, and no message can hold it
-    │   └── Unavailable        503, so that the sender retries
+    │   └── Unavailable        503: the sender is asked to retry
     ├── Unmapped               authentic, but it cannot be read or becomes no event: parked
     ├── SourceError            a mistake in a source's TOML file (build time)
     ├── MessageError           a queue message that this version cannot read
@@ -69,7 +69,7 @@ class TooLarge(Refused):
 
 
 class Unavailable(Refused):
-    """Queue or secrets cannot be reached: the sender is to retry."""
+    """Queue or secrets cannot be reached: the sender is asked to retry."""
 
     status = 503
 

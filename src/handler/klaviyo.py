@@ -30,7 +30,7 @@ from urllib3.exceptions import TimeoutError as HTTPTimeoutError
 PATH = "/api/event-bulk-create-jobs"
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 20.0
-IDLE_SECONDS = 10.0  # an older connection may have died while the function was frozen
+IDLE_SECONDS = 10.0  # a connection that was idle for longer may have died, above all while the function was frozen
 ANSWER_BYTES = 2_000_000
 _FAULTS = (OSError, HTTPException, HTTPError)
 
@@ -286,7 +286,8 @@ class Connection:
 
     def open(self) -> Answer | None:
         """Connect unless connected; returns the fault if that fails."""
-        if self._connection.is_connected and time.monotonic() - self._used < IDLE_SECONDS:
+        # By the wall clock: the monotonic one stands still while Lambda freezes the function (observed).
+        if self._connection.is_connected and 0 <= self._clock() - self._used < IDLE_SECONDS:
             return None
         self.close()
         self._connection.timeout = self._connect_seconds
@@ -295,7 +296,7 @@ class Connection:
         except _FAULTS as error:
             self.close()
             return fault(error)
-        self._used = time.monotonic()
+        self._used = self._clock()
         return None
 
     def close(self) -> None:
@@ -338,7 +339,7 @@ class Connection:
         except _FAULTS as error:
             self.close()
             return fault(error)
-        self._used = time.monotonic()
+        self._used = self._clock()
         return answer
 
     def _read(self, response: Any) -> tuple[bytes, bool]:

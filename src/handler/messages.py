@@ -67,8 +67,9 @@ class Message(NamedTuple):
     ``received`` is when the first of them came in at the door (epoch seconds),
     ``deferred`` how often it was sent again. ``suspect``: some of these events were
     in a job that Klaviyo refused, for the first time at about ``refused_at`` (epoch
-    seconds; an older version left it out). ``private_ids``: see
-    ``telemetry.event_id``. ``backfill`` picks the message group and comes after
+    seconds; an older version left it out). ``waiting_since`` is when the first of
+    them was sent again for the first time (epoch seconds, 0 if none was). ``private_ids``:
+    see ``telemetry.event_id``. ``backfill`` picks the message group and comes after
     what is live. ``redriven`` is known of a receive only, and not written down:
     once such a message was sent anew, it is like any other.
     """
@@ -81,6 +82,7 @@ class Message(NamedTuple):
     backfill: bool = False
     private_ids: bool = False
     refused_at: int = 0
+    waiting_since: int = 0
     redriven: bool = False
 
 
@@ -110,7 +112,7 @@ class Outgoing:
     attributes: Mapping[str, str] = field(default_factory=dict)
 
 
-_COUNTS = ("deferred", "refused_at")
+_COUNTS = ("deferred", "refused_at", "waiting_since")
 _FLAGS = (*_COUNTS, "suspect", "backfill", "private_ids")
 _PLAIN_FIELDS = 5  # of an events header without flags
 _ENDS = ("\n", "")

@@ -29,7 +29,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedError
 
 from .errors import Closed, TableUnavailable, TooLate
 from .telemetry import logger
@@ -353,7 +353,13 @@ class Pacer:
 
 
 class DynamoTable:
-    """``Table`` on DynamoDB. ``client`` has short time-outs and makes one attempt: a repeated update moves twice."""
+    """``Table`` on DynamoDB.
+
+    ``client`` has short time-outs and makes one attempt, since a repeated update moves
+    twice. Only a connection that turns out to be closed is tried again at once: it
+    may have died while Lambda froze the function, and a slot lost costs less than
+    the half minute for which events would be deferred.
+    """
 
     def __init__(self, client: DynamoDBClient, table: str, account: str, *, clock: Callable[[], float]) -> None:
         self._client = client
@@ -364,7 +370,7 @@ class DynamoTable:
     def read(self) -> Item:
         """See ``Table``."""
         try:
-            answer = self._client.get_item(TableName=self._table, Key=self._key, ConsistentRead=True)
+            answer = _awake(self._client.get_item, TableName=self._table, Key=self._key, ConsistentRead=True)
         except (ClientError, BotoCoreError) as error:
             raise self._unavailable(error) from error
         return _plain(answer.get("Item", {}))
@@ -415,7 +421,7 @@ class DynamoTable:
                 name: {"N": str(value)} if isinstance(value, int) else {"S": value} for name, value in bound.items()
             }
         try:
-            answer = self._client.update_item(**asked)
+            answer = _awake(self._client.update_item, **asked)
         except self._client.exceptions.ConditionalCheckFailedException as error:
             refused: dict[str, Any] = dict(error.response)
             return False, _plain(refused.get("Item", {}))
@@ -425,6 +431,14 @@ class DynamoTable:
 
     def _unavailable(self, error: Exception) -> TableUnavailable:
         return TableUnavailable(self._clock() + LONG, f"the pacing table does not answer ({type(error).__name__})")
+
+
+def _awake(call: Callable[..., Any], **asked: Any) -> Any:
+    """The answer to ``call``, also if its kept-open connection was closed meanwhile."""
+    try:
+        return call(**asked)
+    except ConnectionClosedError:
+        return call(**asked)
 
 
 def _plain(item: Mapping[str, Any]) -> Item:

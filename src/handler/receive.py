@@ -234,7 +234,8 @@ def _record(event: dict[str, Any], answer: Answer, name: str, received: float) -
     for start in range(_IDS_PER_LINE, len(ids), _IDS_PER_LINE):
         more = {"webhook_id": line["webhook_id"], "source": name, "event_ids": ids[start : start + _IDS_PER_LINE]}
         logger.info("webhook continued", extra=more)
-    metrics.add_dimensions(source=name)
+    if SETTINGS.metrics_by_source & {"*", name}:
+        metrics.add_dimensions(source=name)
     for counted, count in _counts(answer).items():
         metrics.add_metric(counted, MetricUnit.Count, count)
 

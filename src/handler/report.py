@@ -76,6 +76,12 @@ def finished(result: Result, messages: Mapping[int, Message]) -> None:
         _deferred(result.left, result.cause, messages)
 
 
+def resent(messages: int) -> None:
+    """Count what was sent to the events queue again: with what waits there it tells a loop that runs too fast."""
+    if messages:
+        metrics.add_metric("Resent", MetricUnit.Count, messages)
+
+
 def _parked(parked: Parked, messages: Mapping[int, Message]) -> None:
     logger.warning(
         "parked",

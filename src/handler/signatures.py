@@ -18,7 +18,7 @@ The vocabulary (docs/adding-a-sender.md has it with examples)::
     signed     = "{timestamp}.{body}"              also {id} {url} {method} {uri} {form}
     key        = "text" | "base64"                 what the secret is
     key_prefix = "whsec_"                          taken off before decoding
-    tolerance  = 300                               seconds, both ways
+    tolerance  = 300                               seconds of age; at most 300 of them ahead of us; 0: any time
     batches    = "token"                           arrays need a token in the URL
 
 ``hmac`` is keyed with the secret; ``digest`` is the plain hash of secret and
@@ -28,8 +28,9 @@ content; ``ecdsa`` is P-256 with SHA-256, its secret the sender's public key.
 password. ``{form}`` is every form field once, sorted, name and value joined.
 
 Everything is compared in constant time as encoded text, so that no second
-spelling of a signature passes. Bytes that make no sense are a refusal, never
-another exception.
+spelling of a signature passes. (A secret in base64 is read as the reference
+library of Standard Webhooks reads it: its spelling is compared to nothing.)
+Bytes that make no sense are a refusal, never another exception.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ from .expressions import Expression, ExpressionFailed
 TOKEN = "token"  # noqa: S105 (the name of a query parameter and of a scheme)
 TOKEN_SECRET = "token:"  # noqa: S105 (prefix of a secret that is a URL token beside signing ones)
 FORM = "application/x-www-form-urlencoded"
+AHEAD_SECONDS = 300
+_NO_BASE64 = re.compile(r"[^A-Za-z0-9+/]")
 _PARTS = re.compile(r"\{(body|timestamp|id|url|method|uri|form)\}")
 
 
@@ -74,6 +77,11 @@ class Scheme:
     key_prefix: str = ""
     tolerance: int = 300
     batches: str = ""
+
+    @property
+    def ahead(self) -> int:
+        """Seconds that a signature may come from the future: a retry does not, however old it may be."""
+        return min(self.tolerance, AHEAD_SECONDS)
 
 
 _IN_URL = Scheme(scheme=TOKEN)
@@ -282,13 +290,12 @@ def _form(delivery: Delivery) -> str:
 def _key(scheme: Scheme, secret: str) -> bytes | None:
     if scheme.key == "text":
         return secret.encode("utf-8", "surrogatepass")
-    encoded = secret.removeprefix(scheme.key_prefix)
+    # As its libraries for Python, PHP and Ruby do: what is not of the alphabet counts for nothing, padding included.
+    encoded = _NO_BASE64.sub("", secret.strip().removeprefix(scheme.key_prefix))
     try:
-        key = base64.b64decode(encoded, validate=True)
-    except (binascii.Error, ValueError):
+        return base64.b64decode(encoded + "=" * (-len(encoded) % 4)) or None
+    except binascii.Error:
         return None
-    # The last character of base64 may have spare bits: only the one canonical spelling is the secret.
-    return key if key and base64.b64encode(key).decode() == encoded else None
 
 
 def _sign(scheme: Scheme, secret: str, signed: bytes) -> str | None:
@@ -317,9 +324,12 @@ def _check_age(scheme: Scheme, stamp: str, now: float) -> None:
     if at is None:
         raise NotVerified("timestamp_malformed", "the signature's timestamp is not a time")
     age = now - at
-    if abs(age) > scheme.tolerance:
-        reason = "timestamp_stale" if age > 0 else "timestamp_future"
-        raise NotVerified(reason, f"the signature is {age:.0f} s old, {scheme.tolerance} s either way are accepted")
+    if age > scheme.tolerance:
+        detail = f"the signature timestamp is {age:.0f} s old; the limit is {scheme.tolerance} s"
+        raise NotVerified("timestamp_stale", detail)
+    if -age > scheme.ahead:
+        detail = f"the signature timestamp is {-age:.0f} s in the future; the limit is {scheme.ahead} s"
+        raise NotVerified("timestamp_future", detail)
 
 
 def _epoch(stamp: str, unit: str) -> float | None:

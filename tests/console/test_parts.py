@@ -221,7 +221,7 @@ def test_what_came_and_how_old_it_was_is_told() -> None:
     told = refused("stripe", BODY, lambda value, body: (value.replace("v1=", "v1=zz"), body), age=900.0)
     assert told["received"].startswith("stripe-signature: t=1795499100,v1=zz")
     assert told["its form"] == "66 characters, neither hexadecimal nor base64"
-    assert "900 s before it came in, 300 s are taken" in told["timestamp"]
+    assert "900 s before it came in; the limit is 300 s" in told["timestamp"]
 
 
 def test_an_event_is_told_without_its_envelopes_and_with_what_was_left_out() -> None:

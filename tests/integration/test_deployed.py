@@ -13,15 +13,15 @@ from urllib.parse import urlsplit
 import pytest
 
 from handler import sources
-from local import aws, deployed, logs, preview, sign
+from local import aws, deployed, logs, preview, samconfig, sign
+from local import template as reading
 from local.deployed import Deployed, Trial
 from local.payload import Payload
 from local.stack import NAME, Stack
-from tests.template import reading
 from tests.template.conftest import EVERYTHING
 
 ADDRESS = "ops@relay.invalid"
-OLD, NEW = (sign.development_secret(name, sources.load("stripe").schemes[0]) for name in ("old", "new"))
+OLD, NEW = (f"whsec_{sign.development_secret(name, sources.load('stripe').schemes[0])}" for name in ("old", "new"))
 
 
 @pytest.fixture(scope="module")
@@ -229,12 +229,36 @@ def test_an_old_secret_goes_when_it_is_said_so(fresh: Deployed) -> None:
     assert fresh.secret("SourcesSecretName") == {"stripe": [NEW]}
 
 
-@pytest.mark.parametrize(("source", "typed"), [("strpe", NEW), ("standard_webhooks", "whsec_***")])
+@pytest.mark.parametrize(
+    ("source", "typed"),
+    [
+        ("strpe", NEW),
+        ("standard_webhooks", "whsec_***"),
+        ("stripe", "sk_live_51Qrelay"),
+        ("sendgrid", "SG.Qrelay.key"),
+        ("twilio", "token:anything"),
+        ("freshdesk", "password-alone"),
+    ],
+)
 def test_a_secret_that_could_not_work_is_not_written(fresh: Deployed, source: str, typed: str) -> None:
     with pytest.raises(ValueError, match=source) as error:
         deployed.write_source(fresh, source, lambda _: typed, lambda _: "", print)
     assert typed not in str(error.value)
     assert fresh.secret("SourcesSecretName") == {}
+
+
+@pytest.mark.parametrize(
+    ("source", "typed"), [("twilio", "0123456789abcdef" * 2), ("clerk", "C2FVsBQIhrscChlQIMV+b5s")]
+)
+def test_a_secret_in_any_spelling_that_works_is_written(fresh: Deployed, source: str, typed: str) -> None:
+    deployed.write_source(fresh, source, lambda _: typed, lambda _: "", print)
+    assert fresh.secret("SourcesSecretName") == {source: [typed]}
+
+
+def test_a_refused_secret_says_what_is_expected_and_what_to_do(fresh: Deployed) -> None:
+    with pytest.raises(ValueError, match="this is not a secret of stripe: expected the signing secret") as error:
+        deployed.write_source(fresh, "stripe", lambda _: "rk_live_1", lambda _: "", print)
+    assert f"Nothing was written. Paste the right one: make secrets STACK={NAME} SOURCE=stripe" in str(error.value)
 
 
 def test_a_check_names_what_a_deployment_lacks(fresh: Deployed) -> None:
@@ -251,7 +275,15 @@ def test_a_check_names_what_a_deployment_lacks(fresh: Deployed) -> None:
     fresh.client("sqs").purge_queue(**dead_letters)
 
 
-@pytest.mark.parametrize(("name", "options"), [("plain", {}), ("second", {"PacingTable": "x"}), ("full", EVERYTHING)])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("plain", {}),
+        ("second", {"PacingTable": "x"}),
+        ("least", {"Monitoring": "essential"}),
+        ("everything", EVERYTHING),
+    ],
+)
 def test_the_template_deploys_with_all_its_resources(bare: aws.Aws, name: str, options: dict[str, Any]) -> None:
     template, left_out = aws.translate(aws.ROOT / "template.yaml", {})
     aws.deploy(bare, name, template, {parameter: str(value) for parameter, value in options.items()})
@@ -263,6 +295,7 @@ def test_the_template_deploys_with_all_its_resources(bare: aws.Aws, name: str, o
     assert {one["Type"] for one in left_out.values()} == {
         "AWS::Logs::QueryDefinition",
         "AWS::Lambda::EventSourceMapping",
+        "AWS::CloudWatch::Alarm",
     }
     # MiniStack ignores the API's document: its three routes are resources of their own there.
     assert made.keys() - wanted.keys() == {
@@ -270,11 +303,40 @@ def test_the_template_deploys_with_all_its_resources(bare: aws.Aws, name: str, o
     }
 
 
+@pytest.mark.parametrize(
+    ("parameter", "value", "expected"),
+    [
+        ("RequestsPerMinute", "1.5", "a whole number from 1 to 150"),
+        ("MaximumConcurrency", "1", "a whole number from 2 to 1000"),
+        ("TimeZone", "+02:00", "an IANA time zone"),
+    ],
+)
+def test_a_wrong_parameter_is_refused_before_anything_is_made(
+    bare: aws.Aws, parameter: str, value: str, expected: str
+) -> None:
+    template, _ = aws.translate(aws.ROOT / "template.yaml", {})
+    with pytest.raises(ValueError, match=f"{parameter}.*must be {expected}"):
+        aws.deploy(bare, "refused", template, {parameter: value})
+    with pytest.raises(ValueError, match="no stack 'refused'"):
+        deployed.find("refused", bare.client)
+
+
 # -------------------------------------------------------------------- check
+def allow_loops(found: Deployed, setting: str) -> str:
+    """Set deliver's RecursiveLoop, which MiniStack does not take from the template; returns deliver's name."""
+    resource = {"StackName": found.name, "LogicalResourceId": "DeliverFunction"}
+    name = found.client("cloudformation").describe_stack_resource(**resource)["StackResourceDetail"][
+        "PhysicalResourceId"
+    ]
+    found.client("lambda").put_function_recursion_config(FunctionName=name, RecursiveLoop=setting)
+    return str(name)
+
+
 @pytest.fixture
 def finished(ready: Deployed, trigger: str) -> Iterator[Deployed]:
     """A stack that lacks nothing."""
     ready.client("lambda").update_event_source_mapping(UUID=trigger, Enabled=True)
+    allow_loops(ready, "Allow")
     yield ready
     ready.client("lambda").update_event_source_mapping(UUID=trigger, Enabled=False)
 
@@ -334,6 +396,56 @@ def test_a_check_names_the_alarms_that_are_on(finished: Deployed) -> None:
         watch.set_alarm_state(AlarmName=name, StateValue="OK", StateReason="a test")
 
 
+class History:
+    """CloudWatch with the given last actions of alarms, as AWS writes them down; MiniStack keeps none of them."""
+
+    def __init__(self, watch: Any, *actions: dict[str, Any]) -> None:
+        self.watch = watch
+        self.actions = iter(actions)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.watch, name)
+
+    def describe_alarm_history(self, **asked: Any) -> dict[str, Any]:
+        assert asked["AlarmName"].startswith(f"{NAME}-")
+        assert (asked["HistoryItemType"], asked["MaxRecords"]) == ("Action", 1)
+        last = next(self.actions, None)
+        return {"AlarmHistoryItems": [{"HistoryData": json.dumps(last)}] if last else []}
+
+
+def last_actions(found: Deployed, *actions: dict[str, Any]) -> Deployed:
+    watch = History(found.client("cloudwatch"), *actions)
+    return replace(found, client=lambda service: watch if service == "cloudwatch" else found.client(service))
+
+
+SENT = {"actionState": "Succeeded", "notificationResource": "arn:aws:sns:eu-west-1:111122223333:alarms"}
+UNSENT = SENT | {
+    "actionState": "Failed",
+    "error": "CloudWatch Alarms does not have authorization to access the SNS topic encryption key.",
+}
+
+
+def test_a_check_sees_that_alarms_cannot_be_sent(finished: Deployed) -> None:
+    (warning,) = deployed.warnings(last_actions(finished, SENT, UNSENT, UNSENT))
+    assert "the last message of 2 alarm(s) could not be sent" in warning
+    assert UNSENT["error"] in warning
+    assert "docs/settings.md#a-key-of-your-own" in warning
+    assert f"set-alarm-state --alarm-name {NAME}-" in warning
+
+
+def test_alarms_that_were_sent_are_no_matter(finished: Deployed) -> None:
+    assert list(deployed.warnings(last_actions(finished, SENT, SENT))) == []
+
+
+def test_a_check_sees_a_time_zone_that_is_none(finished: Deployed) -> None:
+    wrong = replace(finished, parameters=finished.parameters | {"TimeZone": "Europe/Pariss"})
+    (warning,) = deployed.warnings(wrong)
+    assert warning.startswith("TimeZone: 'Europe/Pariss' is not an IANA time zone")
+    assert f"sam deploy --stack-name {NAME} --parameter-overrides TimeZone=" in warning
+    good = replace(finished, parameters=finished.parameters | {"TimeZone": "Europe/Paris"})
+    assert list(deployed.warnings(good)) == []
+
+
 def test_a_check_sees_that_a_watched_source_cannot_be_right(finished: Deployed) -> None:
     parameters = finished.parameters | {"WatchedSource1": "stripe", "WatchedSource2": "Stripe"}
     (warning,) = deployed.warnings(replace(finished, parameters=parameters))
@@ -344,3 +456,79 @@ def test_a_check_sees_that_too_few_webhooks_are_let_in(finished: Deployed) -> No
     few = replace(finished, parameters=finished.parameters | {"ReceiveReservedConcurrency": "3"})
     (warning,) = deployed.warnings(few)
     assert "no more than 3 webhooks" in warning
+
+
+def test_a_check_sees_that_lambda_would_stop_what_waits(finished: Deployed) -> None:
+    name = allow_loops(finished, "Terminate")
+    (warning,) = deployed.warnings(finished)
+    assert "stops deliver after about 16 rounds" in warning
+    assert f"aws lambda put-function-recursion-config --function-name {name} --recursive-loop Allow" in warning
+    assert "lambda:PutFunctionRecursionConfig" in warning
+
+
+def quota(found: Deployed, total: int, unreserved: int, **parameters: str) -> Deployed:
+    """The stack in an account of that many functions at a time; MiniStack's has a thousand, all to be reserved."""
+
+    class Account:
+        def get_account_settings(self) -> dict[str, Any]:
+            return {"AccountLimit": {"ConcurrentExecutions": total, "UnreservedConcurrentExecutions": unreserved}}
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(found.client("lambda"), name)
+
+    def client(service: str) -> Any:
+        return Account() if service == "lambda" else found.client(service)
+
+    return replace(found, client=client, parameters=found.parameters | parameters)
+
+
+@pytest.mark.parametrize("total", [10, 50])
+def test_a_small_account_is_not_told_to_reserve_what_aws_refuses(finished: Deployed, total: int) -> None:
+    (warning,) = deployed.warnings(quota(finished, total, total, MaximumConcurrency=str(total - 5)))
+    assert "leaves 5 for webhooks" in warning
+    assert "lower MaximumConcurrency" in warning
+    assert f"ReceiveReservedConcurrency is no way out: AWS refuses what leaves fewer than {total}" in warning
+
+
+def test_a_crowded_account_with_room_to_reserve_is_told_how_much(finished: Deployed) -> None:
+    (warning,) = deployed.warnings(quota(finished, 1000, 300, MaximumConcurrency="290"))
+    assert "Or set ReceiveReservedConcurrency, to 200 at most" in warning
+
+
+@pytest.mark.parametrize(("total", "unreserved", "possible"), [(10, 10, 0), (50, 50, 0), (100, 100, 0), (150, 150, 50)])
+def test_a_reservation_that_aws_would_refuse_is_found_before_it_is_deployed(
+    finished: Deployed, total: int, unreserved: int, possible: int
+) -> None:
+    name = "ReceiveReservedConcurrency"
+    small = quota(finished, total, unreserved, MaximumConcurrency="2")
+    for wanted, refused in ((possible, False), (possible + 1, True)):
+        saved = samconfig.Saved("default", "", {name: str(wanted)}, {name: 7})
+        found = [one for one in deployed.warnings(replace(small, saved=saved)) if "AWS refuses what" in one]
+        told = [one for one in found if one.startswith(f"{name} in samconfig.toml:7 reserves {wanted}")]
+        assert bool(told) is refused
+    assert not refused or f"this account can reserve {possible}" in told[0]
+
+
+def test_what_is_reserved_already_is_not_counted_twice(finished: Deployed) -> None:
+    fine = quota(finished, 1000, 100, ReceiveReservedConcurrency="900", MaximumConcurrency="5")
+    assert list(deployed.warnings(fine)) == []
+
+
+def test_a_check_says_first_whether_all_is_well(finished: Deployed, capsys: pytest.CaptureFixture[str]) -> None:
+    assert deployed.report(finished) == 0
+    said = capsys.readouterr()
+    assert said.out.splitlines() == [
+        "OK: no problems found",
+        f"note: not at the template's defaults: AlarmEmail={ADDRESS}",
+    ]
+    assert said.err == ""
+    assert deployed.report(replace(finished, parameters=finished.parameters | {"AlarmEmail": ""})) == 1
+    said = capsys.readouterr()
+    assert said.out.splitlines() == ["relay: 1 problem(s) found"]
+    assert said.err.startswith("warning: no AlarmEmail is set")
+
+
+def test_a_check_compares_the_parameters_with_the_template(finished: Deployed) -> None:
+    old = replace(finished, parameters=finished.parameters | {"KlaviyoRevision": "2025-01-15"})
+    (warning,) = deployed.warnings(old)
+    assert warning.startswith("KlaviyoRevision is 2025-01-15 in the deployed stack")

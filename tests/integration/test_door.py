@@ -11,9 +11,9 @@ import urllib3
 
 from handler import messages
 from handler.messages import Raw
-from local import sign
+from local import logs, sign
 from local.stack import Stack
-from tests.integration.support import custom, event
+from tests.integration.support import custom, event, until
 
 JSON = {"content-type": "application/json"}
 
@@ -68,6 +68,22 @@ def test_what_no_message_could_hold_is_refused(stack: Stack) -> None:
     dense = random.Random(1).randbytes(900_000).hex()  # noqa: S311 (incompressible text, no secret)
     status, answer = custom(stack, event("dense", properties={"dense": dense}))
     assert (status, answer["error"]) == (413, "too_large")
+
+
+def test_what_lambdas_event_cannot_hold_never_reaches_receive(stack: Stack) -> None:
+    since = time.time() - 1
+    relay = logs.Relay(stack.aws.client, stack.outputs, stack.parameters, since)
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    status, answer = stack.send("custom", b"a" * 4_800_000, headers)
+    assert (status, answer) == (413, {"message": "Request Entity Too Large"})
+    stack.send("custom", b"[" * 12_345, headers)
+
+    def sizes() -> set[int]:
+        return {line["bytes"] for line in relay.lines("ReceiveLogGroup", kind="webhook")}
+
+    in_base64 = 12_345 * 4 // 3
+    until(lambda: in_base64 in sizes(), "the line of the smaller webhook, which came later")
+    assert max(sizes()) < 4_800_000
 
 
 def test_a_topic_that_is_not_relayed_is_counted_and_left(stack: Stack) -> None:

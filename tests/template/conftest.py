@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.template import reading
+from local import template as reading
 
 EVERYTHING: dict[str, Any] = {
     "AlarmEmail": "ops@relay.invalid",
@@ -36,3 +36,9 @@ def stack() -> dict[str, Any]:
 def full_stack() -> dict[str, Any]:
     """The resources of a stack with every option turned on."""
     return reading.resources(**EVERYTHING)
+
+
+@pytest.fixture(scope="session")
+def essential_stack() -> dict[str, Any]:
+    """The resources of a stack with every option turned on, and the least monitoring."""
+    return reading.resources(**EVERYTHING, Monitoring="essential")

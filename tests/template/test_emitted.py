@@ -11,7 +11,7 @@ import pytest
 
 from handler.errors import TableUnavailable
 from handler.messages import Message
-from tests.template.reading import of_type
+from local.template import metrics_of, of_type
 from tests.template.test_observability import shown
 from tests.unit import test_receive as at_the_door
 from tests.unit.fakes_delivery import event
@@ -76,7 +76,8 @@ def test_alarms_and_dashboard_watch_what_is_emitted(full_stack: Stack, emitted: 
     }
     alarms = {
         (one["MetricName"], frozenset(dimension["Name"] for dimension in one["Dimensions"]))
-        for one in of_type(full_stack, "AWS::CloudWatch::Alarm").values()
+        for alarm in of_type(full_stack, "AWS::CloudWatch::Alarm").values()
+        for one in metrics_of(alarm)
         if one["Namespace"] == "KlaviyoRelay"
     }
     assert len(alarms) > 6

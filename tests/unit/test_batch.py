@@ -286,5 +286,54 @@ def test_late_events_go_on_in_the_group_of_the_backfills() -> None:
     }
 
 
+LONG = batch.LONGEST_WAIT
+
+
+def waited(*seconds: float) -> list[Received]:
+    """Messages that were first sent again so long ago; 0: never."""
+    since = [int(NOW - one) if one else 0 for one in seconds]
+    return [Received(str(n), message(f"w{n}", waiting_since=one)) for n, one in enumerate(since)]
+
+
+def packed(got: list[Received]) -> list[jobs.Job]:
+    return jobs.pack([(n, one.message) for n, one in enumerate(got) if isinstance(one.message, Message)], now=NOW)
+
+
+def test_what_waited_for_thirteen_days_is_parked_with_the_reason_and_its_neighbours_wait_on() -> None:
+    got = waited(0, 60, LONG - 60, LONG + 60)
+    cause = Closed(NOW + 30, "outage: status_503")
+    left, parked = batch.overdue(packed(got), got, cause=cause, now=NOW)
+    assert {row.event.unique_id for job in left for row in job.rows} == {"w0", "w1", "w2"}
+    (one,) = parked
+    assert ([row.event.unique_id for row in one.rows], one.reason) == (["w3"], "waited_too_long")
+    assert "13 days" in one.detail
+    assert "outage" in one.detail
+
+
+def test_a_message_waits_from_its_first_deferral_on_and_a_redrive_begins_anew() -> None:
+    got = waited(0, 3 * batch.DAY + 60, 3 * batch.DAY + 90)
+    parcels = batch.defer(packed(got), got, cause=TooLate(NOW, "busy"), now=NOW, random=lambda: 0.5)
+    since = {event.unique_id: body.waiting_since for body in decoded(parcels) for event in body.events}
+    assert since == {"w0": int(NOW), "w1": int(NOW) - 3 * batch.DAY - 60, "w2": int(NOW) - 3 * batch.DAY - 60}
+    rows = tuple(row for job in packed(got) for row in job.rows)
+    parked = batch.park([Parked(rows, "waited_too_long", "waited")], got, at=AT)
+    assert {body.waiting_since for body in decoded(parked)} == {0}
+
+
+def decoded(parcels: list[batch.Parcel]) -> list[Message]:
+    bodies = [messages.decode(parcel.outgoing.body) for parcel in parcels]
+    return [body for body in bodies if isinstance(body, Message)]
+
+
+@given(st.lists(st.integers(0, 20 * 86_400), min_size=1, max_size=40))
+def test_no_event_inherits_the_waiting_of_one_that_began_on_another_day(ages: list[int]) -> None:
+    got = waited(*ages)
+    given = {f"w{n}": int(NOW - age) if age else int(NOW) for n, age in enumerate(ages)}
+    parcels = batch.defer(packed(got), got, cause=TooLate(NOW, "busy"), now=NOW, random=lambda: 0.5)
+    for body in decoded(parcels):
+        for one in body.events:
+            assert 0 <= body.waiting_since - given[one.unique_id] < batch.DAY
+
+
 def test_what_is_parked_comes_back_behind_what_is_new() -> None:
     assert batch.crashed(records((3, True))[0], at=AT).group == "shop#redrive"

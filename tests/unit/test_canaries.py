@@ -199,7 +199,8 @@ def ear() -> Iterator[Ear]:
 @pytest.fixture(scope="module")
 def opened(ear: Ear) -> Iterator[Door]:
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**ENVIRONMENT, "SOURCES_SECRET": "sources", "EVENTS_QUEUE_URL": "events"}.items():
+        own = {"SOURCES_SECRET": "sources", "METRICS_BY_SOURCE": "*", "EVENTS_QUEUE_URL": "events"}
+        for name, value in {**ENVIRONMENT, **own}.items():
             patch.setenv(name, value)
         yield Door(importlib.reload(importlib.import_module("handler.receive")), patch, ear)
 

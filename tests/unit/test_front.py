@@ -192,6 +192,49 @@ def test_a_body_without_a_sure_end_is_refused_unread(there: Front, head: str, bo
     assert there.asked == []
 
 
+JSON = "application/json; charset=utf-8"
+FORM = "application/x-www-form-urlencoded"
+
+
+@pytest.mark.parametrize(
+    ("headers", "unit", "weight"),
+    [
+        ({"Content-Type": JSON}, b"a", 1),
+        ({"Content-Type": JSON}, b'"', 2),
+        ({"Content-Type": JSON}, b"\\", 2),
+        ({"Content-Type": "text/plain"}, "é".encode(), 2),
+        ({"Content-Type": FORM}, b"aaa", 4),
+        ({"Content-Type": "application/vnd.api+json"}, b"aaa", 4),
+        ({"Content-Type": "multipart/form-data; boundary=a"}, b"aaa", 4),
+        ({"Content-Type": JSON, "Content-Encoding": "gzip"}, b"aaa", 4),
+        ({}, b"aaa", 4),
+    ],
+)
+def test_what_lambdas_event_cannot_hold_is_refused_before_receive(
+    there: Front, headers: dict[str, str], unit: bytes, weight: int
+) -> None:
+    path = "/webhooks/my_shop"
+    sent = {name.lower(): value for name, value in (TUNNEL | headers).items() if name != "Host"}
+    seven_digits = len("4718592") - len("0")  # the length of a body of megabytes has more digits than that of none
+    envelope = front.event_bytes("POST", path, "", sent, b"") + seven_digits
+    assert 800 < envelope < 2_000
+    most = (front.INVOKE - envelope) // weight
+    assert there.ask(path, body=unit * most, more=headers) == 202
+    assert len(there.asked) == 1
+    assert there.ask(path, body=unit * (most + 1), more=headers) == 413
+    assert len(there.asked) == 1
+    kept = next(iter(there.ledger.newest_first()))
+    assert kept.outcome == "refused"
+    assert "receive never ran" in kept.detail
+
+
+def test_long_headers_and_queries_count_too(there: Front) -> None:
+    body = b"a" * (front.INVOKE - 4_000)
+    assert there.ask("/webhooks/stripe", body=body, more={"Content-Type": JSON}) == 202
+    assert there.ask("/webhooks/stripe", body=body, more={"Content-Type": JSON, "X-Long": "a" * 4_000}) == 413
+    assert there.ask(f"/webhooks/stripe?a={'a' * 2_000}", body=body, more={"Content-Type": JSON}) == 413
+
+
 def test_what_misses_the_address_by_a_little_is_kept_with_the_reason(there: Front) -> None:
     assert there.ask("/webhooks/stripe/") == 404
     kept = next(iter(there.ledger.newest_first()))

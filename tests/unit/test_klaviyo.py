@@ -235,6 +235,25 @@ def test_a_request_says_all_that_klaviyo_asks_for() -> None:
         assert f"{line}\r\n" in head
 
 
+@pytest.mark.parametrize(("frozen", "connections"), [(5, 1), (60, 2), (-60, 2)])
+def test_a_connection_that_froze_with_the_function_is_not_used_again(frozen: float, connections: int) -> None:
+    """Only the wall clock goes on meanwhile, or is set right."""
+    now = [NOW]
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(0.2)
+        connection = Connection(f"http://127.0.0.1:{listening.getsockname()[1]}", "2026-10-15", clock=lambda: now[0])
+        assert connection.open() is None
+        now[0] += frozen
+        assert connection.open() is None
+        accepted = 0
+        with suppress(TimeoutError):
+            while True:
+                listening.accept()[0].close()
+                accepted += 1
+        connection.close()
+    assert accepted == connections
+
+
 def test_faults_of_the_connection_are_transient() -> None:
     assert posted(b"") == ("transient", "connection_failed")
     assert posted(b"nonsense\r\n\r\n") == ("transient", "connection_failed")

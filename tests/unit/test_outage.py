@@ -5,12 +5,17 @@ The same stories at full size, with what they cost: ``python -m bench.outage``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from bench import outage, simulation
 from bench.simulation import Simulation
-from handler import jobs
+from handler import batch, jobs
 from handler.klaviyo import Answer, sort_answer
+from local import aws
 
 
 @pytest.fixture
@@ -32,6 +37,50 @@ def test_hours_without_klaviyo_lose_nothing_and_end_within_a_minute(
     assert found.most_in_flight < 200
     assert found.slowest_new < 60
     assert found.drained < 960
+
+
+# Rounds of each message: some twenty in three hours without knowing when it ends, one a minute for 429s.
+LONG_WAITS = [(outage.away, 3.0), (outage.revoked, 3.0), (outage.throttled, 0.5)]
+
+
+@pytest.mark.parametrize(("kind", "hours"), LONG_WAITS)
+def test_what_waited_for_more_than_sixteen_rounds_is_all_delivered_at_the_full_rate(
+    kind: Callable[..., Any], hours: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "JOB_EVENTS", 5)
+    monkeypatch.setattr(simulation, "BATCH_SIZE", 40)
+    # So many that they cannot all come back spread over a quarter of an hour without filling it.
+    found = outage.comes_back(kind, hours=hours, events=14_000 if hours > 1 else 4_500)
+    assert found.wrong() == []
+
+
+@pytest.mark.parametrize(("kind", "hours"), LONG_WAITS)
+def test_without_the_templates_property_the_same_waits_end_in_refused_invocations(
+    kind: Callable[..., Any], hours: float, tmp_path: Path
+) -> None:
+    written = (aws.ROOT / "template.yaml").read_text("utf-8")
+    without = tmp_path / "template.yaml"
+    without.write_text(written.replace("RecursiveLoop: Allow", "RecursiveLoop: Terminate"))
+    found = outage.comes_back(kind, hours=hours, events=600, loops=simulation.loops_allowed(without))
+    assert found.refused > 0
+    assert found.drained is None
+
+
+def test_what_waits_for_thirteen_days_is_parked_and_what_came_later_waits_on() -> None:
+    sim = Simulation()
+    began = sim.time.now
+    sim.klaviyo.fault = lambda at, _key: (sort_answer(503, {}, b"", now=at), 0.2)
+    for day in (0, 4, 12):
+        sim.time.call(began + day * batch.DAY, lambda day=day: sim.send([sim.event(f"day{day}")]))  # type: ignore[misc]
+    sim.run(began + 12.9 * batch.DAY)
+    assert not sim.queue.dead
+    sim.run(began + 14 * batch.DAY)
+    (parked,) = sim.queue.dead
+    assert parked["MessageAttributes"]["reason"]["StringValue"] == "waited_too_long"
+    assert "outage" in parked["MessageAttributes"]["detail"]["StringValue"]
+    assert "day0" in parked["MessageBody"]
+    assert sim.lost() == 0
+    assert len(sim.queue) == 2
 
 
 @pytest.mark.usefixtures("small_jobs")
@@ -62,6 +111,13 @@ def test_a_trickle_arrives_within_the_batching_window_and_a_second() -> None:
     assert took[-1] <= 6
 
 
+def test_under_low_traffic_a_lone_event_waits_for_a_long_poll_whatever_the_window() -> None:
+    took = outage.trickle(600, every=61, long_poll=20)
+    assert len(took) == 10
+    assert took[0] >= 20
+    assert took[-1] <= 21.5
+
+
 @pytest.mark.parametrize(("answer", "concurrency"), [(0.2, 5), (5.0, 14)])
 def test_under_backlog_jobs_are_full_and_a_slow_klaviyo_lowers_no_rate(
     answer: float, concurrency: int, monkeypatch: pytest.MonkeyPatch
@@ -84,10 +140,10 @@ def test_events_that_waited_a_day_go_as_backfills_behind_what_is_new() -> None:
     groups: list[str] = []
     put = sim.queue.put
 
-    def noted(body: str, group: str, delay: float = 0) -> None:
+    def noted(body: str, group: str, delay: float = 0, **rest: Any) -> None:
         if sim.time.now > began + 24 * 3_600 + 1_000:
             groups.append(group)
-        put(body, group, delay)
+        put(body, group, delay, **rest)
 
     def down(at: float, _key: str) -> tuple[Answer, float] | None:
         return (sort_answer(503, {}, b"", now=at), 0.2) if at < back else None

@@ -29,6 +29,7 @@ ENVIRONMENT = {
     "PHONE_REGION": "",
     "TIME_ZONE": "UTC",
     "SOURCES_SECRET": "sources",
+    "METRICS_BY_SOURCE": "*",
     "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_ACCESS_KEY_ID": "none",
     "AWS_SECRET_ACCESS_KEY": "none",

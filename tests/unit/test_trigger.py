@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local import trigger
+from local import lineage, trigger
 from local.trigger import PAYLOAD_BYTES, Batch, EventSource, Fair, Held, Trigger
 
 ARN = "arn:aws:sqs:us-east-1:000000000000:events"
@@ -114,8 +114,10 @@ def test_settings_come_from_the_mappings_properties() -> None:
         "FunctionResponseTypes": ["ReportBatchItemFailures"],
         "ScalingConfig": {"MaximumConcurrency": "7"},
     }
-    source = trigger.from_template(properties, "url", ARN, "deliver")
+    source = trigger.from_template(properties, {"RecursiveLoop": "Allow"}, "url", ARN, "deliver")
     assert (source.batch_size, source.window, source.concurrency, source.partial) == (10_000, 5, 7, True)
+    assert source.loops
+    assert not trigger.from_template(properties, {}, "url", ARN, "deliver").loops
 
 
 # -------------------------------------------------------------- fair queues
@@ -184,6 +186,24 @@ def test_a_batch_waits_for_its_window_from_its_first_message_on() -> None:
     assert [one.id for one in batch.messages] == ["one", "two"]
 
 
+def test_under_low_traffic_the_window_lasts_until_a_long_poll_returns() -> None:
+    pool = Fair()
+    batch = Batch(10, window=5, long_poll=20)
+    pool.put(message("lone"))
+    assert not batch.fill(pool, 100.0)
+    assert batch.patience(100.0) == 20.0
+    assert not batch.fill(pool, 119.9)
+    assert batch.fill(pool, 120.0)
+
+
+def test_a_message_that_follows_ends_the_long_poll_and_a_window_that_has_passed() -> None:
+    pool = Fair()
+    batch = Batch(10, window=5, long_poll=20)
+    for name, at, due in (("first", 100.0, False), ("second", 103.0, False), ("third", 108.0, True)):
+        pool.put(message(name))
+        assert batch.fill(pool, at) is due
+
+
 @given(st.lists(st.integers(1_000, 1_300_000), min_size=1, max_size=20))
 def test_a_payload_is_cut_off_at_6_mb(weights: list[int]) -> None:
     pool = Fair()
@@ -225,6 +245,8 @@ class Cloud:
         self.deleted: set[str] = set()
         self.batches: list[list[str]] = []
         self.running = self.most = 0
+        self.traces: list[str] = []
+        self.counted: list[str] = []
         self.answer = answer
 
     def client(self, _: str) -> Cloud:
@@ -239,7 +261,15 @@ class Cloud:
             self.hidden |= dict.fromkeys(found, VisibilityTimeout)
         if not found:
             time.sleep(0.005)  # a short long poll
-        return {"Messages": [{"MessageId": name, "ReceiptHandle": name, "Body": name} for name in found]}
+        return {"Messages": [self.message(name) for name in found]}
+
+    def put_metric_data(self, *, MetricData: list[dict[str, Any]], **_: Any) -> None:  # noqa: N803
+        self.counted += [one["MetricName"] for one in MetricData]
+
+    def message(self, name: str) -> dict[str, Any]:
+        """The message of that name; of "trace=…" in it the rest is its trace header."""
+        attributes = {"AWSTraceHeader": name.partition("trace=")[2]}
+        return {"MessageId": name, "ReceiptHandle": name, "Body": name, "Attributes": attributes}
 
     def change_message_visibility_batch(self, *, Entries: list[dict[str, Any]], **_: Any) -> None:  # noqa: N803
         with self.lock:
@@ -249,9 +279,10 @@ class Cloud:
         with self.lock:
             self.deleted |= {entry["ReceiptHandle"] for entry in Entries}
 
-    def invoke(self, *, Payload: bytes, **_: Any) -> dict[str, Any]:  # noqa: N803
+    def invoke(self, *, Payload: bytes, TraceHeader: str, **_: Any) -> dict[str, Any]:  # noqa: N803
         names = [one["messageId"] for one in json.loads(Payload)["Records"]]
         with self.lock:
+            self.traces.append(TraceHeader)
             self.batches.append(names)
             self.running += 1
             self.most = max(self.most, self.running)
@@ -315,3 +346,24 @@ def test_what_is_held_at_the_end_goes_back_to_the_queue() -> None:
         until(lambda: len(cloud.hidden) == 2)
     assert cloud.hidden == {"a": 0, "b": 0}
     assert not cloud.batches
+
+
+def chain(rounds: int) -> str:
+    """The trace header of a message that has been through the function ``rounds`` times."""
+    header = ""
+    for _ in range(rounds):
+        header = lineage.following([header], "deliver")
+    return header
+
+
+@pytest.mark.parametrize(
+    ("rounds", "loops", "invoked"), [(15, False, 1), (16, False, 0), (16, True, 1), (400, True, 1)]
+)
+def test_the_seventeenth_round_is_refused_unless_the_function_may_loop(rounds: int, loops: bool, invoked: int) -> None:
+    cloud = Cloud(lambda _: {})
+    cloud.waiting = [f"trace={chain(rounds)}"]
+    with running(cloud, loops=loops):
+        until(lambda: cloud.deleted or cloud.counted)
+    assert len(cloud.batches) == len(cloud.deleted) == invoked
+    assert cloud.counted == ["RecursiveInvocationsDropped"] * (1 - invoked)
+    assert [lineage.rounds(one, "deliver") for one in cloud.traces] == [rounds + 1] * invoked

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,12 +12,17 @@ from typing import Any
 from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parent.parent
 NOTHING = object()
+# The translator counts its own calls, and warns at exit that nobody published the counts.
+logging.getLogger("samtranslator.metrics.metrics").setLevel(logging.ERROR)
 
 
-class _NoPolicies:
+class NoPolicies:
+    """In place of the managed policies that SAM fetches from AWS: this template names none."""
+
     def load(self) -> dict[str, str]:
+        """None."""
         return {}
 
 
@@ -28,16 +34,30 @@ def source() -> dict[str, Any]:
 
 def resources(**parameters: Any) -> dict[str, Any]:
     """The resources that a stack with these parameters (else their defaults) consists of."""
+    return _stack(parameters)["Resources"]
+
+
+def outputs(**parameters: Any) -> dict[str, Any]:
+    """The outputs of a stack with these parameters, pseudo parameters among them (else their defaults)."""
+    return _stack(parameters)["Outputs"]
+
+
+def _stack(parameters: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     os.environ.setdefault("AWS_DEFAULT_REGION", "eu-west-1")
     written = source()
-    values = {name: one.get("Default") for name, one in written["Parameters"].items()} | parameters
+    given = {name: one.get("Default") for name, one in written["Parameters"].items()}
+    given |= {"AWS::Partition": "aws", **parameters}
+    values = {name: _number(value) for name, value in given.items()}
     written["Globals"]["Function"]["CodeUri"] = {"Bucket": "code", "Key": "code.zip"}
-    translated = transform(copy.deepcopy(written), dict(values), _NoPolicies())
+    translated = transform(copy.deepcopy(written), dict(values), NoPolicies())
     conditions = {name: _truth(rule, values) for name, rule in translated["Conditions"].items()}
     return {
-        name: _put_in(resource, values, conditions)
-        for name, resource in translated["Resources"].items()
-        if conditions.get(resource.get("Condition", ""), True)
+        part: {
+            name: _put_in(one, values, conditions)
+            for name, one in translated[part].items()
+            if conditions.get(one.get("Condition", ""), True)
+        }
+        for part in ("Resources", "Outputs")
     }
 
 
@@ -46,11 +66,23 @@ def of_type(found: Mapping[str, Any], kind: str) -> dict[str, dict[str, Any]]:
     return {name: one.get("Properties", {}) for name, one in found.items() if one["Type"] == kind}
 
 
+def metrics_of(alarm: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Namespace, name and dimensions of what an alarm watches: one metric, or those of its formula."""
+    formula = alarm.get("Metrics", [])
+    return [one["MetricStat"]["Metric"] for one in formula if "MetricStat" in one] or [alarm]
+
+
+def _number(value: Any) -> Any:
+    """Digits as the number that CloudFormation makes of them wherever a property is one."""
+    return int(value) if isinstance(value, str) and value.isdigit() else value
+
+
 def _truth(rule: Any, values: Mapping[str, Any]) -> bool:
     ((operator, operands),) = rule.items()
     if operator == "Fn::Not":
         return not _truth(operands[0], values)
-    assert operator == "Fn::Equals", f"the reader does not know {operator}"
+    if operator != "Fn::Equals":
+        raise ValueError(f"local/template.py cannot evaluate {operator} in a condition; add it there")
     left, right = (_put_in(operand, values, {}) for operand in operands)
     return bool(str(left) == str(right))
 
@@ -69,5 +101,9 @@ def _put_in(node: Any, values: Mapping[str, Any], conditions: Mapping[str, bool]
     if list(node) == ["Fn::If"]:
         condition, if_true, if_false = node["Fn::If"]
         return _put_in(if_true if conditions[condition] else if_false, values, conditions)
+    if list(node) == ["Fn::Join"]:
+        mark, parts = _put_in(node["Fn::Join"], values, conditions)
+        if isinstance(parts, list) and all(isinstance(part, str) for part in parts):
+            return str(mark).join(parts)
     kept_members = {name: _put_in(member, values, conditions) for name, member in node.items()}
     return {name: member for name, member in kept_members.items() if member is not NOTHING}

@@ -1,0 +1,101 @@
+"""What samconfig.toml keeps of a stack: ``sam deploy --guided`` writes it, and every later ``sam deploy`` uses it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import aws
+
+FILE = "samconfig.toml"
+_PAIR = re.compile(r"ParameterKey=(?P<name>[^,]+),ParameterValue=(?P<value>.*)", re.DOTALL)
+_TABLE = re.compile(r"\s*\[([^\[\]]+)\]\s*(#.*)?")
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What is saved for one stack, under one environment of the file; empty if nothing is.
+
+    ``parameters`` are those that a plain ``sam deploy`` passes, by name, and
+    ``lines`` where in the file each of them is.
+    """
+
+    environment: str = ""
+    region: str = ""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    lines: Mapping[str, int] = field(default_factory=dict)
+
+    def place(self, parameter: str) -> str:
+        """File and line of a saved parameter."""
+        line = self.lines.get(parameter)
+        return f"{FILE}:{line}" if line else FILE
+
+
+def read(stack: str) -> Saved:
+    """What the project's samconfig.toml has for the stack of that name.
+
+    Raises
+    ------
+    ValueError
+        The file is not TOML.
+    """
+    try:
+        text = (aws.ROOT / FILE).read_text("utf-8")
+    except FileNotFoundError:
+        return Saved()
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{FILE} is not valid TOML: {error}") from None
+    for environment, commands in document.items():
+        # `global` holds for every command, and what `deploy` has goes before it (SAM developer guide).
+        told = {**_table(commands, "global", "parameters"), **_table(commands, "deploy", "parameters")}
+        if told.get("stack_name") == stack:
+            parameters = dict(_pairs(told.get("parameter_overrides")))
+            return Saved(environment, str(told.get("region", "")), parameters, _lines(text, environment, parameters))
+    return Saved()
+
+
+def _table(node: Any, *names: str) -> dict[str, Any]:
+    for name in names:
+        node = node.get(name) if isinstance(node, dict) else None
+    return node if isinstance(node, dict) else {}
+
+
+def _pairs(written: Any) -> Iterator[tuple[str, str]]:
+    """Names and values in ``parameter_overrides``: a text of pairs, which is what ``--guided`` writes, or a list."""
+    if isinstance(written, list):
+        for one in written:
+            yield from _pairs(one)
+    if isinstance(written, str):
+        for word in _words(written):
+            if pair := _PAIR.fullmatch(word):
+                yield pair["name"], pair["value"]
+            elif "=" in word:
+                name, _, value = word.partition("=")
+                yield name, value
+
+
+def _words(written: str) -> list[str]:
+    try:
+        return shlex.split(written)
+    except ValueError:  # a quotation mark without its other half
+        return written.split()
+
+
+def _lines(text: str, environment: str, names: Mapping[str, str]) -> dict[str, int]:
+    """The first line under ``environment`` that gives each of ``names`` a value."""
+    found: dict[str, int] = {}
+    inside = False
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := _TABLE.fullmatch(line):
+            inside = header[1].replace('"', "").split(".")[0].strip() == environment
+        if inside:
+            for name in names:
+                if re.search(rf"(?<![\w-])(ParameterKey=)?{re.escape(name)}(,ParameterValue)?=", line):
+                    found.setdefault(name, number)
+    return found
