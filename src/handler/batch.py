@@ -124,8 +124,9 @@ def read(given: Iterable[Record], *, at: str) -> Batch:
             batch.unreadable.append((record.id, outgoing))
             continue
         if "reason" in record.attributes and isinstance(message, Message):
-            # It was parked, and came back with the reason beside it: it yields to live events from now on.
-            message = message._replace(backfill=True, redriven=True)
+            # It was parked, and came back with the reason beside it: it yields to live events from now on, and what it
+            # waited before, or in the dead-letter queue, does not count.
+            message = message._replace(backfill=True, redriven=True, waiting_since=0)
         batch.received.append(Received(record.id, message, record.crashes))
     return batch
 
