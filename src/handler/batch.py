@@ -32,7 +32,7 @@ STAGGER_SECONDS = 6  # longer than the trigger's batching window, so that they c
 CRASHED = "the function ended without settling this message three times, at last while it handled it alone"
 _COUNTED = ("1", "2")
 DAY = 86_400
-LONGEST_WAIT = 13 * DAY  # of a message that is sent again and again; SQS starts its 14 days anew each time
+LONGEST_WAIT = 13 * DAY  # of a message that is sent again and again; SQS starts its 14 days again each time
 _MOST_DEFERRALS = 8  # from here on the delay grows no more
 _LONGEST_SPREAD = 780.0  # with a closing and the batching window, a backlog is back within a quarter of an hour
 
@@ -215,7 +215,7 @@ def overdue(
 ) -> tuple[list[Job], list[Parked]]:
     """``left`` without the rows that have waited too long, and those rows, to be parked.
 
-    Nothing else ends a loop through the queue: Lambda is told to let this one go on.
+    Nothing else ends a loop through the queue: Lambda lets this one go on (RecursiveLoop in template.yaml).
     """
     kept: list[Job] = []
     parked: list[Parked] = []

@@ -310,7 +310,7 @@ def test_what_waited_for_thirteen_days_is_parked_with_the_reason_and_its_neighbo
     assert "outage" in one.detail
 
 
-def test_a_message_waits_from_its_first_deferral_on_and_a_redrive_begins_anew() -> None:
+def test_a_message_waits_from_its_first_deferral_on_and_a_redrive_begins_again() -> None:
     got = waited(0, 3 * batch.DAY + 60, 3 * batch.DAY + 90)
     parcels = batch.defer(packed(got), got, cause=TooLate(NOW, "busy"), now=NOW, random=lambda: 0.5)
     since = {event.unique_id: body.waiting_since for body in decoded(parcels) for event in body.events}
