@@ -21,6 +21,7 @@ from handler.telemetry import event_id
 from . import aws, questions
 from .questions import Waiting
 from .stack import RUNNING
+from .terminal import say, table
 
 # What leads a line; everything else that it holds follows by name, but for what only a machine needs.
 _FIRST = ("source", "sources", "outcome", "status", "reason", "detail")
@@ -147,14 +148,14 @@ def by_id(relay: Relay, words: str) -> Iterator[str]:
 def refused(relay: Relay, source: str) -> Iterator[str]:
     """Refused webhooks by source and reason."""
     rows = questions.refusals(list(chosen(relay.lines("ReceiveLogGroup", kind="webhook"), source=source)))
-    yield questions.table(rows) or "nothing was refused"
+    yield from table(rows) or ["nothing was refused"]
 
 
 def keeping_up(relay: Relay) -> Iterator[str]:
     """Jobs and events of each minute, and what waits now."""
     jobs = relay.lines("DeliverLogGroup", kind="job")
     limit = int(relay.parameters.get("RequestsPerMinute", 0)) or LIMIT
-    yield questions.table(questions.rate(jobs, limit=limit, most=MINUTES)) or "no job yet"
+    yield from table(questions.rate(jobs, limit=limit, most=MINUTES)) or ["no job yet"]
     yield from questions.keeping_up(jobs, relay.waiting(), relay.deferred())
 
 
@@ -192,9 +193,9 @@ def main(arguments: list[str]) -> int:
     try:
         relay = _deployed(asked.stack, asked.hours) if asked.stack else _local(asked.hours)
         for line in answers(relay, asked):
-            print(line)
+            say(line)
     except (ValueError, ClientError, BotoCoreError) as error:
-        print(f"logs: {error}", file=sys.stderr)
+        say(f"logs: {error}", error=True)
         return 2
     return 0
 
