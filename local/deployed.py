@@ -78,6 +78,8 @@ def clients(name: str) -> Callable[[str], Any]:
     session = boto3.session.Session(region_name=region or None)
     if not session.region_name:
         raise ValueError(f"in which region is {name!r}? Set AWS_REGION, or AWS_PROFILE to a profile that names one")
+    if session.get_credentials() is None:
+        raise ValueError("no AWS credentials: set AWS_PROFILE, or sign in with `aws configure` or `aws sso login`")
 
     def client(service: str) -> Any:
         return session.client(service)  # type: ignore[call-overload]  # the services' names are literals in the stubs
@@ -460,9 +462,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--stack", required=True)
     parser.add_argument("--source")
     options = parser.parse_args(arguments)
-    if not options.stack:
-        parser.error("name the stack: STACK=klaviyo-relay")
     try:
+        if not options.stack:
+            raise ValueError("name the stack: STACK=klaviyo-relay")
         stack = find(options.stack, clients(options.stack))
         if options.what == "secrets":
             return _secrets(stack, options.source)
