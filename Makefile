@@ -1,6 +1,7 @@
 # Targets are short; what they do stands in local/ and tests/.
-PYTHON ?= python3
-VENV := .venv
+# What .venv is made with: the functions' own version if it is here, else what there is. Looked for only then.
+PYTHON ?= $(shell .ci/find-python 3.13 || echo python3)
+VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 export PYTHONPATH := src:.
@@ -12,11 +13,13 @@ $(foreach name,SOURCE FILE HEADERS URL NAME REASON STACK ID HOURS SEED MINUTES,$
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
-setup: $(STAMP) ## install what the tools need into .venv, once
+setup: $(STAMP) ## [VENV=.venv] [PYTHON=]: install what the tools need into .venv, once
 $(STAMP): pyproject.toml src/requirements.txt
-	@echo "setting up .venv (once, a minute or two) ..."
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: make PYTHON=python3.13 ..."; exit 1; }
-	@$(PYTHON) -m venv $(VENV)
+	@echo "setting up $(VENV) (once, a minute or two) ..."
+	@# One that is there keeps its Python: a venv made over another's belongs to neither.
+	@$(BIN)/python -c '' 2>/dev/null || { python="$(PYTHON)"; \
+		$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: make PYTHON=python3.13 ..."; exit 1; }; \
+		$$python -m venv --clear $(VENV); }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip==26.0"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r src/requirements.txt
@@ -25,8 +28,8 @@ $(STAMP): pyproject.toml src/requirements.txt
 demo: $(STAMP) ## send every sample through the whole stack
 	@$(BIN)/python -m local.demo
 
-test: $(STAMP) ## run all the tests
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+test: $(STAMP) ## [TESTS=tests/unit]: run all the tests, or these
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(TESTS)
 
 local: $(STAMP) ## run the stack until Ctrl-C
 	@$(BIN)/python -m local.run

@@ -81,7 +81,7 @@ def _door(form: str) -> Callable[[], object]:
     event = door.request("custom", body, {"content-type": "application/json"})
 
     def step() -> None:
-        if relay.handler(event, None)["statusCode"] != 202:
+        if relay.handler(event, None)["statusCode"] != 200:
             raise RuntimeError("the door does not accept the webhook")
 
     return step

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import boto3
+from botocore.exceptions import ClientError
 from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
@@ -191,14 +192,27 @@ def _add_routes(resources: dict[str, Any], api: str) -> None:
 
 
 def deploy(aws: Aws, name: str, template: Any, parameters: dict[str, str]) -> dict[str, str]:
-    """Create the stack and return its outputs; ``RuntimeError`` says which resource failed and why."""
+    """Create the stack and return its outputs.
+
+    Raises
+    ------
+    ValueError
+        A parameter does not fit the template; nothing was made.
+    RuntimeError
+        A resource could not be made; the text names it and says why.
+    """
     cloudformation = aws.client("cloudformation")
-    cloudformation.create_stack(
-        StackName=name,
-        TemplateBody=json.dumps(template),
-        Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
-        Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
-    )
+    try:
+        cloudformation.create_stack(
+            StackName=name,
+            TemplateBody=json.dumps(template),
+            Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+            Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
+        )
+    except ClientError as error:
+        if error.response["Error"].get("Code") != "ValidationError":
+            raise
+        raise ValueError(error.response["Error"]["Message"]) from None
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end:
         stack = cloudformation.describe_stacks(StackName=name)["Stacks"][0]

@@ -1,8 +1,8 @@
 """Check every source's TOML file and its samples: ``python -m local.check``.
 
 Each mistake is one line, ``file:line: what was expected``. ``--metrics`` prints
-docs/metrics.md instead, ``--expected`` writes what the samples become to
-tests/unit/expected, to be read before it is committed.
+docs/metrics.md instead, ``--retries`` docs/retries.md; ``--expected`` writes what
+the samples become to tests/unit/expected, to be read before it is committed.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from typing import Any
 import jmespath
 from jmespath.exceptions import JMESPathError
 
-from handler import expressions, mapping, schema, sources, values
+from handler import expressions, mapping, schema, sources, values, zones
 from handler.errors import Refused, SourceError, Unmapped
 from handler.mapping import Defaults, Outcome
 from handler.signatures import Scheme
 from handler.sources import Rule, Source
 
-from . import payload
+from . import payload, retries, secret_forms
 from .preview import preview_request
 from .terminal import say
 
@@ -38,7 +38,7 @@ EXPECTED = ROOT / "tests/unit/expected"
 RECEIVED = 1_795_500_000.0  # a fixed time of receipt: the samples' outcome is the same on every day
 
 _TOP = {"title", "extends", "format", "only", "signature", "webhook", "profile", "shared", "event", "handshake"}
-_TOP |= {"ignore", "no_identifier", "metrics"}
+_TOP |= {"ignore", "no_identifier", "metrics", "retries", "secret"}
 _WEBHOOK_EXPRESSIONS = {"topic", "root", "key", "time", "items", "when"}
 _WEBHOOK = (
     _WEBHOOK_EXPRESSIONS
@@ -139,7 +139,7 @@ def mistakes(name: str) -> tuple[list[SourceError], Checked | None]:
     except (SourceError, Refused) as error:
         return [SourceError(shown(path), None, f"expected a source to extend: {error}")], None
     found = [*_tables(checked), *_signature(checked), *_webhook(checked), *_profiles(checked), *_events(checked)]
-    return found, checked
+    return [*found, *_retries(checked, text), *_secret(checked)], checked
 
 
 def _toml(text: str) -> str:
@@ -251,6 +251,22 @@ def _signed(checked: Checked, place: Place, scheme: Mapping[str, Any]) -> Iterat
             yield checked.problem(place, f"expected {{{part}}}: what is not signed may be anybody's")
 
 
+def _retries(checked: Checked, text: str) -> Iterator[SourceError]:
+    shipped = checked.path.parent == sources.SHIPPED
+    yield from _unknown(checked, ("retries",), checked.own.get("retries", {}), retries.FIELDS)
+    for place, expected in retries.mistakes(checked.own, checked.whole, shipped=shipped):
+        yield checked.problem(place, expected)
+    for place, expected in retries.uncommented(checked.where, text.splitlines()) if shipped else ():
+        yield checked.problem(place, expected)
+
+
+def _secret(checked: Checked) -> Iterator[SourceError]:
+    table = checked.own.get("secret", {})
+    yield from _unknown(checked, ("secret",), table, secret_forms.FIELDS)
+    for place, expected in secret_forms.mistakes(table):
+        yield checked.problem(place, expected)
+
+
 def _webhook(checked: Checked) -> Iterator[SourceError]:
     table = checked.own.get("webhook", {})
     yield from _unknown(checked, ("webhook",), table, _WEBHOOK)
@@ -263,8 +279,7 @@ def _webhook(checked: Checked) -> Iterator[SourceError]:
             ("webhook", "keep_headers"), "expected a list of headers, and no signature or token in it"
         )
     yield from _flags(checked, ("webhook",), table, ("backfill", "silent"))
-    if table.get("zone") and values.zone(table["zone"]) is None:
-        yield checked.problem(("webhook", "zone"), "expected an IANA time zone, such as Europe/Paris")
+    yield from _zone(checked, table)
     if table.get("region") and not re.fullmatch(r"[A-Z]{2}", str(table["region"])):
         yield checked.problem(("webhook", "region"), "expected a country code of two capitals")
     if table.get("currency") and values.currency(table["currency"]) != table["currency"]:
@@ -274,6 +289,13 @@ def _webhook(checked: Checked) -> Iterator[SourceError]:
     whole = checked.whole.get("webhook", {})
     if checked.whole.get("format") != "klaviyo" and not (whole.get("topic") or whole.get("topic_header")):
         yield checked.problem(("webhook",), "expected 'topic' or 'topic_header'")
+
+
+def _zone(checked: Checked, table: Mapping[str, Any]) -> Iterator[SourceError]:
+    try:
+        zones.load(table.get("zone") or "UTC")
+    except (ValueError, TypeError):
+        yield checked.problem(("webhook", "zone"), "expected an IANA time zone, such as Europe/Paris")
 
 
 def _kept_proofs(whole: Mapping[str, Any]) -> set[str]:
@@ -414,7 +436,7 @@ def understood(name: str, path: Path) -> Outcome:
         return mapping.understand(
             sources.load(name), headers=sent.headers, body=sent.body, received=RECEIVED, defaults=Defaults()
         )
-    except (Unmapped, Refused):
+    except Unmapped:
         return Outcome()
 
 
@@ -516,13 +538,17 @@ def write_expected() -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Print what is wrong, the table of metrics, or nothing; 1 if something is wrong."""
+    """Print what is wrong, one of the tables, or nothing; 1 if something is wrong."""
     parser = argparse.ArgumentParser(prog="python -m local.check", description=__doc__)
     parser.add_argument("--metrics", action="store_true", help="print docs/metrics.md")
+    parser.add_argument("--retries", action="store_true", help="print docs/retries.md")
     parser.add_argument("--expected", action="store_true", help="write what the samples become")
     options = parser.parse_args(arguments)
     if options.metrics:
         say(*metrics_table().splitlines())
+        return 0
+    if options.retries:
+        print(retries.page(), end="")
         return 0
     if options.expected:
         write_expected()

@@ -12,13 +12,12 @@ from typing import Any
 from handler.telemetry import event_id
 
 from . import aws, payload
-from .preview import preview_request
+from .preview import SILENT, event_ids, preview_request
 from .stack import Stack
 from .terminal import progress, say, table
 
 SAMPLES = aws.ROOT / "events"
 DRAIN_SECONDS = 120
-SILENT = 204
 
 
 @dataclass
@@ -69,14 +68,6 @@ def send_all(stack: Stack) -> list[Sent]:
         shown = preview_request(source, request, time.time())
         sent.append(Sent(source, path.stem, status, answer, event_ids(status, answer, shown), bool(shown["unmapped"])))
     return sent
-
-
-def event_ids(status: int, answer: dict[str, Any], shown: dict[str, Any]) -> tuple[str, ...]:
-    """The names of a sample's events: in the answer, or as ``preview`` shows them where the sender is told nothing."""
-    if status != SILENT:
-        return tuple(answer.get("event_ids", []))
-    events = (one for entry in shown["events"] for one in entry["attributes"]["events"]["data"])
-    return tuple(one["attributes"]["unique_id"] for one in events)
 
 
 def drain(stack: Stack, expected: int, *, quiet: bool = False) -> None:

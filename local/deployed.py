@@ -22,12 +22,12 @@ import boto3
 import urllib3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from handler import signatures, sources
+from handler import sources, zones
 
-from . import aws, parameters, payload, samconfig, sign
+from . import aws, parameters, payload, samconfig, secret_forms, sign
 from .logs import matching, readable
 from .payload import Payload
-from .preview import preview_request
+from .preview import event_ids, preview_request
 from .terminal import say, visible
 
 FOLLOW_SECONDS = 90  # a batching window, a slot and Klaviyo's answer; logs arrive some seconds late
@@ -140,8 +140,11 @@ def write_source(
     if source not in sources.names():
         raise ValueError(f"no source {source!r}; there are: {', '.join(sources.names())}")
     typed = ask(f"signing secret of {source} (empty adds none): ").strip()
-    if typed:
-        _check_form(source, typed)
+    if typed and (wrong := secret_forms.wrong(source, typed)):
+        again = f"make secrets STACK={stack.name} SOURCE={source}"
+        raise ValueError(
+            f"this is not a secret of {source}: {wrong}. Nothing was written. Paste the right one: {again}"
+        )
     document = stack.secret("SourcesSecretName")
     kept = list(dict.fromkeys([*([typed] if typed else []), *_listed(document, source)]))
     if len(kept) > 1 and confirm(f"keep the {len(kept) - 1} older, until the sender has switched? [Y/n] ") in (
@@ -152,12 +155,6 @@ def write_source(
     if kept:
         stack.write("SourcesSecretName", document | {source: kept})
     say(f"{source}: {len(kept)} secret(s), the newest first; in use within a minute")
-
-
-def _check_form(source: str, secret: str) -> None:
-    scheme = sources.load(source).schemes[0]
-    if scheme.scheme not in ("ecdsa", signatures.TOKEN) and not secret.startswith(signatures.TOKEN_SECRET):
-        sign.sign(source, secret, body=b"{}", headers={}, url="https://relay.invalid/", now=time.time())
 
 
 # ---------------------------------------------------------------------- try
@@ -179,15 +176,13 @@ class Trial:
         name, secret = self._choose(source)
         path = _sample(name)
         self.say(f"1. sending {path.relative_to(aws.ROOT)}, signed, to {self._url(name)}")
-        status, text = self._send(name, secret, payload.request(path))
-        self.say(f"2. the door answers {status}: {text[:300]}")
-        try:
-            answer = json.loads(text)
-        except ValueError:
-            answer = {}
-        ids = answer.get("event_ids", [])
+        sent = payload.request(path)
+        status, text = self._send(name, secret, sent)
+        self.say(f"2. the webhook endpoint answers {status}: {text[:300]}")
+        answer = _document(text)
+        ids = event_ids(status, answer, preview_request(name, sent, self.began))
         if not ids:
-            self.say(_WHY.get(status, "   no event came of it; the answer says why"))
+            self.say(f"   {_why(status, answer, self.stack.name)}")
             return False
         return self._follow(ids[0])
 
@@ -240,14 +235,30 @@ class Trial:
         return f"It may only be the logs that are late; else: make check STACK={self.stack.name}"
 
 
-_WHY = {
-    200: "   this topic is deliberately not relayed",
-    202: "   it was parked: make redrive STACK=… lists why",
-    401: "   the secret in the stack is not the one it was signed with just now, or the clock of this machine is off",
-    404: "   the deployed stack does not know this source: sam build && sam deploy",
-    403: "   no such path at this address, or something in front of it refuses",
-    500: "   receive crashed; its log group says where",
-    503: "   the functions cannot read the secret or reach the queue (docs/runbook.md#door-unavailable)",
+def _document(text: str) -> dict[str, Any]:
+    """The answer as an object; empty if it is none."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _why(status: int, answer: Mapping[str, Any], stack: str) -> str:
+    """Why no event came of a webhook: by what became of it if it is authentic, otherwise by the status."""
+    if answer.get("parked"):
+        return f"It was parked ({answer['parked'][0]['reason']}). To list what is parked: make redrive STACK={stack}"
+    if answer.get("ignored"):
+        return "This topic is deliberately not relayed."
+    return _REFUSED.get(status, "No event came of it; the answer says why.")
+
+
+_REFUSED = {
+    401: "The secret in the stack is not the one that signed this, or this machine's clock is wrong.",
+    403: "There is no such path at this address, or something in front of it refuses the request.",
+    404: "The deployed stack does not have this source: sam build && sam deploy",
+    500: "receive crashed; its log group says where.",
+    503: "receive cannot read the secret or reach the queue (docs/runbook.md#door-unavailable).",
 }
 
 
@@ -288,6 +299,7 @@ def warnings(stack: Deployed) -> Iterator[str]:
         watched = stack.parameters.get(f"WatchedSource{number}", "")
         if watched and not (watched in sources.names() and _listed(document, watched)):
             yield f"WatchedSource{number} is {watched!r}, and no source of that name has a secret: its alarm never ends"
+    yield from _zone(stack)
     yield from _trigger(stack)
     yield from _recursion(stack)
     yield from parameters.warnings(stack.name, stack.parameters, stack.saved)
@@ -296,6 +308,17 @@ def warnings(stack: Deployed) -> Iterator[str]:
         yield f"{parked} message(s) lie in the dead-letter queue: make redrive STACK={stack.name} lists them"
     yield from _told(stack)
     yield from _alarms(stack)
+    yield from _unsent(stack)
+
+
+def _zone(stack: Deployed) -> Iterator[str]:
+    try:
+        zones.load(stack.parameters.get("TimeZone", "UTC"))
+    except ValueError as error:
+        yield (
+            f"TimeZone: {error}, so the functions do not start: "
+            f"sam deploy --stack-name {stack.name} --parameter-overrides TimeZone=…"
+        )
 
 
 def _trigger(stack: Deployed) -> Iterator[str]:
@@ -345,13 +368,39 @@ def _confirmed(subscription: Mapping[str, str]) -> bool:
 
 
 def _alarms(stack: Deployed) -> Iterator[str]:
-    pages = (
-        stack.client("cloudwatch")
-        .get_paginator("describe_alarms")
-        .paginate(AlarmNamePrefix=f"{stack.name}-", StateValue="ALARM")
-    )
-    for one in (alarm for page in pages for alarm in page["MetricAlarms"]):
+    for one in _own_alarms(stack, StateValue="ALARM"):
         yield f"alarm {one['AlarmName']} is on: {one.get('AlarmDescription', '')}"
+
+
+def _own_alarms(stack: Deployed, **which: str) -> Iterator[Mapping[str, Any]]:
+    watch = stack.client("cloudwatch").get_paginator("describe_alarms")
+    for page in watch.paginate(AlarmNamePrefix=f"{stack.name}-", **which):
+        yield from page["MetricAlarms"]
+
+
+def _unsent(stack: Deployed) -> Iterator[str]:
+    """Alarms whose last message never left CloudWatch: only their history shows it, neither the alarm nor the topic."""
+    if not stack.parameters.get("AlarmEmail"):
+        return
+    watch = stack.client("cloudwatch")
+    found = {one["AlarmName"]: _failure(watch, one["AlarmName"]) for one in _own_alarms(stack)}
+    failed = {name: error for name, error in found.items() if error}
+    if failed:
+        name, error = next(iter(failed.items()))
+        yield (
+            f"the last message of {len(failed)} alarm(s) could not be sent ({error}). The policy of a KmsKeyArn must "
+            "name cloudwatch.amazonaws.com (docs/settings.md#a-key-of-your-own). Then try it: "
+            f"aws cloudwatch set-alarm-state --alarm-name {name} --state-value ALARM --state-reason test"
+        )
+
+
+def _failure(watch: Any, alarm: str) -> str:
+    """Why the alarm's last action failed, empty if it did not."""
+    history = watch.describe_alarm_history(AlarmName=alarm, HistoryItemType="Action", MaxRecords=1)
+    for item in history["AlarmHistoryItems"]:
+        action = json.loads(item.get("HistoryData") or "{}")
+        return str(action.get("error")) if action.get("actionState") == "Failed" else ""
+    return ""
 
 
 def _physical(stack: Deployed, logical: str) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from handler import bodies, expressions, sources, values
-from handler.errors import Refused, Unmapped
+from handler.errors import Unmapped
 
 from . import check, payload
 from .terminal import say
@@ -419,7 +419,7 @@ def create(name: str, sent: payload.Payload, folder: Path, samples: Path) -> tup
         raise ValueError(f"there is a source {name} already: {check.shown(sources.path_of(name))}")
     try:
         whole = bodies.parse(sent.body, sent.headers.get("content-type", ""))
-    except (Refused, Unmapped) as error:
+    except Unmapped as error:
         raise ValueError(error.detail) from None
     document = whole[0] if isinstance(whole, list) and whole else whole
     if not isinstance(document, dict):

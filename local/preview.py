@@ -17,18 +17,40 @@ from . import payload, sign
 from .payload import Payload
 from .terminal import say
 
+SILENT = 204  # the answer to senders that would act on any words
+
 
 def preview_request(source: str, sent: Payload, received: float) -> dict[str, Any]:
     """``preview``, or ``handshake`` (the answer's document) if the request is a sender's check of its URL."""
+    try:
+        found = greeting(source, sent)
+    except Unmapped as error:
+        return _nothing() | {"unmapped": str(error)}
+    return preview(source, sent.headers, sent.body, received) if found is None else _nothing() | {"handshake": found}
+
+
+def greeting(source: str, sent: Payload) -> Any:
+    """The answer's document if the request is a sender's check of its URL; otherwise ``None``.
+
+    Raises
+    ------
+    Unmapped
+        ``not_a_handshake``: the request does not hold what the answer is made of.
+    """
     loaded = sources.load(source)
     delivery = Delivery(sent.method, "", "", sent.headers, sent.query, sent.body)
     for signed in (False, True):
-        if greeting := handshakes.find(loaded, delivery, signed=signed):
-            secret = sign.development_secret(source, loaded.schemes[0])
-            return _nothing() | {"handshake": handshakes.answer(*greeting, secret=secret)}
-    if sent.method in ("GET", "HEAD"):
-        return _nothing() | {"handshake": "ok"}
-    return preview(source, sent.headers, sent.body, received)
+        if check := handshakes.find(loaded, delivery, signed=signed):
+            return handshakes.answer(*check, secret=sign.development_secret(source, loaded.schemes[0]))
+    return "ok" if sent.method in ("GET", "HEAD") else None
+
+
+def event_ids(status: int, answer: dict[str, Any], shown: dict[str, Any]) -> tuple[str, ...]:
+    """The names of a sample's events: from the answer, or from its preview if the sender gets no document."""
+    if status != SILENT:
+        return tuple(answer.get("event_ids", []))
+    events = (one for entry in shown["events"] for one in entry["attributes"]["events"]["data"])
+    return tuple(one["attributes"]["unique_id"] for one in events)
 
 
 def _nothing() -> dict[str, Any]:
@@ -41,8 +63,8 @@ def preview(source: str, headers: dict[str, str], body: bytes, received: float) 
         outcome = mapping.understand(
             sources.load(source), headers=headers, body=body, received=received, defaults=Defaults()
         )
-    except (Unmapped, Refused) as error:
-        return _nothing() | {"unmapped": f"{error.reason}: {error.detail}"}
+    except Unmapped as error:
+        return _nothing() | {"unmapped": str(error)}
     reasons = dict.fromkeys(f"{parked.reason}: {parked.detail}" for parked in outcome.parked)
     return {
         "events": [json.loads(event.entry) for event in outcome.events],

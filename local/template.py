@@ -34,16 +34,30 @@ def source() -> dict[str, Any]:
 
 def resources(**parameters: Any) -> dict[str, Any]:
     """The resources that a stack with these parameters (else their defaults) consists of."""
+    return _stack(parameters)["Resources"]
+
+
+def outputs(**parameters: Any) -> dict[str, Any]:
+    """The outputs of a stack with these parameters, pseudo parameters among them (else their defaults)."""
+    return _stack(parameters)["Outputs"]
+
+
+def _stack(parameters: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     os.environ.setdefault("AWS_DEFAULT_REGION", "eu-west-1")
     written = source()
-    values = {name: one.get("Default") for name, one in written["Parameters"].items()} | parameters
+    given = {name: one.get("Default") for name, one in written["Parameters"].items()}
+    given |= {"AWS::Partition": "aws", **parameters}
+    values = {name: _number(value) for name, value in given.items()}
     written["Globals"]["Function"]["CodeUri"] = {"Bucket": "code", "Key": "code.zip"}
     translated = transform(copy.deepcopy(written), dict(values), NoPolicies())
     conditions = {name: _truth(rule, values) for name, rule in translated["Conditions"].items()}
     return {
-        name: _put_in(resource, values, conditions)
-        for name, resource in translated["Resources"].items()
-        if conditions.get(resource.get("Condition", ""), True)
+        part: {
+            name: _put_in(one, values, conditions)
+            for name, one in translated[part].items()
+            if conditions.get(one.get("Condition", ""), True)
+        }
+        for part in ("Resources", "Outputs")
     }
 
 
@@ -56,6 +70,11 @@ def metrics_of(alarm: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Namespace, name and dimensions of what an alarm watches: one metric, or those of its formula."""
     formula = alarm.get("Metrics", [])
     return [one["MetricStat"]["Metric"] for one in formula if "MetricStat" in one] or [alarm]
+
+
+def _number(value: Any) -> Any:
+    """Digits as the number that CloudFormation makes of them wherever a property is one."""
+    return int(value) if isinstance(value, str) and value.isdigit() else value
 
 
 def _truth(rule: Any, values: Mapping[str, Any]) -> bool:

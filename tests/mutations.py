@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from handler import mapping, sources
-from handler.errors import Refused, Unmapped
+from handler.errors import Unmapped
 from handler.mapping import Defaults, Outcome
 from local import check, payload
 from local.klaviyo_checks import problems
@@ -155,21 +155,21 @@ def _mutated_text(body: bytes, times: int, dice: random.Random) -> bytes:
     return body
 
 
-def outcome(name: str, sent: Payload, body: bytes) -> Outcome | Refused | Unmapped:
+def outcome(name: str, sent: Payload, body: bytes) -> Outcome | Unmapped:
     """What becomes of a body; any other exception is a crash, and passes."""
     try:
         return mapping.understand(
             sources.load(name), headers=sent.headers, body=body, received=RECEIVED, defaults=Defaults()
         )
-    except (Refused, Unmapped) as error:
+    except Unmapped as error:
         return error
 
 
 def wrong_with(name: str, sent: Payload, body: bytes) -> tuple[str, str]:
     """What became of a body in a word, and what is wrong with it, if anything is."""
     first = outcome(name, sent, body)
-    if isinstance(first, Refused | Unmapped):
-        return ("refused" if isinstance(first, Refused) else "parked"), ""
+    if isinstance(first, Unmapped):
+        return "parked", ""
     if not (first.events or first.parked or first.ignored):
         return "lost", "neither an event nor a reason"
     again = outcome(name, sent, body)

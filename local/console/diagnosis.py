@@ -91,8 +91,8 @@ def _age(scheme: Scheme, stamp: str, received: float) -> str:
         return f"{_short(stamp)}, which is not a time in this sender's form"
     when = datetime.fromtimestamp(at, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
     age = received - at
-    side = "before" if age >= 0 else "after"
-    return f"{stamp}, which is {when}: {abs(age):,.0f} s {side} it came in, {scheme.tolerance} s are taken"
+    side, limit = ("before", scheme.tolerance) if age >= 0 else ("after", scheme.ahead)
+    return f"{stamp}, which is {when}: {abs(age):,.0f} s {side} it came in; the limit is {limit} s"
 
 
 def _hints(scheme: Scheme, secrets: Sequence[str], delivery: Delivery, written: str, now: float) -> Iterator[str]:

@@ -176,7 +176,7 @@ def _tried(source: str, toml: str, sent: Payload) -> dict[str, Any]:
             "body": sent.body.decode("utf-8", "replace"),
             "received": time.time(),
             "region": known.phone_region,
-            "zone": known.time_zone,
+            "zone": str(known.time_zone),
             "late_hours": console().stack.parameters.get("LateAfterHours", "24"),
         }
     )

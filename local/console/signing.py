@@ -58,7 +58,7 @@ def _rows(scheme: Scheme, exchange: Exchange) -> Iterator[tuple[str, str]]:
         if names:
             yield title, f"{' or '.join(names)}: this request {_came(names, exchange)}"
     if scheme.tolerance and (scheme.timestamp or scheme.timestamp_header or scheme.timestamp_body):
-        yield "tolerance", f"{scheme.tolerance} s either way"
+        yield "tolerance", f"{scheme.tolerance} s old, {scheme.ahead} s in the future"
 
 
 def _form(scheme: Scheme) -> str:

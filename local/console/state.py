@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from flask import current_app
 
-from handler import sources
+from handler import sources, zones
 from handler.mapping import Defaults
 from local.payload import Payload
 from local.stack import Stack
@@ -75,7 +75,7 @@ def console() -> State:
 def defaults() -> Defaults:
     """Country and zone that the running stack reads phones and times with."""
     parameters = console().stack.parameters
-    return Defaults(parameters.get("PhoneRegion", ""), parameters.get("TimeZone", "UTC"))
+    return Defaults(parameters.get("PhoneRegion", ""), zones.load(parameters.get("TimeZone", "UTC")))
 
 
 def frame() -> dict[str, Any]:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from handler import mapping, schema, sources, values
-from handler.errors import Refused, SourceError, UnknownSource, Unmapped
+from handler import mapping, parking, schema, sources, values
+from handler.errors import SourceError, UnknownSource
 from handler.mapping import Defaults, Outcome
 from handler.sources import Source
 from handler.telemetry import event_id
@@ -106,12 +106,12 @@ def outcome_of(exchange: Exchange, defaults: Defaults) -> Outcome:
 
 
 def _understood(exchange: Exchange, source: Source, defaults: Defaults) -> Outcome:
-    try:
-        return mapping.understand(
+    return parking.settled(
+        source.name,
+        lambda: mapping.understand(
             source, headers=exchange.headers, body=exchange.body, received=exchange.at, defaults=defaults
-        )
-    except (Refused, Unmapped):
-        return Outcome()
+        ),
+    )
 
 
 def unknown_topics(exchange: Exchange, defaults: Defaults) -> list[str]:

@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from handler import bodies, mapping, schema, sources
+from handler import bodies, mapping, schema, sources, zones
 from handler.errors import RelayError
 from handler.mapping import Defaults, Outcome
 from handler.sources import Source
@@ -99,11 +99,10 @@ def tried(bench: Bench, request: Mapping[str, Any]) -> dict[str, Any]:
     if any(not one["missing"] for one in mistakes):
         return {"mistakes": mistakes}
     source, received = sources.load(name), float(request["received"])
-    found = preview.preview_request(name, sent, received)
-    if "handshake" in found:
-        return {"mistakes": mistakes, "handshake": found["handshake"]}
-    defaults = Defaults(request["region"], request["zone"])
+    defaults = Defaults(request["region"], zones.load(request["zone"]))
     try:
+        if (greeting := preview.greeting(name, sent)) is not None:
+            return {"mistakes": mistakes, "handshake": greeting}
         outcome = _understood(source, sent, received, defaults)
     except RelayError as error:
         return {"mistakes": mistakes, "parked": [str(error)]}

@@ -8,10 +8,13 @@ import zlib
 from typing import Any
 from urllib.parse import parse_qsl
 
-from .errors import NotParseable, TooLarge, Unmapped
+from .errors import Unmapped
 
 INFLATED_BYTES = 20_000_000
-MOST_OBJECTS = 50_000  # objects and lists in a body: with more, mapping it could outlast the door's time and memory
+# With more parts than these, reading and mapping a body could outlast the time and the memory of ``receive``.
+MOST_OBJECTS = 50_000  # objects and lists
+MOST_VALUES = 1_000_000
+FORM_BYTES = 5_000_000  # the parsers of forms take up to 80 times as much memory; Lambda hands over 4.7 MB of bytes
 _FORM_FIELDS = 5_000
 _DIGITS = 400
 
@@ -21,25 +24,23 @@ def unpack(body: bytes, content_encoding: str) -> bytes:
 
     Raises
     ------
-    NotParseable
-        An encoding other than gzip, or bytes that are not gzip.
-    TooLarge
-        It would inflate past 20 MB.
+    Unmapped
+        ``unknown_encoding``, ``not_gzip``, or ``inflates_too_far``: past 20 MB.
     """
     coding = content_encoding.strip().lower()
     if coding in ("", "identity"):
         return body
     if coding not in ("gzip", "x-gzip"):
-        raise NotParseable("unknown_encoding", "Content-Encoding is neither gzip nor identity")
+        raise Unmapped("unknown_encoding", "Content-Encoding is neither gzip nor identity")
     inflate = zlib.decompressobj(wbits=31)
     try:
         plain = inflate.decompress(body, INFLATED_BYTES)
     except zlib.error:
-        raise NotParseable("not_gzip", "Content-Encoding says gzip and the body is not") from None
+        raise Unmapped("not_gzip", "Content-Encoding is gzip, but the body is not gzip data") from None
     if inflate.unconsumed_tail:
-        raise TooLarge("too_large", f"the body inflates past {INFLATED_BYTES:,} bytes")
+        raise Unmapped("inflates_too_far", f"the body is larger than {INFLATED_BYTES:,} bytes when decompressed")
     if not inflate.eof or inflate.unused_data:
-        raise NotParseable("not_gzip", "the gzip body is cut off, or something follows it")
+        raise Unmapped("not_gzip", "the gzip data is cut off, or other data follows it")
     return plain
 
 
@@ -52,10 +53,10 @@ def parse(body: bytes, content_type: str) -> Any:
 
     Raises
     ------
-    NotParseable
-        ``not_utf8``, ``not_json``, ``not_form``; the detail gives the place, never the text.
     Unmapped
-        ``nested_too_deep``, ``too_many_objects``: well-formed, but no mapping could walk it.
+        ``not_utf8``, ``not_json``, ``not_form``: the detail gives the place, never the text.
+        ``nested_too_deep``, ``too_many_objects``, ``too_many_fields``, ``inflates_too_far``:
+        well-formed, but no mapping could walk it.
     """
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
@@ -70,25 +71,31 @@ def fields(body: bytes) -> list[tuple[str, str]]:
 
     Raises
     ------
-    NotParseable
-        ``not_utf8`` or ``not_form``.
+    Unmapped
+        ``not_utf8``, ``not_form``, ``too_many_fields`` or ``inflates_too_far``.
     """
+    _check_form(body)
     text = _text(body)
     try:
         # Not strictly: the URL Standard (5.1) passes over empty pieces and takes names without values.
         found = parse_qsl(text, keep_blank_values=True, max_num_fields=_FORM_FIELDS)
     except ValueError:
-        raise NotParseable("not_form", "the body is a form of too many fields") from None
+        raise Unmapped("too_many_fields", f"the form has more than {_FORM_FIELDS:,} fields") from None
     if text and "=" not in text:
-        raise NotParseable("not_form", "the body is not a URL-encoded form")
+        raise Unmapped("not_form", "the body is not a URL-encoded form")
     return found
+
+
+def _check_form(body: bytes) -> None:
+    if len(body) > FORM_BYTES:
+        raise Unmapped("inflates_too_far", f"the form is larger than {FORM_BYTES:,} bytes when decompressed")
 
 
 def _text(body: bytes) -> str:
     try:
         return body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise NotParseable("not_utf8", f"the body is not UTF-8 at byte {error.start}") from None
+        raise Unmapped("not_utf8", f"the body is not UTF-8 at byte {error.start}") from None
 
 
 def _integer(written: str) -> int:
@@ -100,14 +107,29 @@ _DECODER = json.JSONDecoder(parse_int=_integer)
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*+"?', re.DOTALL)  # also one without an end, lest each quote looks for it anew
 
 
-def _objects(text: str) -> int:
-    return text.count("{") + text.count("[")
+def _too_many(text: str) -> str:
+    """What ``text`` holds too many of, as far as brackets and commas tell; empty if nothing."""
+    if text.count("{") + text.count("[") > MOST_OBJECTS:
+        return f"more than {MOST_OBJECTS:,} objects and lists"
+    return f"more than {MOST_VALUES:,} values" if text.count(",") > MOST_VALUES else ""
+
+
+def check_items(items: list[Any]) -> None:
+    """Refuse to walk more items than a body may hold objects, which plain numbers may be.
+
+    Raises
+    ------
+    Unmapped
+        ``too_many_objects``.
+    """
+    if len(items) > MOST_OBJECTS:
+        raise Unmapped("too_many_objects", f"the webhook holds more than {MOST_OBJECTS:,} items")
 
 
 def _json(text: str) -> Any:
     # Before they are made, for millions fit into a body; a text may hold many brackets that are none.
-    if _objects(text) > MOST_OBJECTS and _objects(_STRING.sub("", text)) > MOST_OBJECTS:
-        raise Unmapped("too_many_objects", f"the body holds more than {MOST_OBJECTS:,} objects and lists")
+    if _too_many(text) and (excess := _too_many(_STRING.sub("", text))):
+        raise Unmapped("too_many_objects", f"the body holds {excess}")
     try:
         return _DECODER.decode(text)
     except RecursionError:
@@ -116,7 +138,7 @@ def _json(text: str) -> Any:
         if (found := _lines(text)) is not None:
             return found
         where = f"line {error.lineno}, column {error.colno}"
-        raise NotParseable("not_json", f"the body is not JSON: {error.msg} at {where}") from None
+        raise Unmapped("not_json", f"the body is not JSON: {error.msg} at {where}") from None
 
 
 def _lines(text: str) -> list[Any] | None:
@@ -133,9 +155,10 @@ def _lines(text: str) -> list[Any] | None:
 def _multipart(body: bytes, content_type: str) -> dict[str, Any]:
     from . import multipart
 
+    _check_form(body)
     pairs = multipart.fields(body, content_type, most=_FORM_FIELDS)
     if pairs is None:
-        raise NotParseable("not_form", "the body is not multipart/form-data")
+        raise Unmapped("not_form", "the body is not readable as multipart/form-data")
     return _nest(pairs)
 
 

@@ -5,16 +5,12 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import NotParseable, NotVerified, TooLarge
+from .errors import NotParseable, NotVerified
 from .signatures import Delivery
-
-# What a raw message may hold: 1 MiB less header and attributes, in base64 (three bytes in four characters).
-COMPRESSED_BYTES = 770_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +38,7 @@ def read(event: Mapping[str, Any]) -> Request:
     try:
         raw = base64.b64decode(body, validate=True) if event.get("isBase64Encoded") else body.encode("utf-8")
     except (binascii.Error, ValueError):
-        raise NotParseable("not_base64", "the platform handed over a body that cannot be read") from None
+        raise NotParseable("not_base64", "the request body is not valid base64") from None
     return Request(
         webhook_id=event["requestContext"].get("requestId", ""),
         source=(event.get("pathParameters") or {}).get("source", ""),
@@ -66,19 +62,9 @@ def check_not_klaviyo(delivery: Delivery) -> None:
         The request carries Klaviyo's signature header.
     """
     if "klaviyo-signature" in delivery.headers:
-        raise NotVerified("klaviyo_webhook", "a webhook of Klaviyo's own is not relayed back to Klaviyo")
-
-
-def check_size(body: bytes) -> None:
-    """Refuse a body that the dead-letter queue could not hold, were it to be parked.
-
-    Raises
-    ------
-    TooLarge
-        Compressed it is larger than one message.
-    """
-    if len(body) > COMPRESSED_BYTES and len(zlib.compress(body, 6)) > COMPRESSED_BYTES:
-        raise TooLarge("too_large", f"the body is larger than {COMPRESSED_BYTES:,} bytes even when compressed")
+        raise NotVerified(
+            "klaviyo_webhook", "klaviyo-signature is present: Klaviyo's own webhooks are not relayed back to Klaviyo"
+        )
 
 
 def answer(status: int, document: Any, *, silent: bool = False) -> dict[str, Any]:
@@ -89,8 +75,10 @@ def answer(status: int, document: Any, *, silent: bool = False) -> dict[str, Any
     if silent and 200 <= status < 300:
         return {"statusCode": 204, "headers": {"cache-control": "no-store"}}
     plain = isinstance(document, str)
+    body = document if plain else json.dumps(document, ensure_ascii=False, default=str)
     return {
         "statusCode": status,
         "headers": {"content-type": "text/plain" if plain else "application/json", "cache-control": "no-store"},
-        "body": document if plain else json.dumps(document, ensure_ascii=False),
+        # A challenge may hold half a surrogate pair, which no response can: the runtime would crash over it.
+        "body": body.encode("utf-8", "replace").decode(),
     }

@@ -6,10 +6,10 @@
     ├── Refused                what the door answers; nothing is kept
     │   ├── UnknownSource      404
     │   ├── NotVerified        401
-    │   ├── NotParseable       400
-    │   ├── TooLarge           413
-    │   └── Unavailable        503, so that the sender retries
-    ├── Unmapped               authentic, but no event can be made of it: parked
+    │   ├── NotParseable       400, only of what nobody has signed
+    │   ├── TooLarge           413, authentic, and no message can hold it
+    │   └── Unavailable        503: the sender is asked to retry
+    ├── Unmapped               authentic, but it cannot be read or becomes no event: parked
     ├── SourceError            a mistake in a source's TOML file (build time)
     ├── MessageError           a queue message that this version cannot read
     │   └── NewerMessage       ... because a later version wrote it
@@ -57,25 +57,25 @@ class NotVerified(Refused):
 
 
 class NotParseable(Refused):
-    """The body is not what its content type says."""
+    """Not a request that can be verified, nor a check of the URL that can be answered."""
 
     status = 400
 
 
 class TooLarge(Refused):
-    """The body would not fit into a queue message, even compressed."""
+    """An authentic webhook that no queue message can hold, even compressed."""
 
     status = 413
 
 
 class Unavailable(Refused):
-    """Queue or secrets cannot be reached: the sender is to retry."""
+    """Queue or secrets cannot be reached: the sender is asked to retry."""
 
     status = 503
 
 
 class Unmapped(RelayError):
-    """An authentic webhook that cannot become an event; it is parked raw.
+    """An authentic webhook that cannot be read, or cannot become an event; it is parked raw.
 
     ``reason`` is a snake_case code, ``detail`` a sentence without payload values.
     """

@@ -6,7 +6,7 @@ Beside JMESPath's own functions (https://jmespath.org/specification.html)::
     money(x)                  decimal amount from text or number, digit for digit
     add(a, b, …) add(list)    sum of amounts; what is not an amount counts as nothing
     subtract(a, b)  multiply(a, b)  absolute(x)
-    time(x)                   ISO 8601 in UTC from epoch or text
+    time(x)                   ISO 8601 in UTC from epoch or text; a text without a zone is read in the source's
     first_name(x)  last_name(x)   parts of a name in one field
     digest(x, …)              32 hexadecimal digits that stand for the values
     object(pairs)             an object from [[name, value], …]
@@ -30,6 +30,10 @@ These return null where the input makes no sense, and never raise.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, tzinfo
 from decimal import Decimal
 from typing import Any
 
@@ -39,7 +43,7 @@ from jmespath.functions import Functions, signature
 
 from . import bodies, values
 from .compiled import Compiler, Evaluate
-from .errors import NotParseable, Unmapped
+from .errors import Unmapped
 
 _ANY: Any = {"types": []}
 _MORE: Any = {"types": [], "variadic": True}
@@ -50,6 +54,18 @@ _SECRET = re.compile(
 
 
 _ADDRESS = re.compile(r"<([^<>\s]+@[^<>\s]+)>\s*$")
+_DATE = re.compile(r"\s*\d{4}-\d{2}-\d{2}\s*")
+_LOCAL: ContextVar[tzinfo] = ContextVar("local", default=UTC)
+
+
+@contextmanager
+def times_in(local: tzinfo) -> Iterator[None]:
+    """Read times that name no zone in ``local``, within the context: JMESPath's functions get their arguments only."""
+    token = _LOCAL.set(local)
+    try:
+        yield
+    finally:
+        _LOCAL.reset(token)
 
 
 def is_secret(name: str) -> bool:
@@ -99,7 +115,9 @@ class _Functions(Functions):
 
     @signature(_ANY)
     def _func_time(self, written: Any) -> str | None:
-        seconds = values.time(written)
+        # A date alone stays that date, whatever the zone: it is a day, and no moment of it.
+        is_date = isinstance(written, str) and _DATE.fullmatch(written)
+        seconds = values.time(written, UTC if is_date else _LOCAL.get())
         return values.iso(seconds) if seconds is not None and 0 <= seconds < 253_402_300_800 else None
 
     @signature(_ANY)
@@ -182,7 +200,7 @@ class _Functions(Functions):
     def _func_json(self, written: Any) -> Any:
         try:
             return bodies.parse(written.encode("utf-8", "surrogatepass"), "") if isinstance(written, str) else None
-        except (NotParseable, Unmapped):
+        except Unmapped:
             return None
 
     @signature(_ANY)

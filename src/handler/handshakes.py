@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import bodies, mapping, signatures
-from .errors import NotParseable, NotVerified, Refused, Unmapped
+from .errors import NotVerified, Unmapped
 from .expressions import Expression, ExpressionFailed
 from .signatures import Delivery
 from .sources import Handshake, Source
@@ -40,8 +40,8 @@ def answer(handshake: Handshake, document: dict[str, Any], *, secret: str = "") 
 
     Raises
     ------
-    NotParseable
-        The request does not hold what the answer is made of.
+    Unmapped
+        ``not_a_handshake``: the request does not hold what the answer is made of.
     """
     if handshake.answer is None:
         return "ok"
@@ -51,7 +51,7 @@ def answer(handshake: Handshake, document: dict[str, Any], *, secret: str = "") 
         document = {**document, "_hmac": made.hexdigest()}
     found = _answer(handshake.answer, document)
     if not isinstance(found, str | dict):
-        raise NotParseable("not_a_handshake", "the request lacks the challenge that is to be answered")
+        raise Unmapped("not_a_handshake", "the URL verification request has no challenge to answer")
     return found
 
 
@@ -73,9 +73,9 @@ def check_token(handshake: Handshake, document: dict[str, Any], secrets: Sequenc
     except ExpressionFailed:
         given = None
     if not isinstance(given, str) or not given:
-        raise NotVerified("token_missing", "the sender's check of the URL carries no token")
+        raise NotVerified("token_missing", "the URL verification request has no token")
     if not any(signatures.same(token, given) for token in tokens):
-        raise NotVerified("token_wrong", "the token of the sender's check is not a configured one")
+        raise NotVerified("token_wrong", "the token of the URL verification request matches no configured secret")
 
 
 def _document(delivery: Delivery, *, within: int | None) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def _document(delivery: Delivery, *, within: int | None) -> dict[str, Any]:
         try:
             plain = bodies.unpack(delivery.body, headers.get("content-encoding", "") if within is None else "")
             parsed = bodies.parse(plain, headers.get("content-type", ""))
-        except (Refused, Unmapped):
+        except Unmapped:
             parsed = None
     return {
         "method": delivery.method,
@@ -99,7 +99,7 @@ def _document(delivery: Delivery, *, within: int | None) -> dict[str, Any]:
 def _of(expression: Expression, document: dict[str, Any]) -> str:
     found = _answer(expression, document)
     if not isinstance(found, str):
-        raise NotParseable("not_a_handshake", "the request lacks the text that is to be signed")
+        raise Unmapped("not_a_handshake", "the URL verification request has no text to sign")
     return found
 
 
@@ -107,4 +107,4 @@ def _answer(expression: Expression, document: dict[str, Any]) -> Any:
     try:
         return expression.of(document)
     except ExpressionFailed:
-        raise NotParseable("not_a_handshake", "the request is not in the form of this sender's check") from None
+        raise Unmapped("not_a_handshake", "the URL verification request is not in this sender's form") from None

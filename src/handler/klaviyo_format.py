@@ -15,11 +15,11 @@ or in Klaviyo's own JSON:API form (``event``, ``event-bulk-create`` or a whole
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC
+from datetime import tzinfo
 from decimal import Decimal
 from typing import Any
 
-from . import schema, values
+from . import bodies, schema, values
 from .errors import Unmapped
 from .schema import Draft, Note
 
@@ -28,8 +28,10 @@ _RESOURCES = ("event", "event-bulk-create", "event-bulk-create-job")
 _FIELDS = {"profile", "metric", "properties", "time", "value", "value_currency", "unique_id", "backfill"}
 
 
-def read(document: Any, *, headers: Mapping[str, str], received: float) -> list[Draft | Unmapped]:
+def read(document: Any, *, headers: Mapping[str, str], received: float, local: tzinfo) -> list[Draft | Unmapped]:
     """A draft for each event in ``document``, or why there is none, in their order.
+
+    A time that names no zone is read in ``local``.
 
     An event without ``unique_id`` gets one of the signed webhook id and its place
     in the body, so that retries of one delivery collapse.
@@ -37,13 +39,16 @@ def read(document: Any, *, headers: Mapping[str, str], received: float) -> list[
     Raises
     ------
     Unmapped
-        ``no_events``: the document is in none of the forms.
+        ``no_events``: the document is in none of the forms. ``too_many_objects``.
     """
     delivery = next((headers[name] for name in _ID_HEADERS if headers.get(name)), "")
     found = list(_events(document))
     if not found:
         raise Unmapped("no_events", "the body holds no event in the profile/metric schema")
-    return [_read(event, f"{delivery}:{index}" if delivery else "", received) for index, event in enumerate(found)]
+    bodies.check_items(found)
+    return [
+        _read(event, f"{delivery}:{index}" if delivery else "", received, local) for index, event in enumerate(found)
+    ]
 
 
 def _events(document: Any) -> Iterator[Any]:
@@ -97,7 +102,7 @@ def _inner(value: Any) -> dict[str, Any]:
     return {**attributes, **{name: data[name] for name in ("id", "meta") if name in data}}
 
 
-def _read(event: Any, fallback_id: str, received: float) -> Draft | Unmapped:
+def _read(event: Any, fallback_id: str, received: float, local: tzinfo) -> Draft | Unmapped:
     if not isinstance(event, dict):
         return Unmapped("not_an_object", "an event is a JSON object")
     metric = event.get("metric")
@@ -111,7 +116,7 @@ def _read(event: Any, fallback_id: str, received: float) -> Draft | Unmapped:
         metric=name["name"],
         service=values.text(name.get("service")),
         unique_id=unique_id if len(unique_id) <= schema.UNIQUE_ID_LENGTH else values.digest(unique_id),
-        time=_time(event.get("time"), received, notes),
+        time=_time(event.get("time"), received, local, notes),
         properties=event.get("properties") or {},
         value=_amount(event.get("value"), notes),
         currency=_currency(event.get("value_currency"), notes),
@@ -120,8 +125,8 @@ def _read(event: Any, fallback_id: str, received: float) -> Draft | Unmapped:
     )
 
 
-def _time(written: Any, received: float, notes: list[Note]) -> float:
-    seconds = values.time(written, UTC)
+def _time(written: Any, received: float, local: tzinfo, notes: list[Note]) -> float:
+    seconds = values.time(written, local)
     if seconds is not None and values.plausible(seconds, received):
         return seconds
     if written is not None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC
+from datetime import UTC, tzinfo
 from typing import Any
 
 from . import bodies, schema, values
 from .errors import Unmapped
-from .expressions import Expression, ExpressionFailed
+from .expressions import Expression, ExpressionFailed, times_in
 from .messages import Event
 from .schema import Draft, Note
 from .sources import Expressions, Profile, Rule, Source
@@ -26,10 +26,10 @@ _TOPIC = re.compile(r"[\w ./:-]{1,100}")
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """The stack's defaults: country code for phones, IANA zone for naive times."""
+    """The stack's defaults: country code for phones, zone for times that name none."""
 
     phone_region: str = ""
-    time_zone: str = "UTC"
+    time_zone: tzinfo = UTC
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,17 +83,15 @@ def understand(
 
     Raises
     ------
-    NotParseable, TooLarge
-        The body is not what its headers say.
     Unmapped
-        Nothing of it can become an event.
+        It cannot be read, or nothing of it can become an event.
     """
     plain = bodies.unpack(body, headers.get("content-encoding", ""))
     document = bodies.parse(plain, headers.get("content-type", ""))
     if source.klaviyo_format:
         from . import klaviyo_format
 
-        drafts = klaviyo_format.read(document, headers=headers, received=received)
+        drafts = klaviyo_format.read(document, headers=headers, received=received, local=_local(source, defaults))
         outcome = Outcome(topics=["events"], private_ids=True)
         region = source.region or defaults.phone_region
         for index, draft in enumerate(drafts):
@@ -101,7 +99,12 @@ def understand(
                 _add(outcome, draft, index, region)
         outcome.backfill = bool(outcome.events) and all(draft.backfill for draft in drafts if isinstance(draft, Draft))
         return outcome
-    return _by_rules(source, document, headers, received, defaults, only)
+    with times_in(_local(source, defaults)):
+        return _by_rules(source, document, headers, received, defaults, only)
+
+
+def _local(source: Source, defaults: Defaults) -> tzinfo:
+    return source.zone or defaults.time_zone
 
 
 def holds(condition: Expression, document: Any) -> bool:
@@ -144,9 +147,10 @@ def _by_rules(
 def _items(source: Source, document: Any) -> list[tuple[int, Any]]:
     """The webhook's items with their place in it: the body itself, or the entries of an array in it."""
     found = _value(source.items, document, "items") if source.items else document
-    if isinstance(found, list):
-        return list(enumerate(found))
-    return [(0, found)]
+    if not isinstance(found, list):
+        return [(0, found)]
+    bodies.check_items(found)
+    return list(enumerate(found))
 
 
 def _item(
@@ -255,6 +259,7 @@ def _nodes(source: Source, rule: Rule, item: dict[str, Any]) -> Iterator[Any]:
     found = _value(rule.each, node, "each")
     if found is not None and not isinstance(found, list):
         raise Unmapped("mapping_failed", "the expression for each met something else than a list")
+    bodies.check_items(found or [])
     for entry in found or []:
         yield {**(entry if isinstance(entry, dict) else {"item": entry}), "_webhook": item, "_root": root}
 
@@ -343,8 +348,7 @@ def _time(
     if rule.time is None:
         return received
     written = _quiet(rule.time, node, "time", notes)
-    local = values.zone(source.zone) or values.zone(defaults.time_zone) or UTC
-    seconds = values.time(written, local)
+    seconds = values.time(written, _local(source, defaults))
     if seconds is not None and values.plausible(seconds, received):
         return seconds
     notes.append(Note("time_of_receipt", "time"))

@@ -42,7 +42,7 @@ MESSAGE_BYTES = 1_048_576
 BATCH_ENTRIES = 10
 MAX_DELAY = 900
 RAW_BODY_BYTES = 30_000_000
-_ATTRIBUTE_BYTES = 2_000
+_ATTRIBUTE_BYTES = 4_500  # the most that attributes weigh: a detail has 1,000 characters of up to 4 bytes
 _HEADER = json.JSONDecoder()
 _NAME = re.compile(r"[\w.-]{1,100}", re.ASCII)  # also what SQS takes as a message group
 _SOURCE = re.compile(rf'\{{"v":\d+,"kind":"\w+","source":"({_NAME.pattern})"', re.ASCII)
@@ -304,6 +304,14 @@ def source(body: str) -> str:
 
 def _printable(text: str) -> str:
     return "".join(char if char.isprintable() else " " for char in text)
+
+
+def holds(raw: Raw) -> bool:
+    """Whether a message can hold ``raw``, if need be with the longest reason beside it."""
+    room = MESSAGE_BYTES - _ATTRIBUTE_BYTES
+    # Base64, and each character of a header as \ud83d\ude00 in JSON: only what comes near is compressed to see.
+    most = len(raw.body) * 4 // 3 + 12 * sum(len(value) for value in raw.headers.values()) + 10_000
+    return most <= room or size(encode(raw)) <= room
 
 
 def fits(outgoing: Outgoing) -> bool:

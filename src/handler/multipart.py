@@ -15,7 +15,15 @@ class _PlainHeaders(Compat32):
 
 
 def fields(body: bytes, content_type: str, *, most: int) -> list[tuple[str, str]] | None:
-    """Names and texts of the first ``most`` parts, files left out; ``None`` if it is not multipart."""
+    """Names and texts of the first ``most`` parts, files left out; ``None`` if it cannot be read as multipart."""
+    try:
+        return _fields(body, content_type, most)
+    except (TypeError, ValueError, LookupError, RecursionError):
+        # email.parser raises these on malformed parameters (name*=a; name*0=b) and on parts nested 500 deep.
+        return None
+
+
+def _fields(body: bytes, content_type: str, most: int) -> list[tuple[str, str]] | None:
     head = b"Content-Type: " + content_type.encode("latin-1", "replace") + b"\r\n\r\n"
     parts: Any = BytesParser(policy=_PlainHeaders()).parsebytes(head + body).get_payload()
     if not isinstance(parts, list):

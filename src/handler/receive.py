@@ -2,7 +2,8 @@
 
 Every request is answered and logged once. What is not authentic leaves no
 trace but a count; what is authentic is queued, parked or deliberately ignored
-before the sender gets its 2xx (design: docs/decisions/).
+before the sender gets its 200. Nothing authentic is refused but what no queue
+message can hold (docs/decisions/0029).
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import os
 import re
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,12 +19,13 @@ from typing import Any, TypeVar
 from aws_lambda_powertools.metrics import MetricUnit
 from botocore.exceptions import BotoCoreError, ClientError
 
-from . import clients, door, handshakes, mapping, messages, settings, signatures, sources
+from . import clients, door, handshakes, mapping, messages, parking, settings, signatures, sources
 from .errors import NotParseable, NotVerified, Refused, SourceError, TooLarge, Unavailable, UnknownSource, Unmapped
 from .keys import Secret
 from .mapping import Defaults, Outcome
 from .messages import Message, Outgoing, Raw
-from .sources import Source
+from .signatures import Delivery
+from .sources import Handshake, Source
 from .telemetry import event_id, logger, metrics
 from .values import iso
 
@@ -34,6 +35,8 @@ SQS = clients.client("sqs", connect=1, read=3, attempts=2)
 SECRETS = Secret(clients.client("secretsmanager", connect=1, read=3, attempts=2), SETTINGS.sources_secret, time.time)
 _Checked = TypeVar("_Checked")
 _IDS_PER_LINE = 1_000  # a log event holds 256 KiB
+ANSWER_BYTES = 4_000_000  # of ids; Lambda returns 6 MB at most, and a longer answer would be a 500
+_IDS_AT_LEAST = 3_000  # have up to 255 characters each
 _ID = re.compile(r"[\w.:-]{1,100}", re.ASCII)  # these headers are not signed: what is no id stays out of the log
 _REFUSALS = {kind.status: kind.__name__ for kind in (UnknownSource, NotVerified, NotParseable, TooLarge, Unavailable)}
 
@@ -49,6 +52,15 @@ class Answer:
     log: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an authentic webhook comes to: its answer, and what each queue has to take before that is given."""
+
+    answer: Answer
+    events: list[Outgoing] = field(default_factory=list)
+    parked: list[Outgoing] = field(default_factory=list)
+
+
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ARG001 (Lambda calls with both)
     """Answer one HTTP API request."""
@@ -62,53 +74,84 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ARG
     except Refused as error:
         answer = Answer(error.status, {"error": error.reason, "detail": error.detail}, "refused", error.reason)
     except (ClientError, BotoCoreError, SourceError) as error:
-        logger.error("the door cannot work", extra={"cause": type(error).__name__, "source": name or "unknown"})
-        detail = "try again later"
+        logger.error("receive unavailable", extra={"cause": type(error).__name__, "source": name or "unknown"})
+        detail = "the relay cannot take webhooks now; please retry"
         answer = Answer(503, {"error": "unavailable", "detail": detail}, "refused", "unavailable")
     _record(event, answer, name or "unknown", received)
     return door.answer(answer.status, answer.document, silent=silent)
 
 
 def _take(request: door.Request, source: Source, received: float) -> Answer:
+    """Find out who sent it. What is proved goes on to ``_settle``; only what is not is refused here."""
     delivery = request.delivery
-    if unsigned := handshakes.find(source, delivery, signed=False):
-        _with_secrets(source, lambda secrets: handshakes.check_token(*unsigned, secrets))
-        return Answer(200, handshakes.answer(*unsigned), "handshake")
+    raw = Raw(source.name, delivery.body, _kept(source, delivery), received, webhook_id=request.webhook_id)
+    if check := handshakes.find(source, delivery, signed=False):
+        if check[0].token is None:
+            return _strangers(*check)
+        _with_secrets(source, lambda secrets: handshakes.check_token(*check, secrets))
+        return _settle(source, raw, lambda: _greeting(*check))
     if delivery.method in ("GET", "HEAD"):
         return Answer(200, "ok", "handshake")
     door.check_not_klaviyo(delivery)
     secret = _with_secrets(source, lambda secrets: signatures.verify(source.schemes, delivery, secrets, now=received))
-    door.check_size(delivery.body)
-    if signed := handshakes.find(source, delivery, signed=True):
-        return Answer(200, handshakes.answer(*signed, secret=secret), "handshake")
-    raw = Raw(source.name, delivery.body, _kept(source, delivery), received, webhook_id=request.webhook_id)
-    outcome = _understand(source, raw)
-    if outcome.ignored:
-        log = _named(outcome, source, raw) | {"detail": outcome.ignored}
-        return Answer(200, {"accepted": 0, "ignored": outcome.ignored}, "ignored", log=log)
-    _queue(source, outcome, received)
-    _park(outcome, raw, received)
-    return _accepted(outcome, _named(outcome, source, raw))
+    return _settle(source, raw, lambda: _read(source, raw, delivery, secret))
 
 
-def _understand(source: Source, raw: Raw) -> Outcome:
-    """Normalise; what is authentic and cannot be normalised is parked, whatever went wrong."""
-    defaults = Defaults(SETTINGS.phone_region, SETTINGS.time_zone)
+def _strangers(check: Handshake, document: dict[str, Any]) -> Answer:
+    """The answer to a check of the URL that anybody may make."""
     try:
-        return mapping.understand(source, headers=raw.headers, body=raw.body, received=raw.received, defaults=defaults)
-    except Refused:
-        raise
+        return _greeting(check, document).answer
     except Unmapped as error:
-        reason, detail = error.reason, error.detail
-    except Exception as error:  # noqa: BLE001 (a fault of ours must not cost an authentic webhook: it is parked)
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{os.path.basename(frame.filename)}:{frame.lineno}"
-        logger.error("mapping crashed", extra={"source": source.name, "cause": type(error).__name__, "place": place})
-        reason, detail = "mapping_crashed", f"{type(error).__name__} at {place}"
-    return Outcome(parked=[mapping.Parked(None, reason, detail)])
+        raise NotParseable(error.reason, error.detail) from None
 
 
-def _kept(source: Source, delivery: signatures.Delivery) -> dict[str, str]:
+def _settle(source: Source, raw: Raw, read: Callable[[], Plan]) -> Answer:
+    """Answer what is authentic: as ``read`` plans it, or parked if ``read`` fails, for whatever reason.
+
+    Raises
+    ------
+    TooLarge
+        No message could hold it, were it to be parked.
+    Unavailable, ClientError, BotoCoreError
+        The queue does not take it.
+    """
+    if not messages.holds(raw):
+        raise TooLarge("too_large", "the webhook is larger than a queue message can hold (1 MiB), even when compressed")
+    found = parking.settled(source.name, read)
+    plan = _plan(source, raw, found) if isinstance(found, Outcome) else found
+    _send(SETTINGS.events_queue_url, plan.events)
+    _send(SETTINGS.dead_letter_queue_url, plan.parked)
+    return plan.answer
+
+
+def _read(source: Source, raw: Raw, delivery: Delivery, secret: str) -> Plan:
+    if check := handshakes.find(source, delivery, signed=True):
+        return _greeting(*check, secret=secret)
+    defaults = Defaults(SETTINGS.phone_region, SETTINGS.time_zone)
+    outcome = mapping.understand(source, headers=raw.headers, body=raw.body, received=raw.received, defaults=defaults)
+    return _plan(source, raw, outcome)
+
+
+def _greeting(check: Handshake, document: dict[str, Any], *, secret: str = "") -> Plan:
+    return Plan(Answer(200, handshakes.answer(check, document, secret=secret), "handshake"))
+
+
+def _plan(source: Source, raw: Raw, outcome: Outcome) -> Plan:
+    """The events, cut and staggered; what no event could be made of, once for each reason; the answer."""
+    named = _named(outcome, source, raw)
+    if outcome.ignored:
+        log = named | {"detail": outcome.ignored}
+        return Plan(Answer(200, {"accepted": 0, "ignored": outcome.ignored}, "ignored", log=log))
+    like = Message(source.name, (), raw.received, backfill=outcome.backfill, private_ids=outcome.private_ids)
+    packed = list(messages.pack(outcome.events, like))
+    return Plan(
+        _accepted(outcome, named),
+        messages.stagger(packed, requests_per_minute=SETTINGS.requests_per_minute),
+        [letter.outgoing for letter in parking.letters(raw, outcome.parked, at=iso(raw.received))],
+    )
+
+
+def _kept(source: Source, delivery: Delivery) -> dict[str, str]:
     return {name: delivery.headers[name] for name in source.kept_headers if name in delivery.headers}
 
 
@@ -133,32 +176,15 @@ def _secrets(document: dict[str, Any], name: str) -> list[str]:
     return listed
 
 
-def _queue(source: Source, outcome: Outcome, received: float) -> None:
-    """Send the events, cut and staggered; what the queue does not take makes the sender retry."""
-    like = Message(source.name, (), received, backfill=outcome.backfill, private_ids=outcome.private_ids)
-    packed = list(messages.pack(outcome.events, like))
-    _send(SETTINGS.events_queue_url, messages.stagger(packed, requests_per_minute=SETTINGS.requests_per_minute))
-
-
-def _park(outcome: Outcome, raw: Raw, received: float) -> None:
-    """Send what no event could be made of to the dead-letter queue, once for each reason."""
-    by_reason: dict[tuple[str, str], list[int | None]] = {}
-    for parked in outcome.parked:
-        by_reason.setdefault((parked.reason, parked.detail), []).append(parked.index)
-    for (reason, detail), places in by_reason.items():
-        indices = tuple(place for place in places if place is not None)
-        part = raw._replace(only=indices or None)
-        _send(SETTINGS.dead_letter_queue_url, [messages.parked(part, reason=reason, detail=detail, at=iso(received))])
-
-
 def _send(queue_url: str, outgoing: list[Outgoing]) -> None:
     if messages.send(SQS, queue_url, outgoing):
-        raise Unavailable("queue_refuses", "the queue did not take all of it; what it took will not count twice")
+        raise Unavailable("queue_refuses", "some events could not be queued; please retry (repeats are discarded)")
 
 
 def _accepted(outcome: Outcome, named: dict[str, Any]) -> Answer:
     ids = [event_id(event.unique_id, private=outcome.private_ids) for event in outcome.events]
-    document: dict[str, Any] = {"accepted": len(ids), "event_ids": ids}
+    named_in_answer = ids if sum(map(messages.size, ids)) <= ANSWER_BYTES else ids[:_IDS_AT_LEAST]
+    document: dict[str, Any] = {"accepted": len(ids), "event_ids": named_in_answer}
     if outcome.parked:
         document["parked"] = [
             {"index": parked.index, "reason": parked.reason, "detail": parked.detail} for parked in outcome.parked[:100]
@@ -172,7 +198,7 @@ def _accepted(outcome: Outcome, named: dict[str, Any]) -> Answer:
         "left_out": dict(Counter(f"{note.code}: {_place(note.where)}" for note in outcome.notes)),
     }
     state = "accepted" if ids else "parked"
-    return Answer(202, document, state, outcome.parked[0].reason if outcome.parked else "", log)
+    return Answer(200, document, state, outcome.parked[0].reason if outcome.parked else "", log)
 
 
 def _named(outcome: Outcome, source: Source, raw: Raw) -> dict[str, Any]:

@@ -6,20 +6,20 @@ ordinary delivery does not need.
 
 from __future__ import annotations
 
-import os
-import traceback
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from . import mapping, messages, sources
+from . import handshakes, mapping, parking, sources
 from .batch import Parcel, Received
-from .errors import Refused, SourceError, Unmapped
 from .mapping import Defaults, Outcome
 from .messages import Message, Raw
 from .report import parked_whole
+from .signatures import Delivery
 from .telemetry import event_id, logger
 
 _IDS_PER_LINE = 500  # as in the job's line, which has all of them
+_LATE = "a check of the URL, whose sender no longer waits for the answer"
 
 
 def replay(received: Sequence[Received], *, defaults: Defaults, at: str) -> tuple[list[Received], list[Parcel]]:
@@ -30,13 +30,11 @@ def replay(received: Sequence[Received], *, defaults: Defaults, at: str) -> tupl
         if isinstance(one.message, Message):
             mapped.append(one)
             continue
-        outcome = _understand(one.message, defaults)
-        parcels += _parked(one.message, outcome, owner, at)
-        logger.info(
-            "webhook mapped again",
-            extra=_line(one.message, outcome),
-        )
-        mapped.append(one._replace(message=_message(one.message, outcome)))
+        raw = one.message
+        outcome = parking.settled(raw.source, partial(_understand, raw, defaults))
+        parcels += _parked(raw, outcome, owner, at)
+        logger.info("webhook mapped again", extra=_line(raw, outcome))
+        mapped.append(one._replace(message=_message(raw, outcome)))
     return mapped, parcels
 
 
@@ -65,34 +63,19 @@ def _message(raw: Raw, outcome: Outcome) -> Message:
 
 
 def _understand(raw: Raw, defaults: Defaults) -> Outcome:
-    try:
-        return mapping.understand(
-            sources.load(raw.source),
-            headers=raw.headers,
-            body=raw.body,
-            received=raw.received,
-            defaults=defaults,
-            only=raw.only,
-        )
-    except (Refused, Unmapped) as error:
-        reason, detail = error.reason, error.detail
-    except SourceError as error:
-        reason, detail = "source_file", str(error)
-    except Exception as error:  # noqa: BLE001 (as at the door: a fault of the mapping costs this webhook a try, not its neighbours a crash)
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        reason = "mapping_crashed"
-        detail = f"{type(error).__name__} at {os.path.basename(frame.filename)}:{frame.lineno}"
-    return Outcome(parked=[mapping.Parked(None, reason, detail)])
+    source = sources.load(raw.source)
+    delivery = Delivery("POST", "", "", raw.headers, {}, raw.body)
+    if check := handshakes.find(source, delivery, signed=True):
+        handshakes.answer(*check)
+        return Outcome(ignored=_LATE)
+    return mapping.understand(
+        source, headers=raw.headers, body=raw.body, received=raw.received, defaults=defaults, only=raw.only
+    )
 
 
 def _parked(raw: Raw, outcome: Outcome, owner: int, at: str) -> list[Parcel]:
-    by_reason: dict[tuple[str, str], list[int | None]] = {}
-    for parked in outcome.parked:
-        by_reason.setdefault((parked.reason, parked.detail), []).append(parked.index)
     parcels: list[Parcel] = []
-    for (reason, detail), places in by_reason.items():
-        only = tuple(place for place in places if place is not None) or raw.only
-        part = raw._replace(only=only)
+    for reason, detail, outgoing in parking.letters(raw, outcome.parked, at=at):
         parked_whole(reason, detail, raw.source, webhook_id=raw.webhook_id, sender_ids=outcome.sender_ids[:20])
-        parcels.append(Parcel(messages.parked(part, reason=reason, detail=detail, at=at), frozenset({owner})))
+        parcels.append(Parcel(outgoing, frozenset({owner})))
     return parcels

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import tzinfo
+
+from . import zones
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,15 +21,15 @@ class Settings:
         Klaviyo's steady limit for this account and endpoint (150).
     phone_region : str
         ISO 3166 code for phone numbers without a country, ``""`` for none.
-    time_zone : str
-        IANA name for times without a zone.
+    time_zone : tzinfo
+        Zone of times that name none.
     """
 
     events_queue_url: str
     dead_letter_queue_url: str
     requests_per_minute: int
     phone_region: str
-    time_zone: str
+    time_zone: tzinfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +61,27 @@ class DeliverSettings(Settings):
     late_after: float
 
 
-def _shared(env: Mapping[str, str]) -> tuple[str, str, int, str, str]:
+def _shared(env: Mapping[str, str]) -> tuple[str, str, int, str, tzinfo]:
     return (
         env["EVENTS_QUEUE_URL"],
         env["DEAD_LETTER_QUEUE_URL"],
         int(env["REQUESTS_PER_MINUTE"]),
         env["PHONE_REGION"],
-        env["TIME_ZONE"],
+        _zone(env["TIME_ZONE"]),
     )
 
 
+def _zone(name: str) -> tzinfo:
+    try:
+        return zones.load(name)
+    except ValueError as error:
+        raise ValueError(
+            f"the parameter TimeZone cannot be used: {error}. Set it with sam deploy --parameter-overrides TimeZone=…"
+        ) from None
+
+
 def for_receive(env: Mapping[str, str]) -> ReceiveSettings:
-    """Read ``receive``'s settings; ``KeyError`` names a missing variable."""
+    """Read ``receive``'s settings; ``KeyError`` names a missing variable, ``ValueError`` a zone that is unknown."""
     return ReceiveSettings(
         *_shared(env),
         sources_secret=env["SOURCES_SECRET"],
@@ -78,7 +90,7 @@ def for_receive(env: Mapping[str, str]) -> ReceiveSettings:
 
 
 def for_deliver(env: Mapping[str, str]) -> DeliverSettings:
-    """Read ``deliver``'s settings; ``KeyError`` names a missing variable."""
+    """Read ``deliver``'s settings; ``KeyError`` names a missing variable, ``ValueError`` a zone that is unknown."""
     return DeliverSettings(
         *_shared(env),
         klaviyo_secret=env["KLAVIYO_SECRET"],

@@ -18,7 +18,7 @@ The vocabulary (docs/adding-a-sender.md has it with examples)::
     signed     = "{timestamp}.{body}"              also {id} {url} {method} {uri} {form}
     key        = "text" | "base64"                 what the secret is
     key_prefix = "whsec_"                          taken off before decoding
-    tolerance  = 300                               seconds, both ways
+    tolerance  = 300                               seconds of age; at most 300 of them ahead of us; 0: any time
     batches    = "token"                           arrays need a token in the URL
 
 ``hmac`` is keyed with the secret; ``digest`` is the plain hash of secret and
@@ -28,8 +28,9 @@ content; ``ecdsa`` is P-256 with SHA-256, its secret the sender's public key.
 password. ``{form}`` is every form field once, sorted, name and value joined.
 
 Everything is compared in constant time as encoded text, so that no second
-spelling of a signature passes. Bytes that make no sense are a refusal, never
-another exception.
+spelling of a signature passes. (A secret in base64 is read as the reference
+library of Standard Webhooks reads it: its spelling is compared to nothing.)
+Bytes that make no sense are a refusal, never another exception.
 """
 
 from __future__ import annotations
@@ -43,12 +44,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from . import bodies, values
-from .errors import NotParseable, NotVerified, Unmapped
+from .errors import NotVerified, Unmapped
 from .expressions import Expression, ExpressionFailed
 
 TOKEN = "token"  # noqa: S105 (the name of a query parameter and of a scheme)
 TOKEN_SECRET = "token:"  # noqa: S105 (prefix of a secret that is a URL token beside signing ones)
 FORM = "application/x-www-form-urlencoded"
+AHEAD_SECONDS = 300
+_NO_BASE64 = re.compile(r"[^A-Za-z0-9+/]")
 _PARTS = re.compile(r"\{(body|timestamp|id|url|method|uri|form)\}")
 
 
@@ -74,6 +77,11 @@ class Scheme:
     key_prefix: str = ""
     tolerance: int = 300
     batches: str = ""
+
+    @property
+    def ahead(self) -> int:
+        """Seconds that a signature may come from the future: a retry does not, however old it may be."""
+        return min(self.tolerance, AHEAD_SECONDS)
 
 
 _IN_URL = Scheme(scheme=TOKEN)
@@ -132,7 +140,9 @@ def _verify(scheme: Scheme, delivery: Delivery, secrets: Sequence[str], now: flo
     made_with = next((key for key in keys if _matches(scheme, key, signed, written)), None)
     if made_with is None:
         raise NotVerified("signature_wrong", f"{scheme.header[0]} was not made with a configured secret over this body")
-    _check_age(scheme, stamp if scheme.timestamp_body is None else _stamp_in_body(scheme.timestamp_body, delivery), now)
+    if scheme.timestamp_body is not None:
+        stamp = _stamp_in_body(scheme, scheme.timestamp_body, delivery)
+    _check_age(scheme, stamp, now)
     return made_with
 
 
@@ -203,7 +213,9 @@ def _check_not_extended(body: bytes) -> None:
     try:
         body.decode("utf-8")
     except UnicodeDecodeError:
-        raise NotVerified("signature_malformed", "this sender signs text in UTF-8, and the body is none") from None
+        raise NotVerified(
+            "signature_malformed", "the body is not valid UTF-8, which this signature scheme requires"
+        ) from None
 
 
 def _header(names: Sequence[str], headers: Mapping[str, str], reason: str) -> str:
@@ -268,23 +280,24 @@ def content(template: str, delivery: Delivery, stamp: str, identity: str) -> byt
 def _form(delivery: Delivery) -> str:
     """Every field of a form once, sorted. Another body would not be signed at all, so it is refused."""
     if delivery.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
-        raise NotVerified("signature_malformed", "this sender signs a form's fields, and the body is no form")
+        raise NotVerified("signature_malformed", "expected a form-encoded body: this sender signs form fields")
     try:
         return "".join(name + value for name, value in sorted(set(bodies.fields(delivery.body))))
-    except NotParseable:
-        raise NotVerified("signature_malformed", "this sender signs a form's fields, and these do not parse") from None
+    except Unmapped:
+        raise NotVerified(
+            "signature_malformed", "the body is not a readable form: this sender signs form fields"
+        ) from None
 
 
 def _key(scheme: Scheme, secret: str) -> bytes | None:
     if scheme.key == "text":
         return secret.encode("utf-8", "surrogatepass")
-    encoded = secret.removeprefix(scheme.key_prefix)
+    # As its libraries for Python, PHP and Ruby do: what is not of the alphabet counts for nothing, padding included.
+    encoded = _NO_BASE64.sub("", secret.strip().removeprefix(scheme.key_prefix))
     try:
-        key = base64.b64decode(encoded, validate=True)
-    except (binascii.Error, ValueError):
+        return base64.b64decode(encoded + "=" * (-len(encoded) % 4)) or None
+    except binascii.Error:
         return None
-    # The last character of base64 may have spare bits: only the one canonical spelling is the secret.
-    return key if key and base64.b64encode(key).decode() == encoded else None
 
 
 def _sign(scheme: Scheme, secret: str, signed: bytes) -> str | None:
@@ -296,26 +309,34 @@ def _sign(scheme: Scheme, secret: str, signed: bytes) -> str | None:
     return made.hexdigest() if scheme.encoding == "hex" else base64.b64encode(made.digest()).decode()
 
 
-def _stamp_in_body(place: Expression, delivery: Delivery) -> str:
-    """The time that the body gives; empty if it gives none, for which nobody but the sender can have seen to."""
-    plain = bodies.unpack(delivery.body, delivery.headers.get("content-encoding", ""))
+def _stamp_in_body(scheme: Scheme, place: Expression, delivery: Delivery) -> str:
+    """The time that the body gives; empty if it gives none that can be read, which only the sender can cause."""
     try:
+        plain = bodies.unpack(delivery.body, delivery.headers.get("content-encoding", ""))
         found = place.of(bodies.parse(plain, delivery.headers.get("content-type", "")))
     except (ExpressionFailed, Unmapped):
         return ""
-    return "" if found is None else values.text(found) or "no time"
+    stamp = values.text(found) or ""
+    return "" if _signed_at(scheme, stamp) is None else stamp
 
 
 def _check_age(scheme: Scheme, stamp: str, now: float) -> None:
     if not stamp or not scheme.tolerance:
         return
-    at = values.time(stamp) if scheme.timestamp_format == "iso" else _epoch(stamp, scheme.timestamp_format)
+    at = _signed_at(scheme, stamp)
     if at is None:
         raise NotVerified("timestamp_malformed", "the signature's timestamp is not a time")
     age = now - at
-    if abs(age) > scheme.tolerance:
-        reason = "timestamp_stale" if age > 0 else "timestamp_future"
-        raise NotVerified(reason, f"the signature is {age:.0f} s old, {scheme.tolerance} s either way are accepted")
+    if age > scheme.tolerance:
+        detail = f"the signature timestamp is {age:.0f} s old; the limit is {scheme.tolerance} s"
+        raise NotVerified("timestamp_stale", detail)
+    if -age > scheme.ahead:
+        detail = f"the signature timestamp is {-age:.0f} s in the future; the limit is {scheme.ahead} s"
+        raise NotVerified("timestamp_future", detail)
+
+
+def _signed_at(scheme: Scheme, stamp: str) -> float | None:
+    return values.time(stamp) if scheme.timestamp_format == "iso" else _epoch(stamp, scheme.timestamp_format)
 
 
 def _epoch(stamp: str, unit: str) -> float | None:

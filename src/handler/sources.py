@@ -11,11 +11,13 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from datetime import tzinfo
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from . import zones
 from .errors import SourceError, UnknownSource
 from .expressions import Expression
 from .signatures import Scheme
@@ -83,7 +85,7 @@ class Source:
     topic: Expression | None
     topic_header: str
     key: Expression | None
-    zone: str
+    zone: tzinfo | None
     region: str
     currency: str
     when: Expression | None
@@ -157,7 +159,7 @@ def path_of(name: str) -> Path:
             path = folder / f"{name}.toml"
             if path.is_file():
                 return path
-    raise UnknownSource("unknown_source", "no source of that name is set up")
+    raise UnknownSource("unknown_source", "no source with this name is configured")
 
 
 @cache
@@ -173,7 +175,7 @@ def load(name: str) -> Source:
     """
     try:
         return build(name, document(name))
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise SourceError(f"{name}.toml", None, f"not in the form of a source: {error}") from error
 
 
@@ -214,7 +216,7 @@ def _topics(rule: Mapping[str, Any]) -> list[str]:
 
 
 def build(name: str, tables: Mapping[str, Any]) -> Source:
-    """A source from its tables; what is missing raises ``KeyError`` or ``TypeError``."""
+    """A source from its tables; what is missing raises ``KeyError`` or ``TypeError``, a wrong zone ``ValueError``."""
     webhook = tables.get("webhook", {})
     common = tables.get("profile", {})
     topic_header = webhook.get("topic_header", "").lower()
@@ -234,7 +236,7 @@ def build(name: str, tables: Mapping[str, Any]) -> Source:
         topic=_optional(webhook, "topic"),
         topic_header=topic_header,
         key=_optional(webhook, "key"),
-        zone=webhook.get("zone", ""),
+        zone=zones.load(webhook["zone"]) if webhook.get("zone") else None,
         region=webhook.get("region", ""),
         currency=webhook.get("currency", ""),
         when=_optional(webhook, "when"),

@@ -16,7 +16,6 @@ from datetime import UTC, datetime, tzinfo
 from decimal import Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 EMAIL_LENGTH = 99
 YEAR = 366 * 86_400
@@ -46,6 +45,14 @@ _MONEY = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?")
 _ISO = re.compile(
     r"\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?)?"
     r"(?: ?(?:Z|z|UTC|[+-]\d{2}:?\d{2}|[+-]\d{2}))?"
+)
+# What may follow the clock time in other texts: a zone (and its name as a comment), and a year. email.utils ignores any
+# zone that it does not know ("CEST", "+02:00", "PM"), and the time would be read in another.
+_CLOCK = re.compile(
+    r"(?P<clock>\d:\d{2}(?::\d{2})?)"
+    r"(?: ?(?:(?:GMT|UTC)?(?P<hours>[+-]\d{2})(?::?(?P<minutes>\d{2}))?|(?P<name>UTC?|GMT|Z|[AECMP][SD]T))"
+    r"(?: \([^()]*\))?)?(?P<year> \d{4})?$",
+    re.IGNORECASE,
 )
 
 
@@ -93,22 +100,11 @@ def phone(value: Any, regions: Iterable[Any]) -> str | None:
     return None
 
 
-def zone(name: Any) -> tzinfo | None:
-    """The IANA zone of that name."""
-    if not isinstance(name, str) or not name:
-        return None
-    if name == "UTC":
-        return UTC
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return None
-
-
 def time(value: Any, local: tzinfo = UTC) -> float | None:
     """Epoch seconds of an epoch number (s, ms, µs), ISO 8601 or RFC 2822 text.
 
-    A time without a zone is read in ``local``.
+    A time without a zone is read in ``local``; one whose zone is neither an
+    offset nor UTC nor one of RFC 2822's (``EST``, ``PDT``, …) is none.
     """
     if isinstance(value, bool):
         return None
@@ -147,9 +143,15 @@ def _iso(written: str, local: tzinfo) -> float | None:
 
 
 def _rfc2822(written: str, local: tzinfo) -> float | None:
+    folded = " ".join(written.split())
+    found = _CLOCK.search(folded)
+    if found is None:
+        return None
+    offset = f"{found['hours']}{found['minutes'] or '00'}" if found["hours"] else found["name"] or ""
     try:
-        moment = parsedate_to_datetime(written)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=local)).timestamp()
+        moment = parsedate_to_datetime(f"{folded[: found.end('clock')]} {offset}{found['year'] or ''}")
+        # "-0000" is UTC, from someone who does not tell the zone (RFC 5322, section 3.3).
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC if offset else local)).timestamp()
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
 

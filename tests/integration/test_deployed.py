@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from handler import sources
-from local import aws, deployed, logs, samconfig, sign
+from local import aws, deployed, logs, preview, samconfig, sign
 from local import template as reading
 from local.deployed import Deployed, Trial
 from local.payload import Payload
@@ -21,7 +21,7 @@ from local.stack import NAME, Stack
 from tests.template.conftest import EVERYTHING
 
 ADDRESS = "ops@relay.invalid"
-OLD, NEW = (sign.development_secret(name, sources.load("stripe").schemes[0]) for name in ("old", "new"))
+OLD, NEW = (f"whsec_{sign.development_secret(name, sources.load('stripe').schemes[0])}" for name in ("old", "new"))
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +82,10 @@ def log(found: Deployed, group: str, **line: Any) -> None:
     )
 
 
-def tried(found: Deployed, *lines: tuple[str, dict[str, Any]], status: int = 202) -> tuple[bool, list[str]]:
-    """What ``try`` says if the door answers ``status`` and the functions log ``lines``."""
+def tried(
+    found: Deployed, *lines: tuple[str, dict[str, Any]], status: int = 200, answer: dict[str, Any] | None = None
+) -> tuple[bool, list[str]]:
+    """What ``try`` says if the door answers so (with an accepted event if nothing else is given) and logs ``lines``."""
     said: list[str] = []
     event_id = f"stripe:placed-order:{time.time_ns()}"
 
@@ -94,13 +96,13 @@ def tried(found: Deployed, *lines: tuple[str, dict[str, Any]], status: int = 202
         assert body
         for group, line in lines:
             log(found, group, event_ids=[event_id], **line)
-        return status, json.dumps({"event_ids": [event_id]} if status == 202 else {"error": "signature_wrong"})
+        return status, json.dumps({"accepted": 1, "event_ids": [event_id]} if answer is None else answer)
 
     trial = Trial(found, said.append, post, sleep=lambda _: time.sleep(0.05), seconds=3)
     return trial.run(None), said
 
 
-ACCEPTED = ("ReceiveLogGroup", {"message": "webhook", "source": "stripe", "outcome": "accepted", "status": 202})
+ACCEPTED = ("ReceiveLogGroup", {"message": "webhook", "source": "stripe", "outcome": "accepted", "status": 200})
 DELIVERED = ("DeliverLogGroup", {"message": "job", "sources": ["stripe"], "outcome": "delivered", "status": 202})
 
 
@@ -109,17 +111,45 @@ def test_a_sample_is_followed_to_klaviyos_answer(ready: Deployed) -> None:
     assert arrived
     assert [line[:2] for line in said[:4]] == ["1.", "2.", "3.", "4."]
     text = "\n".join(said)
-    assert "the door answers 202" in text
-    assert "webhook  stripe accepted 202" in text
+    assert "the webhook endpoint answers 200" in text
+    assert "webhook  stripe accepted 200" in text
     assert "job  stripe delivered 202" in text
     assert OLD not in text
 
 
 def test_a_refusal_at_the_door_says_what_to_do(ready: Deployed) -> None:
-    arrived, said = tried(ready, status=401)
+    arrived, said = tried(ready, status=401, answer={"error": "signature_wrong"})
     assert not arrived
     assert "signature_wrong" in said[1]
-    assert "the secret in the stack is not the one" in said[2]
+    assert "The secret in the stack is not the one" in said[2]
+
+
+@pytest.mark.parametrize(
+    ("became", "words"),
+    [
+        ({"accepted": 0, "ignored": "no flow needs it"}, "deliberately not relayed"),
+        ({"parked": [{"index": None, "reason": "not_json"}]}, "parked (not_json). To list what is parked:"),
+        ({"challenge": "1"}, "No event came of it"),
+    ],
+)
+def test_what_became_of_an_authentic_sample_is_told_by_the_answers_document(
+    ready: Deployed, became: dict[str, Any], words: str
+) -> None:
+    arrived, said = tried(ready, answer={"accepted": 0, "event_ids": []} | became)
+    assert not arrived
+    assert words in said[-1]
+
+
+def test_a_sample_whose_sender_gets_no_document_is_followed_all_the_same(fresh: Deployed) -> None:
+    fresh.write("SourcesSecretName", {"twilio": [OLD]})
+    said: list[str] = []
+
+    def post(sent: Payload, url: str, headers: dict[str, str], body: bytes) -> tuple[int, str]:
+        (event_id,) = preview.event_ids(204, {}, preview.preview_request("twilio", sent, time.time()))
+        log(fresh, "DeliverLogGroup", event_ids=[event_id], **DELIVERED[1])
+        return 204, ""
+
+    assert Trial(fresh, said.append, post, sleep=lambda _: time.sleep(0.05), seconds=3).run("twilio"), said
 
 
 def test_a_refusal_of_klaviyos_names_the_next_step(ready: Deployed) -> None:
@@ -199,12 +229,36 @@ def test_an_old_secret_goes_when_it_is_said_so(fresh: Deployed) -> None:
     assert fresh.secret("SourcesSecretName") == {"stripe": [NEW]}
 
 
-@pytest.mark.parametrize(("source", "typed"), [("strpe", NEW), ("standard_webhooks", "whsec_***")])
+@pytest.mark.parametrize(
+    ("source", "typed"),
+    [
+        ("strpe", NEW),
+        ("standard_webhooks", "whsec_***"),
+        ("stripe", "sk_live_51Qrelay"),
+        ("sendgrid", "SG.Qrelay.key"),
+        ("twilio", "token:anything"),
+        ("freshdesk", "password-alone"),
+    ],
+)
 def test_a_secret_that_could_not_work_is_not_written(fresh: Deployed, source: str, typed: str) -> None:
     with pytest.raises(ValueError, match=source) as error:
         deployed.write_source(fresh, source, lambda _: typed, lambda _: "", print)
     assert typed not in str(error.value)
     assert fresh.secret("SourcesSecretName") == {}
+
+
+@pytest.mark.parametrize(
+    ("source", "typed"), [("twilio", "0123456789abcdef" * 2), ("clerk", "C2FVsBQIhrscChlQIMV+b5s")]
+)
+def test_a_secret_in_any_spelling_that_works_is_written(fresh: Deployed, source: str, typed: str) -> None:
+    deployed.write_source(fresh, source, lambda _: typed, lambda _: "", print)
+    assert fresh.secret("SourcesSecretName") == {source: [typed]}
+
+
+def test_a_refused_secret_says_what_is_expected_and_what_to_do(fresh: Deployed) -> None:
+    with pytest.raises(ValueError, match="this is not a secret of stripe: expected the signing secret") as error:
+        deployed.write_source(fresh, "stripe", lambda _: "rk_live_1", lambda _: "", print)
+    assert f"Nothing was written. Paste the right one: make secrets STACK={NAME} SOURCE=stripe" in str(error.value)
 
 
 def test_a_check_names_what_a_deployment_lacks(fresh: Deployed) -> None:
@@ -247,6 +301,24 @@ def test_the_template_deploys_with_all_its_resources(bare: aws.Aws, name: str, o
     assert made.keys() - wanted.keys() == {
         f"WebhookApi{kind}{number}" for kind in ("Integration", "Route") for number in range(3)
     }
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "expected"),
+    [
+        ("RequestsPerMinute", "1.5", "a whole number from 1 to 150"),
+        ("MaximumConcurrency", "1", "a whole number from 2 to 1000"),
+        ("TimeZone", "+02:00", "an IANA time zone"),
+    ],
+)
+def test_a_wrong_parameter_is_refused_before_anything_is_made(
+    bare: aws.Aws, parameter: str, value: str, expected: str
+) -> None:
+    template, _ = aws.translate(aws.ROOT / "template.yaml", {})
+    with pytest.raises(ValueError, match=f"{parameter}.*must be {expected}"):
+        aws.deploy(bare, "refused", template, {parameter: value})
+    with pytest.raises(ValueError, match="no stack 'refused'"):
+        deployed.find("refused", bare.client)
 
 
 # -------------------------------------------------------------------- check
@@ -322,6 +394,56 @@ def test_a_check_names_the_alarms_that_are_on(finished: Deployed) -> None:
         assert "docs/runbook.md#no-key" in warning
     finally:
         watch.set_alarm_state(AlarmName=name, StateValue="OK", StateReason="a test")
+
+
+class History:
+    """CloudWatch with the given last actions of alarms, as AWS writes them down; MiniStack keeps none of them."""
+
+    def __init__(self, watch: Any, *actions: dict[str, Any]) -> None:
+        self.watch = watch
+        self.actions = iter(actions)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.watch, name)
+
+    def describe_alarm_history(self, **asked: Any) -> dict[str, Any]:
+        assert asked["AlarmName"].startswith(f"{NAME}-")
+        assert (asked["HistoryItemType"], asked["MaxRecords"]) == ("Action", 1)
+        last = next(self.actions, None)
+        return {"AlarmHistoryItems": [{"HistoryData": json.dumps(last)}] if last else []}
+
+
+def last_actions(found: Deployed, *actions: dict[str, Any]) -> Deployed:
+    watch = History(found.client("cloudwatch"), *actions)
+    return replace(found, client=lambda service: watch if service == "cloudwatch" else found.client(service))
+
+
+SENT = {"actionState": "Succeeded", "notificationResource": "arn:aws:sns:eu-west-1:111122223333:alarms"}
+UNSENT = SENT | {
+    "actionState": "Failed",
+    "error": "CloudWatch Alarms does not have authorization to access the SNS topic encryption key.",
+}
+
+
+def test_a_check_sees_that_alarms_cannot_be_sent(finished: Deployed) -> None:
+    (warning,) = deployed.warnings(last_actions(finished, SENT, UNSENT, UNSENT))
+    assert "the last message of 2 alarm(s) could not be sent" in warning
+    assert UNSENT["error"] in warning
+    assert "docs/settings.md#a-key-of-your-own" in warning
+    assert f"set-alarm-state --alarm-name {NAME}-" in warning
+
+
+def test_alarms_that_were_sent_are_no_matter(finished: Deployed) -> None:
+    assert list(deployed.warnings(last_actions(finished, SENT, SENT))) == []
+
+
+def test_a_check_sees_a_time_zone_that_is_none(finished: Deployed) -> None:
+    wrong = replace(finished, parameters=finished.parameters | {"TimeZone": "Europe/Pariss"})
+    (warning,) = deployed.warnings(wrong)
+    assert warning.startswith("TimeZone: 'Europe/Pariss' is not an IANA time zone")
+    assert f"sam deploy --stack-name {NAME} --parameter-overrides TimeZone=" in warning
+    good = replace(finished, parameters=finished.parameters | {"TimeZone": "Europe/Paris"})
+    assert list(deployed.warnings(good)) == []
 
 
 def test_a_check_sees_that_a_watched_source_cannot_be_right(finished: Deployed) -> None:

@@ -41,6 +41,7 @@ def webhooks(door: ModuleType) -> None:
     at_the_door.post(door, "stripe", b'{"id":"evt_1","type":"setup_intent.created","data":{"object":{"id":"seti_1"}}}')
     at_the_door.post(door, "custom", good, pathParameters={"source": "nobody"})
     at_the_door.post(door, "custom", good, now=1.0)
+    door.handler({"requestContext": {"http": {"method": "POST"}}, "body": "*", "isBase64Encoded": True}, None)
     door.SQS.down = True
     at_the_door.post(door, "custom", good)
 

@@ -51,6 +51,7 @@ NEEDED = {
     ("KlaviyoRelay", "NotVerified", ""),  # lost once the sender stops retrying
     ("KlaviyoRelay", "Unavailable", ""),  # the same; AWS does not say that its 5xx counts receive's own 503s
     ("KlaviyoRelay", "ThrottledAtDoor", ""),  # the same
+    ("KlaviyoRelay", "TooLarge", ""),  # the same
     ("KlaviyoRelay", "Authentic", "stripe"),  # watched
     ("KlaviyoRelay", "Authentic", "shopify"),
 }

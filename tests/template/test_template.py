@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from handler import jobs, klaviyo, messages, pacing
+from handler import jobs, klaviyo, messages, pacing, zones
 from local import template as reading
 from local.template import ROOT, of_type
 
@@ -37,9 +37,44 @@ def queue(stack: Stack, name: str) -> dict[str, Any]:
 
 
 # ------------------------------------------------------------------ numbers
+@pytest.mark.parametrize(
+    ("parameter", "least", "most"),
+    [
+        ("RequestsPerMinute", 1, 150),
+        ("MaximumConcurrency", 2, 1_000),
+        ("ReceiveReservedConcurrency", 0, 99_999),
+        ("SilentAfterHours", 1, 168),
+    ],
+)
+def test_what_must_be_a_whole_number_is_refused_before_anything_is_changed(
+    template: Stack, parameter: str, least: int, most: int
+) -> None:
+    one = template["Parameters"][parameter]
+    assert one["Type"] == "String"  # the type Number takes 1.5 and knows no pattern
+    accepted = [n for n in range(-2, 2 * most + 2) if re.fullmatch(one["AllowedPattern"], str(n))]
+    assert accepted == list(range(least, most + 1))
+    for wrong in ("1.5", "5.0", "1e2", "05", "+5", " 5", "five", ""):
+        assert not re.fullmatch(one["AllowedPattern"], wrong)
+    assert str(least) in one["ConstraintDescription"]
+
+
+def test_no_other_number_has_to_be_whole(template: Stack) -> None:
+    numbers = {name: one for name, one in template["Parameters"].items() if one["Type"] == "Number"}
+    assert numbers.keys() == {"ArrivalSpread", "LateAfterHours", "LogRetentionDays"}
+    assert all(isinstance(days, int) for days in numbers["LogRetentionDays"]["AllowedValues"])
+    read = (ROOT / "src/handler/settings.py").read_text("utf-8")
+    assert re.findall(r'float\(env\["(\w+)"\]\)', read) == ["ARRIVAL_SPREAD", "LATE_AFTER_HOURS"]
+
+
+def test_defaults_are_values_that_are_accepted(template: Stack) -> None:
+    patterned = [one for one in template["Parameters"].values() if "AllowedPattern" in one]
+    assert len(patterned) > 10
+    assert all(re.fullmatch(one["AllowedPattern"], one["Default"]) for one in patterned)
+
+
 def test_at_least_two_deliver_at_a_time(template: Stack, stack: Stack) -> None:
     # One at a time by reserved concurrency would let pollers receive what no function takes.
-    assert template["Parameters"]["MaximumConcurrency"]["MinValue"] == 2
+    assert not re.fullmatch(template["Parameters"]["MaximumConcurrency"]["AllowedPattern"], "1")
     assert event_source(stack)["ScalingConfig"]["MaximumConcurrency"] >= 2
     assert "ReservedConcurrentExecutions" not in function(stack, "Deliver")
 
@@ -111,7 +146,7 @@ def test_messages_are_kept_for_fourteen_days(stack: Stack) -> None:
 
 def test_queues_take_the_largest_message(stack: Stack) -> None:
     for one in of_type(stack, "AWS::SQS::Queue").values():
-        assert one.get("MaximumMessageSize", messages.MESSAGE_BYTES) == messages.MESSAGE_BYTES
+        assert one["MaximumMessageSize"] == messages.MESSAGE_BYTES
         assert one.get("FifoQueue", False) is False
 
 
@@ -123,11 +158,19 @@ def test_what_holds_state_outlives_the_stack(template: Stack, kind: str) -> None
     assert all(one["UpdateReplacePolicy"] == "Retain" for one in kept)
 
 
+def test_no_queue_may_use_the_events_queue_for_its_dead_letters(stack: Stack) -> None:
+    assert queue(stack, "EventsQueue")["RedriveAllowPolicy"] == {"redrivePermission": "denyAll"}
+    # It would have to name the events queue, which names it: docs/decisions/0026.
+    assert "RedriveAllowPolicy" not in queue(stack, "DeadLetterQueue")
+
+
 def test_two_stacks_fit_into_one_account(full_stack: Stack) -> None:
     names = {"QueueName", "TableName", "FunctionName", "RoleName", "LogGroupName", "TopicName", "AlarmName"}
     for name, one in full_stack.items():
         fixed = {key for key, value in one.get("Properties", {}).items() if key in names and isinstance(value, str)}
         assert not fixed, f"{name} has a fixed name"
+        made = [value for key, value in one.get("Properties", {}).items() if key in names]
+        assert all("${AWS::StackName}" in one["Fn::Sub"] for one in made if "Fn::Sub" in one), name
     assert not any("Name" in one for one in of_type(full_stack, "AWS::SecretsManager::Secret").values())
 
 
@@ -162,6 +205,7 @@ OPTIONS = [
     ("AlarmEmail", "ops@relay.invalid", "AlarmTopic", "Subscription.0.Endpoint", None, "ops@relay.invalid"),
     ("KmsKeyArn", KEY, "EventsQueue", "KmsMasterKeyId", None, KEY),
     ("KmsKeyArn", KEY, "OwnTable", "SSESpecification.KMSMasterKeyId", None, KEY),
+    ("KmsKeyArn", KEY, "OwnTable", "SSESpecification.SSEEnabled", None, True),
     ("PacingTable", "other", "OwnTable", "BillingMode", "PAY_PER_REQUEST", None),
     ("WatchedSource2", "stripe", "Silent2Alarm", "Dimensions.1.Value", None, "stripe"),
 ]
@@ -201,6 +245,8 @@ def test_the_log_level_changes_without_the_code(stack: Stack) -> None:
         ("AlarmEmail", "ops@relay.invalid", "ops"),
         ("PacingTable", "relay-OwnTable-1ABC", "arn:aws:dynamodb:eu-west-1:123456789012:table/relay"),
         ("PhoneRegion", "DE", "Germany"),
+        ("TimeZone", "America/Argentina/Buenos_Aires", "europe/paris"),
+        ("TimeZone", "Etc/GMT+5", "+02:00"),
     ],
 )
 def test_a_value_that_could_not_work_is_refused_before_anything_is_changed(
@@ -208,8 +254,12 @@ def test_a_value_that_could_not_work_is_refused_before_anything_is_changed(
 ) -> None:
     pattern = template["Parameters"][parameter]["AllowedPattern"]
     assert re.fullmatch(pattern, good)
-    assert re.fullmatch(pattern, "")
+    assert re.fullmatch(pattern, template["Parameters"][parameter]["Default"])
     assert not re.fullmatch(pattern, bad)
+
+
+def test_a_zone_has_the_form_that_the_functions_accept(template: Stack) -> None:
+    assert template["Parameters"]["TimeZone"]["AllowedPattern"] == f"^{zones.FORM}$"
 
 
 def test_a_domain_without_its_certificate_is_refused_before_anything_is_changed(template: Stack) -> None:
@@ -221,7 +271,8 @@ def test_a_domain_without_its_certificate_is_refused_before_anything_is_changed(
 # ---------------------------------------------------------------- encryption
 def test_everything_at_rest_is_encrypted(stack: Stack) -> None:
     assert all(one["SqsManagedSseEnabled"] is True for one in of_type(stack, "AWS::SQS::Queue").values())
-    assert all(one["SSESpecification"]["SSEEnabled"] is True for one in of_type(stack, "AWS::DynamoDB::Table").values())
+    # DynamoDB encrypts every table; SSEEnabled without a key of one's own means AWS's in the account, which is billed.
+    assert all("SSESpecification" not in one for one in of_type(stack, "AWS::DynamoDB::Table").values())
 
 
 def test_a_key_of_the_users_encrypts_all_of_it(full_stack: Stack) -> None:
@@ -230,11 +281,50 @@ def test_a_key_of_the_users_encrypts_all_of_it(full_stack: Stack) -> None:
         "AWS::SecretsManager::Secret": "KmsKeyId",
         "AWS::Logs::LogGroup": "KmsKeyId",
         "AWS::Lambda::Function": "KmsKeyArn",
+        "AWS::SNS::Topic": "KmsMasterKeyId",
     }
     for kind, name in field.items():
         assert all(one[name].startswith("arn:aws:kms:") for one in of_type(full_stack, kind).values()), kind
     for role in of_type(full_stack, "AWS::IAM::Role").values():
         assert "UseKey" in {statement["Sid"] for statement in statements(role)}
+
+
+def test_alarms_without_a_key_of_ones_own_are_under_none_that_cloudwatch_cannot_use() -> None:
+    (topic,) = of_type(reading.resources(AlarmEmail="ops@relay.invalid"), "AWS::SNS::Topic").values()
+    assert "KmsMasterKeyId" not in topic
+
+
+def test_the_function_that_uses_the_table_may_use_its_key_through_dynamodb_only(full_stack: Stack) -> None:
+    (use,) = (one for one in statements(full_stack["DeliverRole"]["Properties"]) if one["Sid"] == "UseKeyForTable")
+    # DynamoDB guide, "Usage notes for encryption at rest", ReEncrypt* and GenerateDataKey* written out.
+    wanted = ["Encrypt", "Decrypt", "ReEncryptFrom", "ReEncryptTo"]
+    wanted += ["GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "DescribeKey", "CreateGrant"]
+    assert use["Action"] == [f"kms:{name}" for name in wanted]
+    assert use["Resource"] == KEY
+    ((operator, condition),) = use["Condition"].items()
+    assert operator == "StringEquals"
+    services = {one["Fn::Sub"] for one in condition["kms:ViaService"]}
+    assert services == {f"dynamodb.${{AWS::Region}}.{suffix}" for suffix in ("amazonaws.com", "${AWS::URLSuffix}")}
+    receive = {one["Sid"] for one in statements(full_stack["ReceiveRole"]["Properties"])}
+    assert "UseKeyForTable" not in receive
+
+
+def key_policy() -> dict[str, dict[str, Any]]:
+    """The statements of the key policy that docs/settings.md gives to paste, by name."""
+    (text,) = re.findall(r"```json\n(.*?)```", (ROOT / "docs/settings.md").read_text("utf-8"), re.S)
+    return {one["Sid"]: one for one in json.loads(text)["Statement"]}
+
+
+def test_the_key_policy_to_paste_lets_logs_and_alarms_use_the_key() -> None:
+    policy = key_policy()
+    services = {name: one["Principal"].get("Service") for name, one in policy.items()}
+    assert services == {
+        "PoliciesOfTheAccount": None,
+        "Logs": "logs.eu-west-1.amazonaws.com",
+        "Alarms": "cloudwatch.amazonaws.com",
+    }
+    assert {"kms:Decrypt", "kms:GenerateDataKey*"} == set(policy["Alarms"]["Action"])
+    assert all("Condition" in policy[name] for name in ("Logs", "Alarms"))
 
 
 def test_queues_refuse_what_comes_without_tls(stack: Stack) -> None:
@@ -329,6 +419,13 @@ def test_every_function_logs_to_a_group_that_forgets(stack: Stack) -> None:
     assert all(0 < group["RetentionInDays"] <= 365 for group in groups.values())
 
 
+def test_the_access_log_grows_no_policy_of_the_account(stack: Stack) -> None:
+    # CloudWatch Logs guide, "Enable logging from AWS services": names under this prefix need no entry in it.
+    (stage,) = of_type(stack, "AWS::ApiGatewayV2::Stage").values()
+    group = stack[stage["AccessLogSettings"]["DestinationArn"]["Fn::GetAtt"][0]]["Properties"]
+    assert group["LogGroupName"]["Fn::Sub"].startswith("/aws/vendedlogs/")
+
+
 def test_levels_are_kept_by_the_code_not_by_lambda(stack: Stack) -> None:
     # With JSON as Lambda's format its own filter drops metric lines, which name no level, above INFO.
     for properties in of_type(stack, "AWS::Lambda::Function").values():
@@ -379,6 +476,27 @@ def test_the_handlers_exist_in_the_package(template: Stack, stack: Stack) -> Non
         assert Path(str(found.origin)).is_relative_to(ROOT / "src")
         tree = ast.parse(Path(str(found.origin)).read_text("utf-8"))
         assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def test_the_runtime_changes_with_a_deployment_only(stack: Stack) -> None:
+    for properties in of_type(stack, "AWS::Lambda::Function").values():
+        assert properties["RuntimeManagementConfig"] == {"UpdateRuntimeOn": "FunctionUpdate"}
+
+
+@pytest.mark.parametrize(
+    ("partition", "address"),
+    [
+        ("aws", "https://console.aws.amazon.com/cloudwatch/home?region=${AWS::Region}#"),
+        ("aws-cn", "https://console.amazonaws.cn/cloudwatch/home?region=${AWS::Region}#"),
+        ("aws-us-gov", "https://console.amazonaws-us-gov.com/cloudwatch/home?region=${AWS::Region}#"),
+        ("aws-eusc", "https://console.amazonaws-eusc.eu/cloudwatch/home?region=${AWS::Region}#"),
+        ("aws-of-tomorrow", "In CloudWatch: the dashboard ${Dashboard}"),
+    ],
+)
+def test_the_dashboard_has_an_address_in_each_partition(partition: str, address: str) -> None:
+    value = reading.outputs(**{"AWS::Partition": partition})["DashboardUrl"]["Value"]["Fn::Sub"]
+    assert value.startswith(address)
+    assert value.endswith("${Dashboard}")
 
 
 def test_every_parameter_has_a_default_a_description_and_a_use(template: Stack) -> None:

@@ -42,7 +42,7 @@ def test_a_source_of_backfills_marks_each_event_and_has_a_group_of_its_own(
         headers=sample["headers"],
         body=json.dumps(sample["body"]).encode(),
         received=1_790_000_000.0,
-        defaults=Defaults("", "UTC"),
+        defaults=Defaults(),
     )
     assert outcome.backfill
     assert [json.loads(one.entry)["attributes"]["backfill"] for one in outcome.events] == [True]

@@ -182,7 +182,7 @@ class Door:
         }
         with self.ear.listening():
             answer = self.module.handler(event, None)
-        if "error" in answer.get("body", "") or answer["statusCode"] == 202:
+        if "error" in answer.get("body", "") or "accepted" in answer.get("body", ""):
             self.ear.heard(answer)  # what a handshake answers is the sender's own
         return int(answer["statusCode"])
 
@@ -264,7 +264,7 @@ def test_what_fails_at_the_door_names_nobody(door: Door, ear: Ear, monkeypatch: 
     person = {"email": EMAIL, "first_name": "Zzcanaryfirst"}
     event = {"profile": person, "metric": "Visited", "unique_id": EMAIL, "properties": {EMAIL: EMAIL * 9_000}}
     sent = Payload("POST", {"token": KEY}, {"content-type": "application/json"}, json.dumps(event).encode())
-    assert door.post("custom", sent) == 202
+    assert door.post("custom", sent) == 200
     for body in UNREADABLE:
         for kind in ("application/json", "application/x-www-form-urlencoded", f"multipart/form-data; boundary={EMAIL}"):
             door.post("custom", Payload("POST", {}, {"content-type": kind}, body))

@@ -39,7 +39,7 @@ def dead(one: Message | Raw, reason: str = "refused_by_klaviyo") -> dict[str, st
 
 def ledger(**answer: Any) -> Ledger:
     found = Ledger()
-    found.answered("one", "", 202, {"event_ids": ["a", "b"], **answer})
+    found.answered("one", "", 200, {"event_ids": ["a", "b"], **answer})
     return found
 
 
@@ -55,14 +55,14 @@ def test_what_is_neither_stored_nor_parked_is_lost() -> None:
 
 def test_an_event_is_found_by_the_digest_that_the_door_named() -> None:
     found = Ledger()
-    found.answered("one", "", 202, {"event_ids": [event_id("own", private=True)]})
+    found.answered("one", "", 200, {"event_ids": [event_id("own", private=True)]})
     assert account(found, ["own"], [], ()).lost == set()
     assert account(found, ["owner"], [], ()).lost == {event_id("own", private=True)}
 
 
 def test_a_webhook_parked_at_the_door_must_lie_there() -> None:
     found = Ledger()
-    found.answered("unmapped-1", "", 202, {"accepted": 0, "event_ids": [], "parked": [{"reason": "no_identifier"}]})
+    found.answered("unmapped-1", "", 200, {"accepted": 0, "event_ids": [], "parked": [{"reason": "no_identifier"}]})
     other = Raw("stripe", json.dumps({"id": "evt_unmapped-12"}).encode(), {}, 1.0)
     assert account(found, [], lying([dead(other)]), ()).lost == {"unmapped-1"}
     own = Raw("stripe", json.dumps({"id": "evt_unmapped-1"}).encode(), {}, 1.0)

@@ -34,16 +34,17 @@ HEAVY = ("pydantic", "aws_xray_sdk", "phonenumbers", "aws_lambda_powertools.even
 SELDOM = ("email.headerregistry", "handler.multipart", "handler.ecdsa")
 # Delivering joins finished entries: what reads webhooks is loaded for a parked one or a late event only.
 READING = ("handler.mapping", "handler.sources", "handler.expressions", "handler.schema", "handler.values", "tomllib")
+ZONES = ("zoneinfo", "tzdata")
 TOOLS = ("local", "tests", "samtranslator", "ministack")
 
 
-def loaded(statement: str) -> set[str]:
+def loaded(statement: str, **environment: str) -> set[str]:
     """The modules that a fresh interpreter holds after ``statement``."""
     code = f"import sys; {statement}; print('\\n'.join(sys.modules))"
     passed = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     done = subprocess.run(  # noqa: S603 (our own command line)
         [sys.executable, "-c", code],
-        env={**passed, **ENVIRONMENT, "PYTHONPATH": str(SRC)},
+        env={**passed, **ENVIRONMENT, "PYTHONPATH": str(SRC), **environment},
         capture_output=True,
         text=True,
         check=True,
@@ -61,6 +62,13 @@ def found(modules: set[str], names: tuple[str, ...]) -> list[str]:
 @pytest.mark.parametrize("function", ["receive", "deliver"])
 def test_a_start_loads_no_heavy_module(function: str) -> None:
     assert found(loaded(f"import handler.{function}"), (*HEAVY, *SELDOM, *TOOLS)) == []
+
+
+@pytest.mark.parametrize("function", ["receive", "deliver"])
+def test_zones_are_loaded_only_by_a_stack_that_has_one(function: str) -> None:
+    statement = f"import handler.{function}"
+    assert found(loaded(statement), ZONES) == []
+    assert "zoneinfo" in loaded(statement, TIME_ZONE="Europe/Paris")
 
 
 def test_delivering_does_not_load_what_reads_webhooks() -> None:

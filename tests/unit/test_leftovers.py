@@ -25,6 +25,7 @@ def test_what_was_started_ends_when_the_parents_whole_group_is_killed() -> None:
     with subprocess.Popen(  # noqa: S603 (our own command line)
         [sys.executable, "-c", PARENT],
         cwd=aws.ROOT,
+        env=os.environ | {"PYTHONPATH": f"src{os.pathsep}."},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,

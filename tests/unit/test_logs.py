@@ -17,18 +17,25 @@ WEBHOOK = {
     "message": "webhook",
     "source": "stripe",
     "outcome": "accepted",
-    "status": 202,
+    "status": 200,
     "event_ids": [f"stripe:placed-order:evt_{n}" for n in range(5)],
     "parked": {"no_identifier": 2},
 }
-JOB = WEBHOOK | {"message": "job", "outcome": "delivered", "sources": ["stripe"], "probe": False, "reason": ""}
+JOB = WEBHOOK | {
+    "message": "job",
+    "outcome": "delivered",
+    "status": 202,
+    "sources": ["stripe"],
+    "probe": False,
+    "reason": "",
+}
 PARKED = {"message": "parked", "sources": ["shopify"], "reason": "refused_by_klaviyo", "detail": "Invalid input."}
 del JOB["parked"], JOB["source"]
 
 
 def test_a_line_is_read_from_what_happened_to_the_details() -> None:
     text = logs.readable(WEBHOOK)
-    assert text.startswith("18:00:01.123  webhook  stripe accepted 202 2 parked  ")
+    assert text.startswith("18:00:01.123  webhook  stripe accepted 200 2 parked  ")
     assert "evt_2,… 2 more" in text
     assert "parked=no_identifier:2" in text
     assert not [word for word in ("relay", "_record", "INFO") if word in text]
@@ -39,7 +46,7 @@ def test_a_line_is_read_from_what_happened_to_the_details() -> None:
 def test_no_reason_stands_for_another() -> None:
     line = WEBHOOK | {"parked": {"no_identifier": 2, "no_metric": 1}, "reason": "no_metric", "detail": "names none"}
     text = logs.readable(line)
-    assert "202 3 parked" in text
+    assert "200 3 parked" in text
     assert "parked=no_identifier:2,no_metric:1" in text
     assert "names none" not in text
 

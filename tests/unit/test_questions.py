@@ -17,7 +17,7 @@ WEBHOOK: dict[str, Any] = {
     "webhook_id": "w-1",
     "source": "stripe",
     "outcome": "accepted",
-    "status": 202,
+    "status": 200,
     "event_ids": [EVENT],
 }
 JOB: dict[str, Any] = {

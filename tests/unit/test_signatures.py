@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -100,9 +101,76 @@ def test_a_second_spelling_of_a_signature_is_refused() -> None:
     assert verify("stripe", delivery({"stripe-signature": head.upper()}), "s") != "verified"
 
 
-def test_a_secret_that_is_not_base64_refuses_and_does_not_crash() -> None:
-    for secret in ("whsec_*", "whsec_", "whsec_a", "ä", "whsec_QQ=", "whsec_QR=="):
-        assert verify("standard_webhooks", delivery(standard(b"A")), secret) == "signature_wrong"
+@pytest.mark.parametrize("secret", ["whsec_*", "whsec_", "whsec_a", "ä", " ", "whsec_ = "])
+def test_a_secret_that_decodes_to_nothing_is_not_a_key(secret: str) -> None:
+    assert verify("standard_webhooks", delivery(standard(b"")), secret) == "signature_wrong"
+
+
+RAW = b"\xfb\xef\xff" + bytes(range(29))  # 32 bytes: one "=" of padding; "+" and "/" are in the text
+CANONICAL = base64.b64encode(RAW).decode()
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        f"whsec_{CANONICAL}",
+        CANONICAL,
+        f"whsec_{CANONICAL.rstrip('=')}",
+        CANONICAL.rstrip("="),
+        f"  whsec_{CANONICAL}\n",
+        f"whsec_{CANONICAL[:20]}\r\n{CANONICAL[20:]}",
+        f"whsec_{CANONICAL}==",
+        f"whsec_{CANONICAL[:-2]}{chr(ord(CANONICAL[-2]) + 1)}=",  # spare bits that are not zero
+    ],
+    ids=["canonical", "no prefix", "no padding", "neither", "white space", "two lines", "more padding", "spare bits"],
+)
+def test_a_base64_secret_is_read_as_the_vendors_libraries_read_it(secret: str) -> None:
+    """standardwebhooks for Python: ``b64decode(secret + "==")`` after the prefix; each spelling here gives its key."""
+    assert {"+", "/"} <= set(CANONICAL)
+    assert verify("standard_webhooks", delivery(standard(RAW)), secret) == "verified"
+    assert verify("standard_webhooks", delivery(standard(RAW[:-1])), secret) == "signature_wrong"
+
+
+@given(st.text("ABab01+/=-_ \n*whsec", max_size=60))
+def test_any_text_is_the_key_that_the_reference_library_makes_of_it(secret: str) -> None:
+    """As ``standardwebhooks.Webhook.__init__`` decodes it; padding in the midst, which ends it there, is skipped."""
+    try:
+        key = base64.b64decode(secret.strip().removeprefix("whsec_").replace("=", "") + "==")
+    except ValueError:
+        key = b""
+    outcome = verify("standard_webhooks", delivery(standard(key)), secret)
+    assert outcome == ("verified" if key else "no_secret" if not secret else "signature_wrong")
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "age", "outcome"),
+    [
+        (3_600, 3_600, "verified"),
+        (3_600, 3_601, "timestamp_stale"),
+        (3_600, -300, "verified"),
+        (3_600, -301, "timestamp_future"),
+        (60, -60, "verified"),
+        (60, -61, "timestamp_future"),
+        (60, 61, "timestamp_stale"),
+        (0, 31_536_000, "verified"),
+        (0, -31_536_000, "verified"),
+    ],
+)
+def test_a_wide_tolerance_is_one_of_the_past_only(tolerance: int, age: int, outcome: str) -> None:
+    scheme = Scheme(header=("x",), timestamp_header=("at",), signed="{timestamp}{body}", tolerance=tolerance)
+    stamp = str(NOW - age)
+    made = hmac.new(b"s", stamp.encode() + BODY, hashlib.sha256).hexdigest()
+    assert refusal(scheme, delivery({"x": made, "at": stamp}), "s") == outcome
+
+
+def test_a_refusal_of_the_time_gives_the_age_and_the_limit() -> None:
+    for stamp, words in (
+        (NOW - 400, "the signature timestamp is 400 s old; the limit is 300 s"),
+        (NOW + 3_600, "the signature timestamp is 3600 s in the future; the limit is 300 s"),
+    ):
+        with pytest.raises(NotVerified) as caught:
+            signatures.verify(sources.load("stripe").schemes, delivery(stripe("s", stamp)), ["s"], now=NOW)
+        assert caught.value.detail == words
 
 
 def test_a_batch_of_segment_needs_the_token_besides() -> None:
@@ -252,6 +320,38 @@ def test_form_fields_are_signed_sorted_whatever_their_order() -> None:
     assert refusal(scheme, delivery(signed | FORM, b"From=%2B1416&Body=Hi+%26+lo"), "s") == "signature_wrong"
 
 
+def twilio(secret: str, algorithm: str, body: str) -> Delivery:
+    """As Twilio signs: twilio-python 9.13.0, ``RequestValidator.compute_signature``, written out."""
+    fields = dict(pair.split("=") for pair in body.replace("%2B", "+").split("&"))
+    text = "https://relay.example/webhooks/x" + "".join(name + fields[name] for name in sorted(fields))
+    made = hmac.new(
+        secret.encode(), text.encode(), {"HMAC_SHA1": hashlib.sha1, "HMAC_SHA256": hashlib.sha256}[algorithm]
+    )
+    signed = {"x-twilio-signature": base64.b64encode(made.digest()).decode()}
+    settings = {"x-twilio-webhooks-signature-settings": f"key=webhooks_sharedkey_1,algorithm={algorithm}"}
+    return delivery(FORM | signed | settings, body.encode())
+
+
+@pytest.mark.parametrize("algorithm", ["HMAC_SHA1", "HMAC_SHA256"])
+def test_a_webhook_under_twilios_shared_key_verifies(algorithm: str) -> None:
+    sent = twilio("shared", algorithm, "From=%2B14158675309&MessageSid=SM1&SmsStatus=received")
+    assert verify("twilio", sent, "shared") == "verified"
+    assert verify("twilio", sent, "auth-token", "shared") == "verified"
+    assert verify("twilio", sent, "auth-token") == "signature_wrong"
+    assert verify("twilio", replace(sent, body=sent.body.replace(b"SM1", b"SM2")), "shared") == "signature_wrong"
+    assert verify("twilio", replace(sent, url=sent.url + "?x"), "shared") == "signature_wrong"
+
+
+def test_twilios_unsigned_settings_choose_nothing() -> None:
+    body = "MessageSid=SM1&SmsStatus=received"
+    good, bad = twilio("shared", "HMAC_SHA256", body), twilio("other", "HMAC_SHA1", body)
+    for settings in ("", "key=x,algorithm=HMAC_SHA1", "algorithm=none", "algorithm=", "algorithm=HMAC_SHA512"):
+        header = {"x-twilio-webhooks-signature-settings": settings}
+        assert verify("twilio", replace(good, headers={**good.headers, **header}), "shared") == "verified"
+        assert verify("twilio", replace(bad, headers={**bad.headers, **header}), "shared") == "signature_wrong"
+        assert verify("twilio", replace(bad, headers={**bad.headers, **header})) == "no_secret"
+
+
 def test_what_is_no_form_cannot_pass_as_an_empty_one() -> None:
     scheme = Scheme(header=("x-signature",), signed="{form}")
     signed = {"x-signature": hmac.new(b"s", b"", hashlib.sha256).hexdigest()}
@@ -268,15 +368,15 @@ def test_what_is_no_form_cannot_pass_as_an_empty_one() -> None:
         (b'{"sentAt":1795500000000}', "verified"),
         (b'{"sentAt":1795499699000}', "timestamp_stale"),
         (b'{"sentAt":1795500301000}', "timestamp_future"),
-        (b'{"sentAt":"soon"}', "timestamp_malformed"),
-        (b'{"sentAt":{}}', "timestamp_malformed"),
-        (b'{"sentAt":""}', "timestamp_malformed"),
+        (b'{"sentAt":"soon"}', "verified"),
+        (b'{"sentAt":{}}', "verified"),
+        (b'{"sentAt":""}', "verified"),
         (b'{"sentAt":null}', "verified"),
         (b"[" * 100_000, "verified"),
         (b"[]", "verified"),
     ],
 )
-def test_a_time_in_the_signed_body_counts(body: bytes, outcome: str) -> None:
+def test_a_time_in_the_signed_body_counts_and_what_is_none_costs_no_webhook(body: bytes, outcome: str) -> None:
     scheme = Scheme(header=("x-signature",), timestamp_body=Expression("sentAt"), timestamp_format="ms")
     signed = {"x-signature": hmac.new(b"s", body, hashlib.sha256).hexdigest()}
     assert refusal(scheme, delivery(signed, body), "s") == outcome

@@ -101,6 +101,9 @@ def test_a_good_file_passes(mistakes: Mistakes) -> None:
         ('title = "Acme"', 'title = "Acme"\nonly = "order"', 2, "expected a list of topics"),
         ('title = "Acme"', 'title = "Acme"\nformat = "klavyio"', 2, "expected 'klaviyo'"),
         ("[ignore]", "[ignored]", 20, "unknown 'ignored'"),
+        ("[ignore]", "[retries]\ntrys = 4\n[ignore]", 21, "unknown 'trys'"),
+        ("[ignore]", '[retries]\nknown = "perhaps"\n[ignore]', 21, "expected 'documented' or"),
+        ("[ignore]", '[retries]\nknown = "observed"\n[ignore]', 20, "expected 'accepts'"),
         ('OrderId = "id"', 'OrderId = "!customer.id && id"', 18, "expected !(a.b)"),
         ('OrderId = "id"', "OrderId = \"!type == 'x' && id\"", 18, "expected !(a.b)"),
         ('topic = "type"', 'topic = "type"\nwhen = "live"', 8, "expected 'otherwise'"),
@@ -133,6 +136,14 @@ def test_a_metric_without_a_sample_is_named(mistakes: Mistakes) -> None:
 def test_a_store_of_a_shipped_sender_needs_no_events_of_its_own(mistakes: Mistakes) -> None:
     store = 'extends = "shopify"\ntitle = "Shop EU"\nonly = ["orders/*"]\n\n[metrics]\n"Placed Order" = "Placed EU"\n'
     assert mistakes(store) == []
+
+
+def test_a_store_may_not_shorten_what_covers_its_senders_retries(mistakes: Mistakes) -> None:
+    store = 'extends = "zoom"\ntitle = "Zoom EU"\n\n[signature]\ntolerance = 300\n'
+    assert mistakes(store) == [
+        "acme.toml:5: expected 5100 s or more: the last retry may carry the first try's signature"
+    ]
+    assert mistakes(store + '\n[retries]\nsigned_again = "yes"\n') == []
 
 
 @pytest.mark.parametrize("name", sources.names())

@@ -1,0 +1,500 @@
+"""After a good signature there are two answers: 200 with what became of it, or 503 if the queue does not take it."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import io
+import json
+import random
+import time
+from bisect import bisect
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+
+from handler import bodies, messages, sources, telemetry
+from handler.errors import NotVerified
+from handler.mapping import Parked
+from handler.messages import MESSAGE_BYTES, Outgoing, Raw
+from handler.parking import letters
+from local import payload, sign
+from local.preview import preview_request
+from tests.unit import test_receive
+from tests.unit.fakes_queue import delivery
+from tests.unit.test_receive import SAMPLES, ask, custom, event, post, request
+
+door, log = test_receive.door, test_receive.log  # the fixtures
+NAMES = sorted(sources.names())
+JSON, FORM = "application/json", "application/x-www-form-urlencoded"
+MULTIPART = "multipart/form-data; boundary=x"
+NO_BODY = {"accepted": 0, "event_ids": []}
+
+
+def became(shown: dict[str, Any]) -> str:
+    """What the preview says of a sample, in the word of the log line."""
+    if "handshake" in shown:
+        return "handshake"
+    return "accepted" if shown["events"] else "parked" if shown["unmapped"] else "ignored"
+
+
+def told(answer: dict[str, Any]) -> str:
+    """What an answer's document says, in the same word."""
+    document = json.loads(answer["body"]) if answer["headers"]["content-type"] == JSON else {}
+    if document.get("event_ids"):
+        return "accepted"
+    return "parked" if document.get("parked") else "ignored" if document.get("ignored") else "handshake"
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_every_sample_is_answered_200_whatever_became_of_it(door: ModuleType, path: Path) -> None:
+    # RevenueCat, for one, counts every other status as a failed delivery and sends the webhook again.
+    source, sent, now = path.parent.name, payload.request(path), time.time()
+    door.SECRETS._client.document = sign.development_secrets([source])["sources"]
+    answer = door.handler(request(source, sent, now), None)
+    silent = sources.load(source).silent
+    assert answer["statusCode"] == (204 if silent else 200)
+    if not silent:
+        assert told(answer) == became(preview_request(source, sent, now))
+
+
+# ------------------------------------------------- what nobody can read
+def unreadable() -> Iterator[tuple[str, bytes, dict[str, str]]]:
+    """Bodies that no sender's mapping can read, by name."""
+    json_type, form_type = {"content-type": JSON}, {"content-type": FORM}
+    yield "empty", b"", json_type
+    yield "cut off", b'{"id": "evt_1", "type": "order', json_type
+    yield "quotes in quotes", b'{"ticket_subject": "The "blue" one broke"}', json_type
+    yield "latin-1", '{"name": "Zoë"}'.encode("latin-1"), json_type
+    yield "NUL bytes", b"\x00" * 100, json_type
+    yield "NUL in JSON", b'{"id": "\x00"}', json_type
+    yield "not gzip", b'{"id": 1}', json_type | {"content-encoding": "gzip"}
+    yield "gzip cut off", gzip.compress(b'{"id": 1}')[:-9], json_type | {"content-encoding": "gzip"}
+    yield "gzip bomb", gzip.compress(b"[" + b" " * bodies.INFLATED_BYTES, 1), json_type | {"content-encoding": "gzip"}
+    yield "brotli", b"\x8b\x03\x80{}\x03", json_type | {"content-encoding": "br"}
+    yield "too deep", b'{"a":' * 20_000 + b"1" + b"}" * 20_000, json_type
+    yield "deep for a mapping", b"[" * 700 + b"]" * 700, json_type
+    yield "too many objects", b"[" + b"{}," * 60_000 + b"{}]", json_type
+    yield "numbers only", b"[" + b"1," * 400_000 + b"1]", json_type
+    yield "millions of numbers", b"[" + b"1," * 2_000_000 + b"1]", json_type
+    yield "a form for JSON", b"id=1&type=order", json_type
+    yield "JSON for a form", b'{"id": 1, "type": "order"}', form_type
+    yield "too many fields", b"&".join(b"a%d=1" % number for number in range(6_000)), form_type
+    yield "latin-1 form", "name=Zoë".encode("latin-1"), form_type
+    yield "no multipart", b'{"id": 1}', {"content-type": MULTIPART}
+    yield "odd multipart", b"--x\r\nContent-Disposition: a; name*=b; name*0=c\r\n\r\n1", {"content-type": MULTIPART}
+    yield "no boundary", b"--x\r\n\r\n1", {"content-type": "multipart/form-data"}
+    yield "no content type", b"\xff\xfe\xfd", {}
+    yield "half a pair", b'{"id": "\\ud800", "type": "\\ud800", "challenge": "\\ud800"}', json_type
+
+
+UNREADABLE = {name: (body, headers) for name, body, headers in unreadable()}
+
+
+def signed(source: str, body: bytes, headers: dict[str, str], method: str = "POST", **query: str) -> dict[str, Any]:
+    """The request as API Gateway hands it over, signed by ``source`` wherever its scheme can sign such a body."""
+    sent = payload.Payload(method, query, headers, body)
+    secret, url = sign.development_secrets([source])["sources"][source][0], f"https://relay.example/webhooks/{source}"
+    try:
+        url, made = sign.sign(
+            source, secret, body=body, headers=headers, url=sent.at(url), now=time.time(), method=method
+        )
+    except NotVerified:
+        made = headers | {sources.load(source).schemes[0].header[0]: "c2lnbmVk"}
+    query = dict(parse_qsl(urlsplit(url).query))
+    return {
+        "requestContext": {"http": {"method": method}, "requestId": "request", "domainName": "relay.example"},
+        "rawPath": f"/webhooks/{source}",
+        "rawQueryString": urlsplit(url).query,
+        "queryStringParameters": query,
+        "pathParameters": {"source": source},
+        "headers": made,
+        "body": base64.b64encode(body).decode(),
+        "isBase64Encoded": True,
+    }
+
+
+def cannot_be_signed(source: str, body: bytes, headers: dict[str, str]) -> bool:
+    """Whether the scheme itself is not defined over such a body: a form's fields, or text that a plain hash covers."""
+    scheme = sources.load(source).schemes[0]
+    if "{form}" in scheme.signed:
+        readable = headers.get("content-type") == FORM
+        return not readable or body in (UNREADABLE["JSON for a form"][0], *(UNREADABLE[n][0] for n in UNSIGNABLE))
+    return scheme.scheme == "digest" and not is_utf8(body)
+
+
+UNSIGNABLE = ("too many fields", "latin-1 form")
+
+
+def is_utf8(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("source", NAMES)
+def test_what_cannot_be_read_is_parked_or_ignored_and_never_refused(
+    door: ModuleType, log: io.StringIO, source: str
+) -> None:
+    door.SECRETS._client.document = sign.development_secrets([source])["sources"]
+    silent = sources.load(source).silent
+    for name, (body, headers) in UNREADABLE.items():
+        log.truncate(log.seek(0))
+        door.SQS.taken.clear()
+        answer = door.handler(signed(source, body, headers), None)
+        (line,) = [json.loads(text) for text in log.getvalue().splitlines()]
+        if cannot_be_signed(source, body, headers):
+            assert (answer["statusCode"], line["reason"]) == (401, "signature_malformed"), name
+            continue
+        assert answer["statusCode"] == (204 if silent else 200), (name, answer)
+        assert line["outcome"] in ("parked", "ignored", "handshake"), (name, line)
+        assert line.get("reason") != "mapping_crashed", (name, line)
+        kept = [(queue, messages.decode(entry["MessageBody"])) for queue, entry in door.SQS.taken]
+        if line["outcome"] != "parked":
+            assert not kept, name
+            continue
+        assert line["reason"], name
+        assert line["detail"], name
+        assert [(queue, one.body) for queue, one in kept if isinstance(one, Raw)] == [("dead-letters", body)], name
+        assert all(one.headers.items() >= headers.items() for _, one in kept if isinstance(one, Raw)), name
+        if not silent:
+            document = json.loads(answer["body"])
+            assert document.items() >= NO_BODY.items(), name
+            assert {(one["reason"], one["detail"]) for one in document["parked"]} == {(line["reason"], line["detail"])}
+
+
+def test_the_log_line_is_written_whatever_an_id_holds(door: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), "utf-8")
+    monkeypatch.setattr(telemetry.logger.registered_handler, "stream", stream)
+    assert post(door, "stripe", b'{"id": "evt_\\ud800", "type": "unheard.of"}')[0] == 200
+    stream.seek(0)
+    (line,) = [json.loads(text) for text in stream]
+    assert (line["outcome"], line["sender_ids"]) == ("ignored", ["evt_?"])
+
+
+REASONS = {
+    "empty": "not_json",
+    "quotes in quotes": "not_json",
+    "latin-1": "not_utf8",
+    "not gzip": "not_gzip",
+    "gzip bomb": "inflates_too_far",
+    "brotli": "unknown_encoding",
+    "too deep": "nested_too_deep",
+    "too many objects": "too_many_objects",
+    "numbers only": "too_many_objects",
+    "JSON for a form": "not_form",
+    "too many fields": "too_many_fields",
+    "odd multipart": "not_form",
+}
+
+
+@pytest.mark.parametrize("source", ["custom", "sendgrid"])
+@pytest.mark.parametrize(("name", "reason"), REASONS.items())
+def test_the_reason_says_what_could_not_be_read(door: ModuleType, source: str, name: str, reason: str) -> None:
+    door.SECRETS._client.document = sign.development_secrets([source])["sources"]
+    body, headers = UNREADABLE[name]
+    answer = json.loads(door.handler(signed(source, body, headers), None)["body"])
+    assert [(one["index"], one["reason"]) for one in answer["parked"]] == [(None, reason)]
+
+
+def metrics(output: str) -> dict[str, Any]:
+    """The values of one request's metrics."""
+    return {name: value for line in output.splitlines() for name, value in json.loads(line).items() if name[0] != "_"}
+
+
+def test_an_unreadable_webhook_counts_as_authentic_and_parked(
+    door: ModuleType, log: io.StringIO, capsys: pytest.CaptureFixture[str]
+) -> None:
+    post(door, "stripe", b"{")
+    counted = metrics(capsys.readouterr().out)
+    assert (counted["Authentic"], counted["Parked"]) == ([1.0], [1.0])
+    assert not {"Refused", "NotParseable"} & set(counted)
+
+
+def test_a_queue_that_does_not_take_what_is_parked_makes_the_sender_retry(door: ModuleType) -> None:
+    door.SQS.refuse = 1_000
+    assert post(door, "stripe", b"{")[0] == 503
+    door.SQS.refuse = 0
+    assert post(door, "stripe", b"{")[0] == 200
+
+
+def failing_once(whole: Callable[..., Any], **only: Any) -> Callable[..., Any]:
+    """``whole``, which crashes at its first call that has ``only`` among its named arguments."""
+    left = [ZeroDivisionError("ada@mail.example")]
+
+    def call(*given: Any, **named: Any) -> Any:
+        if left and named.items() >= only.items():
+            raise left.pop()
+        return whole(*given, **named)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("module", "step", "only"),
+    [
+        ("handshakes", "find", {"signed": True}),
+        ("mapping", "understand", {}),
+        ("messages", "pack", {}),
+        ("parking", "letters", {}),
+    ],
+)
+def test_a_fault_of_ours_after_the_signature_parks_the_whole_webhook(
+    door: ModuleType, monkeypatch: pytest.MonkeyPatch, module: str, step: str, only: dict[str, Any]
+) -> None:
+    owner = getattr(door, module)
+    monkeypatch.setattr(owner, step, failing_once(getattr(owner, step), **only))
+    body = custom(event(), event(profile={}))
+    status, answer = post(door, "custom", body)
+    assert (status, answer["accepted"]) == (200, 0)
+    assert [(one["index"], one["reason"]) for one in answer["parked"]] == [(None, "mapping_crashed")]
+    ((queue, entry),) = door.SQS.taken
+    kept = messages.decode(entry["MessageBody"])
+    assert (queue, kept.body if isinstance(kept, Raw) else b"") == ("dead-letters", body)
+
+
+def test_nesting_that_only_the_mapping_finds_too_deep_has_the_same_reason(
+    door: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def descend(*_: Any, **__: Any) -> Any:
+        raise RecursionError
+
+    monkeypatch.setattr(door.mapping, "understand", descend)
+    assert post(door, "custom", b"{}")[1]["parked"][0]["reason"] == "nested_too_deep"
+
+
+# ------------------------------------------------- checks of the URL
+CHECKED = {
+    "title": "Acme",
+    "signature": {"header": "stripe-signature", "layout": "pairs", "timestamp": "t", "signed": "{timestamp}.{body}"},
+    "webhook": {"topic": "type", "key": "id"},
+    "handshake": [
+        {"when": "query.mode == 'subscribe'", "token": "query.verify", "answer": "query.challenge"},
+        {"when": "method == 'GET' && query.message", "answer": "`null`", "signed": False},
+        {"when": "body.type == 'check'", "answer": "body.challenge"},
+        {"when": "body.type == 'hmac'", "hmac": "body.text", "answer": "{made: _hmac}"},
+    ],
+}
+
+
+@pytest.fixture
+def checked(door: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The door with a sender that checks its URL in every way, and is called ``stripe``."""
+    monkeypatch.setattr(door.sources, "load", lambda name: sources.build(name, CHECKED))
+    door.SECRETS._client.document = {"stripe": [*test_receive.SECRETS["stripe"], "token:hidden-token"]}
+    return door
+
+
+@pytest.mark.parametrize(
+    "check",
+    [{"type": "check"}, {"type": "check", "challenge": 1}, {"type": "hmac"}, {"type": "hmac", "text": ["x"]}],
+)
+def test_a_signed_check_without_its_challenge_is_parked(checked: ModuleType, check: dict[str, Any]) -> None:
+    status, answer = post(checked, "stripe", json.dumps(check).encode())
+    assert (status, answer["parked"][0]["reason"]) == (200, "not_a_handshake")
+    assert len(checked.SQS.bodies("dead-letters")) == 1
+
+
+def test_a_check_with_a_good_token_and_no_challenge_is_parked(checked: ModuleType) -> None:
+    status, body = ask(checked, query={"mode": "subscribe", "verify": "hidden-token"}, method="GET")
+    assert (status, json.loads(body)["parked"][0]["reason"]) == (200, "not_a_handshake")
+    assert ask(checked, query={"mode": "subscribe", "verify": "guess"}, method="GET")[0] == 401
+
+
+def test_a_strangers_request_that_cannot_be_answered_is_refused(checked: ModuleType) -> None:
+    # Twilio's messages in a URL: a 204 would lose them, and nobody has proved to have sent them.
+    status, body = ask(checked, query={"message": "SM1"}, method="GET")
+    assert (status, json.loads(body)["error"]) == (400, "not_a_handshake")
+    assert not checked.SQS.taken
+
+
+def test_an_answer_that_no_response_can_hold_is_made_one(checked: ModuleType) -> None:
+    headers = {"content-type": JSON}
+    answer = checked.handler(signed("stripe", b'{"type": "check", "challenge": "a\\ud800b"}', headers), None)
+    assert answer["statusCode"] == 200
+    assert answer["body"].encode("utf-8") == b"a?b"
+
+
+# ------------------------------------------------- the limits of a message
+def dense(size: int) -> bytes:
+    """JSON that no compression makes much smaller."""
+    return custom(event(properties={"dense": random.Random(1).randbytes(size).hex()}))  # noqa: S311 (no secret)
+
+
+def test_what_no_message_can_hold_is_refused_and_counted(
+    door: ModuleType, log: io.StringIO, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, answer = post(door, "custom", dense(1_200_000))
+    assert (status, answer["error"]) == (413, "too_large")
+    assert not door.SQS.taken
+    counted = metrics(capsys.readouterr().out)
+    assert (counted["TooLarge"], counted["service"], counted["source"]) == ([1.0], "klaviyo-relay", "custom")
+
+
+@pytest.mark.parametrize("size", [600_000, 660_000])
+def test_what_a_message_can_hold_is_not_refused(door: ModuleType, size: int) -> None:
+    body = b'{"dense": "' + dense(size)  # cut off: it is parked whole
+    assert post(door, "custom", body)[0] == 200
+    ((_, entry),) = door.SQS.taken
+    assert MESSAGE_BYTES * 0.75 < len(entry["MessageBody"]) < MESSAGE_BYTES
+
+
+def weight(outgoing: Outgoing) -> int:
+    """As SQS counts: the body, and name, type and value of each attribute (its guide, "Amazon SQS message quotas")."""
+    attributes = sum(len(f"{name}String{value}".encode()) for name, value in outgoing.attributes.items())
+    return len(outgoing.body.encode()) + attributes
+
+
+@pytest.mark.parametrize("header", ["application/json", '"' * 9_000, "\xe9" * 9_000, "\U0001f600" * 2_500])
+@pytest.mark.parametrize("detail", ["x" * 2_000, "\U0001f600" * 2_000])
+def test_the_largest_webhook_that_is_taken_fits_a_message_with_any_reason(header: str, detail: str) -> None:
+    noise = random.Random(1).randbytes(800_000)  # noqa: S311 (incompressible bytes, no secret)
+
+    def raw(size: int) -> Raw:
+        return Raw("s" * 50, noise[:size], {"content-type": header}, 1.7e9, webhook_id="x" * 50)
+
+    sizes = range(600_000, 800_000)
+    largest = sizes[bisect(sizes, False, key=lambda size: not messages.holds(raw(size))) - 1]
+    made = messages.parked(raw(largest), reason="r" * 40, detail=detail, at="2026-11-30T00:00:00+00:00")
+    assert MESSAGE_BYTES - 5_000 < weight(made) <= MESSAGE_BYTES
+    assert messages.fits(made)
+
+
+def many(count: int, size: int) -> bytes:
+    """A webhook of one good event, ``count`` of which nothing can be made, and ``size`` bytes that do not shrink."""
+    filler = random.Random(1).randbytes(size // 2).hex()  # noqa: S311 (no secret)
+    return custom(event(properties={"filler": filler}), *([{"a": 1}] * count))
+
+
+def test_a_list_of_places_that_does_not_fit_is_left_out(door: ModuleType) -> None:
+    status, answer = post(door, "custom", many(45_000, 1_250_000))
+    assert (status, answer["accepted"], len(answer["parked"])) == (200, 1, 100)
+    (kept,) = door.SQS.bodies("dead-letters")
+    assert len(kept) < MESSAGE_BYTES
+    assert "only" not in json.loads(kept.split("\n")[0])
+
+
+def test_a_list_of_places_that_fits_stays(door: ModuleType) -> None:
+    post(door, "custom", many(3, 1_250_000))
+    (kept,) = door.SQS.bodies("dead-letters")
+    assert json.loads(kept.split("\n")[0])["only"] == [1, 2, 3]
+
+
+def test_places_are_kept_for_each_reason_and_from_the_redrive_before() -> None:
+    raw = Raw("stripe", b"{}", {}, 1.0, only=(4, 7))
+    parked = [Parked(4, "no_metric", "a"), Parked(7, "no_identifier", "b"), Parked(None, "not_json", "c")]
+    made = {one.reason: messages.decode(one.outgoing.body) for one in letters(raw, parked, at="now")}
+    assert {reason: one.only for reason, one in made.items() if isinstance(one, Raw)} == {
+        "no_metric": (4,),
+        "no_identifier": (7,),
+        "not_json": (4, 7),
+    }
+
+
+def test_an_answer_names_no_more_events_than_a_response_can_hold(
+    door: ModuleType, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = custom(*(event(unique_id=f"v{number}") for number in range(4_000)))
+    assert len(post(door, "custom", body)[1]["event_ids"]) == 4_000
+    log.truncate(log.seek(0))
+    monkeypatch.setattr(door, "ANSWER_BYTES", 100_000)
+    status, answer = post(door, "custom", body)
+    assert (status, answer["accepted"], len(answer["event_ids"])) == (200, 4_000, 3_000)
+    assert sum(len(json.loads(text)["event_ids"]) for text in log.getvalue().splitlines()) == 4_000
+
+
+def test_a_list_of_an_items_own_is_no_longer_than_a_webhook_may_be(
+    door: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rule = {"topic": "order", "metric": "Ordered Product", "each": "lines", "profile": {"email": "_root.email"}}
+    monkeypatch.setattr(door.sources, "load", lambda name: sources.build(name, CHECKED | {"event": [rule]}))
+    order = {"type": "order", "id": "1", "email": "kim@letters.example", "lines": [1] * 60_000}
+    status, answer = post(door, "stripe", json.dumps(order).encode())
+    assert (status, answer["accepted"], answer["parked"][0]["reason"]) == (200, 0, "too_many_objects")
+
+
+def test_what_only_looks_like_too_many_values_is_read(door: ModuleType) -> None:
+    text = "a, b, " * 600_000
+    assert post(door, "custom", custom(event(properties={"Text": text})))[1]["accepted"] == 1
+
+
+# ------------------------------------------------- after a redrive
+def parked_by(door: ModuleType, source: str, body: bytes, headers: dict[str, str]) -> Raw:
+    """What ``receive`` parks of a webhook."""
+    door.SECRETS._client.document = sign.development_secrets([source])["sources"]
+    door.SQS.taken.clear()
+    assert door.handler(signed(source, body, headers), None)["statusCode"] == 200
+    ((_, entry),) = door.SQS.taken
+    kept = messages.decode(entry["MessageBody"])
+    assert isinstance(kept, Raw)
+    return kept
+
+
+def redriven(*raws: Raw) -> tuple[list[str], list[tuple[str, Any]]]:
+    """What came of raw webhooks that a redrive brought back: events that Klaviyo has, and what is parked again."""
+    with delivery() as world:
+        for raw in raws:
+            world.put(raw, reason="not_json", detail="as it was")
+        world.run()
+        return world.klaviyo.stored, world.sqs.parked()
+
+
+@pytest.mark.parametrize(("name", "reason"), REASONS.items())
+def test_what_still_cannot_be_read_is_parked_again_with_its_reason(door: ModuleType, name: str, reason: str) -> None:
+    raw = parked_by(door, "custom", *UNREADABLE[name])
+    assert redriven(raw) == ([], [(reason, raw)])
+
+
+TICKET = """{"type": "ticket.created", "triggered_event": "{ticket_action:created}", "ticket_id": "4411",
+ "ticket_subject": "The "blue" one broke", "requester_email": "kim@letters.example"}"""
+
+
+def test_a_freshdesk_subject_with_quotes_is_parked_and_delivered_once_it_can_be_read(
+    door: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = parked_by(door, "freshdesk", TICKET.encode(), {"content-type": JSON})
+    (again,) = redriven(raw)[1]
+    assert again == ("not_json", raw)
+    parse = bodies.parse
+    monkeypatch.setattr(bodies, "parse", lambda body, kind: parse(body.replace(b'"blue"', b"blue"), kind))
+    stored, parked = redriven(raw)
+    assert ([name.rpartition(":")[0] for name in stored], parked) == (["freshdesk:opened-support-ticket"], [])
+
+
+def test_a_form_under_another_label_keeps_what_reading_it_takes(
+    door: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headers = {"content-type": FORM, "content-encoding": "br"}
+    raw = parked_by(door, "custom", b"metric=Visited&unique_id=v1", headers)
+    assert raw.headers.items() >= headers.items()
+
+
+def test_a_check_without_its_challenge_is_parked_again_until_its_file_takes_it_for_a_webhook(
+    checked: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = Raw("stripe", b'{"type": "check", "id": "1", "email": "kim@letters.example"}', {"content-type": JSON}, 1.7e9)
+    assert redriven(raw) == ([], [("not_a_handshake", raw)])
+    answered = raw._replace(body=b'{"type": "check", "challenge": "1"}')
+    assert redriven(answered) == ([], [])
+    rule = {"topic": "check", "metric": "Checked", "profile": {"email": "email"}}
+    fixed = CHECKED | {"handshake": [], "event": [rule]}
+    monkeypatch.setattr(sources, "load", lambda name: sources.build(name, fixed))
+    assert redriven(raw) == (["stripe:checked:1"], [])
+
+
+def test_a_list_of_places_that_does_not_fit_is_left_out_after_a_redrive_too() -> None:
+    raw = Raw("custom", many(45_000, 1_250_000), {"content-type": JSON}, 1.7e9)
+    stored, parked = redriven(raw)
+    assert stored == ["v1"]
+    assert parked == [("no_metric", raw)]
+
+
+def test_a_source_that_is_gone_is_parked_with_the_reason_that_the_runbook_has() -> None:
+    ((reason, _),) = redriven(Raw("no_such_source", b"{}", {}, 1.7e9))[1]
+    assert reason == "source_file"
