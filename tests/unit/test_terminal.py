@@ -86,6 +86,9 @@ class Cloud:
         one = {"State": HOSTILE, "FunctionArn": f"arn:{HOSTILE}", "UUID": HOSTILE}
         return {"EventSourceMappings": [one]}
 
+    def describe_alarm_history(self, **_: Any) -> dict[str, Any]:
+        return {"AlarmHistoryItems": [{"HistoryData": json.dumps({"actionState": "Failed", "error": HOSTILE})}]}
+
     def describe_stack_resource(self, **_: Any) -> dict[str, Any]:
         return {"StackResourceDetail": {"PhysicalResourceId": HOSTILE}}
 
