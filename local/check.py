@@ -548,7 +548,7 @@ def main(arguments: list[str]) -> int:
         say(*metrics_table().splitlines())
         return 0
     if options.retries:
-        print(retries.page(), end="")
+        say(*retries.page().splitlines())
         return 0
     if options.expected:
         write_expected()

@@ -22,7 +22,7 @@ from local.demo import Sent
 
 LOCAL = Path(__file__).parents[2] / "local"
 UNSEEN = (
-    "\x1b[2J\x1b]0;owned\x07\x9b31m\x00\x08\x7f\x85\r\n\t\v\f\x1c"  # controls, escape sequences, line breaks
+    "\x1b[2J\x1b]0;owned\x07\x9b31m\x08\x7f\x85\r\n\t\v\f\x1c"  # controls, escape sequences, line breaks
     "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c"  # directions
     "\u200b\u200c\u200d\u2060\ufeff\u00ad\u2028\u2029\u034f\u3164\ufe0f\U000e0041"  # without width
 )
@@ -85,6 +85,9 @@ class Cloud:
     def list_event_source_mappings(self, **_: Any) -> dict[str, Any]:
         one = {"State": HOSTILE, "FunctionArn": f"arn:{HOSTILE}", "UUID": HOSTILE}
         return {"EventSourceMappings": [one]}
+
+    def describe_alarm_history(self, **_: Any) -> dict[str, Any]:
+        return {"AlarmHistoryItems": [{"HistoryData": json.dumps({"actionState": "Failed", "error": HOSTILE})}]}
 
     def describe_stack_resource(self, **_: Any) -> dict[str, Any]:
         return {"StackResourceDetail": {"PhysicalResourceId": HOSTILE}}
@@ -159,7 +162,7 @@ COMMANDS: dict[str, Callable[[], object]] = {
     "secrets": lambda: deployed.main(["secrets", "--stack", HOSTILE, "--source", HOSTILE]),
     "send": lambda: send.main(["stripe", "event.json"]),
     "send, no such source": lambda: send.main([HOSTILE, "event.json"]),
-    "send, no such file": lambda: send.main(["stripe", HOSTILE.replace("\0", "")]),
+    "send, no such file": lambda: send.main(["stripe", HOSTILE]),
     "preview": lambda: preview.main(["custom", "event.json"]),
     "preview, no such source": lambda: preview.main([HOSTILE, "event.json"]),
     "preview of a wrong file": lambda: preview.main(["odd", "event.json"]),
@@ -169,7 +172,7 @@ COMMANDS: dict[str, Callable[[], object]] = {
     "demo": lambda: terminal.say(
         *terminal.table(demo.outcomes([Sent("shop", HOSTILE, 202, {"ignored": HOSTILE}, (EVENT,), metrics=(HOSTILE,))]))
     ),
-    "local": lambda: _edited(HOSTILE.replace("\0", "").replace("/", "")),
+    "local": lambda: _edited(HOSTILE.replace("/", "")),
 }
 
 
