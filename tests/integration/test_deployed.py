@@ -194,7 +194,8 @@ def test_the_real_thing_is_followed_too(stack: Stack) -> None:
     assert "signature_missing" in told[1]
     told = list(logs.answers(relay, logs.options(["--rate"])))
     assert "JOBS OF " in told[0]
-    assert told[2].startswith("keeping up: ")
+    # A line for each minute in which there were jobs, one or two, comes before it.
+    assert any(line.startswith("keeping up: ") for line in told)
 
 
 def test_without_a_secret_nothing_is_sent(fresh: Deployed) -> None:

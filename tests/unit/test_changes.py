@@ -24,6 +24,12 @@ class Watched:
         self.redeployed = 0
         self._news = threading.Semaphore(0)
 
+    def save(self, text: str) -> None:
+        """Save the file at once, as editors do: written in place it could be read when half of it is there."""
+        whole = self.file.with_suffix(".new")
+        whole.write_text(text)
+        whole.replace(self.file)
+
     def run(self, known: changes.Stamps) -> None:
         changes.watch(known, self.redeploy, self.stopped, self.say, 0.005)
 
@@ -55,7 +61,7 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched
 
 
 def test_an_edited_file_reaches_the_functions_and_is_named(watched: Watched) -> None:
-    watched.file.write_text(FILE.replace("Acme", "Acme Ltd"))
+    watched.save(FILE.replace("Acme", "Acme Ltd"))
     assert watched.heard() == "acme.toml changed: the functions have it now"
     assert watched.redeployed == 1
     watched.file.unlink()
@@ -64,10 +70,10 @@ def test_an_edited_file_reaches_the_functions_and_is_named(watched: Watched) -> 
 
 
 def test_a_file_that_cannot_be_read_reaches_no_function(watched: Watched) -> None:
-    watched.file.write_text(FILE + "[[event]]\ntopic = \n")
+    watched.save(FILE + "[[event]]\ntopic = \n")
     assert "acme.toml" in watched.heard()
     assert "keep what they have" in watched.said[-1]
     assert watched.redeployed == 0
-    watched.file.write_text(FILE + "# mended\n")
+    watched.save(FILE + "# mended\n")
     assert "have it now" in watched.heard()
     assert watched.redeployed == 1
