@@ -1,9 +1,10 @@
 """Lambda 1, the door: a webhook comes in, its events go into the queue.
 
-Every request is answered and logged once. What is not authentic leaves no
-trace but a count; what is authentic is queued, parked or deliberately ignored
-before the sender gets its 200. Nothing authentic is refused but what no queue
-message can hold (docs/decisions/0029).
+Every request is answered, counted and logged once; of very many refusals only
+some have a line of their own. What is not authentic leaves no trace but that;
+what is authentic is queued, parked or deliberately ignored before the sender
+gets its 200. Nothing authentic is refused but what no queue message can hold
+(docs/decisions/0029).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from .errors import NotParseable, NotVerified, Refused, SourceError, TooLarge, U
 from .keys import Secret
 from .mapping import Defaults, Outcome
 from .messages import Message, Outgoing, Raw
+from .refusals import Refusals
 from .signatures import Delivery
 from .sources import Handshake, Source
 from .telemetry import by_line, event_id, logger, metrics
@@ -34,6 +36,7 @@ SETTINGS = settings.for_receive(os.environ)
 # Senders wait five seconds at the least: one slow try and one more fit in.
 SQS = clients.client("sqs", connect=1, read=3, attempts=2)
 SECRETS = Secret(clients.client("secretsmanager", connect=1, read=3, attempts=2), SETTINGS.sources_secret, time.time)
+REFUSALS = Refusals(time.time)
 _Checked = TypeVar("_Checked")
 ANSWER_BYTES = 4_000_000  # of ids; Lambda returns 6 MB at most, and a longer answer would be a 500
 _IDS_AT_LEAST = 3_000  # have up to 255 characters each
@@ -233,16 +236,25 @@ def _record(event: dict[str, Any], answer: Answer, name: str, received: float) -
         **({"detail": answer.document["detail"]} if answer.outcome == "refused" else {}),
         **{key: value for key, value in answer.log.items() if value},
     }
-    # Last, for Logs Insights finds the first 200 fields of a line, and each id is one.
-    first, *rest = by_line(line.pop("event_ids", []))
-    logger.info("webhook", extra=line | ({"event_ids": first} if first else {}))
-    for more in rest:
-        extra = {"webhook_id": line["webhook_id"], "source": name, "event_ids": more}
-        logger.info("webhook continued", extra=extra)
+    for source, reason, more, detail in REFUSALS.left():
+        extra = {"source": source, "outcome": "refused", "reason": reason, "more": more, "detail": detail}
+        logger.info("webhooks refused", extra=extra)
+    if answer.outcome != "refused" or REFUSALS.told(name, answer.status, answer.reason, line["detail"]):
+        _log(line)
     if SETTINGS.metrics_by_source & {"*", name}:
         metrics.add_dimensions(source=name)
     for counted, count in _counts(answer).items():
         metrics.add_metric(counted, MetricUnit.Count, count)
+
+
+def _log(line: dict[str, Any]) -> None:
+    """Write ``line``; ids that it has no room for go on in further ones."""
+    # Ids last, for Logs Insights finds the first 200 fields of a line, and each id is one.
+    first, *rest = by_line(line.pop("event_ids", []))
+    logger.info("webhook", extra=line | ({"event_ids": first} if first else {}))
+    for more in rest:
+        extra = {"webhook_id": line["webhook_id"], "source": line["source"], "event_ids": more}
+        logger.info("webhook continued", extra=extra)
 
 
 def _counts(answer: Answer) -> dict[str, int]:
