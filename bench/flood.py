@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from .cost import AS_OF, PRICES, Setup
 
 HOUR = 3_600
-# Bytes of each refusal. The first is measured, and a test holds it to that; Lambda's START, END and REPORT are as its guide
-# shows them ("Viewing CloudWatch logs for Lambda functions").
+# Bytes of each refusal. The first is measured, and a test holds it to that; the second, for Lambda's START, END and
+# REPORT, is counted from the example in its guide ("Viewing CloudWatch logs for Lambda functions").
 METRICS, LAMBDA_LINES = 353, 300
 SECONDS = 0.002  # billed; a forgery takes some 0.2 ms of a whole processor, and receive has 0.29 of one
 

@@ -12,6 +12,7 @@ import sys
 from typing import Any
 
 from .aws import ROOT
+from .terminal import say
 
 REQUIREMENTS = ROOT / "src" / "requirements.txt"
 
@@ -41,7 +42,7 @@ def main() -> int:
     command += ["--disable-pip", "--require-hashes", "--requirement", str(REQUIREMENTS)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (our own command line)
     status, text = verdict(done.stdout)
-    print(text, file=sys.stderr if status else sys.stdout)
+    say(*text.split("\n"), error=bool(status))
     return status
 
 

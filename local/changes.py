@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from handler import sources
-from handler.errors import SourceError
+from handler.errors import SourceError, UnknownSource
 
 Stamps = dict[Path, tuple[int, int]]
 LOOK_SECONDS = 1.0
@@ -50,6 +50,6 @@ def _unreadable(names: list[str]) -> str:
     for name in names:
         try:
             sources.load(name)
-        except SourceError as error:
+        except (SourceError, UnknownSource) as error:
             return str(error)
     return ""

@@ -30,6 +30,7 @@ from handler.sources import Rule, Source
 
 from . import payload, retries, secret_forms
 from .preview import preview_request
+from .terminal import say
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "events"
@@ -544,17 +545,17 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--expected", action="store_true", help="write what the samples become")
     options = parser.parse_args(arguments)
     if options.metrics:
-        print(metrics_table(), end="")
+        say(*metrics_table().splitlines())
         return 0
     if options.retries:
-        print(retries.page(), end="")
+        say(*retries.page().splitlines())
         return 0
     if options.expected:
         write_expected()
         return 0
     found = [problem for name in sources.names() for problem in problems(name)]
     for problem in found:
-        print(problem, file=sys.stderr)
+        say(problem, error=True)
     return 1 if found else 0
 
 

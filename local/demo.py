@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import Counter
 from collections.abc import Collection
@@ -15,6 +14,7 @@ from handler.telemetry import event_id
 from . import aws, payload
 from .preview import SILENT, event_ids, preview_request
 from .stack import Stack
+from .terminal import progress, say, table
 
 SAMPLES = aws.ROOT / "events"
 DRAIN_SECONDS = 120
@@ -76,12 +76,12 @@ def drain(stack: Stack, expected: int, *, quiet: bool = False) -> None:
     while time.monotonic() < end:
         waiting, arrived = stack.waiting(), stack.standin("stats")["stored"]
         if not quiet:
-            print(f"\r{arrived} of {expected} events arrived, {waiting} messages wait   ", end="", flush=True)
+            progress(f"{arrived} of {expected} events arrived, {waiting} messages wait")
         if not waiting and arrived >= expected:
             break
         time.sleep(0.25)
     if not quiet:
-        print()
+        say("")
 
 
 def metrics_by_id(stored: list[dict[str, Any]]) -> dict[str, str]:
@@ -89,14 +89,11 @@ def metrics_by_id(stored: list[dict[str, Any]]) -> dict[str, str]:
     return {event_id(one["unique_id"], private=private): one["metric"] for one in stored for private in (False, True)}
 
 
-def table(rows: list[Sent]) -> str:
-    """Sender, topic, metric, events and status, in columns."""
-    lines = [("SENDER", "TOPIC", "METRIC", "EVENTS", "STATUS")]
-    lines += [(row.source, row.topic, ", ".join(row.metrics) or "-", str(row.events), row.outcome) for row in rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(4)]
-    return "\n".join(
-        "  ".join([*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[4]]) for line in lines
-    )
+def outcomes(rows: list[Sent]) -> list[tuple[str, ...]]:
+    """Sender, topic, metric, events and status of each sample, under a heading."""
+    heading = ("SENDER", "TOPIC", "METRIC", "EVENTS", "STATUS")
+    told = [(row.source, row.topic, ", ".join(row.metrics) or "-", str(row.events), row.outcome) for row in rows]
+    return [heading, *told]
 
 
 def account(rows: list[Sent], arrived: Collection[str], stats: dict[str, Any]) -> tuple[str, bool]:
@@ -127,24 +124,23 @@ def explained(rows: list[Sent]) -> str:
 
 def main() -> int:
     """Run the demo; 0 only if every event arrived, none refused, none throttled."""
-    print("starting the stack ...", flush=True)
+    say("starting the stack ...")
     try:
         with Stack() as stack:
-            print(f"sending {len(samples())} samples ...", flush=True)
+            say(f"sending {len(samples())} samples ...")
             rows = send_all(stack)
             drain(stack, len({name for row in rows for name in row.event_ids}))
             stats = stack.standin("stats")
             metrics = metrics_by_id(stack.arrived())
     except (RuntimeError, OSError) as error:
-        print(f"demo: {error}", file=sys.stderr)
+        say(f"demo: {error}", error=True)
         return 1
     for row in rows:
         names = [metrics.get(name) for name in row.event_ids]
         row.metrics = tuple(dict.fromkeys(name for name in names if name))
-    print(table(rows))
-    print(explained(rows))
+    say(*table(outcomes(rows)), explained(rows))
     line, good = account(rows, metrics, stats)
-    print(line)
+    say(line)
     return 0 if good else 1
 
 

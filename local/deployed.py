@@ -28,6 +28,7 @@ from . import aws, parameters, payload, samconfig, secret_forms, sign
 from .logs import matching, readable
 from .payload import Payload
 from .preview import event_ids, preview_request
+from .terminal import say, visible
 
 FOLLOW_SECONDS = 90  # a batching window, a slot and Klaviyo's answer; logs arrive some seconds late
 POLL_SECONDS = 2.0
@@ -77,6 +78,8 @@ def clients(name: str) -> Callable[[str], Any]:
     session = boto3.session.Session(region_name=region or None)
     if not session.region_name:
         raise ValueError(f"in which region is {name!r}? Set AWS_REGION, or AWS_PROFILE to a profile that names one")
+    if session.get_credentials() is None:
+        raise ValueError("no AWS credentials: set AWS_PROFILE, or sign in with `aws configure` or `aws sso login`")
 
     def client(service: str) -> Any:
         return session.client(service)  # type: ignore[call-overload]  # the services' names are literals in the stubs
@@ -115,7 +118,7 @@ def overview(stack: Deployed) -> str:
     """Which secrets there are, and how many; none of them."""
     key = "set" if stack.secret("KlaviyoSecretName").get("api_key") else "NOT SET"
     document = stack.secret("SourcesSecretName")
-    counts = ", ".join(f"{source} ({len(_listed(document, source))})" for source in sorted(document))
+    counts = ", ".join(f"{visible(source)} ({len(_listed(document, source))})" for source in sorted(document))
     return f"Klaviyo key: {key}\nsources with secrets: {counts or 'NONE'}"
 
 
@@ -459,40 +462,38 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--stack", required=True)
     parser.add_argument("--source")
     options = parser.parse_args(arguments)
-    if not options.stack:
-        parser.error("name the stack: STACK=klaviyo-relay")
     try:
+        if not options.stack:
+            raise ValueError("name the stack: STACK=klaviyo-relay")
         stack = find(options.stack, clients(options.stack))
         if options.what == "secrets":
             return _secrets(stack, options.source)
         if options.what == "try":
-            return 0 if Trial(stack, print, post).run(options.source) else 1
+            return 0 if Trial(stack, say, post).run(options.source) else 1
         return report(stack)
     except (ValueError, ClientError, BotoCoreError, urllib3.exceptions.HTTPError, EOFError) as error:
-        print(f"{options.what}: {error or 'nothing was typed in'}", file=sys.stderr)
+        say(f"{options.what}: {error or 'nothing was typed in'}", error=True)
         return 2
 
 
 def report(stack: Deployed) -> int:
     """Print whether anything is wrong, the warnings, and notes; 1 if there is a warning."""
     found = list(warnings(stack))
-    print(f"{stack.name}: {len(found)} problem(s) found" if found else "OK: no problems found", flush=True)
-    for warning in found:
-        print(f"warning: {warning}", file=sys.stderr)
-    for note in parameters.notes(stack.parameters):
-        print(f"note: {note}")
+    say(f"{stack.name}: {len(found)} problem(s) found" if found else "OK: no problems found")
+    say(*(f"warning: {warning}" for warning in found), error=True)
+    say(*(f"note: {note}" for note in parameters.notes(stack.parameters)))
     return 1 if found else 0
 
 
 def _secrets(stack: Deployed, source: str | None) -> int:
-    print(overview(stack))
+    say(*overview(stack).split("\n"))
     if source:
-        write_source(stack, source, getpass.getpass, input, print)
+        write_source(stack, source, getpass.getpass, input, say)
         return 0
-    write_key(stack, getpass.getpass, print)
+    write_key(stack, getpass.getpass, say)
     while name := input("source to write a secret for (empty ends): ").strip():
-        write_source(stack, name, getpass.getpass, input, print)
-    print(overview(stack))
+        write_source(stack, name, getpass.getpass, input, say)
+    say(*overview(stack).split("\n"))
     return 0
 
 

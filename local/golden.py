@@ -16,6 +16,7 @@ from pathlib import Path
 from handler import sources
 
 from . import check
+from .terminal import say
 
 KEPT = check.ROOT / "tests/unit/golden/unique_ids.json"
 ADD = "PYTHONPATH=src:. .venv/bin/python -m local.golden"
@@ -65,13 +66,13 @@ def main(arguments: list[str], path: Path = KEPT) -> int:
     kept, now = read(path), made()
     gone = list(changed(kept, now))
     if gone and not options.replace:
-        print("\n".join(["error: nothing was written; ids have changed:", *gone, MEANING]), file=sys.stderr)
+        say("error: nothing was written; ids have changed:", *gone, *MEANING.split("\n"), error=True)
         return 1
     path.parent.mkdir(parents=True, exist_ok=True)
     written = now if options.replace else added(kept, now)
     path.write_text(json.dumps(written, indent=1, ensure_ascii=False, sort_keys=True) + "\n", "utf-8")
     count = sum(map(len, written.values()))
-    print(f"{check.shown(path)}: {count} ids of {len(written)} samples, {len(gone)} taken out")
+    say(f"{check.shown(path)}: {count} ids of {len(written)} samples, {len(gone)} taken out")
     return 0
 
 

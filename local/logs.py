@@ -21,10 +21,11 @@ from handler.telemetry import event_id
 from . import aws, questions
 from .questions import Waiting
 from .stack import RUNNING
+from .terminal import say, table
 
 # What leads a line; everything else that it holds follows by name, but for what only a machine needs.
 _FIRST = ("source", "sources", "outcome", "status", "reason", "detail")
-_LEFT_OUT = {"timestamp", "level", "location", "service", "message", "request_id", *_FIRST}
+_LEFT_OUT = {"timestamp", "level", "location", "service", "message", "request_id", "xray_trace_id", *_FIRST}
 _MOST_IDS = 3
 MINUTES = 30  # of a rate that are shown
 LIMIT = 150  # jobs a minute, the template's default
@@ -149,14 +150,14 @@ def refused(relay: Relay, source: str) -> Iterator[str]:
     lines = [line for kind in questions.REFUSED for line in relay.lines("ReceiveLogGroup", kind=kind)]
     lines.sort(key=lambda line: str(line.get("timestamp", "")))
     rows = questions.refusals(list(chosen(lines, source=source)))
-    yield questions.table(rows) or "nothing was refused"
+    yield from table(rows) or ["nothing was refused"]
 
 
 def keeping_up(relay: Relay) -> Iterator[str]:
     """Jobs and events of each minute, and what waits now."""
     jobs = relay.lines("DeliverLogGroup", kind="job")
     limit = int(relay.parameters.get("RequestsPerMinute", 0)) or LIMIT
-    yield questions.table(questions.rate(jobs, limit=limit, most=MINUTES)) or "no job yet"
+    yield from table(questions.rate(jobs, limit=limit, most=MINUTES)) or ["no job yet"]
     yield from questions.keeping_up(jobs, relay.waiting(), relay.deferred())
 
 
@@ -194,9 +195,9 @@ def main(arguments: list[str]) -> int:
     try:
         relay = _deployed(asked.stack, asked.hours) if asked.stack else _local(asked.hours)
         for line in answers(relay, asked):
-            print(line)
+            say(line)
     except (ValueError, ClientError, BotoCoreError) as error:
-        print(f"logs: {error}", file=sys.stderr)
+        say(f"logs: {error}", error=True)
         return 2
     return 0
 

@@ -20,6 +20,7 @@ from handler import bodies, expressions, sources, values
 from handler.errors import Unmapped
 
 from . import check, payload
+from .terminal import say
 
 # Words that names of fields hold, in the order of preference.
 _TOPIC = ("type", "event_type", "eventtype", "event", "event_name", "topic", "action", "trigger", "kind")
@@ -452,11 +453,11 @@ def main(arguments: list[str]) -> int:
         sent = payload.request(options.file, options.headers or None)
         toml, sample = create(options.name, sent, sources.CUSTOM, check.SAMPLES)
     except (OSError, ValueError) as error:
-        print(f"new-sender: {error}", file=sys.stderr)
+        say(f"new-sender: {error}", error=True)
         return 2
-    print(f"{check.shown(toml)}: guesses; read every line")
-    print(f"{check.shown(sample)}: the sample; invent the data in it before anybody else sees it")
-    print(f"next: make preview SOURCE={options.name} FILE={check.shown(sample)}, and make lint")
+    say(f"{check.shown(toml)}: guesses; read every line")
+    say(f"{check.shown(sample)}: the sample; invent the data in it before anybody else sees it")
+    say(f"next: make preview SOURCE={options.name} FILE={check.shown(sample)}, and make lint")
     return 0
 
 

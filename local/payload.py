@@ -29,9 +29,16 @@ class Payload:
 
 def request(file: str | Path, headers_file: str | Path | None = None) -> Payload:
     """A payload file with the ``method`` and ``query`` that a handshake's sample may have; raises as ``read``."""
-    sample = _sample(Path(file).read_bytes()) or {}
+    sample = _sample(_bytes(file)) or {}
     query = {name: str(value) for name, value in sample.get("query", {}).items()}
     return Payload(sample.get("method", "POST"), query, *read(file, headers_file))
+
+
+def _bytes(file: str | Path) -> bytes:
+    try:
+        return Path(file).read_bytes()
+    except (FileNotFoundError, IsADirectoryError):
+        raise FileNotFoundError(f"there is no file {str(file)!r}; the senders' samples are in events/") from None
 
 
 def read(file: str | Path, headers_file: str | Path | None = None) -> tuple[dict[str, str], bytes]:
@@ -49,7 +56,7 @@ def read(file: str | Path, headers_file: str | Path | None = None) -> tuple[dict
     OSError
         A file cannot be read.
     """
-    raw = Path(file).read_bytes()
+    raw = _bytes(file)
     headers: dict[str, str] = {}
     sample = _sample(raw)
     if sample is not None:

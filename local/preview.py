@@ -15,6 +15,7 @@ from handler.signatures import Delivery
 
 from . import payload, sign
 from .payload import Payload
+from .terminal import say
 
 SILENT = 204  # the answer to senders that would act on any words
 
@@ -88,11 +89,10 @@ def main(arguments: list[str]) -> int:
         sent = payload.request(options.file, options.headers or None)
         found = preview_request(options.source, sent, time.time())
     except (OSError, ValueError, SourceError, Refused) as error:
-        print(f"preview: {error}", file=sys.stderr)
+        say(f"preview: {error}", error=True)
         return 2
-    print(json.dumps(found, indent=2, ensure_ascii=False))
-    for mistake in wrong:
-        print(mistake, file=sys.stderr)
+    say(*json.dumps(found, indent=2, ensure_ascii=False).split("\n"))
+    say(*wrong, error=True)
     return 1 if wrong else 0
 
 

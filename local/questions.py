@@ -141,11 +141,3 @@ def keeping_up(lines: Sequence[Line], waiting: Waiting, deferred: Line | None) -
         yield f"the last request, at {_time(last)}, was not taken: {last['outcome']} {last['reason']}: {last['detail']}"
     if held and deferred is not None:
         yield f"the last thing that happened, at {_time(deferred)}, was a deferral: {deferred['reason']}"
-
-
-def table(rows: Sequence[tuple[str, ...]]) -> str:
-    """Rows as columns of text."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )

@@ -23,6 +23,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from . import aws, deployed
 from .stack import RUNNING
+from .terminal import say, table
 
 HIDDEN_SECONDS = 120
 RATE = 50
@@ -147,10 +148,10 @@ class Sorted:
             return False
 
 
-def summary(found: Sequence[Parked]) -> str:
-    """Messages and events by source and reason, with one detail each."""
+def summary(found: Sequence[Parked]) -> list[str]:
+    """Messages and events by source and reason, with one detail each, in lines."""
     if not found:
-        return "nothing is parked"
+        return ["nothing is parked"]
     counts: Counter[tuple[str, str]] = Counter()
     details: dict[tuple[str, str], str] = {}
     since: dict[tuple[str, str], str] = {}
@@ -165,10 +166,7 @@ def summary(found: Sequence[Parked]) -> str:
         (*key, str(count), since[key], textwrap.shorten(details[key], 90, placeholder=" …"))
         for key, count in counts.most_common()
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    return "\n".join(
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row[:4], widths, strict=True)), row[4]]) for row in rows
-    )
+    return table(rows)
 
 
 def _utc(parked_at: str) -> str:
@@ -185,7 +183,7 @@ def drop(
     """List what is chosen, ask, and delete it: what came meanwhile stays. Returns what was deleted."""
     listed = Sorted(source, reason, None)
     release(sqs, dead_letters, [*listed.through(read(sqs, dead_letters)), *listed.kept])
-    print(summary(listed.chosen))
+    say(*summary(listed.chosen))
     events = str(sum(one.events for one in listed.chosen))
     if not listed.chosen or ask(f"delete them for good? Type {events}, the number of events: ").strip() != events:
         return []
@@ -233,7 +231,7 @@ def main(arguments: list[str]) -> int:
         dead_letters = outputs["DeadLetterQueueUrl"]
         if options.drop:
             gone = drop(sqs, dead_letters, options.source, options.reason, input)
-            print(f"deleted {_messages(len(gone))}")
+            say(f"deleted {_messages(len(gone))}")
             return 0
         began = datetime.now(UTC).replace(microsecond=0) if options.go else None
         parcels = Sorted(options.source, options.reason, began)
@@ -243,14 +241,14 @@ def main(arguments: list[str]) -> int:
             release(sqs, dead_letters, parcels.kept)
         else:
             release(sqs, dead_letters, [*back, *parcels.kept])
-        print(summary(parcels.chosen))
+        say(*summary(parcels.chosen))
     except (ValueError, ClientError, BotoCoreError, EOFError) as error:
-        print(f"redrive: {error or 'nothing was typed in'}", file=sys.stderr)
+        say(f"redrive: {error or 'nothing was typed in'}", error=True)
         return 2
     if options.go:
-        print(f"sent back {_messages(len(parcels.chosen))}")
+        say(f"sent back {_messages(len(parcels.chosen))}")
     elif parcels.chosen:
-        print("nothing was sent; GO=1 sends them back")
+        say("nothing was sent; GO=1 sends them back")
     return 0
 
 

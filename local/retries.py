@@ -108,6 +108,7 @@ def page() -> str:
     tables = {name: sources.document(name)["retries"] for name in names}
     once = [_code(name) for name, table in tables.items() if table.get("tries") == 1]
     picky = [f"{_code(name)} ({table['not_retried']})" for name, table in tables.items() if "not_retried" in table]
+    gone = [_code(name) for name, table in tables.items() if _ends_at_401(table)]
     strict = [
         _code(name) + (f" ({table['accepts']})" if table["accepts"] != "200" else "")
         for name, table in tables.items()
@@ -120,6 +121,9 @@ def page() -> str:
             f"**Never try again**, whatever the answer: {', '.join(once)}.",
             "",
             f"**Try again after some answers only** (in brackets: after which they do not): {', '.join(picky)}.",
+            "",
+            "**A webhook that met a 401**, such as one before its secret was set, does not come again from: "
+            f"{', '.join(gone)}.",
             "",
             f"**Count nothing but 200 as delivered**: {', '.join(strict)}.",
             "",
@@ -145,6 +149,11 @@ def _shipped() -> list[str]:
 
 def _code(name: str) -> str:
     return f"`{name}`"
+
+
+def _ends_at_401(table: Mapping[str, Any]) -> bool:
+    """Whether the sender gives a webhook up after a 401: as after any answer, or any but some, or any 4xx."""
+    return table.get("tries") == 1 or table.get("not_retried", "").startswith(("4xx", "any"))
 
 
 def _has_stamp(scheme: Scheme) -> bool:

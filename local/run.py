@@ -8,7 +8,6 @@ import fcntl
 import json
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 
@@ -16,6 +15,7 @@ from . import changes
 from .console.ledger import Ledger
 from .console.server import Console
 from .stack import RUNNING, SECRETS_FILE, Stack, read_secrets, secrets_path
+from .terminal import say
 
 
 @contextlib.contextmanager
@@ -50,7 +50,7 @@ def main() -> int:
     try:
         secrets = read_secrets(secrets_path())
         known = changes.stamps()
-        print("starting ...", flush=True)
+        say("starting ...")
         with (
             alone(),
             Stack(
@@ -64,15 +64,14 @@ def main() -> int:
             ) as stack,
             Console(stack, ledger, int(os.environ.get("CONSOLE_PORT") or 0)) as console,
         ):
-            print("left out: " + ", ".join(f"{count} {kind}" for kind, count in stack.left_out.items()))
-            print(f"klaviyo: {stack.klaviyo_url}")
-            print(f"aws: {stack.aws.url}")
-            print(f"webhooks: {stack.url('{source}')}")
-            print(
+            say("left out: " + ", ".join(f"{count} {kind}" for kind, count in stack.left_out.items()))
+            say(f"klaviyo: {stack.klaviyo_url}")
+            say(f"aws: {stack.aws.url}")
+            say(f"webhooks: {stack.url('{source}')}")
+            say(
                 f"tunnel: cloudflared tunnel --url {stack.url('')[: -len('/webhooks/')]}, say; it shows /webhooks/ only"
             )
-            print(f"console: {console.url}")
-            print("ready", flush=True)
+            say(f"console: {console.url}", "ready")
             state = {
                 "webhooks": stack.url("{source}"),
                 "known_as": stack.known_as,
@@ -81,9 +80,9 @@ def main() -> int:
                 "parameters": stack.parameters,
             }
             RUNNING.write_text(json.dumps(state))
-            changes.watch(known, stack.redeploy, stopped, lambda text: print(text, flush=True))
+            changes.watch(known, stack.redeploy, stopped, say)
     except (ValueError, RuntimeError, OSError) as error:
-        print(f"local: {error}", file=sys.stderr)
+        say(f"local: {error}", error=True)
         return 1
     return 0
 

@@ -18,6 +18,7 @@ from handler.errors import Refused
 from . import payload, recent, sign
 from .check import SAMPLES
 from .stack import RUNNING, read_secrets, secrets_path
+from .terminal import say
 
 
 def main(arguments: list[str]) -> int:
@@ -31,10 +32,9 @@ def main(arguments: list[str]) -> int:
     try:
         status, body = send(options.source, options.file, options.headers, options.url)
     except (OSError, ValueError, Refused, urllib3.exceptions.HTTPError) as error:
-        print(f"send: {error}", file=sys.stderr)
+        say(f"send: {error}", error=True)
         return 2
-    print(status)
-    print(body)
+    say(status, body)
     return 0 if 200 <= status < 300 else 1
 
 
@@ -66,7 +66,7 @@ def send(source: str, file: str, headers_file: str | None, url: str | None) -> t
     if Path(file).resolve().is_relative_to(SAMPLES):
         dated = recent.dated_now(source, sent, now)
         if dated is not sent:
-            print("send: the sample's event is dated now: as old as it is, it would trigger no flow", file=sys.stderr)
+            say("send: the sample's event is dated now: as old as it is, it would trigger no flow", error=True)
         sent = dated
     body = sign.fresh(source, sent.body, now)
     target, signed = sign.sign(

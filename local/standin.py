@@ -34,6 +34,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from . import klaviyo_checks as checks
+from .terminal import say
 
 PATH = "/api/event-bulk-create-jobs"
 ADMIN = "/_standin/"
@@ -593,7 +594,7 @@ def main() -> None:
     given = parser.parse_args()
     server = Server(Klaviyo(Limits(**given.limits), key=given.key), given.port)
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
-    print(server.url, flush=True)
+    say(server.url)
     with contextlib.suppress(KeyboardInterrupt):
         server.serve_forever(poll_interval=0.1)
     server.server_close()

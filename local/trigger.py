@@ -36,6 +36,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from . import lineage
+from .terminal import say
 
 PAYLOAD_BYTES = 6 * 1024 * 1024
 RECEIVE = 10
@@ -371,7 +372,7 @@ class Trigger:
             self._sqs.change_message_visibility_batch(QueueUrl=self.source.queue_url, Entries=entries)
 
     def _complain(self, error: Exception) -> None:
-        print(f"trigger: {type(error).__name__}", file=sys.stderr, flush=True)
+        say(f"trigger: {type(error).__name__}", error=True)
         self._ended.wait(1)
 
 

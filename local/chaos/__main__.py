@@ -15,6 +15,7 @@ from typing import Any
 
 from local import redrive
 from local.stack import Stack
+from local.terminal import say
 
 from . import schedule, traffic
 from .ledger import Account, Ledger, Lying, account, counted, crowded, lying
@@ -161,11 +162,11 @@ def report(run: Run, redriven: list[Lying], unanswered: int, drained: bool) -> i
         "worst minute": f"{minute} of {PER_MINUTE}",
     }
     for name, text in rows.items():
-        print(f"{name:<18}{text}")
+        say(f"{name:<18}{text}")
     wrong = _wrong(end, ledger, unanswered, drained)
     for what in wrong:
-        print(f"WRONG: {what}")
-    print(f"lost {len(end.lost)}; duplicated {len(end.duplicated)}; over the limit {over}")
+        say(f"WRONG: {what}")
+    say(f"lost {len(end.lost)}; duplicated {len(end.duplicated)}; over the limit {over}")
     return 1 if wrong or end.lost or end.duplicated or over else 0
 
 
@@ -212,7 +213,7 @@ def chaos(seed: int, seconds: float) -> int:
         redriven = run.redrive()
         drained = run.drain() and drained
         run.happened.update(proxy.happened)
-        print(f"seed {seed}, {seconds:.0f} s of faults, {time.monotonic() - began:.0f} s in all")
+        say(f"seed {seed}, {seconds:.0f} s of faults, {time.monotonic() - began:.0f} s in all")
         return report(run, redriven, unanswered, drained)
 
 
@@ -223,11 +224,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--minutes", type=float, default=5.0, help="how long faults go on; healing comes on top")
     options = parser.parse_args(arguments)
     seed = options.seed if options.seed is not None else int(time.time()) % 100_000
-    print(f"chaos with seed {seed} for {options.minutes:g} minutes ...", flush=True)
+    say(f"chaos with seed {seed} for {options.minutes:g} minutes ...")
     try:
         return chaos(seed, options.minutes * 60)
     except (RuntimeError, OSError) as error:
-        print(f"chaos: {error}", file=sys.stderr)
+        say(f"chaos: {error}", error=True)
         return 2
 
 

@@ -144,9 +144,10 @@ def webhook(number: int) -> str:
 
 @pages.get("/webhooks/<int:number>/raw")
 def raw(number: int) -> Response:
-    """The body as it came, as text."""
+    """The body as it came, to be saved or copied: a browser shows none of it."""
     exchange = _kept(number)
-    return Response(exchange.body, content_type="text/plain; charset=utf-8")
+    kept = {"Content-Disposition": f"attachment; filename=webhook-{number}.txt"}
+    return Response(exchange.body, content_type="text/plain; charset=utf-8", headers=kept)
 
 
 @pages.get("/webhooks/<int:number>/curl")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import sys
 import time
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from local import aws, payload
 from local.stack import Stack
+from local.terminal import say
 
 from .ledger import Ledger
 from .server import Console
@@ -51,7 +51,7 @@ def playground(console: Console, page: Page) -> None:
 def main() -> int:
     """Write both pictures; 1 if there is no Chromium."""
     if CHROMIUM is None:
-        print("pictures: no Chromium on this machine (apt-get install chromium)", file=sys.stderr)
+        say("pictures: no Chromium on this machine (apt-get install chromium)", error=True)
         return 1
     ledger = Ledger()
     properties = {"MaximumBatchingWindowInSeconds": 0}
@@ -66,7 +66,7 @@ def main() -> int:
             take(console, page)
             path: Path = FOLDER / f"console-{take.__name__}.png"
             page.screenshot(path=path)
-            print(path.relative_to(aws.ROOT))
+            say(path.relative_to(aws.ROOT))
         browser.close()
     return 0
 

@@ -13,6 +13,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from local import aws, check
 from local.stack import Stack
+from local.terminal import visible
 
 from . import guard, live, playground, rate, render
 from .ledger import Ledger
@@ -81,6 +82,8 @@ def _guard() -> Response | None:
 
 
 def _harden(response: Response) -> Response:
+    if response.mimetype == "text/html":  # a page holds nothing that turns its text around or cannot be seen
+        response.set_data(visible(response.get_data(as_text=True), keep="\t\n\r"))
     for name, value in guard.HEADERS.items():
         response.headers[name] = value
     if request.method == "GET" and response.status_code == 200 and not response.direct_passthrough:

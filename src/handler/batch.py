@@ -32,7 +32,7 @@ STAGGER_SECONDS = 6  # longer than the trigger's batching window, so that they c
 CRASHED = "the function ended without settling this message three times, at last while it handled it alone"
 _COUNTED = ("1", "2")
 DAY = 86_400
-LONGEST_WAIT = 13 * DAY  # of a message that is sent again and again; SQS starts its 14 days anew each time
+LONGEST_WAIT = 13 * DAY  # of a message that is sent again and again; SQS starts its 14 days again each time
 _MOST_DEFERRALS = 8  # from here on the delay grows no more
 _LONGEST_SPREAD = 780.0  # with a closing and the batching window, a backlog is back within a quarter of an hour
 
@@ -124,8 +124,9 @@ def read(given: Iterable[Record], *, at: str) -> Batch:
             batch.unreadable.append((record.id, outgoing))
             continue
         if "reason" in record.attributes and isinstance(message, Message):
-            # It was parked, and came back with the reason beside it: it yields to live events from now on.
-            message = message._replace(backfill=True, redriven=True)
+            # It was parked, and came back with the reason beside it: it yields to live events from now on, and what it
+            # waited before, or in the dead-letter queue, does not count.
+            message = message._replace(backfill=True, redriven=True, waiting_since=0)
         batch.received.append(Received(record.id, message, record.crashes))
     return batch
 
@@ -214,7 +215,7 @@ def overdue(
 ) -> tuple[list[Job], list[Parked]]:
     """``left`` without the rows that have waited too long, and those rows, to be parked.
 
-    Nothing else ends a loop through the queue: Lambda is told to let this one go on.
+    Nothing else ends a loop through the queue: Lambda lets this one go on (RecursiveLoop in template.yaml).
     """
     kept: list[Job] = []
     parked: list[Parked] = []

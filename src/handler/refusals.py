@@ -28,7 +28,7 @@ class More(NamedTuple):
 
     source: str
     reason: str
-    count: int
+    webhooks: int
     detail: str
 
 

@@ -140,7 +140,9 @@ def _verify(scheme: Scheme, delivery: Delivery, secrets: Sequence[str], now: flo
     made_with = next((key for key in keys if _matches(scheme, key, signed, written)), None)
     if made_with is None:
         raise NotVerified("signature_wrong", f"{scheme.header[0]} was not made with a configured secret over this body")
-    _check_age(scheme, stamp if scheme.timestamp_body is None else _stamp_in_body(scheme.timestamp_body, delivery), now)
+    if scheme.timestamp_body is not None:
+        stamp = _stamp_in_body(scheme, scheme.timestamp_body, delivery)
+    _check_age(scheme, stamp, now)
     return made_with
 
 
@@ -307,20 +309,21 @@ def _sign(scheme: Scheme, secret: str, signed: bytes) -> str | None:
     return made.hexdigest() if scheme.encoding == "hex" else base64.b64encode(made.digest()).decode()
 
 
-def _stamp_in_body(place: Expression, delivery: Delivery) -> str:
-    """The time that the body gives; empty if it gives none or cannot be read, which only the sender can cause."""
+def _stamp_in_body(scheme: Scheme, place: Expression, delivery: Delivery) -> str:
+    """The time that the body gives; empty if it gives none that can be read, which only the sender can cause."""
     try:
         plain = bodies.unpack(delivery.body, delivery.headers.get("content-encoding", ""))
         found = place.of(bodies.parse(plain, delivery.headers.get("content-type", "")))
     except (ExpressionFailed, Unmapped):
         return ""
-    return "" if found is None else values.text(found) or "no time"
+    stamp = values.text(found) or ""
+    return "" if _signed_at(scheme, stamp) is None else stamp
 
 
 def _check_age(scheme: Scheme, stamp: str, now: float) -> None:
     if not stamp or not scheme.tolerance:
         return
-    at = values.time(stamp) if scheme.timestamp_format == "iso" else _epoch(stamp, scheme.timestamp_format)
+    at = _signed_at(scheme, stamp)
     if at is None:
         raise NotVerified("timestamp_malformed", "the signature's timestamp is not a time")
     age = now - at
@@ -330,6 +333,10 @@ def _check_age(scheme: Scheme, stamp: str, now: float) -> None:
     if -age > scheme.ahead:
         detail = f"the signature timestamp is {-age:.0f} s in the future; the limit is {scheme.ahead} s"
         raise NotVerified("timestamp_future", detail)
+
+
+def _signed_at(scheme: Scheme, stamp: str) -> float | None:
+    return values.time(stamp) if scheme.timestamp_format == "iso" else _epoch(stamp, scheme.timestamp_format)
 
 
 def _epoch(stamp: str, unit: str) -> float | None:

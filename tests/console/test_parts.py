@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
@@ -22,6 +23,7 @@ from local.console import curl, rate, render, signing, story
 from local.console.ledger import Exchange, Ledger
 from local.console.trail import Job, Trail, state
 from local.redrive import Parked
+from local.terminal import visible
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -356,24 +358,47 @@ def test_one_relay_runs_in_a_folder_and_takes_its_own_address_away(
         assert not running.exists()
 
 
-def test_a_request_is_given_as_a_command_that_sends_its_very_bytes(tmp_path: Path) -> None:
-    for body in (b'{"who": "it\'s $HOME"}\n', b"@file", b"\xff\x00", b""):
-        exchange = came("stripe", {"X-Note": "a 'b' `c`", "Authorization": "Bearer hidden"}, body, "?token=hidden")
-        written = curl.command(exchange, "http://127.0.0.1:1")
-        # In curl's place something that writes down how it was called.
-        fake = tmp_path / "curl"
-        fake.write_text(f"#!{sys.executable}\nimport sys, json; print(json.dumps([sys.argv[1:], sys.stdin.read()]))\n")
-        fake.chmod(0o700)
-        environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "PYTHONUTF8": "1", "PYTHONIOENCODING": "latin-1"}
-        shell = ["/bin/sh", "-c", written]
-        ran = subprocess.run(shell, capture_output=True, check=True, env=environment, input=b"")  # noqa: S603
-        words, piped = json.loads(ran.stdout)
-        assert "x-note: a 'b' `c`" in words
-        assert "hidden" not in written
-        if body:
-            sent = piped if words[-1] == "@-" else words[-1]
-            assert sent.encode("latin-1") == body
-            assert ("--data-raw" in words) == body.startswith(b"@")
+BODIES = [
+    b'{"who": "it\'s $HOME"}\n',
+    b"@file",
+    b"-d `id` $(id) !! \\ %41 * ~ \n\n",
+    b"\xff\x00",
+    b"\x1b[2J\x03\rrm -rf x",
+    "\u202e{1,2}\u200b".encode(),
+    b"",
+]
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_a_copied_command_sends_the_very_request_and_is_safe_to_paste(tmp_path: Path, body: bytes) -> None:
+    headers = {"X-Note": "a 'b' `c` $HOME !!", "X-Odd": "\x1b]0;x\x07 100% \\n \u202e!!", "X-None": "", "@file": "x"}
+    query = "?token=hidden&a=[1-7]&b={c,d}&e=$(id)`id`&f=!!&g=;h&#i"
+    exchange = came("stripe", headers | {"Authorization": "Bearer hidden"}, body, query)
+    written = curl.command(exchange, "http://127.0.0.1:1")
+    assert visible(written, keep="\n") == written
+    assert "hidden" not in written
+    assert not re.search(r"printf '[^']*[!%]", written)
+    # In curl's place something that writes down how it was called.
+    fake = tmp_path / "curl"
+    fake.write_text(
+        f"#!{sys.executable}\nimport json, os, sys\n"
+        "print(json.dumps([[os.fsencode(word).decode('latin-1') for word in sys.argv[1:]],\n"
+        "                  sys.stdin.buffer.read().decode('latin-1')]))\n"
+    )
+    fake.chmod(0o700)
+    shell = ["/bin/sh", "-c", written]
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    ran = subprocess.run(shell, capture_output=True, check=True, env=environment, input=b"")  # noqa: S603
+    words, piped = json.loads(ran.stdout)
+    assert "--globoff" in words
+    assert words[words.index("-X") + 2] == f"http://127.0.0.1:1{exchange.path}"
+    given = [word.encode("latin-1").decode() for flag, word in itertools.pairwise(words) if flag == "-H"]
+    assert f"x-note: {headers['X-Note']}" in given
+    assert f"x-odd: {headers['X-Odd']}" in given
+    assert "x-none;" in given
+    assert not [word for word in given if word.startswith("@")]
+    sent = piped if words[-1] == "@-" else words[-1] if "--data-raw" in words else ""
+    assert sent.encode("latin-1") == body
 
 
 def test_times_are_local_and_topics_break_after_dots() -> None:

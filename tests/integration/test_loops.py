@@ -40,7 +40,7 @@ def test_a_loop_ends_after_sixteen_rounds_unless_the_template_allows_it(allowed:
     with Stack(properties=QUICK, change=change) as stack:
         stack.aws.client("sqs").send_message(QueueUrl=stack.outputs["EventsQueueUrl"], MessageBody="m")
         if allowed:
-            until(lambda: counted(stack, "Invocations") > 2 * ROUNDS, "more rounds than Lambda lets pass by itself")
+            until(lambda: counted(stack, "Invocations") > 2 * ROUNDS, "more rounds than Lambda allows by default")
             assert counted(stack, "RecursiveInvocationsDropped") == 0
         else:
             until(lambda: counted(stack, "RecursiveInvocationsDropped"), "the refusal of the seventeenth")

@@ -310,14 +310,23 @@ def test_what_waited_for_thirteen_days_is_parked_with_the_reason_and_its_neighbo
     assert "outage" in one.detail
 
 
-def test_a_message_waits_from_its_first_deferral_on_and_a_redrive_begins_anew() -> None:
+def test_a_message_waits_from_its_first_deferral_on_and_a_redrive_begins_again() -> None:
     got = waited(0, 3 * batch.DAY + 60, 3 * batch.DAY + 90)
     parcels = batch.defer(packed(got), got, cause=TooLate(NOW, "busy"), now=NOW, random=lambda: 0.5)
     since = {event.unique_id: body.waiting_since for body in decoded(parcels) for event in body.events}
     assert since == {"w0": int(NOW), "w1": int(NOW) - 3 * batch.DAY - 60, "w2": int(NOW) - 3 * batch.DAY - 60}
-    rows = tuple(row for job in packed(got) for row in job.rows)
-    parked = batch.park([Parked(rows, "waited_too_long", "waited")], got, at=AT)
+    waiting = got[1:]
+    rows = tuple(row for job in packed(waiting) for row in job.rows)
+    parked = batch.park([Parked(rows, "waited_too_long", "waited")], waiting, at=AT)
     assert {body.waiting_since for body in decoded(parked)} == {0}
+
+
+def test_what_was_parked_as_it_is_waits_from_its_redrive_on() -> None:
+    body = messages.encode(message("a", waiting_since=int(NOW - LONG) - 60))
+    crashed = batch.crashed(Record("1", "r1", body, "shop", {}, 3, returned=True), at=AT)
+    typed = {name: {"stringValue": text, "dataType": "String"} for name, text in crashed.attributes.items()}
+    back = batch.read(batch.records([record(crashed.body) | {"messageAttributes": typed}]), at=AT).received
+    assert batch.overdue(packed(back), back, cause=TooLate(NOW, "busy"), now=NOW)[1] == []
 
 
 def decoded(parcels: list[batch.Parcel]) -> list[Message]:

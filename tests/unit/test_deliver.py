@@ -122,6 +122,21 @@ def test_what_cannot_be_sent_anew_stays_and_the_delivered_do_not(world: World) -
     assert sorted(world.deliver(queued("a"), queued("b"))) == ["a", "b"]
 
 
+def resent(capsys: pytest.CaptureFixture[str]) -> float:
+    lines = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    return sum(sum(line.get("Resent", [])) for line in lines)
+
+
+def test_each_message_that_is_sent_again_is_counted(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.deliver(queued("delivered"))
+    assert resent(capsys) == 0
+    world.deliver(queued("one", crashes=2), queued("two", crashes=2), queued("new"))
+    assert resent(capsys) == 2 == len(world.queue.to("events"))
+    world.klaviyo.told = lambda names: world.klaviyo.answer(429, Retry_After="300")
+    world.deliver(queued("a"), queued("b", backfill=True))
+    assert resent(capsys) == 2 == len(world.queue.to("events")) - 2
+
+
 def test_a_refused_event_is_parked_with_its_reason_and_its_neighbours_go(world: World) -> None:
     world.klaviyo.bad = {"bad"}
     assert world.deliver(queued("m", "a", "bad", "b")) == []

@@ -14,6 +14,7 @@ WEBHOOK = {
     "level": "INFO",
     "location": "_record:199",
     "service": "relay",
+    "xray_trace_id": "1-65a1b2c3-0123456789abcdef01234567",
     "message": "webhook",
     "source": "stripe",
     "outcome": "accepted",
@@ -38,7 +39,7 @@ def test_a_line_is_read_from_what_happened_to_the_details() -> None:
     assert text.startswith("18:00:01.123  webhook  stripe accepted 200 2 parked  ")
     assert "evt_2,… 2 more" in text
     assert "parked=no_identifier:2" in text
-    assert not [word for word in ("relay", "_record", "INFO") if word in text]
+    assert not [word for word in ("relay", "_record", "INFO", "xray") if word in text]
     assert "probe" not in logs.readable(JOB)
     assert "slot_wait_ms=0" in logs.readable(JOB | {"slot_wait_ms": 0})
 

@@ -143,8 +143,6 @@ def test_the_rate_stands_minute_by_minute_beside_the_limit() -> None:
     assert rows[0][1] == "JOBS OF 150"
     assert rows[1:] == [("18:00", "2", "1", "400", "6.2", "84"), ("18:02", "2", "0", "2,000", "130.0", "84")]
     assert questions.rate([JOB, later], limit=150, most=1)[1:] == [("18:02", "1", "0", "1,000", "130.0", "84")]
-    assert questions.table([("AGE", "B"), ("1,000", "c")]) == "AGE    B\n1,000  c"
-    assert questions.table([]) == ""
 
 
 @pytest.mark.parametrize(

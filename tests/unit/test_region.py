@@ -1,4 +1,4 @@
-"""In which region the commands for a deployed stack look for it."""
+"""In which region, and as whom, the commands for a deployed stack look for it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ region = "eu-west-1"
 stack_name = "shop-staging"
 """
 VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE")
+KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +26,10 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in KEYS:
+        monkeypatch.setenv(name, "none")
     monkeypatch.setattr(aws, "ROOT", tmp_path)
     (tmp_path / "samconfig.toml").write_text(SAVED)
 
@@ -42,3 +47,19 @@ def test_it_is_the_environments_else_what_sam_wrote_beside_the_stacks_name(monke
 def test_without_any_it_says_what_to_set() -> None:
     with pytest.raises(ValueError, match="AWS_REGION"):
         deployed.clients("shop-staging")
+
+
+@pytest.mark.parametrize("what", ["check", "secrets", "try"])
+def test_commands_without_credentials_say_how_to_get_some(
+    what: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in KEYS:
+        monkeypatch.delenv(name)
+    assert deployed.main([what, "--stack", "shop"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"{what}: no AWS credentials: set AWS_PROFILE")
+
+
+def test_missing_stack_is_asked_for_without_a_parsers_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert deployed.main(["check", "--stack", ""]) == 2
+    assert capsys.readouterr().err == "check: name the stack: STACK=klaviyo-relay\n"

@@ -88,6 +88,13 @@ def test_no_text_promises_a_retry() -> None:
     assert {name: words for name, words in found.items() if words} == {}
 
 
+def test_page_names_each_sender_that_gives_up_after_a_401() -> None:
+    (line,) = [line for line in retries.page().split("\n") if line.startswith("**A webhook that met a 401**")]
+    named = set(re.findall(r"`(\w+)`", line))
+    assert {"github", "segment", "hubspot", "twilio", "zendesk"} <= named
+    assert not {"stripe", "shopify", "mailchimp", "typeform"} & named
+
+
 def gives_up_at_once(name: str) -> bool:
     return TABLES[name].get("tries") == 1 or "4xx" in TABLES[name].get("not_retried", "")
 

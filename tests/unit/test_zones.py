@@ -24,7 +24,10 @@ from tests.unit.test_imports import ENVIRONMENT, SRC
 
 PARIS, TOKYO = ZoneInfo("Europe/Paris"), ZoneInfo("Asia/Tokyo")
 RECEIVED = 1_795_500_000.0
-UNKNOWN = ["Mars/Base", "Europe/Pariss", "europe/paris", "Europe", "CEST", "+02:00", "posix/Europe/Paris", "../UTC", ""]
+UNKNOWN = [
+    *("Mars/Base", "Europe/Pariss", "europe/paris", "Europe", "CEST", "+02:00", "posix/Europe/Paris", "../UTC", ""),
+    *("Factory", "Europe/Paris ", "UTC\n", "/Europe/Paris"),
+]
 SHOP = """
 extends = "hmac"
 title = "Shop"
