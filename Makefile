@@ -65,8 +65,8 @@ try: $(STAMP) ## STACK= [SOURCE=]: send a deployed stack a signed sample and fol
 check: $(STAMP) ## STACK=: what a deployed stack lacks
 	@$(BIN)/python -m local.deployed check --stack "$$STACK"
 
-costs: $(STAMP) ## [PARAMETERS="Name=value ..."]: what a stack costs a month without webhooks, by part
-	@$(BIN)/python -m bench.standing $(PARAMETERS)
+costs: $(STAMP) ## [PARAMETERS="Name=value ..."]: what a stack costs a month without webhooks, by part; FLOOD=500: what an hour of forgeries does
+	@$(BIN)/python -m $(if $(FLOOD),bench.flood "$$FLOOD",bench.standing $(PARAMETERS))
 
 lint: $(STAMP) ## ruff, mypy --strict, cfn-lint, the senders' files
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet .

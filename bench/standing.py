@@ -28,6 +28,7 @@ FREE = frozenset(
         "AWS::ApiGatewayV2::ApiMapping",
         "AWS::ApiGatewayV2::DomainName",
         "AWS::ApiGatewayV2::Stage",
+        "AWS::Budgets::Budget",  # with notifications only; the ones that act are billed from the third on
         "AWS::DynamoDB::Table",  # on demand, one item
         "AWS::IAM::Role",
         "AWS::Lambda::Function",

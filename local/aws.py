@@ -37,7 +37,7 @@ NO_ONE = {
     "AWS_EC2_METADATA_DISABLED": "true",
 }
 # What MiniStack does not know, besides alarms on a formula (Metrics); everything else of the template is deployed.
-UNKNOWN_TYPES = ("AWS::Logs::QueryDefinition",)
+UNKNOWN_TYPES = ("AWS::Logs::QueryDefinition", "AWS::Budgets::Budget")
 # MiniStack's own event source hands over ten messages at most: local/trigger.py takes its place.
 REPLACED_TYPES = ("AWS::Lambda::EventSourceMapping",)
 START_SECONDS = 30

@@ -147,7 +147,9 @@ def by_id(relay: Relay, words: str) -> Iterator[str]:
 
 def refused(relay: Relay, source: str) -> Iterator[str]:
     """Refused webhooks by source and reason."""
-    rows = questions.refusals(list(chosen(relay.lines("ReceiveLogGroup", kind="webhook"), source=source)))
+    lines = [line for kind in questions.REFUSED for line in relay.lines("ReceiveLogGroup", kind=kind)]
+    lines.sort(key=lambda line: str(line.get("timestamp", "")))
+    rows = questions.refusals(list(chosen(lines, source=source)))
     yield from table(rows) or ["nothing was refused"]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 Line = Mapping[str, Any]
 MOST_FATES = 20
 SOON = 60.0  # seconds from door to Klaviyo: the batching window, the stagger and some waiting for a slot
+REFUSED = ("webhook", "webhooks refused")  # one, and how many more there were in a minute
 _JOBS = ("job", "job continued")
 _WEBHOOKS = ("webhook", "webhook continued", "webhook mapped again")
 
@@ -95,9 +96,9 @@ def refusals(lines: Sequence[Line]) -> list[tuple[str, ...]]:
     counts: Counter[tuple[str, str]] = Counter()
     latest: dict[tuple[str, str], Line] = {}
     for line in lines:
-        if line["message"] == "webhook" and line.get("outcome") == "refused":
+        if line["message"] in REFUSED and line.get("outcome") == "refused":
             key = (str(line["source"]), str(line["reason"]))
-            counts[key] += 1
+            counts[key] += int(line.get("more", 1))
             latest[key] = line
     rows = [(*key, str(count), _time(latest[key]), str(latest[key]["detail"])) for key, count in counts.most_common()]
     return [("SOURCE", "REASON", "WEBHOOKS", "LAST", "WHAT THE SENDER WAS TOLD"), *rows] if rows else []

@@ -81,6 +81,8 @@ def _truth(rule: Any, values: Mapping[str, Any]) -> bool:
     ((operator, operands),) = rule.items()
     if operator == "Fn::Not":
         return not _truth(operands[0], values)
+    if operator == "Fn::And":
+        return all(_truth(one, values) for one in operands)
     if operator != "Fn::Equals":
         raise ValueError(f"local/template.py cannot evaluate {operator} in a condition; add it there")
     left, right = (_put_in(operand, values, {}) for operand in operands)

@@ -16,10 +16,11 @@ from typing import Any
 from . import batch, clients, jobs, messages, pacing, report, settings
 from .batch import Parcel, Received, Record
 from .dispatch import KEY_REREAD_SECONDS, Dispatcher, Key
+from .errors import Crashed
 from .keys import Secret
 from .klaviyo import CONNECT_SECONDS, READ_SECONDS, Connection
 from .messages import Message, Raw
-from .telemetry import logger, metrics
+from .telemetry import crash, logger, metrics
 
 SETTINGS = settings.for_deliver(os.environ)
 SQS = clients.client("sqs", connect=2, read=10, attempts=3)
@@ -56,7 +57,22 @@ RESERVE_SECONDS = CONNECT_SECONDS + READ_SECONDS + 12
 
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """Deliver one batch of ``events``; the answer names the records that stay in the queue."""
+    """Deliver one batch of ``events``; the answer names the records that stay in the queue.
+
+    Raises
+    ------
+    Crashed
+        Something failed that nobody expected: all records stay, and Lambda counts an error.
+    """
+    try:
+        return _deliver(event, context)
+    except Exception as error:  # noqa: BLE001 (Lambda would log its text, which may quote an event)
+        cause, place = crash(error)
+        logger.error("delivery crashed", extra={"cause": cause, "place": place})
+        raise Crashed(f"{cause} at {place}") from None
+
+
+def _deliver(event: dict[str, Any], context: Any) -> dict[str, Any]:
     deadline = time.time() + context.get_remaining_time_in_millis() / 1000 - RESERVE_SECONDS
     logger.append_keys(request_id=context.aws_request_id)
     now = datetime.now(UTC).isoformat(timespec="seconds")

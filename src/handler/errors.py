@@ -13,6 +13,7 @@
     ├── SourceError            a mistake in a source's TOML file (build time)
     ├── MessageError           a queue message that this version cannot read
     │   └── NewerMessage       ... because a later version wrote it
+    ├── Crashed                a fault of our own in deliver: what Lambda may log of it
     └── NoSlot                 no POST now; the messages are deferred
         ├── Closed             the relay is closed (429, outage, refused key)
         ├── TooLate            the next free slot lies past the caller's deadline
@@ -102,6 +103,10 @@ class MessageError(RelayError):
 
 class NewerMessage(MessageError):
     """The message names a format version later than this code's."""
+
+
+class Crashed(RelayError):
+    """``deliver`` failed in a way that nobody expected; the text is an exception's class and place, not its words."""
 
 
 class NoSlot(RelayError):

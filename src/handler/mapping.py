@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from typing import Any
 
-from . import bodies, schema, values
+from . import bodies, cleaning, schema, values
 from .errors import Unmapped
 from .expressions import Expression, ExpressionFailed, times_in
 from .messages import Event
@@ -21,6 +21,8 @@ from .sources import Expressions, Profile, Rule, Source
 
 _KEY_LENGTH = 150
 _NO_SLUG = re.compile(r"[^a-z0-9]+")
+# Klaviyo reads some properties as more than data ($value, $flow); "$ 5 and more" is a question of a form.
+_RESERVED = re.compile(rf"\s*(?:\$\w|{schema.MARK}\s*$)")
 _TOPIC = re.compile(r"[\w ./:-]{1,100}")
 
 
@@ -48,6 +50,7 @@ class Outcome:
     ``ignored`` says why if the whole webhook is deliberately not relayed.
     ``notes`` names what was left out of the events (codes and paths, no values),
     ``sender_ids`` what the sender calls the items that became none.
+    ``private_ids``: see ``telemetry.event_id``.
     """
 
     topics: list[str] = field(default_factory=list)
@@ -165,6 +168,7 @@ def _item(
     if not isinstance(item, dict):
         raise Unmapped("not_an_object", "a webhook of this sender is a JSON object or a form")
     topic = _topic(source, item, headers)
+    outcome.private_ids |= _tells(topic)  # a metric may be named after it
     outcome.topics.append(topic if _TOPIC.fullmatch(topic) else "(unprintable)")
     if not source.takes(topic):
         return "not among the topics that this source relays"
@@ -279,7 +283,7 @@ def _draft(source: Source, rule: Rule, node: dict[str, Any], received: float, de
         unique_id=_unique_id(source.name, metric, rule.key, node),
         time=_time(source, rule, node, received, defaults, notes),
         properties={
-            **(properties if isinstance(properties, dict) else {}),
+            **_free(properties, notes),
             **{name: _tidy(value) for name, value in _values(rule.properties, node, "properties.", notes).items()},
         },
         service=source.title,
@@ -291,6 +295,14 @@ def _draft(source: Source, rule: Rule, node: dict[str, Any], received: float, de
         fallback_id=f"{source.name}:{fallback}" if fallback else None,
         notes=notes,
     )
+
+
+def _free(found: Any, notes: list[Note]) -> dict[str, Any]:
+    """Properties whose names are the sender's, or its visitors', without those that are Klaviyo's or the relay's."""
+    properties = found if isinstance(found, dict) else {}
+    reserved = {name for name in properties if _RESERVED.match(name)}
+    notes += [Note("reserved_name", f"properties.{name}") for name in sorted(reserved)]
+    return {name: value for name, value in properties.items() if name not in reserved} if reserved else properties
 
 
 def _tidy(value: Any) -> Any:
@@ -366,9 +378,18 @@ def _add(outcome: Outcome, draft: Draft | Unmapped, index: int, region: str) -> 
 
 def _build(outcome: Outcome, draft: Draft, region: str) -> None:
     event, notes = schema.build(draft, phone_region=region)
+    phones = draft.profile.get("phone_number")
+    named = cleaning.tells(event.unique_id, phones if isinstance(phones, list) else [phones])
+    # A visitor may have chosen the metric's name, of which a part of the id is made.
+    outcome.private_ids |= named or _tells(draft.metric)
     outcome.events.append(event)
     outcome.metrics.append(draft.metric)
     outcome.notes += notes
+
+
+def _tells(name: str) -> bool:
+    """Whether the name of a topic or a metric says more than what happened, such as whom to call."""
+    return cleaning.clean(name, hide_numbers=True) != name
 
 
 def _value(expression: Expression, node: Any, where: str) -> Any:

@@ -29,6 +29,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .cleaning import clean
 from .errors import MessageError, NewerMessage
 
 if TYPE_CHECKING:
@@ -292,7 +293,7 @@ def parked_text(body: str, source: str, *, reason: str, detail: str, at: str) ->
     ``detail`` is cut to fit; it must be free of personal data. ``at`` is ISO 8601.
     The group is one of its own, so that a redrive comes behind what is new.
     """
-    attributes = {"reason": reason, "detail": _printable(detail)[:1_000] or reason, "source": source, "parked_at": at}
+    attributes = {"reason": reason, "detail": clean(detail) or reason, "source": source, "parked_at": at}
     return Outgoing(body, f"{source}#redrive", 0, attributes)
 
 
@@ -300,10 +301,6 @@ def source(body: str) -> str:
     """The source that a message's ``body`` names, without decoding it; ``unknown`` if it names none there."""
     found = _SOURCE.match(body)
     return found[1] if found else "unknown"
-
-
-def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def holds(raw: Raw) -> bool:

@@ -7,8 +7,6 @@ costs a webhook (docs/decisions/0029).
 
 from __future__ import annotations
 
-import os
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
@@ -16,7 +14,7 @@ from . import messages
 from .errors import SourceError, UnknownSource, Unmapped
 from .mapping import Outcome, Parked
 from .messages import Outgoing, Raw
-from .telemetry import logger
+from .telemetry import crash, logger
 
 _Made = TypeVar("_Made")
 
@@ -40,8 +38,7 @@ def settled(source: str, make: Callable[[], _Made]) -> _Made | Outcome:
     except RecursionError:
         reason, detail = "nested_too_deep", "the body is nested deeper than its mapping goes"
     except Exception as error:  # noqa: BLE001 (a fault of our own must not cost an authentic webhook: it is parked)
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        cause, place = type(error).__name__, f"{os.path.basename(frame.filename)}:{frame.lineno}"
+        cause, place = crash(error)
         logger.error("mapping crashed", extra={"source": source, "cause": cause, "place": place})
         reason, detail = "mapping_crashed", f"{cause} at {place}"
     return Outcome(parked=[Parked(None, reason, detail)])

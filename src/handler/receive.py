@@ -1,9 +1,10 @@
 """Lambda 1, the door: a webhook comes in, its events go into the queue.
 
-Every request is answered and logged once. What is not authentic leaves no
-trace but a count; what is authentic is queued, parked or deliberately ignored
-before the sender gets its 200. Nothing authentic is refused but what no queue
-message can hold (docs/decisions/0029).
+Every request is answered, counted and logged once; of very many refusals only
+some have a line of their own. What is not authentic leaves no trace but that;
+what is authentic is queued, parked or deliberately ignored before the sender
+gets its 200. Nothing authentic is refused but what no queue message can hold
+(docs/decisions/0029).
 """
 
 from __future__ import annotations
@@ -20,21 +21,23 @@ from aws_lambda_powertools.metrics import MetricUnit
 from botocore.exceptions import BotoCoreError, ClientError
 
 from . import clients, door, handshakes, mapping, messages, parking, settings, signatures, sources
+from .cleaning import clean, cleaned
 from .errors import NotParseable, NotVerified, Refused, SourceError, TooLarge, Unavailable, UnknownSource, Unmapped
 from .keys import Secret
 from .mapping import Defaults, Outcome
 from .messages import Message, Outgoing, Raw
+from .refusals import Refusals
 from .signatures import Delivery
 from .sources import Handshake, Source
-from .telemetry import event_id, logger, metrics
+from .telemetry import by_line, event_id, logger, metrics
 from .values import iso
 
 SETTINGS = settings.for_receive(os.environ)
 # Senders wait five seconds at the least: one slow try and one more fit in.
 SQS = clients.client("sqs", connect=1, read=3, attempts=2)
 SECRETS = Secret(clients.client("secretsmanager", connect=1, read=3, attempts=2), SETTINGS.sources_secret, time.time)
+REFUSALS = Refusals(time.time)
 _Checked = TypeVar("_Checked")
-_IDS_PER_LINE = 1_000  # a log event holds 256 KiB
 ANSWER_BYTES = 4_000_000  # of ids; Lambda returns 6 MB at most, and a longer answer would be a 500
 _IDS_AT_LEAST = 3_000  # have up to 255 characters each
 _ID = re.compile(r"[\w.:-]{1,100}", re.ASCII)  # these headers are not signed: what is no id stays out of the log
@@ -50,6 +53,11 @@ class Answer:
     outcome: str
     reason: str = ""
     log: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def told(self) -> Any:
+        """The document as it may leave; the answer to a check of the URL is the sender's own, and compared there."""
+        return self.document if self.outcome == "handshake" else cleaned(self.document)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +86,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ARG
         detail = "the relay cannot take webhooks now; please retry"
         answer = Answer(503, {"error": "unavailable", "detail": detail}, "refused", "unavailable")
     _record(event, answer, name or "unknown", received)
-    return door.answer(answer.status, answer.document, silent=silent)
+    return door.answer(answer.status, answer.told, silent=silent)
 
 
 def _take(request: door.Request, source: Source, received: float) -> Answer:
@@ -204,7 +212,7 @@ def _accepted(outcome: Outcome, named: dict[str, Any]) -> Answer:
 def _named(outcome: Outcome, source: Source, raw: Raw) -> dict[str, Any]:
     told = (raw.headers.get(name, "") for name in source.delivery_headers)
     return {
-        "topics": outcome.topics[:20],
+        "topics": [clean(topic, hide_numbers=True) for topic in outcome.topics[:20]],
         "sender_ids": outcome.sender_ids[:20],
         "delivery_ids": [one for one in told if _ID.fullmatch(one)],
     }
@@ -228,16 +236,25 @@ def _record(event: dict[str, Any], answer: Answer, name: str, received: float) -
         **({"detail": answer.document["detail"]} if answer.outcome == "refused" else {}),
         **{key: value for key, value in answer.log.items() if value},
     }
-    # Last, for Logs Insights finds the first 200 fields of a line, and each id is one.
-    ids = line.pop("event_ids", [])
-    logger.info("webhook", extra=line | ({"event_ids": ids[:_IDS_PER_LINE]} if ids else {}))
-    for start in range(_IDS_PER_LINE, len(ids), _IDS_PER_LINE):
-        more = {"webhook_id": line["webhook_id"], "source": name, "event_ids": ids[start : start + _IDS_PER_LINE]}
-        logger.info("webhook continued", extra=more)
+    for source, reason, more, detail in REFUSALS.left():
+        extra = {"source": source, "outcome": "refused", "reason": reason, "more": more, "detail": detail}
+        logger.info("webhooks refused", extra=extra)
+    if answer.outcome != "refused" or REFUSALS.told(name, answer.status, answer.reason, line["detail"]):
+        _log(line)
     if SETTINGS.metrics_by_source & {"*", name}:
         metrics.add_dimensions(source=name)
     for counted, count in _counts(answer).items():
         metrics.add_metric(counted, MetricUnit.Count, count)
+
+
+def _log(line: dict[str, Any]) -> None:
+    """Write ``line``; ids that it has no room for go on in further ones."""
+    # Ids last, for Logs Insights finds the first 200 fields of a line, and each id is one.
+    first, *rest = by_line(line.pop("event_ids", []))
+    logger.info("webhook", extra=line | ({"event_ids": first} if first else {}))
+    for more in rest:
+        extra = {"webhook_id": line["webhook_id"], "source": line["source"], "event_ids": more}
+        logger.info("webhook continued", extra=extra)
 
 
 def _counts(answer: Answer) -> dict[str, int]:

@@ -18,7 +18,7 @@ from .report import parked_whole
 from .signatures import Delivery
 from .telemetry import event_id, logger
 
-_IDS_PER_LINE = 500  # as in the job's line, which has all of them
+_MOST_IDS = 500  # the job's lines have all of them
 _LATE = "a check of the URL, whose sender no longer waits for the answer"
 
 
@@ -39,7 +39,7 @@ def replay(received: Sequence[Received], *, defaults: Defaults, at: str) -> tupl
 
 
 def _line(raw: Raw, outcome: Outcome) -> dict[str, Any]:
-    ids = [event_id(event.unique_id, private=outcome.private_ids) for event in outcome.events[:_IDS_PER_LINE]]
+    ids = [event_id(event.unique_id, private=outcome.private_ids) for event in outcome.events[:_MOST_IDS]]
     line = {
         "webhook_id": raw.webhook_id,
         "source": raw.source,

@@ -9,15 +9,15 @@ from aws_lambda_powertools import single_metric
 from aws_lambda_powertools.metrics import MetricUnit
 
 from .batch import Parked
+from .cleaning import clean
 from .dispatch import Post, Result
 from .errors import NoSlot, TableUnavailable, TooLate
 from .jobs import Job, Row
 from .klaviyo import Answer
 from .messages import Message
 from .scrub import scrub
-from .telemetry import NAMESPACE, SERVICE, event_id, logger, metrics
+from .telemetry import NAMESPACE, SERVICE, by_line, event_id, logger, metrics
 
-_IDS_PER_LINE = 500  # a unique_id has up to 255 characters, a log event 256 KiB
 _TITLE = 200
 _DIMENSIONS = {"service": SERVICE}
 
@@ -53,12 +53,11 @@ def posted(post: Post, messages: Mapping[int, Message], now: float) -> None:
         "probe": post.slot.lease is not None,
         "suspect": job.suspect,
     }
-    ids = _ids(job.rows, messages)
+    first, *rest = by_line(_ids(job.rows, messages))
     write = logger.info if answer.kind == "delivered" else logger.warning
-    write("job", extra=line | {"event_ids": ids[:_IDS_PER_LINE]})
-    for start in range(_IDS_PER_LINE, len(ids), _IDS_PER_LINE):
-        more = {"outcome": answer.kind, "event_ids": ids[start : start + _IDS_PER_LINE]}
-        write("job continued", extra=more)
+    write("job", extra=line | {"event_ids": first})
+    for more in rest:
+        write("job continued", extra={"outcome": answer.kind, "event_ids": more})
     metrics.add_metric("Jobs", MetricUnit.Count, 1)
     metrics.add_metric("SlotWait", MetricUnit.Milliseconds, round(post.waited * 1000))
     if answer.kind == "delivered":
@@ -84,15 +83,13 @@ def resent(messages: int) -> None:
 
 
 def _parked(parked: Parked, messages: Mapping[int, Message]) -> None:
-    logger.warning(
-        "parked",
-        extra={
-            "reason": parked.reason,
-            "detail": parked.detail,
-            "sources": sorted({messages[row.owner].source for row in parked.rows}),
-            "event_ids": _ids(parked.rows, messages),
-        },
-    )
+    line = {
+        "reason": parked.reason,
+        "detail": parked.detail,
+        "sources": sorted({messages[row.owner].source for row in parked.rows}),
+    }
+    for ids in by_line(_ids(parked.rows, messages)):
+        logger.warning("parked", extra=line | {"event_ids": ids})
     _count("Parked", parked.reason, len(parked.rows))
 
 
@@ -136,4 +133,4 @@ def _count(name: str, reason: str, value: int) -> None:
     with single_metric(
         name=name, unit=MetricUnit.Count, value=value, namespace=NAMESPACE, default_dimensions=_DIMENSIONS
     ) as metric:
-        metric.add_dimension("reason", reason)
+        metric.add_dimension("reason", clean(reason))

@@ -18,6 +18,10 @@ EVERYTHING: dict[str, Any] = {
     "PacingTable": "another-stack",
     "ReceiveReservedConcurrency": 20,
     "Tracing": "Active",
+    "ThrottleRate": 20,
+    "ThrottleBurst": 50,
+    "ExpectedRequests": 600,
+    "MonthlyBudget": 25,
 }
 
 

@@ -42,6 +42,7 @@ NEEDED = {
     ("AWS/Lambda", "Throttles", "DeliverFunction"),
     ("AWS/Lambda", "RecursiveInvocationsDropped", "DeliverFunction"),  # nothing is invoked, nothing fails
     ("AWS/ApiGateway", "5xx", "WebhookApi"),  # receive crashes, is throttled, or runs out of time
+    ("AWS/ApiGateway", "Count", "WebhookApi"),  # a flood costs, whatever it is answered
     ("KlaviyoRelay", "AgeAtDelivery", ""),  # deferred messages are sent again, so that the queue's age stays low
     ("KlaviyoRelay", "Closed", "configuration"),
     ("KlaviyoRelay", "Closed", "no_key"),

@@ -24,7 +24,7 @@ PUBLISHED = {
         "ApproximateNumberOfMessagesDelayed",
     },
     "AWS/Lambda": {"Errors", "Throttles", "ConcurrentExecutions", "RecursiveInvocationsDropped"},
-    "AWS/ApiGateway": {"5xx"},
+    "AWS/ApiGateway": {"5xx", "Count"},
 }
 OF_THE_LOGGER = {"timestamp", "level", "message", "service", "location"}
 
@@ -101,6 +101,7 @@ def test_whatever_can_stop_silently_has_an_alarm(full_stack: Stack) -> None:
         ("AWS/Lambda", "Errors"),
         ("AWS/Lambda", "RecursiveInvocationsDropped"),
         ("AWS/ApiGateway", "5xx"),
+        ("AWS/ApiGateway", "Count"),
         ("KlaviyoRelay", "NotVerified"),
         ("KlaviyoRelay", "Unavailable"),
         ("KlaviyoRelay", "TooLarge"),
@@ -159,6 +160,7 @@ def test_alarms_watch_the_resources_that_they_speak_of(full_stack: Stack) -> Non
         ("Throttles", "ReceiveFunction"),
         ("Throttles", "DeliverFunction"),
         ("5xx", "WebhookApi"),
+        ("Count", "WebhookApi"),
         ("RecursiveInvocationsDropped", "DeliverFunction"),
         ("ApproximateNumberOfMessagesVisible", "EventsQueue"),
         ("ApproximateNumberOfMessagesDelayed", "EventsQueue"),
@@ -353,7 +355,7 @@ def _fields(*names: str) -> set[str]:
     for name in names:
         tree = ast.parse((ROOT / "src/handler" / name).read_text("utf-8"))
         for node in ast.walk(tree):
-            is_line = isinstance(node, ast.Assign | ast.AnnAssign) and _target(node) in ("line", "log", "more")
+            is_line = isinstance(node, ast.Assign | ast.AnnAssign) and _target(node) in ("line", "log", "more", "extra")
             is_extra = isinstance(node, ast.keyword) and node.arg == "extra"
             if is_line or is_extra:
                 found |= {

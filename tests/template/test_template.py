@@ -44,6 +44,10 @@ def queue(stack: Stack, name: str) -> dict[str, Any]:
         ("MaximumConcurrency", 2, 1_000),
         ("ReceiveReservedConcurrency", 0, 99_999),
         ("SilentAfterHours", 1, 168),
+        ("ThrottleRate", 1, 10_000),
+        ("ThrottleBurst", 1, 5_000),
+        ("ExpectedRequests", 1, 9_999_999),
+        ("MonthlyBudget", 0, 9_999_999),
     ],
 )
 def test_what_must_be_a_whole_number_is_refused_before_anything_is_changed(
@@ -51,8 +55,9 @@ def test_what_must_be_a_whole_number_is_refused_before_anything_is_changed(
 ) -> None:
     one = template["Parameters"][parameter]
     assert one["Type"] == "String"  # the type Number takes 1.5 and knows no pattern
-    accepted = [n for n in range(-2, 2 * most + 2) if re.fullmatch(one["AllowedPattern"], str(n))]
-    assert accepted == list(range(least, most + 1))
+    tried = range(-2, 2 * most + 2) if most < 200_000 else (*range(-2, 1_000), *range(most - 1_000, most + 1_000))
+    accepted = [n for n in tried if re.fullmatch(one["AllowedPattern"], str(n))]
+    assert accepted == [n for n in tried if least <= n <= most]
     for wrong in ("1.5", "5.0", "1e2", "05", "+5", " 5", "five", ""):
         assert not re.fullmatch(one["AllowedPattern"], wrong)
     assert str(least) in one["ConstraintDescription"]
@@ -192,6 +197,7 @@ def test_a_second_stack_may_use_the_table_of_the_first_and_has_none_of_its_own(f
 
 # ------------------------------------------------------------------- options
 # Parameter, resource, path of what it sets there, and what that is without it and with it.
+API_STAGE = "WebhookApiApiGatewayDefaultStage"
 OPTIONS = [
     ("Tracing", "Active", "ReceiveFunction", "TracingConfig.Mode", "PassThrough", "Active"),
     ("Tracing", "Active", "DeliverFunction", "TracingConfig.Mode", "PassThrough", "Active"),
@@ -208,6 +214,10 @@ OPTIONS = [
     ("KmsKeyArn", KEY, "OwnTable", "SSESpecification.SSEEnabled", None, True),
     ("PacingTable", "other", "OwnTable", "BillingMode", "PAY_PER_REQUEST", None),
     ("WatchedSource2", "stripe", "Silent2Alarm", "Dimensions.1.Value", None, "stripe"),
+    ("ThrottleRate", "20", API_STAGE, "DefaultRouteSettings.ThrottlingRateLimit", 500, 20),
+    ("ThrottleBurst", "50", API_STAGE, "DefaultRouteSettings.ThrottlingBurstLimit", 1_000, 50),
+    ("ExpectedRequests", "600", "RequestsAlarm", "Threshold", 10_000, 600),
+    ("MonthlyBudget", "25", "Budget", "Budget.BudgetLimit.Amount", None, 25),
 ]
 
 
@@ -262,10 +272,39 @@ def test_a_zone_has_the_form_that_the_functions_accept(template: Stack) -> None:
     assert template["Parameters"]["TimeZone"]["AllowedPattern"] == f"^{zones.FORM}$"
 
 
-def test_a_domain_without_its_certificate_is_refused_before_anything_is_changed(template: Stack) -> None:
-    (rule,) = template["Rules"].values()
-    assert "DomainName" in str(rule["RuleCondition"])
-    assert "CertificateArn" in str(rule["Assertions"][0]["Assert"])
+@pytest.mark.parametrize(
+    ("rule", "parameter", "needed"),
+    [
+        ("DomainWithItsCertificate", "DomainName", "CertificateArn"),
+        ("BudgetWithItsAddress", "MonthlyBudget", "AlarmEmail"),
+    ],
+)
+def test_an_option_without_what_it_needs_is_refused_before_anything_is_changed(
+    template: Stack, rule: str, parameter: str, needed: str
+) -> None:
+    written = template["Rules"][rule]
+    assert parameter in str(written["RuleCondition"])
+    assert needed in str(written["Assertions"][0]["Assert"])
+
+
+def test_a_budget_writes_to_the_alarms_address_at_both_thresholds(full_stack: Stack) -> None:
+    budget = full_stack["Budget"]["Properties"]
+    assert (budget["Budget"]["BudgetType"], budget["Budget"]["TimeUnit"]) == ("COST", "MONTHLY")
+    told = {
+        (one["Notification"]["Threshold"], subscriber["Address"])
+        for one in budget["NotificationsWithSubscribers"]
+        for subscriber in one["Subscribers"]
+    }
+    assert told == {(80, "ops@relay.invalid"), (100, "ops@relay.invalid")}
+    # It is replaced when the address changes, and a name of its own would then be taken.
+    assert "BudgetName" not in budget["Budget"]
+
+
+@pytest.mark.parametrize("partition", ["aws-cn", "aws-us-gov", "aws-eusc"])
+def test_no_budget_is_made_where_dollars_or_the_service_are_missing(partition: str) -> None:
+    options = {"MonthlyBudget": "25", "AlarmEmail": "ops@relay.invalid"}
+    assert "Budget" in reading.resources(**options)
+    assert "Budget" not in reading.resources(**options, **{"AWS::Partition": partition})
 
 
 # ---------------------------------------------------------------- encryption

@@ -121,13 +121,14 @@ class Klaviyo:
     requests: list[tuple[float, list[str], str]] = field(default_factory=list)
     stored: list[str] = field(default_factory=list)
     seconds: float = 0.2
+    rows: list[dict[str, Any]] = field(default_factory=list)  # of the request that is being answered
 
     def open(self) -> Answer | None:
         return None
 
     def post(self, body: bytes, key: str) -> Answer:
         document = json.loads(body)
-        rows = document["data"]["attributes"]["events-bulk-create"]["data"]
+        rows = self.rows = document["data"]["attributes"]["events-bulk-create"]["data"]
         names = [row["attributes"]["events"]["data"][0]["attributes"]["unique_id"] for row in rows]
         self.requests.append((self.clock(), names, key))
         self.clock.sleep(self.seconds)

@@ -1,0 +1,83 @@
+"""What may leave the functions as a log line, an answer, a metric's dimension or an attribute of a message.
+
+Senders' texts get there as ids, topics and names of metrics, and anybody may
+have chosen them. Nothing that looks like an email address, a phone number with
+its country code, a URL, a token or a key passes, nor a character that a
+terminal or an editor would act on. Digits alone do pass, since ids are made of
+them. Time is linear in the text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+HIDDEN = "[…]"
+MOST = 1_000  # characters of one text
+IDS = frozenset({"webhook_id", "event_ids", "sender_ids", "delivery_ids"})  # fields of lines and answers
+_PHONE_DIGITS = 7  # of a phone number without its codes of country and area
+
+_URL = r"(?:https?|ftp)(?::|%3a)(?:/|%2f){2}[^\s\"'<>]*|\bwww\.[^\s\"'<>]+"
+_PHONE = r"(?:\+|%2b)\s?\d(?:[\s().-]{0,2}\d){6,14}(?!\d)|\(\d{2,5}\)(?:[\s.-]?\d){5,12}(?!\d)"
+_KEY = (
+    r"\b(?:[prs]k_|whsec_|shp(?:at|ss|ca|pa)_|gh[opsu]_|xox[abp]-)[\w+/=-]{8,}"
+    r"|\b(?:bearer|klaviyo-api-key)\s+[\w.+/=~-]{8,}|\beyj[\w-]{8,}\.[\w.-]+|\bakia[0-9a-z]{16}\b"
+)
+# Each of these shapes has one of the signs. Most texts have none, and this look is all that they cost.
+_SIGNS = ("+", "(", "%", "//", "www.", "k_", "whsec_", "shp", "gh", "xox", "bearer", "klaviyo-", "eyj", "akia")
+_SHAPES = re.compile(f"{_URL}|{_PHONE}|{_KEY}", re.IGNORECASE)
+_RESOURCE = re.compile(r"https://[\w.-]+(?:/[\w.-]+)*", re.ASCII)
+_ADDRESS = re.compile(r"""[^\s"'<>(),;]+""")
+_NUMBER = re.compile(r"\d(?:[\s().-]{0,2}\d){6,}")
+
+
+def clean(text: str, *, hide_numbers: bool = False, resources: bool = False) -> str:
+    """``text`` as it may leave, of at most ``MOST`` characters.
+
+    ``hide_numbers``, for what is not an id, hides those of seven digits and more as
+    well. With ``resources`` a URL stays that is nothing but a path: some senders' ids are.
+    """
+    text = text[: 2 * MOST]
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else " " if char.isspace() else "\ufffd" for char in text)
+    if "@" in text or "%40" in text:
+        text = _ADDRESS.sub(_without_address, text)
+    plain = text.lower()
+    if any(sign in plain for sign in _SIGNS):
+        text = _SHAPES.sub(_resource if resources else HIDDEN, text)
+    if hide_numbers:
+        text = _NUMBER.sub(HIDDEN, text)
+    return text if len(text) <= MOST else text[: MOST - 1] + "…"
+
+
+def _without_address(found: re.Match[str]) -> str:
+    return HIDDEN if "@" in found[0] or "%40" in found[0] else found[0]
+
+
+def _resource(found: re.Match[str]) -> str:
+    return found[0] if _RESOURCE.fullmatch(found[0]) else HIDDEN
+
+
+def cleaned(node: Any, *, resources: bool = False) -> Any:
+    """``node``, of what JSON has, with each text in it as it may leave; fields named in ``IDS`` hold ids."""
+    if isinstance(node, str):
+        return clean(node, resources=resources)
+    if isinstance(node, dict):
+        return {clean(str(name)): cleaned(member, resources=name in IDS) for name, member in node.items()}
+    if isinstance(node, list | tuple):
+        return [cleaned(item, resources=resources) for item in node]
+    return node if node is None or isinstance(node, bool | int | float) else clean(str(node))
+
+
+def tells(unique_id: str, phones: Iterable[Any] = ()) -> bool:
+    """Whether an id could not leave as it is, or holds one of ``phones``, however it is written."""
+    if clean(unique_id, resources=True) != unique_id:
+        return True
+    known = [digits for digits in map(_digits, phones) if len(digits) >= _PHONE_DIGITS]
+    written = [_digits(found[0]) for found in _NUMBER.finditer(unique_id)] if known else []
+    return any(one.endswith(other) or other.endswith(one) for one in written for other in known)
+
+
+def _digits(value: Any) -> str:
+    return "".join(re.findall(r"[0-9]", str(value)[:60])) if isinstance(value, str | int) else ""
