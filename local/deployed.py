@@ -13,7 +13,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -154,9 +154,20 @@ def write_source(
         "N",
     ):
         kept = kept[:1]
+    written = document | ({source: kept} if kept else {})
     if kept:
-        stack.write("SourcesSecretName", document | {source: kept})
+        stack.write("SourcesSecretName", written)
     say(f"{source}: {len(kept)} secret(s), the newest first; in use within a minute")
+    for names in secret_forms.shared(written):
+        if source in names:
+            say(f"warning: {_crossing(names)}")
+
+
+def _crossing(names: Sequence[str]) -> str:
+    return (
+        f"{' and '.join(names)} list the same secret, so a webhook of one is accepted at the URL of another and read "
+        "by that one's file; give each a secret of its own if their senders can"
+    )
 
 
 # ---------------------------------------------------------------------- try
@@ -297,6 +308,8 @@ def warnings(stack: Deployed) -> Iterator[str]:
         yield f"no source has a secret, so every webhook is refused: make secrets STACK={stack.name}"
     for source in sorted(set(document) - set(sources.names())):
         yield f"there is a secret for {source!r}, and no such source in this version"
+    for names in secret_forms.shared(document):
+        yield _crossing(names)
     for number in "123":
         watched = stack.parameters.get(f"WatchedSource{number}", "")
         if watched and not (watched in sources.names() and _listed(document, watched)):

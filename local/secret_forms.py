@@ -51,6 +51,15 @@ def wrong(name: str, secret: str) -> str | None:
     return None
 
 
+def shared(document: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """The sources, two or more, that list one and the same secret: each verifies webhooks that were sent to another."""
+    holders: dict[str, set[str]] = {}
+    for source, found in document.items():
+        for secret in [found] if isinstance(found, str) else found if isinstance(found, list) else []:
+            holders.setdefault(str(secret), set()).add(source)
+    yield from sorted({tuple(sorted(names)) for names in holders.values() if len(names) > 1})
+
+
 def _wrong_token(source: Source, token: str) -> str | None:
     taken = any(TOKEN in (scheme.scheme, scheme.batches) for scheme in source.schemes)
     if not taken and not any(handshake.token for handshake in source.handshakes):

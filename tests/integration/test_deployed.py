@@ -230,6 +230,16 @@ def test_an_old_secret_goes_when_it_is_said_so(fresh: Deployed) -> None:
     assert fresh.secret("SourcesSecretName") == {"stripe": [NEW]}
 
 
+def test_a_secret_of_two_sources_is_written_with_a_warning_that_shows_nothing_of_it(fresh: Deployed) -> None:
+    said: list[str] = []
+    fresh.write("SourcesSecretName", {"stripe": [NEW]})
+    deployed.write_source(fresh, "resend", lambda _: NEW, lambda _: "", said.append)
+    assert fresh.secret("SourcesSecretName") == {"stripe": [NEW], "resend": [NEW]}
+    assert "resend and stripe list the same secret" in said[-1]
+    assert any("resend and stripe list the same secret" in one for one in deployed.warnings(fresh))
+    assert NEW not in "".join([*said, *deployed.warnings(fresh)])
+
+
 @pytest.mark.parametrize(
     ("source", "typed"),
     [

@@ -119,3 +119,8 @@ def test_a_store_has_the_form_of_the_sender_that_it_extends(tmp_path: object, mo
         assert secret_forms.wrong("shop_de", "whsec_1") is None
     finally:
         sources.load.cache_clear()
+
+
+def test_sources_that_share_a_secret_are_named_and_others_are_not() -> None:
+    document = {"a": ["one", "two"], "b": "two", "c": ["three"], "d": ["three", "three"], "e": [], "f": {"odd": 1}}
+    assert list(secret_forms.shared(document)) == [("a", "b"), ("c", "d")]
