@@ -45,6 +45,7 @@ NOTES = {
     "too_large": "left out, so that the event fits",
     "mapping_failed": "the expression met a value that it cannot use: left out",
     "time_of_receipt": "no usable time in the webhook: the time of receipt stands in",
+    "reserved_name": "a name that Klaviyo or the relay reads as its own: left out",
     "unknown_field": "a field that the schema does not know was left out",
 }
 

@@ -22,6 +22,7 @@ from handler.errors import NotVerified
 from handler.mapping import Parked
 from handler.messages import MESSAGE_BYTES, Outgoing, Raw
 from handler.parking import letters
+from handler.refusals import Refusals
 from local import payload, sign
 from local.preview import preview_request
 from tests.unit import test_receive
@@ -145,6 +146,7 @@ def test_what_cannot_be_read_is_parked_or_ignored_and_never_refused(
     door.SECRETS._client.document = sign.development_secrets([source])["sources"]
     silent = sources.load(source).silent
     for name, (body, headers) in UNREADABLE.items():
+        door.REFUSALS = Refusals(time.time)  # type: ignore[attr-defined]  # of many in a minute only some have a line
         log.truncate(log.seek(0))
         door.SQS.taken.clear()
         answer = door.handler(signed(source, body, headers), None)
