@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 HIDDEN = "[…]"
@@ -19,17 +20,35 @@ IDS = frozenset({"webhook_id", "event_ids", "sender_ids", "delivery_ids"})  # fi
 _PHONE_DIGITS = 7  # of a phone number without its codes of country and area
 
 _URL = r"(?:https?|ftp)(?::|%3a)(?:/|%2f){2}[^\s\"'<>]*|\bwww\.[^\s\"'<>]+"
-_PHONE = r"(?:\+|%2b)\s?\d(?:[\s().-]{0,2}\d){6,14}(?!\d)|\(\d{2,5}\)(?:[\s.-]?\d){5,12}(?!\d)"
+# The wide forms of + and @ as well, and digits with what nobody sees between them (by then a replacement character).
+_PHONE = r"(?:[+\uff0b]|%2b)\s?\d(?:[\s()./\ufffd-]{0,2}\d){6,14}(?!\d)|\(\d{2,5}\)(?:[\s.\ufffd-]?\d){5,12}(?!\d)"
 _KEY = (
     r"\b(?:[prs]k_|whsec_|shp(?:at|ss|ca|pa)_|gh[opsu]_|xox[abp]-)[\w+/=-]{8,}"
     r"|\b(?:bearer|klaviyo-api-key)\s+[\w.+/=~-]{8,}|\beyj[\w-]{8,}\.[\w.-]+|\bakia[0-9a-z]{16}\b"
 )
 # Each of these shapes has one of the signs. Most texts have none, and this look is all that they cost.
-_SIGNS = ("+", "(", "%", "//", "www.", "k_", "whsec_", "shp", "gh", "xox", "bearer", "klaviyo-", "eyj", "akia")
+_SIGNS = (
+    "+",
+    "\uff0b",
+    "(",
+    "%",
+    "//",
+    "www.",
+    "k_",
+    "whsec_",
+    "shp",
+    "gh",
+    "xox",
+    "bearer",
+    "klaviyo-",
+    "eyj",
+    "akia",
+)
 _SHAPES = re.compile(f"{_URL}|{_PHONE}|{_KEY}", re.IGNORECASE)
 _RESOURCE = re.compile(r"https://[\w.-]+(?:/[\w.-]+)*", re.ASCII)
 _ADDRESS = re.compile(r"""[^\s"'<>(),;]+""")
-_NUMBER = re.compile(r"\d(?:[\s().-]{0,2}\d){6,}")
+_AT = ("@", "\uff20", "%40")
+_NUMBER = re.compile(r"\d(?:[\s().\ufffd-]{0,2}\d){6,}")
 
 
 def clean(text: str, *, hide_numbers: bool = False, resources: bool = False) -> str:
@@ -41,7 +60,7 @@ def clean(text: str, *, hide_numbers: bool = False, resources: bool = False) -> 
     text = text[: 2 * MOST]
     if not text.isprintable():
         text = "".join(char if char.isprintable() else " " if char.isspace() else "\ufffd" for char in text)
-    if "@" in text or "%40" in text:
+    if any(sign in text for sign in _AT):
         text = _ADDRESS.sub(_without_address, text)
     plain = text.lower()
     if any(sign in plain for sign in _SIGNS):
@@ -52,11 +71,14 @@ def clean(text: str, *, hide_numbers: bool = False, resources: bool = False) -> 
 
 
 def _without_address(found: re.Match[str]) -> str:
-    return HIDDEN if "@" in found[0] or "%40" in found[0] else found[0]
+    return HIDDEN if any(sign in found[0] for sign in _AT) else found[0]
 
 
 def _resource(found: re.Match[str]) -> str:
     return found[0] if _RESOURCE.fullmatch(found[0]) else HIDDEN
+
+
+_name = lru_cache(maxsize=500)(clean)  # most are the same few in every line
 
 
 def cleaned(node: Any, *, resources: bool = False) -> Any:
@@ -64,7 +86,7 @@ def cleaned(node: Any, *, resources: bool = False) -> Any:
     if isinstance(node, str):
         return clean(node, resources=resources)
     if isinstance(node, dict):
-        return {clean(str(name)): cleaned(member, resources=name in IDS) for name, member in node.items()}
+        return {_name(str(name)): cleaned(member, resources=name in IDS) for name, member in node.items()}
     if isinstance(node, list | tuple):
         return [cleaned(item, resources=resources) for item in node]
     return node if node is None or isinstance(node, bool | int | float) else clean(str(node))

@@ -30,6 +30,9 @@ SHOPIFY_ID = "5310112345678"  # as many digits as a phone number has
         "+12025550187",
         "tel:%2B12025550187",
         "+1 (202) 555-0187",
+        "+49/151/23456789",
+        "\uff0b12025550187",
+        "ada\uff20letters.example",
         "(202) 555-0187",
         "+49 151 23456789",
         "https://letters.example/reset?code=1",
@@ -93,6 +96,11 @@ def test_a_number_in_what_is_not_an_id_is_hidden() -> None:
 def test_characters_that_something_acts_on_are_replaced() -> None:
     assert clean("a\x1b[31mb\u202ec\ud800d\u200be") == "a\ufffd[31mb\ufffdc\ufffdd\ufffde"
     assert clean("a\nb\tc\u2028d") == "a b c d"
+
+
+def test_what_nobody_sees_between_digits_hides_no_number() -> None:
+    assert clean("call +1202\u200b555\u20600187") == f"call {HIDDEN}"
+    assert clean("call 0202\u200b5550187", hide_numbers=True) == f"call {HIDDEN}"
 
 
 def test_a_text_is_cut_and_nothing_personal_is_left_at_the_cut() -> None:
