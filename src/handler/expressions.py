@@ -199,7 +199,7 @@ class _Functions(Functions):
     @signature(_ANY)
     def _func_json(self, written: Any) -> Any:
         try:
-            return bodies.parse(written.encode("utf-8", "surrogatepass"), "") if isinstance(written, str) else None
+            return bodies.parse(written.encode("utf-8", "surrogatepass")) if isinstance(written, str) else None
         except Unmapped:
             return None
 

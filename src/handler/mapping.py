@@ -78,7 +78,7 @@ def understand(
     Parameters
     ----------
     headers : mapping
-        Names in lower case; only content type, topic and the like are read.
+        Names in lower case; only those of a topic and a signed id are read.
     received : float
         Epoch seconds; stands in for a missing or absurd time.
     only : collection of int, optional
@@ -89,8 +89,7 @@ def understand(
     Unmapped
         It cannot be read, or nothing of it can become an event.
     """
-    plain = bodies.unpack(body, headers.get("content-encoding", ""))
-    document = bodies.parse(plain, headers.get("content-type", ""))
+    document = bodies.parse(bodies.unpack(body), source.body)
     if source.klaviyo_format:
         from . import klaviyo_format
 

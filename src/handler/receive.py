@@ -73,20 +73,30 @@ class Plan:
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ARG001 (Lambda calls with both)
     """Answer one HTTP API request."""
     received = time.time()
-    name, silent = "", False
+    name, silent = "unknown", False
+    given: dict[str, Any] = {}
     try:
         request = door.read(event)
         source = sources.load(request.source)
         name, silent = source.name, source.silent
         answer = _take(request, source, received)
+        given = door.answer(answer.status, answer.document, silent=silent)
     except Refused as error:
         answer = Answer(error.status, {"error": error.reason, "detail": error.detail}, "refused", error.reason)
-    except (ClientError, BotoCoreError, SourceError) as error:
-        logger.error("receive unavailable", extra={"cause": type(error).__name__, "source": name or "unknown"})
-        detail = "the relay cannot take webhooks now; please retry"
-        answer = Answer(503, {"error": "unavailable", "detail": detail}, "refused", "unavailable")
-    _record(event, answer, name or "unknown", received)
-    return door.answer(answer.status, answer.told, silent=silent)
+    except Exception as error:  # noqa: BLE001 (whatever comes in, there is an answer, a line and a count)
+        answer = _unavailable(error, name)
+    _record(event, answer, name, received)
+    return given or door.answer(answer.status, answer.document, silent=silent)
+
+
+def _unavailable(error: Exception, name: str) -> Answer:
+    """The answer if ``receive`` itself fails; the log says how, and whether the fault is in our code."""
+    cause, place = parking.crash(error)
+    expected = isinstance(error, (ClientError, BotoCoreError, SourceError))
+    line = {"cause": cause, "source": name} if expected else {"cause": cause, "place": place, "source": name}
+    logger.error("receive unavailable" if expected else "receive crashed", extra=line)
+    detail = "the relay cannot take webhooks now; please retry"
+    return Answer(503, {"error": "unavailable", "detail": detail}, "refused", "unavailable" if expected else "crashed")
 
 
 def _take(request: door.Request, source: Source, received: float) -> Answer:
@@ -101,7 +111,9 @@ def _take(request: door.Request, source: Source, received: float) -> Answer:
     if delivery.method in ("GET", "HEAD"):
         return Answer(200, "ok", "handshake")
     door.check_not_klaviyo(delivery)
-    secret = _with_secrets(source, lambda secrets: signatures.verify(source.schemes, delivery, secrets, now=received))
+    secret = _with_secrets(
+        source, lambda secrets: signatures.verify(source.schemes, delivery, secrets, now=received, body=source.body)
+    )
     return _settle(source, raw, lambda: _read(source, raw, delivery, secret))
 
 
