@@ -119,15 +119,25 @@ def verify(
         ``timestamp_future``; the detail names the header and the age.
     """
     refused: NotVerified | None = None
+    made: dict[tuple[str, ...], bytes] = {}  # what is signed, where several schemes sign the same
     for scheme in [one for one in schemes if _presented(one, delivery)] or schemes[:1]:
         try:
-            return _verify(scheme, delivery, secrets, now, body, alone=len(schemes) == 1)
+            return _verify(scheme, delivery, secrets, now, body, made, alone=len(schemes) == 1)
         except NotVerified as error:
             refused = refused or error
     raise refused or NotVerified("no_secret", "this source has no [signature]")
 
 
-def _verify(scheme: Scheme, delivery: Delivery, secrets: Sequence[str], now: float, body: Body, *, alone: bool) -> str:
+def _verify(
+    scheme: Scheme,
+    delivery: Delivery,
+    secrets: Sequence[str],
+    now: float,
+    body: Body,
+    made: dict[tuple[str, ...], bytes],
+    *,
+    alone: bool,
+) -> str:
     tokens = url_tokens(secrets)
     keys = [secret for secret in secrets if secret and not secret.startswith(TOKEN_SECRET)]
     if scheme.scheme == TOKEN:
@@ -139,7 +149,10 @@ def _verify(scheme: Scheme, delivery: Delivery, secrets: Sequence[str], now: flo
         raise NotVerified("no_secret", "no signing secret is configured for this source")
     written, stamp = read_signature(scheme, delivery.headers)
     identity = _header(scheme.id_header, delivery.headers, "signature_missing") if scheme.id_header else ""
-    signed = content(scheme.signed, delivery, stamp, identity)
+    of = (scheme.signed, stamp, identity)
+    if of not in made:
+        made[of] = content(scheme.signed, delivery, stamp, identity)
+    signed = made[of]
     if scheme.scheme == "digest":
         _check_one_text(delivery.body)
     made_with = next((key for key in keys if _matches(scheme, key, signed, written)), None)

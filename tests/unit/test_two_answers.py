@@ -267,6 +267,48 @@ def test_a_fault_of_ours_after_the_signature_parks_the_whole_webhook(
     assert (queue, kept.body if isinstance(kept, Raw) else b"") == ("dead-letters", body)
 
 
+@pytest.mark.parametrize(("module", "step"), [("door", "read"), ("handshakes", "find"), ("signatures", "verify")])
+def test_a_fault_of_ours_before_the_signature_is_answered_logged_and_counted(
+    door: ModuleType,
+    log: io.StringIO,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    module: str,
+    step: str,
+) -> None:
+    owner = getattr(door, module)
+    monkeypatch.setattr(owner, step, failing_once(getattr(owner, step)))
+    status, answer = post(door, "custom", custom(event()))
+    assert (status, answer["error"]) == (503, "unavailable")
+    crash, line = [json.loads(text) for text in log.getvalue().splitlines()]
+    assert (crash["message"], crash["cause"]) == ("receive crashed", "ZeroDivisionError")
+    assert crash["place"].startswith("test_two_answers.py:")
+    assert (line["outcome"], line["status"], line["reason"]) == ("refused", 503, "crashed")
+    assert "ada@" not in log.getvalue()
+    counted = metrics(capsys.readouterr().out)
+    assert (counted["Received"], counted["Refused"], counted["Unavailable"]) == ([1.0], [1.0], [1.0])
+    assert door.SQS.taken == []
+
+
+def test_an_answer_that_cannot_be_written_is_one_of_ours_instead(
+    door: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    monkeypatch.setattr(door.handshakes, "answer", lambda *_, **__: {"challenge": deep})
+    monkeypatch.setattr(door.sources, "load", lambda name: sources.build(name, CHECKED))
+    answered = door.handler(
+        {
+            "requestContext": {"http": {"method": "GET"}},
+            "pathParameters": {"source": "stripe"},
+            "queryStringParameters": {"message": "1"},
+        },
+        None,
+    )
+    assert answered["statusCode"] == 503
+
+
 def test_nesting_that_only_the_mapping_finds_too_deep_has_the_same_reason(
     door: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
