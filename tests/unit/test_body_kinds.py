@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -172,3 +173,22 @@ def test_a_topic_that_is_not_signed_passes_only_where_the_body_bears_it_out(name
 
 def test_only_senders_with_a_topic_header_are_listed() -> None:
     assert {name for name, *_ in PAIRS} <= set(WITH_HEADER)
+
+
+# ------------------------------------------------------------------ a form's fields
+@pytest.mark.parametrize("stem", [stem for stem, _ in samples("twilio")])
+def test_a_signed_text_that_is_cut_elsewhere_gets_no_new_id(stem: str) -> None:
+    sent = payload.request(EVENTS / f"twilio/{stem}.json")
+    first = by_id(preview("twilio", sent.headers, sent.body, RECEIVED))
+    fields = sorted(bodies.signed_fields(sent.body))
+    for place, (name, value) in enumerate(fields[:-1]):
+        following = "".join(fields[place + 1])
+        for cut in range(1, len(following)):
+            # The next field's first characters move to the end of this one's value, and its name begins later.
+            moved = [*fields[:place], (name, value + following[:cut]), (following[cut], following[cut + 1 :])]
+            body = urlencode([*moved, *fields[place + 2 :]]).encode()
+            try:
+                again = by_id(preview("twilio", sent.headers, body, RECEIVED))
+            except Unmapped:
+                continue
+            assert again.keys() <= first.keys(), (name, cut)
