@@ -91,12 +91,15 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ARG
 
 def _unavailable(error: Exception, name: str) -> Answer:
     """The answer if ``receive`` itself fails; the log says how, and whether the fault is in our code."""
-    cause, place = parking.crash(error)
-    expected = isinstance(error, (ClientError, BotoCoreError, SourceError))
-    line = {"cause": cause, "source": name} if expected else {"cause": cause, "place": place, "source": name}
-    logger.error("receive unavailable" if expected else "receive crashed", extra=line)
+    cause, place = crash(error)
+    line, reason = {"cause": cause, "source": name}, "unavailable"
+    if isinstance(error, (ClientError, BotoCoreError, SourceError)):
+        logger.error("receive unavailable", extra=line)
+    else:
+        logger.error("receive crashed", extra=line | {"place": place})
+        reason = "receive_crashed"
     detail = "the relay cannot take webhooks now; please retry"
-    return Answer(503, {"error": "unavailable", "detail": detail}, "refused", "unavailable" if expected else "crashed")
+    return Answer(503, {"error": "unavailable", "detail": detail}, "refused", reason)
 
 
 def _take(request: door.Request, source: Source, received: float) -> Answer:
