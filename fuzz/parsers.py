@@ -25,7 +25,9 @@ with atheris.instrument_imports(include=["handler", "multipart"]):
     from bench.door import Door
     from handler import bodies, handshakes, klaviyo, messages, signatures, sources, telemetry, values
     from handler import multipart as parts
+    from handler import scrub as cleaner
     from handler.errors import MessageError, NotVerified, Unmapped
+    from handler.refusals import Refusals
 
 SETTLED = 20_000  # runs after which memory is looked at for the first time ...
 LOOK = 10_000  # ... and then again
@@ -40,6 +42,7 @@ KINDS = [
 ]
 PART = b"--x\r\nContent-Disposition: form-data"
 DOOR = Door()
+receive: Any = sys.modules["handler.receive"]  # which reads the environment that the door sets
 LOG = io.StringIO()
 NOBODYS = "a secret that nobody guesses"
 STATUSES = (200, 204, 400, 401, 404)
@@ -97,6 +100,7 @@ def door(data: atheris.FuzzedDataProvider) -> None:
         "isBase64Encoded": True,
     }
     LOG.truncate(LOG.seek(0))
+    receive.REFUSALS = Refusals(time.monotonic)  # each has a line of its own
     answer = DOOR.handler(event, None)
     (line,) = [json.loads(text) for text in LOG.getvalue().splitlines()]
     if line["message"] != "webhook" or answer["statusCode"] not in STATUSES or line["outcome"] == "accepted":
@@ -107,7 +111,7 @@ def scrub(data: atheris.FuzzedDataProvider) -> None:
     """Klaviyo's words about an event, which quote it."""
     entry = data.ConsumeUnicode(300)
     words = data.ConsumeUnicode(300) + entry[: data.ConsumeIntInRange(0, 300)] + json.dumps(entry)
-    klaviyo.scrub(words, entry)
+    cleaner.scrub(words, entry)
 
 
 def message(data: atheris.FuzzedDataProvider) -> None:
@@ -130,7 +134,7 @@ def answer(data: atheris.FuzzedDataProvider) -> None:
     names = ["content-type", "retry-after", "date", "ratelimit-remaining", "ratelimit-reset", "cf-mitigated"]
     headers = {data.PickValueInList(names): data.ConsumeUnicode(30) for _ in range(3)}
     found = klaviyo.sort_answer(data.ConsumeIntInRange(100, 599), headers, data.ConsumeBytes(2_000), now=1.8e9)
-    scrub.scrub(found.words, data.ConsumeUnicode(200))
+    cleaner.scrub(found.words, data.ConsumeUnicode(200))
 
 
 def signature(data: atheris.FuzzedDataProvider) -> None:

@@ -13,10 +13,8 @@ import json
 import os
 import sys
 import time
-import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -310,7 +308,8 @@ def warnings(stack: Deployed) -> Iterator[str]:
         yield f"no source has a secret, so every webhook is refused: make secrets STACK={stack.name}"
     for source in sorted(set(document) - set(sources.names())):
         yield f"there is a secret for {source!r}, and no such source in this version"
-    yield from shared(document)
+    for names in secret_forms.shared(document):
+        yield _crossing(names)
     for number in "123":
         watched = stack.parameters.get(f"WatchedSource{number}", "")
         if watched and not (watched in sources.names() and _listed(document, watched)):
@@ -325,20 +324,6 @@ def warnings(stack: Deployed) -> Iterator[str]:
     yield from _told(stack)
     yield from _alarms(stack)
     yield from _unsent(stack)
-
-
-def shared(document: Mapping[str, Any]) -> Iterator[str]:
-    """Sources with one secret, where a webhook of one passes as the other's; stores of one sender may share theirs."""
-    for one, other in combinations(sorted(set(document) & set(sources.names())), 2):
-        same = set(_listed(document, one)) & set(_listed(document, other))
-        if same and _sender(one) != _sender(other):
-            yield f"{one} and {other} have one secret, so a webhook of either passes as the other's: give each its own"
-
-
-def _sender(name: str) -> str:
-    """The source whose file that of ``name`` extends in the end."""
-    base = tomllib.loads(sources.path_of(name).read_text("utf-8")).get("extends")
-    return _sender(base) if base else name
 
 
 def _zone(stack: Deployed) -> Iterator[str]:

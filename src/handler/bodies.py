@@ -7,6 +7,7 @@ what signed bytes mean (docs/decisions/0032).
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 import zlib
@@ -26,11 +27,13 @@ MOST_OBJECTS = 50_000  # objects and lists
 MOST_VALUES = 1_000_000
 FORM_BYTES = 5_000_000  # the parsers of forms take up to 80 times as much memory; Lambda hands over 4.7 MB of bytes
 _FORM_FIELDS = 5_000
-_SIGNED_FIELDS = 200  # such a form is read before it is verified, and Twilio's requests have a few dozen
+_PLAIN_FIELDS = (
+    150  # a form whose fields are signed is read before it is verified, and Twilio's requests have a few dozen
+)
 _DIGITS = 400
 _GZIP = b"\x1f\x8b"  # RFC 1952, 2.3.1; no text in UTF-8 starts so
 _START = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*(--|.?)", re.DOTALL)
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+_PLAIN_NAME = re.compile(rb"[A-Za-z0-9_.-]{1,100}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,20 +119,19 @@ def fields(body: bytes, read: Body) -> list[tuple[str, str]]:
         ``not_utf8``, ``not_form``, ``too_many_fields`` or ``inflates_too_far``.
     """
     if read.once:
-        return signed_fields(body)
+        return plain_fields(body)
+    if len(read.kinds) > 1:
+        found = plain_fields(body.removeprefix(codecs.BOM_UTF8))
+        if {name for name, _ in found} <= set(read.form):
+            return found
+        raise Unmapped("not_form", "a form of this sender holds other fields than these")
     _check_form(body)
     text = _text(body, read.charset)
-    count = text.count("&") + 1
-    if count > _FORM_FIELDS:
+    if text.count("&") >= _FORM_FIELDS:
         raise Unmapped("too_many_fields", f"the form has more than {_FORM_FIELDS:,} fields")
     if text and "=" not in text:
         raise Unmapped("not_form", "the body is not a URL-encoded form")
-    if len(read.kinds) == 1:
-        return _pairs(text, read.charset)
-    found = _pairs(text, read.charset) if count <= len(read.form) else []
-    if not found or not {name for name, _ in found} <= set(read.form):
-        raise Unmapped("not_form", "a form of this sender holds other fields than these")
-    return found
+    return _pairs(text, read.charset)
 
 
 def _pairs(text: str, charset: str) -> list[tuple[str, str]]:
@@ -142,31 +144,28 @@ def _pairs(text: str, charset: str) -> list[tuple[str, str]]:
     return parse_qsl(text, keep_blank_values=True)
 
 
-def signed_fields(body: bytes) -> list[tuple[str, str]]:
-    """The fields of a form, where the sender signs them and not the bytes: what is verified and what is mapped.
+def plain_fields(body: bytes) -> list[tuple[str, str]]:
+    """The fields of a form in which each comes once, under a plain word.
 
-    The signed text joins sorted names and values. So each name may come once only
-    and is a plain word, as all of Twilio's are: otherwise one signature would
-    fit several forms.
+    So is a form whose fields are signed and not its bytes, since the signed text
+    joins sorted names and values: otherwise one signature would fit several forms.
+    All of Twilio's names are plain words.
 
     Raises
     ------
     Unmapped
-        ``not_form`` or ``too_many_fields``.
+        ``not_form``, ``too_many_fields`` or ``inflates_too_far``.
     """
-    pieces = body.split(b"&", _SIGNED_FIELDS)
-    if len(pieces) > _SIGNED_FIELDS:
-        raise Unmapped("too_many_fields", f"the form has more than {_SIGNED_FIELDS} fields")
-    found: dict[str, str] = {}
-    for piece in filter(None, pieces):
-        written, _, value = piece.partition(b"=")
-        name = _unescaped(written)
-        if name in found:
-            raise Unmapped("not_form", "the form has a field twice")
-        if not _PLAIN_NAME.fullmatch(name):
-            raise Unmapped("not_form", "the form has a field whose name is not a plain word")
-        found[name] = _unescaped(value)
-    return list(found.items())
+    _check_form(body)
+    pieces = body.split(b"&", _PLAIN_FIELDS)
+    if len(pieces) > _PLAIN_FIELDS:
+        raise Unmapped("too_many_fields", f"the form has more than {_PLAIN_FIELDS} fields")
+    pairs = [piece.partition(b"=") for piece in pieces if piece]
+    if not all(_PLAIN_NAME.fullmatch(name) for name, _, _ in pairs):
+        raise Unmapped("not_form", "the form has a field whose name is not a plain word")
+    if len({name for name, _, _ in pairs}) < len(pairs):
+        raise Unmapped("not_form", "the form has a field twice")
+    return [(name.decode("ascii"), _unescaped(value)) for name, _, value in pairs]
 
 
 def _unescaped(piece: bytes) -> str:

@@ -21,7 +21,7 @@ from .signatures import Delivery
 from .sources import Handshake, Source
 
 # What is read before anybody has proved who they are: a check holds an id or a challenge.
-UNSIGNED_BYTES = 4_000
+UNSIGNED_BYTES = 2_000
 
 
 def find(source: Source, delivery: Delivery, *, signed: bool) -> tuple[Handshake, dict[str, Any]] | None:

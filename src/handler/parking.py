@@ -44,12 +44,6 @@ def settled(source: str, make: Callable[[], _Made]) -> _Made | Outcome:
     return Outcome(parked=[Parked(None, reason, detail)])
 
 
-def crash(error: Exception) -> tuple[str, str]:
-    """The class of ``error`` and where it was raised; its text may hold what came in."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return type(error).__name__, f"{os.path.basename(frame.filename)}:{frame.lineno}"
-
-
 def letters(raw: Raw, parked: Sequence[Parked], *, at: str) -> Iterator[Letter]:
     """``raw`` for the dead-letter queue, once for each reason, with the places of its items; ``at`` is ISO 8601.
 

@@ -29,7 +29,7 @@ from .messages import Message, Outgoing, Raw
 from .refusals import Refusals
 from .signatures import Delivery
 from .sources import Handshake, Source
-from .telemetry import by_line, event_id, logger, metrics
+from .telemetry import by_line, crash, event_id, logger, metrics
 from .values import iso
 
 SETTINGS = settings.for_receive(os.environ)
@@ -80,13 +80,13 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ARG
         source = sources.load(request.source)
         name, silent = source.name, source.silent
         answer = _take(request, source, received)
-        given = door.answer(answer.status, answer.document, silent=silent)
+        given = door.answer(answer.status, answer.told, silent=silent)
     except Refused as error:
         answer = Answer(error.status, {"error": error.reason, "detail": error.detail}, "refused", error.reason)
     except Exception as error:  # noqa: BLE001 (whatever comes in, there is an answer, a line and a count)
         answer = _unavailable(error, name)
     _record(event, answer, name, received)
-    return given or door.answer(answer.status, answer.document, silent=silent)
+    return given or door.answer(answer.status, answer.told, silent=silent)
 
 
 def _unavailable(error: Exception, name: str) -> Answer:

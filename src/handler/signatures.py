@@ -158,9 +158,9 @@ def _verify(
     made_with = next((key for key in keys if _matches(scheme, key, signed, written)), None)
     if made_with is None:
         raise NotVerified("signature_wrong", f"{scheme.header[0]} was not made with a configured secret over this body")
-    _check_age(
-        scheme, stamp if scheme.timestamp_body is None else _stamp_in_body(scheme.timestamp_body, delivery, body), now
-    )
+    if scheme.timestamp_body is not None:
+        stamp = _stamp_in_body(scheme, scheme.timestamp_body, delivery, body)
+    _check_age(scheme, stamp, now)
     return made_with
 
 
@@ -303,7 +303,7 @@ def content(template: str, delivery: Delivery, stamp: str, identity: str) -> byt
 def _form(delivery: Delivery) -> str:
     """Every field of a form, sorted. Another body would not be signed at all, so it is refused."""
     try:
-        return "".join(name + value for name, value in sorted(bodies.signed_fields(delivery.body)))
+        return "".join(name + value for name, value in sorted(bodies.plain_fields(delivery.body)))
     except Unmapped as error:
         raise NotVerified("signature_malformed", f"this sender signs form fields, and {error.detail}") from None
 
@@ -328,8 +328,8 @@ def _sign(scheme: Scheme, secret: str, signed: bytes) -> str | None:
     return made.hexdigest() if scheme.encoding == "hex" else base64.b64encode(made.digest()).decode()
 
 
-def _stamp_in_body(place: Expression, delivery: Delivery, body: Body) -> str:
-    """The time that the body gives; empty if it gives none or cannot be read, which only the sender can cause."""
+def _stamp_in_body(scheme: Scheme, place: Expression, delivery: Delivery, body: Body) -> str:
+    """The time that the body gives; empty if it gives none that can be read, which only the sender can cause."""
     try:
         found = place.of(bodies.parse(bodies.unpack(delivery.body), body))
     except (ExpressionFailed, Unmapped):

@@ -190,7 +190,7 @@ def test_gzip_is_known_by_its_first_bytes_and_unpacked_up_to_a_limit() -> None:
 def test_a_field_that_is_signed_comes_once_and_under_a_plain_name() -> None:
     body = "Body=50%25+off%2C+caf%C3%A9+%5C%26&From=%2B4915112345678&SipHeader_X-A.b=&&Empty"
     expected = [("Body", "50% off, café \\&"), ("From", "+4915112345678"), ("SipHeader_X-A.b", ""), ("Empty", "")]
-    assert bodies.signed_fields(body.encode()) == expected
+    assert bodies.plain_fields(body.encode()) == expected
     for form in (
         b"A=1&A=1",
         b"A=1&A=2",
@@ -204,14 +204,14 @@ def test_a_field_that_is_signed_comes_once_and_under_a_plain_name() -> None:
         b"A=\xff",
     ):
         with pytest.raises(Unmapped):
-            bodies.signed_fields(form)
+            bodies.plain_fields(form)
     with pytest.raises(Unmapped):
-        bodies.signed_fields(b"&".join(b"a%d=" % number for number in range(301)))
+        bodies.plain_fields(b"&".join(b"a%d=" % number for number in range(151)))
 
 
 @given(st.dictionaries(st.text("abcXYZ019_.-", min_size=1, max_size=9), st.text(max_size=20), max_size=20))
 def test_signed_fields_are_what_any_other_reader_of_forms_finds(form: dict[str, str]) -> None:
-    assert bodies.signed_fields(urlencode(form, errors="replace").encode()) == parse_qsl(
+    assert bodies.plain_fields(urlencode(form, errors="replace").encode()) == parse_qsl(
         urlencode(form, errors="replace"), keep_blank_values=True
     )
 

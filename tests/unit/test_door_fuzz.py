@@ -28,6 +28,7 @@ from handler import messages, sources, telemetry
 from handler.errors import MessageError, NotVerified
 from handler.keys import Secret
 from handler.messages import Raw
+from handler.refusals import Refusals
 from local import payload, sign
 from tests.unit.test_receive import ENVIRONMENT, Queue, SecretsManager
 
@@ -63,6 +64,7 @@ def at_the_door() -> Iterator[ModuleType]:
         module = importlib.import_module("handler.receive")
         patch.setattr(module, "SQS", Queue())
         client: Any = SecretsManager(dict(SECRETS))
+        patch.setattr(module, "REFUSALS", Refusals(time.monotonic))  # each has a line of its own
         patch.setattr(telemetry.logger.registered_handler, "stream", io.StringIO())
         # A document that another test has read would still be in use.
         patch.setattr(module, "SECRETS", Secret(client, "sources", time.time))

@@ -7,7 +7,7 @@ import base64
 import pytest
 
 from handler import ecdsa, sources
-from local import deployed, secret_forms, sign
+from local import secret_forms, sign
 
 SHIPPED = sorted(path.stem for path in sources.SHIPPED.glob("*.toml"))
 PUBLIC = sign.development_secret("sendgrid", sources.load("sendgrid").schemes[0])
@@ -121,13 +121,6 @@ def test_a_store_has_the_form_of_the_sender_that_it_extends(tmp_path: object, mo
         sources.load.cache_clear()
 
 
-def test_sources_that_share_a_secret_are_named_unless_they_are_one_senders() -> None:
-    document = {
-        "stripe": ["whsec_1", "whsec_2"],
-        "resend": ["whsec_2"],
-        "segment": "s",
-        "rudderstack": ["s"],
-        "gone": ["s"],
-    }
-    (warning,) = deployed.shared(document)
-    assert warning.startswith("resend and stripe have one secret")
+def test_sources_that_share_a_secret_are_named_and_others_are_not() -> None:
+    document = {"a": ["one", "two"], "b": "two", "c": ["three"], "d": ["three", "three"], "e": [], "f": {"odd": 1}}
+    assert list(secret_forms.shared(document)) == [("a", "b"), ("c", "d")]

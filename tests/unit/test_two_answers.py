@@ -124,7 +124,7 @@ def cannot_be_signed(source: str, body: bytes) -> bool:
     scheme = sources.load(source).schemes[0]
     if "{form}" in scheme.signed:
         try:
-            return not bodies.signed_fields(body) and bool(body)
+            return not bodies.plain_fields(body) and bool(body)
         except Unmapped:
             return True
     return scheme.scheme == "digest" and not is_utf8(body)
