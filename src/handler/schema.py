@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -30,6 +30,7 @@ EXTERNAL_ID_LENGTH = 255
 PROFILE_BYTES = 95_000
 ENTRY_BYTES = 900_000  # a message is 1 MiB with its header
 MARK = "RelayDropped"
+_MARKS = 20
 SILENT = "klaviyo_drops_domain"
 
 IDENTIFIERS = ("email", "phone_number", "external_id", "anonymous_id", "_kx")
@@ -99,10 +100,8 @@ def build(draft: Draft, *, phone_region: str = "") -> tuple[Event, list[Note]]:
     head = f'{{"type":"event-bulk-create","attributes":{{"profile":{{"data":{profile}}},"events":{{"data":['
     tail = f"]}}{backfill}}}}}"
     room = ENTRY_BYTES - size(head) - size(tail)
-    _mark(properties, notes)
-    while size(written := _dump(event)) > room:
-        _drop_largest(properties, "properties", "too_large", notes)
-        _mark(properties, notes)
+    marks = _Marks(properties, notes)
+    written = _fit(event, room, [properties], "properties", "too_large", notes, marks)
     return Event(unique_id, int(draft.time), head + written + tail), notes
 
 
@@ -156,10 +155,25 @@ def _short(value: str, limit: int, where: str, notes: list[Note]) -> str:
     return clean[:limit]
 
 
-def _mark(properties: dict[str, Any], notes: list[Note]) -> None:
-    marks = {f"{note.where.removeprefix('properties.')}: {note.code}"[:300] for note in notes if note.code != SILENT}
-    if marks:
-        properties[MARK] = sorted(marks)[:20]
+class _Marks:
+    """The property ``RelayDropped``: the first 20 of what was left out, in alphabetical order."""
+
+    def __init__(self, properties: dict[str, Any], notes: list[Note]) -> None:
+        self._properties = properties
+        self._first = sorted({_mark(note) for note in notes if note.code != SILENT})[:_MARKS]
+        if self._first:
+            properties[MARK] = self._first
+
+    def add(self, note: Note) -> int:
+        """Take ``note`` in; returns by how many bytes the property has grown (it may have shrunk)."""
+        before = _weight(MARK, self._first) if self._first else 0
+        self._first[:] = sorted({*self._first, _mark(note)})[:_MARKS]
+        self._properties[MARK] = self._first
+        return _weight(MARK, self._first) - before
+
+
+def _mark(note: Note) -> str:
+    return f"{note.where.removeprefix('properties.')}: {note.code}"[:300]
 
 
 def _profile(draft: Draft, phone_region: str, notes: list[Note]) -> str:
@@ -186,9 +200,7 @@ def _profile(draft: Draft, phone_region: str, notes: list[Note]) -> str:
         raise Unmapped("no_identifier", f"the event names no email, phone or other identifier that Klaviyo takes{why}")
     if meta := _meta(loose.get("meta"), notes):
         profile["meta"] = meta
-    while size(written := _dump(profile)) > PROFILE_BYTES:
-        _drop_largest(properties or attributes, "profile", "profile_too_large", notes)
-    return written
+    return _fit(profile, PROFILE_BYTES, [properties, attributes], "profile", "profile_too_large", notes)
 
 
 def _identifiers(loose: Mapping[str, Any], regions: list[Any], notes: list[Note]) -> dict[str, Any]:
@@ -348,10 +360,46 @@ def _properties(loose: Any, where: str, notes: list[Note]) -> dict[str, Any]:
     return kept
 
 
-def _drop_largest(members: dict[str, Any], where: str, code: str, notes: list[Note]) -> None:
-    droppable = [name for name in members if name not in IDENTIFIERS and name != MARK]
-    if not droppable:
-        raise Unmapped("too_large", "the event is larger than a message even without its properties")
-    largest = max(droppable, key=lambda name: len(_dump(members[name])))
-    del members[largest]
-    notes.append(Note(code, f"{where}.{largest}"))
+def _fit(
+    document: dict[str, Any],
+    room: int,
+    shelves: Sequence[dict[str, Any]],
+    where: str,
+    code: str,
+    notes: list[Note],
+    marks: _Marks | None = None,
+) -> str:
+    """``document`` as JSON text of at most ``room`` bytes, without the largest members of ``shelves`` if need be.
+
+    A shelf is an object in ``document``; the next one is touched when the one before is empty.
+
+    Raises
+    ------
+    Unmapped
+        ``too_large`` if that is not enough.
+    """
+    droppable = _largest_first(shelves)
+    while (excess := size(written := _dump(document)) - room) > 0:
+        while excess > 0:
+            found = next(droppable, None)
+            if found is None:
+                raise Unmapped("too_large", "the event is larger than a message even without its properties")
+            shelf, name, weight = found
+            del shelf[name]
+            notes.append(Note(code, f"{where}.{name}"))
+            excess += (marks.add(notes[-1]) if marks else 0) - weight
+    return written
+
+
+def _largest_first(shelves: Sequence[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], str, int]]:
+    """What may be left out of each shelf, by length, with its weight. Each is measured once, in its shelf's turn."""
+    for shelf in shelves:
+        names = [name for name in shelf if name not in IDENTIFIERS and name != MARK]
+        measured = [(len(_dump(shelf[name])), name, _weight(name, shelf[name])) for name in names]
+        for _, name, weight in sorted(measured, key=lambda one: -one[0]):
+            yield shelf, name, weight
+
+
+def _weight(name: str, value: Any) -> int:
+    """Bytes of a member in an object's JSON text, with its comma."""
+    return size(_dump({name: value})) - 1
