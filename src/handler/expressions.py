@@ -42,7 +42,7 @@ from jmespath.exceptions import JMESPathError
 from jmespath.functions import Functions, signature
 
 from . import bodies, values
-from .compiled import Compiler, Evaluate
+from .compiled import Compiler, Evaluate, Node
 from .errors import Unmapped
 
 _ANY: Any = {"types": []}
@@ -261,6 +261,11 @@ class Expression:
         self.text = text
         self._evaluate: Evaluate | None = None
 
+    @property
+    def tree(self) -> Node:
+        """Its syntax tree."""
+        return jmespath.compile(self.text).parsed
+
     def of(self, document: Any) -> Any:
         """The expression's value on ``document``.
 
@@ -271,11 +276,21 @@ class Expression:
             text of it names no value of the document.
         """
         if self._evaluate is None:
-            self._evaluate = _COMPILER.compile(jmespath.compile(self.text).parsed)
+            self._evaluate = compiled(self.tree)
+        return self._evaluate(document)
+
+
+def compiled(tree: Node) -> Evaluate:
+    """The function that gives the value of a syntax tree on a document; it raises as ``Expression.of`` does."""
+    evaluate = _COMPILER.compile(tree)
+
+    def of(document: Any) -> Any:
         try:
-            return self._evaluate(document)
+            return evaluate(document)
         except (JMESPathError, ValueError, TypeError, RecursionError, ArithmeticError) as error:
             raise ExpressionFailed(type(error).__name__) from None
+
+    return of
 
 
 class ExpressionFailed(Exception):

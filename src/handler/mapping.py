@@ -7,19 +7,19 @@ same ``unique_id``s, which are made of signed bytes only (docs/decisions/0001).
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
-from typing import Any
+from functools import cache, partial
+from typing import Any, NamedTuple
 
-from . import bodies, cleaning, schema, values
+from . import bodies, cleaning, identity, schema, values
 from .errors import Unmapped
 from .expressions import Expression, ExpressionFailed, times_in
 from .messages import Event
 from .schema import Draft, Note
 from .sources import Expressions, Profile, Rule, Source
 
-_KEY_LENGTH = 150
 _NO_SLUG = re.compile(r"[^a-z0-9]+")
 # Klaviyo reads some properties as more than data ($value, $flow); "$ 5 and more" is a question of a form.
 _RESERVED = re.compile(rf"\s*(?:\$\w|{schema.MARK}\s*$)")
@@ -132,7 +132,8 @@ def _by_rules(
         if only is not None and index not in only:
             continue
         try:
-            ignored = _item(source, item, headers, received, defaults, outcome)
+            place = () if item is document else (index,)
+            ignored = _item(source, item, place, headers, received, defaults, outcome)
         except Unmapped as error:
             outcome.parked.append(Parked(index if len(items) > 1 else None, error.reason, error.detail))
             outcome.sender_ids += _sender_ids(source, item, headers)
@@ -158,12 +159,16 @@ def _items(source: Source, document: Any) -> list[tuple[int, Any]]:
 def _item(
     source: Source,
     item: Any,
+    place: tuple[int, ...],
     headers: Mapping[str, str],
     received: float,
     defaults: Defaults,
     outcome: Outcome,
 ) -> str | None:
-    """Add the events of one item to ``outcome``; returns why it is ignored, if it is."""
+    """Add the events of one item to ``outcome``; returns why it is ignored, if it is.
+
+    ``place`` is where it is in the webhook, empty if it is all of it.
+    """
     if not isinstance(item, dict):
         raise Unmapped("not_an_object", "a webhook of this sender is a JSON object or a form")
     topic = _topic(source, item, headers)
@@ -185,14 +190,14 @@ def _item(
     if any(rule.agrees and not _truth(rule.agrees, item) for rule in rules):
         raise Unmapped("topic_contradicted", "the topic header is not signed, and the body is not of that topic")
     ignored: list[str] = []
-    failed: list[Unmapped] = []
+    failed: Unmapped | None = None
     for rule in rules:
         try:
-            ignored += _apply(source, rule, item, received, defaults, outcome)
+            ignored += _apply(source, rule, item, place, received, defaults, outcome)
         except Unmapped as error:
-            failed.append(error)
+            failed = failed or error
     if failed:
-        raise failed[0]
+        raise failed
     return ignored[0] if ignored and len(ignored) == len(rules) else None
 
 
@@ -211,10 +216,12 @@ def _sender_ids(source: Source, item: Any, headers: Mapping[str, str]) -> list[s
             return []
         whole = _with_id(source, item, headers)
         root = _value(source.root, whole, "root") if source.root else whole
-        joined = _key(_value(key, {**(root if isinstance(root, dict) else {}), "_webhook": whole}, "key"))
+        node = {**(root if isinstance(root, dict) else {}), "_webhook": whole}
+        profile = _profile(source, rules[0].profile, node, [])[0] if rules else {}
+        found = identity.name(key, _value(key, node, "key"), node, profile)
     except Unmapped:
         return []
-    return [joined] if joined else []
+    return [found] if found else []
 
 
 def _topic(source: Source, item: dict[str, Any], headers: Mapping[str, str]) -> str:
@@ -227,48 +234,65 @@ def _topic(source: Source, item: dict[str, Any], headers: Mapping[str, str]) -> 
 
 
 def _apply(
-    source: Source, rule: Rule, item: dict[str, Any], received: float, defaults: Defaults, outcome: Outcome
+    source: Source,
+    rule: Rule,
+    item: dict[str, Any],
+    place: tuple[int, ...],
+    received: float,
+    defaults: Defaults,
+    outcome: Outcome,
 ) -> list[str]:
     """Add what ``rule`` makes of ``item``; a list with the reason if it makes nothing on purpose.
 
     Raises ``Unmapped`` after the last one if no event could be made of some of the rule's entries.
     """
     made = 0
-    failed: list[Unmapped] = []
-    for node in _nodes(source, rule, item):
+    failed: Unmapped | None = None  # the first: each would keep its node in memory
+    for node in _nodes(source, rule, item, place):
         try:
-            if rule.when and not _truth(rule.when, node):
+            if rule.when and not _truth(rule.when, node.fields):
                 continue
             draft = _draft(source, rule, node, received, defaults)
             _build(outcome, draft, source.region or defaults.phone_region)
         except Unmapped as error:
-            failed.append(error)
+            failed = failed or error
             continue
         made += 1
         outcome.backfill = outcome.backfill or rule.backfill
     if failed:
-        raise failed[0]
+        raise failed
     return [] if made else [rule.otherwise]
 
 
-def _nodes(source: Source, rule: Rule, item: dict[str, Any]) -> Iterator[Any]:
+class _Node(NamedTuple):
+    """What one event is made of; ``around`` tells an entry of a list from the same in another webhook."""
+
+    fields: dict[str, Any]
+    place: tuple[int, ...]
+    around: Callable[[], str]
+
+
+def _nodes(source: Source, rule: Rule, item: dict[str, Any], place: tuple[int, ...]) -> Iterator[_Node]:
     root = _value(source.root, item, "root") if source.root else item
     if not isinstance(root, dict):
         raise Unmapped("no_root", "the object that this sender's webhooks are about is missing")
     node = root if root is item else {**root, "_webhook": item}
     if rule.each is None:
-        yield node
+        yield _Node(node, place, str)
         return
     found = _value(rule.each, node, "each")
     if found is not None and not isinstance(found, list):
         raise Unmapped("mapping_failed", "the expression for each met something else than a list")
     bodies.check_items(found or [])
-    for entry in found or []:
-        yield {**(entry if isinstance(entry, dict) else {"item": entry}), "_webhook": item, "_root": root}
+    around = cache(partial(identity.surroundings, item, root))  # once for all entries
+    for index, entry in enumerate(found or []):
+        fields = {**(entry if isinstance(entry, dict) else {"item": entry}), "_webhook": item, "_root": root}
+        yield _Node(fields, (*place, index), around)
 
 
-def _draft(source: Source, rule: Rule, node: dict[str, Any], received: float, defaults: Defaults) -> Draft:
+def _draft(source: Source, rule: Rule, at: _Node, received: float, defaults: Defaults) -> Draft:
     notes: list[Note] = []
+    node = at.fields
     metric = rule.metric
     if rule.metric_from:
         metric = values.text(_quiet(rule.metric_from, node, "metric", notes)) or metric
@@ -279,7 +303,7 @@ def _draft(source: Source, rule: Rule, node: dict[str, Any], received: float, de
     return Draft(
         profile=profile,
         metric=metric,
-        unique_id=_unique_id(source.name, metric, rule.key, node),
+        unique_id=_unique_id(source, metric, rule.key, at, profile),
         time=_time(source, rule, node, received, defaults, notes),
         properties={
             **_free(properties, notes),
@@ -333,24 +357,18 @@ def _profile(
     return profile, customer
 
 
-def _key(found: Any) -> str:
-    """The parts of a key as one text, empty if one is missing; a digest of what is long or may be an address."""
-    parts = [values.text(part) for part in (found if isinstance(found, list) else [found])]
-    if not parts or None in parts:
-        return ""
-    joined = ":".join(part for part in parts if part)
-    return values.digest(joined) if "@" in joined or len(joined) > _KEY_LENGTH else joined
-
-
-def _unique_id(source: str, metric: str, key: Expression, node: dict[str, Any]) -> str:
+def _unique_id(source: Source, metric: str, key: Expression, at: _Node, profile: Mapping[str, Any]) -> str:
     """``stripe:placed-order:evt_1``: the same for every retry, another for every event.
 
-    Where a part of the key is missing, a digest of the whole node takes its
-    place, so that two events never collapse into one.
+    Where a part of the key is missing, a digest of the node and its place in the
+    webhook is used, so that two events never collapse into one. Not so where only
+    a form's fields are signed: in which bytes, whoever repeats it decides.
     """
-    joined = _key(_value(key, node, "key")) or values.digest(node)
+    found = identity.name(key, _value(key, at.fields, "key"), at.fields, profile)
+    if not found and source.signs_fields:
+        raise Unmapped("no_key", "a part of the event's key is missing")
     slug = _NO_SLUG.sub("-", metric.lower()).strip("-")[:50]
-    return f"{source}:{slug}:{joined}"
+    return f"{source.name}:{slug}:{found or identity.stand_in(at.fields, at.place, at.around())}"
 
 
 def _time(
