@@ -15,9 +15,8 @@ from functools import cache
 from typing import Any
 
 from . import values
-from .compiled import Evaluate
 from .errors import Unmapped
-from .expressions import Expression, ExpressionFailed, compiled
+from .expressions import Expression, ExpressionFailed
 
 _LENGTH = 150
 # Trees whose lists are made by the file; of a path alone a list is the sender's (a form field that is given twice).
@@ -97,10 +96,10 @@ def surroundings(*objects: Mapping[str, Any]) -> str:
 
 
 @cache
-def _reading(key: str) -> tuple[bool, tuple[Evaluate, ...]]:
+def _reading(key: str) -> tuple[bool, tuple[Expression, ...]]:
     """Whether lists in a key are of the file's making, and its paths to what says who somebody is."""
     tree = Expression(key).tree
-    return _lists(tree), tuple(compiled(path) for path in _paths(tree) if _is_personal(_fields(path)))
+    return _lists(tree), tuple(Expression(key, path) for path in _paths(tree) if _is_personal(_fields(path)))
 
 
 def _lists(tree: Any) -> bool:
@@ -143,21 +142,21 @@ def _is_personal(fields: list[str]) -> bool:
     return said == ["name"] or not _NAMES.isdisjoint(around)
 
 
-def _names_somebody(parts: list[str], paths: tuple[Evaluate, ...], node: Any, profile: Mapping[str, Any]) -> bool:
+def _names_somebody(parts: list[str], paths: tuple[Expression, ...], node: Any, profile: Mapping[str, Any]) -> bool:
     if paths and any(person in _folded(part) for person in _people(paths, node) for part in parts):
         return True
     first, last = (_folded(values.text(profile.get(member)) or "") for member in ("first_name", "last_name"))
-    known = {first, last, first + last, last + first, *map(_folded, _listed(profile.get("email")))} - {""}
+    known = {first, last, first + last, last + first}
     if any(_folded(part) in known for part in parts):
         return True
-    numbers = [digits for phone in _listed(profile.get("phone_number")) if (digits := _digits(phone))]
-    return any(_is_number(part, numbers) for part in parts) if numbers else False
+    digits = [found for part in parts if len(found := _digits(part)) >= _PHONE_DIGITS]
+    return bool(digits) and any(_is_one_of(_digits(phone), digits) for phone in _listed(profile.get("phone_number")))
 
 
-def _people(paths: tuple[Evaluate, ...], node: Any) -> Iterator[str]:
+def _people(paths: tuple[Expression, ...], node: Any) -> Iterator[str]:
     for path in paths:
         try:
-            found = path(node)
+            found = path.of(node)
         except ExpressionFailed:
             continue
         yield from filter(None, map(_folded, _listed(found)))
@@ -177,9 +176,7 @@ def _digits(text: str) -> str:
     return "".join(filter(str.isdigit, text)).lstrip("0") if _PHONE.fullmatch(text) else ""
 
 
-def _is_number(part: str, numbers: list[str]) -> bool:
-    """Whether ``part`` is one of the numbers, be it with or without its country code."""
-    digits = _digits(part)
-    return len(digits) >= _PHONE_DIGITS and any(
-        len(number) >= _PHONE_DIGITS and (number.endswith(digits) or digits.endswith(number)) for number in numbers
-    )
+def _is_one_of(number: str, listed: list[str]) -> bool:
+    """Whether a phone number is among those listed, be it with or without its country code."""
+    known = len(number) >= _PHONE_DIGITS
+    return known and any(number.endswith(one) or one.endswith(number) for one in listed)

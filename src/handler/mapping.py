@@ -19,7 +19,11 @@ from .expressions import Expression, ExpressionFailed, times_in
 from .messages import Event
 from .schema import Draft, Note
 from .sources import Expressions, Profile, Rule, Source
+from .work import CHARACTERS, bounded, spend
 
+_ITEM_UNITS, _NODE_UNITS, _EXPRESSION_UNITS = 20, 5, 2  # of work, whatever they hold
+_SENDER_IDS = 20  # of which the log line and the answer name no more
+_SLUGGED = 1_000  # characters of a metric's name, of which Klaviyo takes 127
 _NO_SLUG = re.compile(r"[^a-z0-9]+")
 # Klaviyo reads some properties as more than data ($value, $flow); "$ 5 and more" is a question of a form.
 _RESERVED = re.compile(rf"\s*(?:\$\w|{schema.MARK}\s*$)")
@@ -87,22 +91,38 @@ def understand(
     Raises
     ------
     Unmapped
-        It cannot be read, or nothing of it can become an event.
+        It cannot be read, nothing of it can become an event, or it would be ``too_much_work``.
     """
-    document = bodies.parse(bodies.unpack(body), source.body)
-    if source.klaviyo_format:
-        from . import klaviyo_format
-
-        drafts = klaviyo_format.read(document, headers=headers, received=received, local=_local(source, defaults))
-        outcome = Outcome(topics=["events"], private_ids=True)
-        region = source.region or defaults.phone_region
-        for index, draft in enumerate(drafts):
-            if only is None or index in only:
-                _add(outcome, draft, index, region)
-        outcome.backfill = bool(outcome.events) and all(draft.backfill for draft in drafts if isinstance(draft, Draft))
-        return outcome
-    with times_in(_local(source, defaults)):
+    plain = bodies.unpack(body)
+    document, weight = bodies.parse(plain, source.body), len(plain)
+    del plain  # may have 20 MB
+    with bounded(weight), times_in(_local(source, defaults)):
+        if source.klaviyo_format:
+            return _finished(source, document, headers, received, defaults, only)
         return _by_rules(source, document, headers, received, defaults, only)
+
+
+def _finished(
+    source: Source,
+    document: Any,
+    headers: Mapping[str, str],
+    received: float,
+    defaults: Defaults,
+    only: Collection[int] | None,
+) -> Outcome:
+    """The events of a sender that speaks Klaviyo's own format."""
+    from . import klaviyo_format
+
+    outcome = Outcome(topics=["events"], private_ids=True)
+    region = source.region or defaults.phone_region
+    live = False
+    drafts = klaviyo_format.read(document, headers=headers, received=received, local=_local(source, defaults))
+    for index, draft in enumerate(drafts):
+        live = live or (isinstance(draft, Draft) and not draft.backfill)
+        if only is None or index in only:
+            _add(outcome, draft, index, region)
+    outcome.backfill = bool(outcome.events) and not live
+    return outcome
 
 
 def _local(source: Source, defaults: Defaults) -> tzinfo:
@@ -136,10 +156,11 @@ def _by_rules(
             ignored = _item(source, item, place, headers, received, defaults, outcome)
         except Unmapped as error:
             outcome.parked.append(Parked(index if len(items) > 1 else None, error.reason, error.detail))
-            outcome.sender_ids += _sender_ids(source, item, headers)
-            continue
-        if ignored:
+        else:
+            if not ignored:
+                continue
             reasons.append(ignored)
+        if len(outcome.sender_ids) < _SENDER_IDS:
             outcome.sender_ids += _sender_ids(source, item, headers)
     if not outcome.events and not outcome.parked:
         outcome.ignored = reasons[0] if reasons else "the webhook holds no events"
@@ -169,6 +190,7 @@ def _item(
 
     ``place`` is where it is in the webhook, empty if it is all of it.
     """
+    spend(_ITEM_UNITS)
     if not isinstance(item, dict):
         raise Unmapped("not_an_object", "a webhook of this sender is a JSON object or a form")
     topic = _topic(source, item, headers)
@@ -178,6 +200,7 @@ def _item(
         return "not among the topics that this source relays"
     if source.when and not _truth(source.when, item):
         return source.otherwise
+    spend((1 + (len(topic) >> CHARACTERS)) * len(source.rules))
     rules = source.rules_for(topic)
     if not rules:
         if (instead := source.why_nobody(topic)) is not None:
@@ -247,11 +270,14 @@ def _apply(
     Raises ``Unmapped`` after the last one if no event could be made of some of the rule's entries.
     """
     made = 0
+    units = _EXPRESSION_UNITS * rule.expressions
     failed: Unmapped | None = None  # the first: each would keep its node in memory
     for node in _nodes(source, rule, item, place):
+        spend(_NODE_UNITS)
         try:
             if rule.when and not _truth(rule.when, node.fields):
                 continue
+            spend(units)
             draft = _draft(source, rule, node, received, defaults)
             _build(outcome, draft, source.region or defaults.phone_region)
         except Unmapped as error:
@@ -367,7 +393,7 @@ def _unique_id(source: Source, metric: str, key: Expression, at: _Node, profile:
     found = identity.name(key, _value(key, at.fields, "key"), at.fields, profile)
     if not found and source.signs_fields:
         raise Unmapped("no_key", "a part of the event's key is missing")
-    slug = _NO_SLUG.sub("-", metric.lower()).strip("-")[:50]
+    slug = _NO_SLUG.sub("-", metric[:_SLUGGED].lower()).strip("-")[:50]
     return f"{source.name}:{slug}:{found or identity.stand_in(at.fields, at.place, at.around())}"
 
 

@@ -11,14 +11,17 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 
 from . import values
 from .errors import Unmapped
 from .messages import Event, size
+from .work import CHARACTERS, put_out, spend
 
 STRING_BYTES = 100_000
 EVENT_PROPERTIES = 400
@@ -31,6 +34,9 @@ PROFILE_BYTES = 95_000
 ENTRY_BYTES = 900_000  # a message is 1 MiB with its header
 MARK = "RelayDropped"
 _MARKS = 20
+_FEW = 16  # members that are part of what their property costs anyway
+_UNITS = 20  # of work for an event, whatever is in it
+_NOTE_UNITS = 4  # for what is left out: less for the time than for the memory that a note takes
 SILENT = "klaviyo_drops_domain"
 
 IDENTIFIERS = ("email", "phone_number", "external_id", "anonymous_id", "_kx")
@@ -87,6 +93,7 @@ def build(draft: Draft, *, phone_region: str = "") -> tuple[Event, list[Note]]:
         or ``no_unique_id`` if the draft lacks one, ``too_large`` if even without
         its properties the event fits no message.
     """
+    spend(_UNITS)
     notes = list(draft.notes)
     unique_id = _short(draft.unique_id, UNIQUE_ID_LENGTH, "unique_id", notes)
     if not draft.metric.strip() or not draft.unique_id:
@@ -102,7 +109,9 @@ def build(draft: Draft, *, phone_region: str = "") -> tuple[Event, list[Note]]:
     room = ENTRY_BYTES - size(head) - size(tail)
     marks = _Marks(properties, notes)
     written = _fit(event, room, [properties], "properties", "too_large", notes, marks)
-    return Event(unique_id, int(draft.time), head + written + tail), notes
+    entry = head + written + tail
+    put_out(sys.getsizeof(entry))
+    return Event(unique_id, int(draft.time), entry), notes
 
 
 def _event(draft: Draft, unique_id: str, properties: dict[str, Any], notes: list[Note]) -> dict[str, Any]:
@@ -285,6 +294,7 @@ def _string(value: str, where: str, notes: list[Note]) -> str:
     if len(clean) * 4 <= STRING_BYTES or len(encoded := clean.encode()) <= STRING_BYTES:
         return clean
     notes.append(Note("string_cut", where))
+    spend(len(clean) >> CHARACTERS)
     return encoded[:STRING_BYTES].decode("utf-8", "ignore")
 
 
@@ -317,10 +327,13 @@ def _clean(value: Any, where: str, depth: int, notes: list[Note]) -> Any:
         notes.append(Note("nested_too_deep", where))
     else:
         return _container(value, where, depth + 1, notes)
+    spend(_NOTE_UNITS)
     return _LEFT
 
 
 def _container(value: dict[Any, Any] | list[Any], where: str, depth: int, notes: list[Note]) -> Any:
+    if len(value) > _FEW:
+        spend(len(value))
     if isinstance(value, dict):
         return _members(value, where, depth, notes)
     if len(value) > ARRAY_ITEMS:
@@ -351,13 +364,20 @@ def _properties(loose: Any, where: str, notes: list[Note]) -> dict[str, Any]:
     if not isinstance(loose, Mapping):
         notes.append(Note("wrong_type", where))
         return {}
-    kept = {
-        key: value for key, value in _members(loose, where, 1, notes).items() if value or value is False or value == 0
-    }
-    if len(kept) > EVENT_PROPERTIES - 1:
+    if len(loose) < EVENT_PROPERTIES:
+        return _set(_members(loose, where, 1, notes))
+    kept: dict[str, Any] = {}
+    waiting = iter(loose.items())
+    # As many at a time as there is room for: a webhook may have a million of them.
+    while more := dict(islice(waiting, EVENT_PROPERTIES - 1 - len(kept))):
+        kept |= _set(_members(more, where, 1, notes))
+    if any(_set({name: value}) for name, value in waiting):
         notes.append(Note("too_many_properties", where))
-        kept = dict(list(kept.items())[: EVENT_PROPERTIES - 1])
     return kept
+
+
+def _set(properties: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in properties.items() if value or value is False or value == 0}
 
 
 def _fit(
@@ -380,6 +400,7 @@ def _fit(
     """
     droppable = _largest_first(shelves)
     while (excess := size(written := _dump(document)) - room) > 0:
+        spend(len(written) >> CHARACTERS)
         while excess > 0:
             found = next(droppable, None)
             if found is None:

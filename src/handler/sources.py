@@ -61,6 +61,12 @@ class Rule:
     properties_from: Expression | None
     backfill: bool
 
+    @property
+    def expressions(self) -> int:
+        """How many there are to be evaluated for an event."""
+        profile = self.profile
+        return 8 + sum(map(len, (profile.attributes, profile.location, profile.properties, self.properties)))
+
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
