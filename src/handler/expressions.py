@@ -35,6 +35,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, tzinfo
 from decimal import Decimal
+from functools import cached_property
 from typing import Any
 
 import jmespath
@@ -56,6 +57,11 @@ _SECRET = re.compile(
 
 _NO_ADDRESS = re.compile(r"[>\s]")
 _DATE = re.compile(r"\s*\d{4}-\d{2}-\d{2}\s*")
+# Of these trees the first branch reads the document, and the others what that gives.
+_FROM_THE_FIRST = {
+    *("subexpression", "index_expression", "pipe"),
+    *("projection", "value_projection", "filter_projection", "flatten"),
+}
 _LOCAL: ContextVar[tzinfo] = ContextVar("local", default=UTC)
 
 
@@ -275,8 +281,6 @@ _COMPILER = Compiler(_Functions())
 class Expression:
     """One expression of a TOML file; parsed when it is first asked."""
 
-    __slots__ = ("_evaluate", "_tree", "text")
-
     def __init__(self, text: str, tree: Node = None) -> None:
         """``tree`` is given for a part of another expression."""
         self.text = text
@@ -287,6 +291,11 @@ class Expression:
     def tree(self) -> Node:
         """Its syntax tree."""
         return self._tree or jmespath.compile(self.text).parsed
+
+    @cached_property
+    def is_common(self) -> bool:
+        """Whether it reads ``_webhook`` and ``_root`` only, and so says the same of each entry of a list."""
+        return _starts_at(self.tree, {"_webhook", "_root"})
 
     def of(self, document: Any) -> Any:
         """The expression's value on ``document``.
@@ -306,6 +315,20 @@ class Expression:
         if isinstance(found, str) and len(found) > LONG:
             spend(len(found) >> CHARACTERS)  # who asks for a text goes through it
         return found
+
+
+def _starts_at(tree: Node, names: set[str]) -> bool:
+    """Whether all that a syntax tree reads lies below the fields ``names`` of the document."""
+    kind, children = tree["type"], [child for child in tree["children"] if isinstance(child, dict)]
+    if kind == "field":
+        return tree["value"] in names
+    if kind in ("current", "identity"):
+        return False
+    if kind in ("literal", "expref"):  # the second is asked of what the function is given
+        return True
+    if kind in _FROM_THE_FIRST:
+        return _starts_at(children[0], names)
+    return all(_starts_at(child, names) for child in children)
 
 
 class ExpressionFailed(Exception):

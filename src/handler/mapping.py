@@ -296,6 +296,7 @@ class _Node(NamedTuple):
     fields: dict[str, Any]
     place: tuple[int, ...]
     around: Callable[[], str]
+    common: dict[str, Any] | None = None  # properties that are the same for all entries of the list
 
 
 def _nodes(source: Source, rule: Rule, item: dict[str, Any], place: tuple[int, ...]) -> Iterator[_Node]:
@@ -310,10 +311,11 @@ def _nodes(source: Source, rule: Rule, item: dict[str, Any], place: tuple[int, .
     if found is not None and not isinstance(found, list):
         raise Unmapped("mapping_failed", "the expression for each met something else than a list")
     bodies.check_items(found or [])
-    around = cache(partial(identity.surroundings, item, root))  # once for all entries
+    around = cache(partial(identity.surroundings, item, root))
+    common: dict[str, Any] = {}
     for index, entry in enumerate(found or []):
         fields = {**(entry if isinstance(entry, dict) else {"item": entry}), "_webhook": item, "_root": root}
-        yield _Node(fields, (*place, index), around)
+        yield _Node(fields, (*place, index), around, common)
 
 
 def _draft(source: Source, rule: Rule, at: _Node, received: float, defaults: Defaults) -> Draft:
@@ -333,7 +335,7 @@ def _draft(source: Source, rule: Rule, at: _Node, received: float, defaults: Def
         time=_time(source, rule, node, received, defaults, notes),
         properties={
             **_free(properties, notes),
-            **{name: _tidy(value) for name, value in _values(rule.properties, node, "properties.", notes).items()},
+            **{name: _tidy(value) for name, value in _all(rule.properties, at, notes).items()},
         },
         service=source.title,
         value=values.money(_quiet(rule.value, node, "value", notes)) if rule.value else None,
@@ -349,6 +351,7 @@ def _draft(source: Source, rule: Rule, at: _Node, received: float, defaults: Def
 def _free(found: Any, notes: list[Note]) -> dict[str, Any]:
     """Properties whose names are the sender's, or its visitors', without those that are Klaviyo's or the relay's."""
     properties = found if isinstance(found, dict) else {}
+    spend(len(properties))
     reserved = {name for name in properties if _RESERVED.match(name)}
     notes += [Note("reserved_name", f"properties.{name}") for name in sorted(reserved)]
     return {name: value for name, value in properties.items() if name not in reserved} if reserved else properties
@@ -358,6 +361,7 @@ def _tidy(value: Any) -> Any:
     """A list of objects, like an order's items, without their empty members."""
     if not isinstance(value, list):
         return value
+    spend(len(value))
     return [
         {name: member for name, member in item.items() if member or isinstance(member, values.NUMBERS)}
         if isinstance(item, dict)
@@ -454,6 +458,17 @@ def _quiet(expression: Expression, node: Any, where: str, notes: list[Note]) -> 
     except ExpressionFailed:
         notes.append(Note("mapping_failed", where))
         return None
+
+
+def _all(wanted: Expressions, at: _Node, notes: list[Note]) -> dict[str, Any]:
+    """A rule's properties. Those of an entry that read nothing of it, such as an order's items, are evaluated once."""
+    if at.common is None:
+        return _values(wanted, at.fields, "properties.", notes)
+    if not at.common:
+        at.common.update(_values({name: one for name, one in wanted.items() if one.is_common}, at.fields, "", []))
+    own = {name: one for name, one in wanted.items() if name not in at.common}
+    found = at.common | _values(own, at.fields, "properties.", notes)
+    return {name: found[name] for name in wanted if name in found}
 
 
 def _values(wanted: Expressions, node: Any, prefix: str, notes: list[Note]) -> dict[str, Any]:

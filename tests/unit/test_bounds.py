@@ -127,6 +127,8 @@ DOCUMENT = {
     "text": "some text, " * 10_000,
     "object": {f"k{number}": number for number in range(4_000)},
     "huge": [10**30] * 4_000,
+    "nothing": {f"k{number}": None for number in range(8_000)},
+    "empty": [{}] * 20_000,
 }
 TOO_OFTEN = [
     "_webhook.list[?id == 'none'] | [0]",
@@ -157,6 +159,8 @@ PLACES: list[dict[str, Any]] = [
     *({"when": f"!({expression}) || `true`"} for expression in TOO_OFTEN),
     *({"properties": {"P": f"_webhook.{name}"}} for name in ("text", "words", "list", "huge", "object")),
     {"metric_from": "_webhook.text"},
+    {"properties_from": "_webhook.nothing"},
+    {"properties": {"P": "_webhook.empty"}},
 ]
 
 
