@@ -395,7 +395,7 @@ def _unique_id(source: Source, metric: str, key: Expression, at: _Node, profile:
     a form's fields are signed: in which bytes, whoever repeats it decides.
     """
     found = identity.name(key, _value(key, at.fields, "key"), at.fields, profile)
-    if not found and source.signs_fields:
+    if not found and source.body.once:
         raise Unmapped("no_key", "a part of the event's key is missing")
     slug = _NO_SLUG.sub("-", metric[:_SLUGGED].lower()).strip("-")[:50]
     return f"{source.name}:{slug}:{found or identity.stand_in(at.fields, at.place, at.around())}"

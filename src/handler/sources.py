@@ -118,11 +118,6 @@ class Source:
         """Headers that hold the delivery's id and are signed."""
         return tuple(name for scheme in self.schemes for name in scheme.id_header)
 
-    @property
-    def signs_fields(self) -> bool:
-        """Whether a signature covers a form's fields and not the bytes that hold them."""
-        return any("{form}" in scheme.signed for scheme in self.schemes)
-
     def rules_for(self, topic: str) -> list[Rule]:
         """The events that ``topic`` becomes: those that name it, else those whose pattern fits.
 
