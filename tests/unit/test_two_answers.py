@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from handler import bodies, messages, sources, telemetry
-from handler.errors import NotVerified, Unmapped
+from handler.errors import Unmapped
 from handler.mapping import Parked
 from handler.messages import MESSAGE_BYTES, Outgoing, Raw
 from handler.parking import letters
@@ -104,7 +104,7 @@ def signed(source: str, body: bytes, headers: dict[str, str], method: str = "POS
         url, made = sign.sign(
             source, secret, body=body, headers=headers, url=sent.at(url), now=time.time(), method=method
         )
-    except NotVerified:
+    except ValueError:
         made = headers | {sources.load(source).schemes[0].header[0]: "c2lnbmVk"}
     query = dict(parse_qsl(urlsplit(url).query))
     return {
