@@ -128,7 +128,7 @@ def request(source: str, body: bytes, headers: dict[str, str]) -> dict[str, Any]
         source, SECRETS[source][0], body=body, headers=headers, url=f"https://bench.example{path}", now=time.time()
     )
     query = url.partition("?")[2]
-    plain = "json" in signed.get("content-type", "")
+    plain = "json" in signed.get("content-type", "") and "content-encoding" not in signed
     return {
         "version": "2.0",
         "routeKey": "POST /webhooks/{source}",

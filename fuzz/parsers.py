@@ -7,35 +7,111 @@ start it may grow by libFuzzer's corpus, and by no more.
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import gzip
+import io
+import json
+import os
 import resource
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import atheris
 
-with atheris.instrument_imports(include=["handler"]):
-    from handler import bodies, klaviyo, messages, scrub, signatures, sources, values
+with atheris.instrument_imports(include=["handler", "multipart"]):
+    from bench.door import Door
+    from handler import bodies, handshakes, klaviyo, messages, signatures, sources, telemetry, values
+    from handler import multipart as parts
+    from handler import scrub as cleaner
     from handler.errors import MessageError, NotVerified, Unmapped
+    from handler.refusals import Refusals
 
 SETTLED = 20_000  # runs after which memory is looked at for the first time ...
 LOOK = 10_000  # ... and then again
 GROWTH_KB = 150_000
 SCHEMES = [(name, sources.load(name).schemes) for name in sources.names()]
-KINDS = (
-    "application/json",
-    "application/x-www-form-urlencoded",
-    "multipart/form-data; boundary=x",
-    "multipart/form-data",
-)
+CHECKING = [name for name in sources.names() if sources.load(name).handshakes]
+KINDS = [
+    *((kind,) for kind in bodies.KINDS),
+    (bodies.JSON, bodies.FORM),
+    (bodies.FORM, bodies.MULTIPART),
+    bodies.KINDS,
+]
+PART = b"--x\r\nContent-Disposition: form-data"
+DOOR = Door()
+receive: Any = sys.modules["handler.receive"]  # which reads the environment that the door sets
+LOG = io.StringIO()
+NOBODYS = "a secret that nobody guesses"
+STATUSES = (200, 204, 400, 401, 404)
 
 
 def body(data: atheris.FuzzedDataProvider) -> None:
-    """A webhook's body in any coding and content type."""
-    coding, kind = data.PickValueInList(["", "gzip", "br"]), data.PickValueInList(list(KINDS))
+    """A webhook's body of any kind, packed or not."""
+    charset = data.PickValueInList(["", "latin-1", "shift_jis"])
+    read = bodies.Body(data.PickValueInList(KINDS), ("payload", "a"), charset, once=data.ConsumeBool())
+    raw = data.ConsumeBytes(4_000)
+    for given in (raw, gzip.compress(raw)):
+        with contextlib.suppress(Unmapped):
+            bodies.parse(bodies.unpack(given), read)
+
+
+def multipart(data: atheris.FuzzedDataProvider) -> None:
+    """The header of a part, and what is behind it."""
+    raw = PART + data.ConsumeBytes(2_000) + b"\r\n\r\n" + data.ConsumeBytes(200) + b"\r\n--x--\r\n"
     with contextlib.suppress(Unmapped):
-        bodies.parse(bodies.unpack(data.ConsumeBytes(4_000), coding), kind)
+        parts.fields(raw, most=10)
+
+
+def handshake(data: atheris.FuzzedDataProvider) -> None:
+    """A sender's check of its URL, with and without a signature."""
+    source = sources.load(data.PickValueInList(CHECKING))
+    query = {name: data.ConsumeUnicode(40) for name in ("hub.mode", "hub.verify_token", "hub.challenge", "MessageSid")}
+    method = data.PickValueInList(["GET", "POST", "HEAD"])
+    sent = signatures.Delivery(method, "https://a.example/w", "/w", {}, query, data.ConsumeBytes(2_000))
+    for signed in (False, True):
+        if check := handshakes.find(source, sent, signed=signed):
+            with contextlib.suppress(Unmapped):
+                handshakes.answer(*check, secret=NOBODYS)
+            with contextlib.suppress(NotVerified):
+                handshakes.check_token(*check, ["token:t"])
+
+
+def door(data: atheris.FuzzedDataProvider) -> None:
+    """A whole request of a stranger: an answer, one line, and nothing goes on."""
+    name, schemes = data.PickValueInList(SCHEMES)
+    names = {name for scheme in schemes for name in (*scheme.header, *scheme.timestamp_header, *scheme.id_header)}
+    headers = {name: data.ConsumeUnicode(60) for name in sorted({*names, "content-type", "content-encoding"})}
+    start = data.PickValueInList([b"", PART, b"{", b"webhook_id=", b"\x1f\x8b"])
+    event = {
+        "requestContext": {
+            "http": {"method": data.PickValueInList(["POST", "GET"])},
+            "requestId": "r",
+            "domainName": "d",
+        },
+        "rawPath": f"/webhooks/{name}",
+        "rawQueryString": data.ConsumeUnicode(20),
+        "queryStringParameters": {"token": data.ConsumeUnicode(20)},
+        "pathParameters": {"source": name},
+        "headers": headers,
+        "body": base64.b64encode(start + data.ConsumeBytes(3_000)).decode(),
+        "isBase64Encoded": True,
+    }
+    LOG.truncate(LOG.seek(0))
+    receive.REFUSALS = Refusals(time.monotonic)  # each has a line of its own
+    answer = DOOR.handler(event, None)
+    (line,) = [json.loads(text) for text in LOG.getvalue().splitlines()]
+    if line["message"] != "webhook" or answer["statusCode"] not in STATUSES or line["outcome"] == "accepted":
+        raise AssertionError(f"{answer['statusCode']} {line['message']} {line['outcome']}")
+
+
+def scrub(data: atheris.FuzzedDataProvider) -> None:
+    """Klaviyo's words about an event, which quote it."""
+    entry = data.ConsumeUnicode(300)
+    words = data.ConsumeUnicode(300) + entry[: data.ConsumeIntInRange(0, 300)] + json.dumps(entry)
+    cleaner.scrub(words, entry)
 
 
 def message(data: atheris.FuzzedDataProvider) -> None:
@@ -58,7 +134,7 @@ def answer(data: atheris.FuzzedDataProvider) -> None:
     names = ["content-type", "retry-after", "date", "ratelimit-remaining", "ratelimit-reset", "cf-mitigated"]
     headers = {data.PickValueInList(names): data.ConsumeUnicode(30) for _ in range(3)}
     found = klaviyo.sort_answer(data.ConsumeIntInRange(100, 599), headers, data.ConsumeBytes(2_000), now=1.8e9)
-    scrub.scrub(found.words, data.ConsumeUnicode(200))
+    cleaner.scrub(found.words, data.ConsumeUnicode(200))
 
 
 def signature(data: atheris.FuzzedDataProvider) -> None:
@@ -69,7 +145,7 @@ def signature(data: atheris.FuzzedDataProvider) -> None:
     query = {"token": data.ConsumeUnicode(40)} if data.ConsumeBool() else {}
     delivery = signatures.Delivery("POST", "https://a.example/w", "/w", headers, query, data.ConsumeBytes(500))
     try:
-        signatures.verify(schemes, delivery, ["a secret that nobody guesses"], now=1.8e9)
+        signatures.verify(schemes, delivery, [NOBODYS], now=1.8e9)
     except NotVerified:
         return
     raise AssertionError("a forged signature was taken")
@@ -84,7 +160,18 @@ def value(data: atheris.FuzzedDataProvider) -> None:
         read(text)
 
 
-TARGETS: tuple[Callable[[atheris.FuzzedDataProvider], None], ...] = (body, message, headed, answer, signature, value)
+TARGETS: tuple[Callable[[atheris.FuzzedDataProvider], None], ...] = (
+    body,
+    multipart,
+    handshake,
+    door,
+    scrub,
+    message,
+    headed,
+    answer,
+    signature,
+    value,
+)
 
 
 def main() -> None:
@@ -103,7 +190,10 @@ def main() -> None:
         if raw:
             TARGETS[raw[0] % len(TARGETS)](atheris.FuzzedDataProvider(raw[1:]))
 
+    handler: Any = telemetry.logger.registered_handler
+    handler.stream = LOG
     print(f"began {time.strftime('%H:%M:%S')}", flush=True)
+    sys.stdout = io.TextIOWrapper(io.FileIO(os.devnull, "w"))  # metrics, which are printed
     atheris.Setup([*sys.argv, "-rss_limit_mb=1000", "-print_final_stats=1"], one)
     atheris.Fuzz()
 

@@ -22,7 +22,7 @@ from typing import Any
 import jmespath
 from jmespath.exceptions import JMESPathError
 
-from handler import expressions, mapping, schema, sources, values, zones
+from handler import bodies, expressions, mapping, schema, sources, values, zones
 from handler.errors import Refused, SourceError, Unmapped
 from handler.mapping import Defaults, Outcome
 from handler.signatures import Scheme
@@ -43,7 +43,7 @@ _WEBHOOK_EXPRESSIONS = {"topic", "root", "key", "time", "items", "when"}
 _WEBHOOK = (
     _WEBHOOK_EXPRESSIONS
     | {"topic_header", "zone", "region", "keep_headers", "backfill", "silent"}
-    | {"currency", "otherwise"}
+    | {"currency", "otherwise", "body", "form", "charset"}
 )
 _EVENT_EXPRESSIONS = {"metric_from", "when", "agrees", "each", "whose", "key", "time", "value", "currency"}
 _EVENT_EXPRESSIONS |= {"properties_from"}
@@ -280,6 +280,7 @@ def _webhook(checked: Checked) -> Iterator[SourceError]:
         )
     yield from _flags(checked, ("webhook",), table, ("backfill", "silent"))
     yield from _zone(checked, table)
+    yield from _body(checked, table)
     if table.get("region") and not re.fullmatch(r"[A-Z]{2}", str(table["region"])):
         yield checked.problem(("webhook", "region"), "expected a country code of two capitals")
     if table.get("currency") and values.currency(table["currency"]) != table["currency"]:
@@ -289,6 +290,44 @@ def _webhook(checked: Checked) -> Iterator[SourceError]:
     whole = checked.whole.get("webhook", {})
     if checked.whole.get("format") != "klaviyo" and not (whole.get("topic") or whole.get("topic_header")):
         yield checked.problem(("webhook",), "expected 'topic' or 'topic_header'")
+
+
+def _body(checked: Checked, table: Mapping[str, Any]) -> Iterator[SourceError]:
+    whole = checked.whole.get("webhook", {})
+    kinds, form = whole.get("body", bodies.JSON), whole.get("form")
+    place: Place = ("webhook", "body")
+    listed = isinstance(kinds, list)
+    if any(kind not in bodies.KINDS for kind in _listed(kinds)) or (listed and not 1 < len(set(kinds)) == len(kinds)):
+        yield checked.problem(place, "expected 'json', 'form' or 'multipart', or a list of two or three of them")
+    elif listed and bodies.FORM in kinds and not _names(form):
+        yield checked.problem(place, "expected 'form' too: a list of the only fields that a form of this sender holds")
+    if form is not None and not (listed and bodies.FORM in kinds):
+        yield checked.problem(
+            ("webhook", "form"), "expected body to be a list with 'form' in it: else any field may come"
+        )
+    if kinds != bodies.FORM and any("{form}" in str(one.get("signed")) for one in _schemes(checked)):
+        yield checked.problem(place, 'expected body = "form": this sender signs form fields')
+    if "charset" in table and not _charset(table["charset"]):
+        yield checked.problem(
+            ("webhook", "charset"),
+            "expected a character set with ASCII in it, such as windows-1252: that of bytes that are not UTF-8",
+        )
+
+
+def _names(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(name, str) and name for name in value)
+
+
+def _charset(name: Any) -> bool:
+    ascii_bytes = bytes(range(128))
+    try:
+        return isinstance(name, str) and ascii_bytes.decode(name) == ascii_bytes.decode("ascii")
+    except (LookupError, ValueError):
+        return False
+
+
+def _schemes(checked: Checked) -> list[Mapping[str, Any]]:
+    return [one for one in _listed(checked.whole.get("signature", {})) if isinstance(one, dict)]
 
 
 def _zone(checked: Checked, table: Mapping[str, Any]) -> Iterator[SourceError]:

@@ -122,6 +122,7 @@ class Leaf:
 class Guess:
     """What the file will say: expressions by name, ``None`` or empty where nothing fits."""
 
+    body: str = bodies.JSON
     topic: str = ""
     topic_header: str = ""
     topic_place: str = ""
@@ -151,8 +152,8 @@ def leaves(document: Any, path: Path_ = ()) -> Iterator[Leaf]:
         yield from leaves(value, place)
 
 
-def guess(document: dict[str, Any], headers: dict[str, str]) -> Guess:
-    """What the fields of a delivery seem to be.
+def guess(document: dict[str, Any], headers: dict[str, str], body: str = bodies.JSON) -> Guess:
+    """What the fields of a delivery seem to be; ``body`` is the kind that it was read as.
 
     Raises
     ------
@@ -160,7 +161,7 @@ def guess(document: dict[str, Any], headers: dict[str, str]) -> Guess:
         Nothing in it says whose event it is.
     """
     found = list(leaves(document))
-    made = Guess()
+    made = Guess(body)
     _what_kind(made, found, headers)
     ids = [leaf for leaf in found if values.text(leaf.value) and not isinstance(leaf.value, bool)]
     made.key = _key(made.topic, found, _first(_named(ids, _KEY, outermost=True)))
@@ -365,6 +366,7 @@ def written(name: str, made: Guess, headers: dict[str, str]) -> str:
         *signature(name, headers),
         "",
         "[webhook]",
+        *([f"body = {json.dumps(made.body)}"] if made.body != bodies.JSON else []),
         *([f"topic_header = {json.dumps(made.topic_header)}"] if made.topic_header else [_line("topic", topic)]),
         "# The same for every retry, another for every event. Of an object that changes: [id, updated_at].",
         _line("key", made.key),
@@ -405,6 +407,14 @@ def values_title(topic: str) -> str:
     return " ".join(word[:1].upper() + word[1:] for word in re.split(r"[\W_]+", topic) if word) or "Received"
 
 
+def read(body: bytes) -> tuple[str, Any]:
+    """The kind of a delivery's body by its bytes, and the document in it; raises ``Unmapped``."""
+    kind = bodies.looks(body)
+    if kind == bodies.FORM and b"=" not in body:
+        kind = bodies.JSON
+    return kind, bodies.parse(body, bodies.Body((kind,)))
+
+
 def create(name: str, sent: payload.Payload, folder: Path, samples: Path) -> tuple[Path, Path]:
     """Write the TOML file and the sample; returns where they are.
 
@@ -418,16 +428,15 @@ def create(name: str, sent: payload.Payload, folder: Path, samples: Path) -> tup
     if name in sources.names():
         raise ValueError(f"there is a source {name} already: {check.shown(sources.path_of(name))}")
     try:
-        whole = bodies.parse(sent.body, sent.headers.get("content-type", ""))
+        kind, whole = read(sent.body)
     except Unmapped as error:
         raise ValueError(error.detail) from None
     document = whole[0] if isinstance(whole, list) and whole else whole
     if not isinstance(document, dict):
         raise ValueError("the sample's body is no JSON object and no form")
-    made = guess(document, sent.headers)
+    made = guess(document, sent.headers, kind)
     kept = {name: sent.headers[name] for name in ("content-type", made.topic_header) if name}
-    is_json = "json" in kept["content-type"]
-    body: Any = whole if is_json else sent.body.decode()
+    body: Any = whole if kind == bodies.JSON else sent.body.decode()
     toml, sample = folder / f"{name}.toml", samples / name / f"{_file(made.topic)}.json"
     for path, text in (
         (toml, written(name, made, sent.headers)),

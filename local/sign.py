@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from handler import ecdsa, signatures, sources
+from handler.errors import NotVerified
 from handler.signatures import Delivery, Scheme
 from handler.sources import Source
 
@@ -67,7 +68,7 @@ def sign(
         No such source.
     ValueError
         ``secret`` is not a key in this sender's form, or a public key whose
-        private half only the sender has.
+        private half only the sender has, or this sender cannot sign such a body.
     """
     scheme = sources.load(source).schemes[0]
     signed = {name.lower(): value for name, value in headers.items()}
@@ -87,7 +88,10 @@ def sign(
             raise ValueError(f"the private half of this key is {source}'s alone: only a development key can sign here")
         made: str | None = ecdsa_signature(source, signatures.content(scheme.signed, delivery, stamp, identity))
     else:
-        made = signatures.signature(scheme, secret, delivery, timestamp=stamp, identity=identity)
+        try:
+            made = signatures.signature(scheme, secret, delivery, timestamp=stamp, identity=identity)
+        except NotVerified as error:
+            raise ValueError(f"{source} could not have sent this: {error.detail}") from None
     if made is None:
         raise ValueError(f"the secret of {source} is not in this sender's form")
     if scheme.timestamp_header:

@@ -16,8 +16,8 @@ from flask import Blueprint, abort, redirect, render_template, request
 from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Response
 
-from handler import signatures, sources
-from handler.errors import UnknownSource
+from handler import bodies, signatures, sources
+from handler.errors import UnknownSource, Unmapped
 from local import check, new_sender, payload
 from local.payload import Payload
 
@@ -200,11 +200,11 @@ def attempt() -> str:
 
 
 def unreadable(sent: Payload) -> dict[str, Any] | None:
-    """Where a payload stops being JSON, which it is said to be; ``None`` if it is."""
-    if not sent.body.strip() or "json" not in sent.headers.get("content-type", payload.JSON):
+    """Where a payload that starts as JSON does stops being JSON; ``None`` if it doesn't."""
+    if bodies.looks(sent.body) != bodies.JSON:
         return None
     try:
-        json.loads(sent.body)
+        json.loads(sent.body, strict=False)
     except json.JSONDecodeError as error:
         return {"line": error.lineno, "text": f"{error.msg[:1].lower()}{error.msg[1:]}, column {error.colno}"}
     except (ValueError, RecursionError):
@@ -217,11 +217,13 @@ def draft() -> Response:
     """A first file for a new sender, guessed from the payload."""
     try:
         source, _, sent = read(request.form)
-        document = json.loads(sent.body)
+        kind, document = new_sender.read(sent.body)
         if not isinstance(document, dict):
-            raise ValueError("the payload is not a JSON object")
-        toml = new_sender.written(source, new_sender.guess(document, sent.headers), sent.headers)
-    except (ValueError, RecursionError) as error:
+            raise ValueError("the payload is neither a JSON object nor a form")
+        toml = new_sender.written(source, new_sender.guess(document, sent.headers, kind), sent.headers)
+    except Unmapped as error:
+        return Response(f"no file could be drafted: {error.detail}", 422, content_type="text/plain; charset=utf-8")
+    except ValueError as error:
         return Response(f"no file could be drafted: {error}", 422, content_type="text/plain; charset=utf-8")
     return Response(toml, content_type="text/plain; charset=utf-8")
 

@@ -110,7 +110,7 @@ def tried(bench: Bench, request: Mapping[str, Any]) -> dict[str, Any]:
     unmade = written.spot_of(outcome.ignored) if outcome.ignored else NOWHERE
     made = _rules(source, sent, received, defaults, outcome)
     late = float(request["late_hours"]) * 3600
-    names = {name for one in (sent, *bench.samples(name)) for name in _names(_document(one))}
+    names = {name for one in (sent, *bench.samples(name)) for name in _names(_document(one, source))}
     events = [
         told(json.loads(event.entry), written, made.get(event.unique_id), received - event.time > late > 0, names)
         for event in outcome.events[:SHOWN]
@@ -133,9 +133,9 @@ def stub(topic: str) -> str:
     return f"\n[[event]]\ntopic = {json.dumps(topic)}\nmetric = {json.dumps(' '.join(words))}\n[event.properties]\n"
 
 
-def _document(sent: Payload) -> Any:
+def _document(sent: Payload, source: Source) -> Any:
     try:
-        return bodies.parse(sent.body, sent.headers.get("content-type", ""))
+        return bodies.parse(bodies.unpack(sent.body), source.body)
     except RelayError:
         return None
 

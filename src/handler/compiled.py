@@ -18,9 +18,14 @@ from typing import Any
 from jmespath.functions import Functions
 from jmespath.visitor import Options, TreeInterpreter
 
+from .work import spend, weight
+
 Evaluate = Callable[[Any], Any]
 Node = Any  # the parser's own tree: mappings with type, value and children
 
+_FEW = 16
+_SIZED = {str, list, dict}
+_WORDS = 4  # a unit is 2 ** 4 characters that may be cut to pieces
 _ORDER = {"lt": operator.lt, "lte": operator.le, "gt": operator.gt, "gte": operator.ge}
 
 
@@ -29,12 +34,20 @@ def is_false(value: Any) -> bool:
     return value is None or value is False or (not value and isinstance(value, str | list | dict))
 
 
+class _Interpreter(TreeInterpreter):
+    """The library's own, which counts what it visits."""
+
+    def visit(self, node: Node, *arguments: Any, **options: Any) -> Any:
+        spend(3)
+        return super().visit(node, *arguments, **options)
+
+
 class Compiler:
     """Turns trees into functions; calls go to ``functions``."""
 
     def __init__(self, functions: Functions) -> None:
         self._functions = functions
-        self._interpreter = TreeInterpreter(Options(custom_functions=functions))
+        self._interpreter = _Interpreter(Options(custom_functions=functions))
 
     def compile(self, node: Node) -> Evaluate:
         """The function of one value that gives what the library's interpreter gives for ``node``."""
@@ -132,6 +145,8 @@ class Compiler:
 
         def equal(value: Any) -> bool:
             a, b = left(value), right(value)
+            if isinstance(a, list | dict) and type(a) is type(b):
+                spend(weight(a))
             # Python takes 0 for False and 1 for True.
             return (a == b and isinstance(a, bool) == isinstance(b, bool)) is wanted
 
@@ -155,6 +170,8 @@ class Compiler:
             merged: list[Any] = []
             for element in found:
                 merged.extend(element if isinstance(element, list) else (element,))
+            _go_through(merged)
+            _go_through(found)
             return merged
 
         return flatten
@@ -166,6 +183,7 @@ class Compiler:
             found = base(value)
             if not isinstance(found, list):
                 return None
+            _go_through(found)
             return [made for made in map(each, found) if made is not None]
 
         return project
@@ -177,6 +195,7 @@ class Compiler:
             found = base(value)
             if not isinstance(found, list):
                 return None
+            _go_through(found)
             kept = (element for element in found if not is_false(condition(element)))
             return [made for made in map(each, kept) if made is not None]
 
@@ -187,8 +206,23 @@ class Compiler:
         call = self._call(node["value"], len(arguments))
         if len(arguments) == 1:
             (only,) = arguments
-            return lambda value: call([only(value)])
-        return lambda value: call([argument(value) for argument in arguments])
+
+            def one(value: Any) -> Any:
+                given = only(value)
+                if given.__class__ in _SIZED and len(given) > _FEW:
+                    _read(given)
+                return call([given])
+
+            return one
+
+        def several(value: Any) -> Any:
+            given = [argument(value) for argument in arguments]
+            for each in given:
+                if each.__class__ in _SIZED and len(each) > _FEW:
+                    _read(each)
+            return call(given)
+
+        return several
 
     def _call(self, name: str, count: int) -> Callable[[list[Any]], Any]:
         """A call of the function; the library's check of arguments is left out where any will do."""
@@ -200,6 +234,17 @@ class Compiler:
                 method = known["function"]
                 return lambda arguments: method(self._functions, *arguments)
         return lambda arguments: self._functions.call_function(name, arguments)
+
+
+def _go_through(found: list[Any]) -> None:
+    """Count what it costs to evaluate something for each of ``found``; a few are part of what a rule costs anyway."""
+    if len(found) > _FEW:
+        spend(2 * len(found))
+
+
+def _read(given: str | list[Any] | dict[str, Any]) -> None:
+    """Count what it costs a function to read what it is given."""
+    spend(len(given) >> _WORDS if isinstance(given, str) else len(given))
 
 
 def _path(names: list[str]) -> Evaluate:

@@ -35,6 +35,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, tzinfo
 from decimal import Decimal
+from functools import cached_property
 from typing import Any
 
 import jmespath
@@ -42,8 +43,9 @@ from jmespath.exceptions import JMESPathError
 from jmespath.functions import Functions, signature
 
 from . import bodies, values
-from .compiled import Compiler, Evaluate
+from .compiled import Compiler, Evaluate, Node
 from .errors import Unmapped
+from .work import CHARACTERS, LONG, spend, weight
 
 _ANY: Any = {"types": []}
 _MORE: Any = {"types": [], "variadic": True}
@@ -53,8 +55,13 @@ _SECRET = re.compile(
 )
 
 
-_ADDRESS = re.compile(r"<([^<>\s]+@[^<>\s]+)>\s*$")
+_NO_ADDRESS = re.compile(r"[>\s]")
 _DATE = re.compile(r"\s*\d{4}-\d{2}-\d{2}\s*")
+# Of these trees the first branch reads the document, and the others what that gives.
+_FROM_THE_FIRST = {
+    *("subexpression", "index_expression", "pipe"),
+    *("projection", "value_projection", "filter_projection", "flatten"),
+}
 _LOCAL: ContextVar[tzinfo] = ContextVar("local", default=UTC)
 
 
@@ -74,6 +81,8 @@ def is_secret(name: str) -> bool:
 
 
 def _public(value: Any) -> Any:
+    if isinstance(value, dict | list):
+        spend(1 + len(value))
     if isinstance(value, dict):
         return {name: _public(member) for name, member in value.items() if not is_secret(name)}
     return [_public(item) for item in value] if isinstance(value, list) else value
@@ -194,12 +203,24 @@ class _Functions(Functions):
     def _func_with(self, items: Any, name: Any, value: Any) -> list[Any] | None:
         if not isinstance(items, list) or not isinstance(name, str):
             return None
+        spend(len(items) * weight(value))  # what comes of it holds the value so many times
         return [{**item, name: value} for item in items if isinstance(item, dict)]
+
+    @signature({"types": ["string"]}, {"types": ["array-string"]})
+    def _func_join(self, separator: str, parts: list[str]) -> str:
+        spend(len(separator) * len(parts) >> CHARACTERS)  # before it is made
+        return separator.join(parts)
+
+    @signature(_ANY)
+    def _func_to_string(self, value: Any) -> str:
+        written: str = super()._func_to_string(value)  # type: ignore[misc]  # the library's names are not in its types
+        spend(len(written) >> CHARACTERS)
+        return written
 
     @signature(_ANY)
     def _func_json(self, written: Any) -> Any:
         try:
-            return bodies.parse(written.encode("utf-8", "surrogatepass"), "") if isinstance(written, str) else None
+            return bodies.parse(written.encode("utf-8", "surrogatepass")) if isinstance(written, str) else None
         except Unmapped:
             return None
 
@@ -215,8 +236,13 @@ class _Functions(Functions):
 
     @signature(_ANY)
     def _func_address(self, written: Any) -> str | None:
-        found = _ADDRESS.search(written[:1000]) if isinstance(written, str) else None
-        return found[1] if found else values.text(written)
+        if isinstance(written, str):
+            # Not a pattern: one would start from each "<" and look from each "@".
+            _, bracket, inner = written[:1000].rstrip().rpartition("<")
+            address = inner.removesuffix(">")
+            if bracket and address != inner and "@" in address[1:-1] and not _NO_ADDRESS.search(address):
+                return address
+        return values.text(written)
 
     @signature(_ANY)
     def _func_lower(self, written: Any) -> str | None:
@@ -255,11 +281,21 @@ _COMPILER = Compiler(_Functions())
 class Expression:
     """One expression of a TOML file; parsed when it is first asked."""
 
-    __slots__ = ("_evaluate", "text")
-
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, tree: Node = None) -> None:
+        """``tree`` is given for a part of another expression."""
         self.text = text
+        self._tree = tree
         self._evaluate: Evaluate | None = None
+
+    @property
+    def tree(self) -> Node:
+        """Its syntax tree."""
+        return self._tree or jmespath.compile(self.text).parsed
+
+    @cached_property
+    def is_common(self) -> bool:
+        """Whether it reads ``_webhook`` and ``_root`` only, and so says the same of each entry of a list."""
+        return _starts_at(self.tree, {"_webhook", "_root"})
 
     def of(self, document: Any) -> Any:
         """The expression's value on ``document``.
@@ -271,11 +307,28 @@ class Expression:
             text of it names no value of the document.
         """
         if self._evaluate is None:
-            self._evaluate = _COMPILER.compile(jmespath.compile(self.text).parsed)
+            self._evaluate = _COMPILER.compile(self.tree)
         try:
-            return self._evaluate(document)
+            found = self._evaluate(document)
         except (JMESPathError, ValueError, TypeError, RecursionError, ArithmeticError) as error:
             raise ExpressionFailed(type(error).__name__) from None
+        if isinstance(found, str) and len(found) > LONG:
+            spend(len(found) >> CHARACTERS)  # who asks for a text goes through it
+        return found
+
+
+def _starts_at(tree: Node, names: set[str]) -> bool:
+    """Whether all that a syntax tree reads lies below the fields ``names`` of the document."""
+    kind, children = tree["type"], [child for child in tree["children"] if isinstance(child, dict)]
+    if kind == "field":
+        return tree["value"] in names
+    if kind in ("current", "identity"):
+        return False
+    if kind in ("literal", "expref"):  # the second is asked of what the function is given
+        return True
+    if kind in _FROM_THE_FIRST:
+        return _starts_at(children[0], names)
+    return all(_starts_at(child, names) for child in children)
 
 
 class ExpressionFailed(Exception):

@@ -10,16 +10,18 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from . import bodies, mapping, signatures
+from .bodies import Body
 from .errors import NotVerified, Unmapped
 from .expressions import Expression, ExpressionFailed
 from .signatures import Delivery
 from .sources import Handshake, Source
 
 # What is read before anybody has proved who they are: a check holds an id or a challenge.
-UNSIGNED_BYTES = 10_000
+UNSIGNED_BYTES = 2_000
 
 
 def find(source: Source, delivery: Delivery, *, signed: bool) -> tuple[Handshake, dict[str, Any]] | None:
@@ -27,7 +29,7 @@ def find(source: Source, delivery: Delivery, *, signed: bool) -> tuple[Handshake
     wanted = [handshake for handshake in source.handshakes if handshake.signed is signed]
     if not wanted:
         return None
-    document = _document(delivery, within=None if signed else UNSIGNED_BYTES)
+    document = _document(delivery, _read(source.body, wanted, signed=signed), within=None if signed else UNSIGNED_BYTES)
     return next(((one, document) for one in wanted if mapping.holds(one.when, document)), None)
 
 
@@ -78,14 +80,21 @@ def check_token(handshake: Handshake, document: dict[str, Any], secrets: Sequenc
         raise NotVerified("token_wrong", "the token of the URL verification request matches no configured secret")
 
 
-def _document(delivery: Delivery, *, within: int | None) -> dict[str, Any]:
+def _read(body: Body, handshakes: Sequence[Handshake], *, signed: bool) -> Body | None:
+    """How to read the body for ``handshakes``; ``None`` if no expression of theirs asks for it.
+
+    What nobody has signed yet is read as JSON or as a plain form only.
+    """
+    kinds = body.kinds if signed else tuple(kind for kind in body.kinds if kind != bodies.MULTIPART)
+    return replace(body, kinds=kinds) if kinds and any(one.reads_body for one in handshakes) else None
+
+
+def _document(delivery: Delivery, read: Body | None, *, within: int | None) -> dict[str, Any]:
     """What the expressions see; ``body`` is ``null`` if it is no document, or longer than ``within`` bytes."""
     parsed = None
-    if within is None or len(delivery.body) <= within:
-        headers = delivery.headers
+    if read and (within is None or len(delivery.body) <= within):
         try:
-            plain = bodies.unpack(delivery.body, headers.get("content-encoding", "") if within is None else "")
-            parsed = bodies.parse(plain, headers.get("content-type", ""))
+            parsed = bodies.parse(bodies.unpack(delivery.body) if within is None else delivery.body, read)
         except Unmapped:
             parsed = None
     return {

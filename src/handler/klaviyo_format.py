@@ -22,13 +22,15 @@ from typing import Any
 from . import bodies, schema, values
 from .errors import Unmapped
 from .schema import Draft, Note
+from .work import spend
 
 _ID_HEADERS = ("webhook-id", "svix-id")
+_UNITS = 20  # of work for an event, whatever is in it
 _RESOURCES = ("event", "event-bulk-create", "event-bulk-create-job")
 _FIELDS = {"profile", "metric", "properties", "time", "value", "value_currency", "unique_id", "backfill"}
 
 
-def read(document: Any, *, headers: Mapping[str, str], received: float, local: tzinfo) -> list[Draft | Unmapped]:
+def read(document: Any, *, headers: Mapping[str, str], received: float, local: tzinfo) -> Iterator[Draft | Unmapped]:
     """A draft for each event in ``document``, or why there is none, in their order.
 
     A time that names no zone is read in ``local``.
@@ -46,9 +48,9 @@ def read(document: Any, *, headers: Mapping[str, str], received: float, local: t
     if not found:
         raise Unmapped("no_events", "the body holds no event in the profile/metric schema")
     bodies.check_items(found)
-    return [
+    return (
         _read(event, f"{delivery}:{index}" if delivery else "", received, local) for index, event in enumerate(found)
-    ]
+    )
 
 
 def _events(document: Any) -> Iterator[Any]:
@@ -103,6 +105,7 @@ def _inner(value: Any) -> dict[str, Any]:
 
 
 def _read(event: Any, fallback_id: str, received: float, local: tzinfo) -> Draft | Unmapped:
+    spend(_UNITS)
     if not isinstance(event, dict):
         return Unmapped("not_an_object", "an event is a JSON object")
     metric = event.get("metric")

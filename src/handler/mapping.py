@@ -7,19 +7,23 @@ same ``unique_id``s, which are made of signed bytes only (docs/decisions/0001).
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
-from typing import Any
+from functools import cache, partial
+from typing import Any, NamedTuple
 
-from . import bodies, cleaning, schema, values
+from . import bodies, cleaning, identity, schema, values
 from .errors import Unmapped
 from .expressions import Expression, ExpressionFailed, times_in
 from .messages import Event
 from .schema import Draft, Note
 from .sources import Expressions, Profile, Rule, Source
+from .work import CHARACTERS, bounded, spend
 
-_KEY_LENGTH = 150
+_ITEM_UNITS, _NODE_UNITS, _EXPRESSION_UNITS = 20, 5, 2  # of work, whatever they hold
+_SENDER_IDS = 20  # of which the log line and the answer name no more
+_SLUGGED = 1_000  # characters of a metric's name, of which Klaviyo takes 127
 _NO_SLUG = re.compile(r"[^a-z0-9]+")
 # Klaviyo reads some properties as more than data ($value, $flow); "$ 5 and more" is a question of a form.
 _RESERVED = re.compile(rf"\s*(?:\$\w|{schema.MARK}\s*$)")
@@ -78,7 +82,7 @@ def understand(
     Parameters
     ----------
     headers : mapping
-        Names in lower case; only content type, topic and the like are read.
+        Names in lower case; only those of a topic and a signed id are read.
     received : float
         Epoch seconds; stands in for a missing or absurd time.
     only : collection of int, optional
@@ -87,23 +91,38 @@ def understand(
     Raises
     ------
     Unmapped
-        It cannot be read, or nothing of it can become an event.
+        It cannot be read, nothing of it can become an event, or it would be ``too_much_work``.
     """
-    plain = bodies.unpack(body, headers.get("content-encoding", ""))
-    document = bodies.parse(plain, headers.get("content-type", ""))
-    if source.klaviyo_format:
-        from . import klaviyo_format
-
-        drafts = klaviyo_format.read(document, headers=headers, received=received, local=_local(source, defaults))
-        outcome = Outcome(topics=["events"], private_ids=True)
-        region = source.region or defaults.phone_region
-        for index, draft in enumerate(drafts):
-            if only is None or index in only:
-                _add(outcome, draft, index, region)
-        outcome.backfill = bool(outcome.events) and all(draft.backfill for draft in drafts if isinstance(draft, Draft))
-        return outcome
-    with times_in(_local(source, defaults)):
+    plain = bodies.unpack(body)
+    document, weight = bodies.parse(plain, source.body), len(plain)
+    del plain  # may have 20 MB
+    with bounded(weight), times_in(_local(source, defaults)):
+        if source.klaviyo_format:
+            return _finished(source, document, headers, received, defaults, only)
         return _by_rules(source, document, headers, received, defaults, only)
+
+
+def _finished(
+    source: Source,
+    document: Any,
+    headers: Mapping[str, str],
+    received: float,
+    defaults: Defaults,
+    only: Collection[int] | None,
+) -> Outcome:
+    """The events of a sender that speaks Klaviyo's own format."""
+    from . import klaviyo_format
+
+    outcome = Outcome(topics=["events"], private_ids=True)
+    region = source.region or defaults.phone_region
+    live = False
+    drafts = klaviyo_format.read(document, headers=headers, received=received, local=_local(source, defaults))
+    for index, draft in enumerate(drafts):
+        live = live or (isinstance(draft, Draft) and not draft.backfill)
+        if only is None or index in only:
+            _add(outcome, draft, index, region)
+    outcome.backfill = bool(outcome.events) and not live
+    return outcome
 
 
 def _local(source: Source, defaults: Defaults) -> tzinfo:
@@ -133,13 +152,15 @@ def _by_rules(
         if only is not None and index not in only:
             continue
         try:
-            ignored = _item(source, item, headers, received, defaults, outcome)
+            place = () if item is document else (index,)
+            ignored = _item(source, item, place, headers, received, defaults, outcome)
         except Unmapped as error:
             outcome.parked.append(Parked(index if len(items) > 1 else None, error.reason, error.detail))
-            outcome.sender_ids += _sender_ids(source, item, headers)
-            continue
-        if ignored:
+        else:
+            if not ignored:
+                continue
             reasons.append(ignored)
+        if len(outcome.sender_ids) < _SENDER_IDS:
             outcome.sender_ids += _sender_ids(source, item, headers)
     if not outcome.events and not outcome.parked:
         outcome.ignored = reasons[0] if reasons else "the webhook holds no events"
@@ -159,12 +180,17 @@ def _items(source: Source, document: Any) -> list[tuple[int, Any]]:
 def _item(
     source: Source,
     item: Any,
+    place: tuple[int, ...],
     headers: Mapping[str, str],
     received: float,
     defaults: Defaults,
     outcome: Outcome,
 ) -> str | None:
-    """Add the events of one item to ``outcome``; returns why it is ignored, if it is."""
+    """Add the events of one item to ``outcome``; returns why it is ignored, if it is.
+
+    ``place`` is where it is in the webhook, empty if it is all of it.
+    """
+    spend(_ITEM_UNITS)
     if not isinstance(item, dict):
         raise Unmapped("not_an_object", "a webhook of this sender is a JSON object or a form")
     topic = _topic(source, item, headers)
@@ -174,6 +200,7 @@ def _item(
         return "not among the topics that this source relays"
     if source.when and not _truth(source.when, item):
         return source.otherwise
+    spend((1 + (len(topic) >> CHARACTERS)) * len(source.rules))
     rules = source.rules_for(topic)
     if not rules:
         if (instead := source.why_nobody(topic)) is not None:
@@ -186,14 +213,14 @@ def _item(
     if any(rule.agrees and not _truth(rule.agrees, item) for rule in rules):
         raise Unmapped("topic_contradicted", "the topic header is not signed, and the body is not of that topic")
     ignored: list[str] = []
-    failed: list[Unmapped] = []
+    failed: Unmapped | None = None
     for rule in rules:
         try:
-            ignored += _apply(source, rule, item, received, defaults, outcome)
+            ignored += _apply(source, rule, item, place, received, defaults, outcome)
         except Unmapped as error:
-            failed.append(error)
+            failed = failed or error
     if failed:
-        raise failed[0]
+        raise failed
     return ignored[0] if ignored and len(ignored) == len(rules) else None
 
 
@@ -212,10 +239,12 @@ def _sender_ids(source: Source, item: Any, headers: Mapping[str, str]) -> list[s
             return []
         whole = _with_id(source, item, headers)
         root = _value(source.root, whole, "root") if source.root else whole
-        joined = _key(_value(key, {**(root if isinstance(root, dict) else {}), "_webhook": whole}, "key"))
+        node = {**(root if isinstance(root, dict) else {}), "_webhook": whole}
+        profile = _profile(source, rules[0].profile, node, [])[0] if rules else {}
+        found = identity.name(key, _value(key, node, "key"), node, profile)
     except Unmapped:
         return []
-    return [joined] if joined else []
+    return [found] if found else []
 
 
 def _topic(source: Source, item: dict[str, Any], headers: Mapping[str, str]) -> str:
@@ -228,48 +257,70 @@ def _topic(source: Source, item: dict[str, Any], headers: Mapping[str, str]) -> 
 
 
 def _apply(
-    source: Source, rule: Rule, item: dict[str, Any], received: float, defaults: Defaults, outcome: Outcome
+    source: Source,
+    rule: Rule,
+    item: dict[str, Any],
+    place: tuple[int, ...],
+    received: float,
+    defaults: Defaults,
+    outcome: Outcome,
 ) -> list[str]:
     """Add what ``rule`` makes of ``item``; a list with the reason if it makes nothing on purpose.
 
     Raises ``Unmapped`` after the last one if no event could be made of some of the rule's entries.
     """
     made = 0
-    failed: list[Unmapped] = []
-    for node in _nodes(source, rule, item):
+    units = _EXPRESSION_UNITS * rule.expressions
+    failed: Unmapped | None = None  # the first: each would keep its node in memory
+    for node in _nodes(source, rule, item, place):
+        spend(_NODE_UNITS)
         try:
-            if rule.when and not _truth(rule.when, node):
+            if rule.when and not _truth(rule.when, node.fields):
                 continue
+            spend(units)
             draft = _draft(source, rule, node, received, defaults)
             _build(outcome, draft, source.region or defaults.phone_region)
         except Unmapped as error:
-            failed.append(error)
+            failed = failed or error
             continue
         made += 1
         outcome.backfill = outcome.backfill or rule.backfill
     if failed:
-        raise failed[0]
+        raise failed
     return [] if made else [rule.otherwise]
 
 
-def _nodes(source: Source, rule: Rule, item: dict[str, Any]) -> Iterator[Any]:
+class _Node(NamedTuple):
+    """What one event is made of; ``around`` tells an entry of a list from the same in another webhook."""
+
+    fields: dict[str, Any]
+    place: tuple[int, ...]
+    around: Callable[[], str]
+    common: dict[str, Any] | None = None  # properties that are the same for all entries of the list
+
+
+def _nodes(source: Source, rule: Rule, item: dict[str, Any], place: tuple[int, ...]) -> Iterator[_Node]:
     root = _value(source.root, item, "root") if source.root else item
     if not isinstance(root, dict):
         raise Unmapped("no_root", "the object that this sender's webhooks are about is missing")
     node = root if root is item else {**root, "_webhook": item}
     if rule.each is None:
-        yield node
+        yield _Node(node, place, str)
         return
     found = _value(rule.each, node, "each")
     if found is not None and not isinstance(found, list):
         raise Unmapped("mapping_failed", "the expression for each met something else than a list")
     bodies.check_items(found or [])
-    for entry in found or []:
-        yield {**(entry if isinstance(entry, dict) else {"item": entry}), "_webhook": item, "_root": root}
+    around = cache(partial(identity.surroundings, item, root))
+    common: dict[str, Any] = {}
+    for index, entry in enumerate(found or []):
+        fields = {**(entry if isinstance(entry, dict) else {"item": entry}), "_webhook": item, "_root": root}
+        yield _Node(fields, (*place, index), around, common)
 
 
-def _draft(source: Source, rule: Rule, node: dict[str, Any], received: float, defaults: Defaults) -> Draft:
+def _draft(source: Source, rule: Rule, at: _Node, received: float, defaults: Defaults) -> Draft:
     notes: list[Note] = []
+    node = at.fields
     metric = rule.metric
     if rule.metric_from:
         metric = values.text(_quiet(rule.metric_from, node, "metric", notes)) or metric
@@ -280,11 +331,11 @@ def _draft(source: Source, rule: Rule, node: dict[str, Any], received: float, de
     return Draft(
         profile=profile,
         metric=metric,
-        unique_id=_unique_id(source.name, metric, rule.key, node),
+        unique_id=_unique_id(source, metric, rule.key, at, profile),
         time=_time(source, rule, node, received, defaults, notes),
         properties={
             **_free(properties, notes),
-            **{name: _tidy(value) for name, value in _values(rule.properties, node, "properties.", notes).items()},
+            **{name: _tidy(value) for name, value in _all(rule.properties, at, notes).items()},
         },
         service=source.title,
         value=values.money(_quiet(rule.value, node, "value", notes)) if rule.value else None,
@@ -300,6 +351,7 @@ def _draft(source: Source, rule: Rule, node: dict[str, Any], received: float, de
 def _free(found: Any, notes: list[Note]) -> dict[str, Any]:
     """Properties whose names are the sender's, or its visitors', without those that are Klaviyo's or the relay's."""
     properties = found if isinstance(found, dict) else {}
+    spend(len(properties))
     reserved = {name for name in properties if _RESERVED.match(name)}
     notes += [Note("reserved_name", f"properties.{name}") for name in sorted(reserved)]
     return {name: value for name, value in properties.items() if name not in reserved} if reserved else properties
@@ -309,6 +361,7 @@ def _tidy(value: Any) -> Any:
     """A list of objects, like an order's items, without their empty members."""
     if not isinstance(value, list):
         return value
+    spend(len(value))
     return [
         {name: member for name, member in item.items() if member or isinstance(member, values.NUMBERS)}
         if isinstance(item, dict)
@@ -334,24 +387,18 @@ def _profile(
     return profile, customer
 
 
-def _key(found: Any) -> str:
-    """The parts of a key as one text, empty if one is missing; a digest of what is long or may be an address."""
-    parts = [values.text(part) for part in (found if isinstance(found, list) else [found])]
-    if not parts or None in parts:
-        return ""
-    joined = ":".join(part for part in parts if part)
-    return values.digest(joined) if "@" in joined or len(joined) > _KEY_LENGTH else joined
-
-
-def _unique_id(source: str, metric: str, key: Expression, node: dict[str, Any]) -> str:
+def _unique_id(source: Source, metric: str, key: Expression, at: _Node, profile: Mapping[str, Any]) -> str:
     """``stripe:placed-order:evt_1``: the same for every retry, another for every event.
 
-    Where a part of the key is missing, a digest of the whole node takes its
-    place, so that two events never collapse into one.
+    Where a part of the key is missing, a digest of the node and its place in the
+    webhook is used, so that two events never collapse into one. Not so where only
+    a form's fields are signed: in which bytes, whoever repeats it decides.
     """
-    joined = _key(_value(key, node, "key")) or values.digest(node)
-    slug = _NO_SLUG.sub("-", metric.lower()).strip("-")[:50]
-    return f"{source}:{slug}:{joined}"
+    found = identity.name(key, _value(key, at.fields, "key"), at.fields, profile)
+    if not found and source.body.once:
+        raise Unmapped("no_key", "a part of the event's key is missing")
+    slug = _NO_SLUG.sub("-", metric[:_SLUGGED].lower()).strip("-")[:50]
+    return f"{source.name}:{slug}:{found or identity.stand_in(at.fields, at.place, at.around())}"
 
 
 def _time(
@@ -411,6 +458,17 @@ def _quiet(expression: Expression, node: Any, where: str, notes: list[Note]) -> 
     except ExpressionFailed:
         notes.append(Note("mapping_failed", where))
         return None
+
+
+def _all(wanted: Expressions, at: _Node, notes: list[Note]) -> dict[str, Any]:
+    """A rule's properties. Those of an entry that read nothing of it, such as an order's items, are evaluated once."""
+    if at.common is None:
+        return _values(wanted, at.fields, "properties.", notes)
+    if not at.common:
+        at.common.update(_values({name: one for name, one in wanted.items() if one.is_common}, at.fields, "", []))
+    own = {name: one for name, one in wanted.items() if name not in at.common}
+    found = at.common | _values(own, at.fields, "properties.", notes)
+    return {name: found[name] for name in wanted if name in found}
 
 
 def _values(wanted: Expressions, node: Any, prefix: str, notes: list[Note]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ joins these lines into a request without parsing them again::
 
 An authentic webhook that no mapping understood is kept raw, compressed::
 
-    {"v":1,"kind":"raw","source":"stripe","received":1700000000.0,"headers":{"content-type":"application/json"}}
+    {"v":1,"kind":"raw","source":"shopify","received":1700000000.0,"headers":{"x-shopify-topic":"orders/create"}}
     eJyrVkrOz...
 
 Header fields that hold their default are left out. Facts about SQS (1 MiB a
@@ -90,7 +90,7 @@ class Message(NamedTuple):
 class Raw(NamedTuple):
     """An authentic webhook as it came, to be mapped again after a redrive.
 
-    ``headers`` holds only what mapping reads (content type, topic, ids), never a
+    ``headers`` holds only what mapping reads (topic, ids), never a
     signature or token. ``only`` names the items of the body that were parked,
     all if it is ``None``; ``webhook_id`` the line that the door logged of it.
     """

@@ -29,7 +29,7 @@ from .messages import Message, Outgoing, Raw
 from .refusals import Refusals
 from .signatures import Delivery
 from .sources import Handshake, Source
-from .telemetry import by_line, event_id, logger, metrics
+from .telemetry import by_line, crash, event_id, logger, metrics
 from .values import iso
 
 SETTINGS = settings.for_receive(os.environ)
@@ -73,20 +73,33 @@ class Plan:
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ARG001 (Lambda calls with both)
     """Answer one HTTP API request."""
     received = time.time()
-    name, silent = "", False
+    name, silent = "unknown", False
+    given: dict[str, Any] = {}
     try:
         request = door.read(event)
         source = sources.load(request.source)
         name, silent = source.name, source.silent
         answer = _take(request, source, received)
+        given = door.answer(answer.status, answer.told, silent=silent)
     except Refused as error:
         answer = Answer(error.status, {"error": error.reason, "detail": error.detail}, "refused", error.reason)
-    except (ClientError, BotoCoreError, SourceError) as error:
-        logger.error("receive unavailable", extra={"cause": type(error).__name__, "source": name or "unknown"})
-        detail = "the relay cannot take webhooks now; please retry"
-        answer = Answer(503, {"error": "unavailable", "detail": detail}, "refused", "unavailable")
-    _record(event, answer, name or "unknown", received)
-    return door.answer(answer.status, answer.told, silent=silent)
+    except Exception as error:  # noqa: BLE001 (whatever comes in, there is an answer, a line and a count)
+        answer = _unavailable(error, name)
+    _record(event, answer, name, received)
+    return given or door.answer(answer.status, answer.told, silent=silent)
+
+
+def _unavailable(error: Exception, name: str) -> Answer:
+    """The answer if ``receive`` itself fails; the log says how, and whether the fault is in our code."""
+    cause, place = crash(error)
+    line, reason = {"cause": cause, "source": name}, "unavailable"
+    if isinstance(error, (ClientError, BotoCoreError, SourceError)):
+        logger.error("receive unavailable", extra=line)
+    else:
+        logger.error("receive crashed", extra=line | {"place": place})
+        reason = "receive_crashed"
+    detail = "the relay cannot take webhooks now; please retry"
+    return Answer(503, {"error": "unavailable", "detail": detail}, "refused", reason)
 
 
 def _take(request: door.Request, source: Source, received: float) -> Answer:
@@ -101,7 +114,9 @@ def _take(request: door.Request, source: Source, received: float) -> Answer:
     if delivery.method in ("GET", "HEAD"):
         return Answer(200, "ok", "handshake")
     door.check_not_klaviyo(delivery)
-    secret = _with_secrets(source, lambda secrets: signatures.verify(source.schemes, delivery, secrets, now=received))
+    secret = _with_secrets(
+        source, lambda secrets: signatures.verify(source.schemes, delivery, secrets, now=received, body=source.body)
+    )
     return _settle(source, raw, lambda: _read(source, raw, delivery, secret))
 
 

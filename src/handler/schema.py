@@ -11,14 +11,17 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 
 from . import values
 from .errors import Unmapped
 from .messages import Event, size
+from .work import CHARACTERS, put_out, spend
 
 STRING_BYTES = 100_000
 EVENT_PROPERTIES = 400
@@ -30,6 +33,10 @@ EXTERNAL_ID_LENGTH = 255
 PROFILE_BYTES = 95_000
 ENTRY_BYTES = 900_000  # a message is 1 MiB with its header
 MARK = "RelayDropped"
+_MARKS = 20
+_FEW = 16  # members that are part of what their property costs anyway
+_UNITS = 20  # of work for an event, whatever is in it
+_NOTE_UNITS = 4  # for what is left out: less for the time than for the memory that a note takes
 SILENT = "klaviyo_drops_domain"
 
 IDENTIFIERS = ("email", "phone_number", "external_id", "anonymous_id", "_kx")
@@ -86,6 +93,7 @@ def build(draft: Draft, *, phone_region: str = "") -> tuple[Event, list[Note]]:
         or ``no_unique_id`` if the draft lacks one, ``too_large`` if even without
         its properties the event fits no message.
     """
+    spend(_UNITS)
     notes = list(draft.notes)
     unique_id = _short(draft.unique_id, UNIQUE_ID_LENGTH, "unique_id", notes)
     if not draft.metric.strip() or not draft.unique_id:
@@ -99,11 +107,11 @@ def build(draft: Draft, *, phone_region: str = "") -> tuple[Event, list[Note]]:
     head = f'{{"type":"event-bulk-create","attributes":{{"profile":{{"data":{profile}}},"events":{{"data":['
     tail = f"]}}{backfill}}}}}"
     room = ENTRY_BYTES - size(head) - size(tail)
-    _mark(properties, notes)
-    while size(written := _dump(event)) > room:
-        _drop_largest(properties, "properties", "too_large", notes)
-        _mark(properties, notes)
-    return Event(unique_id, int(draft.time), head + written + tail), notes
+    marks = _Marks(properties, notes)
+    written = _fit(event, room, [properties], "properties", "too_large", notes, marks)
+    entry = head + written + tail
+    put_out(sys.getsizeof(entry))
+    return Event(unique_id, int(draft.time), entry), notes
 
 
 def _event(draft: Draft, unique_id: str, properties: dict[str, Any], notes: list[Note]) -> dict[str, Any]:
@@ -156,10 +164,25 @@ def _short(value: str, limit: int, where: str, notes: list[Note]) -> str:
     return clean[:limit]
 
 
-def _mark(properties: dict[str, Any], notes: list[Note]) -> None:
-    marks = {f"{note.where.removeprefix('properties.')}: {note.code}"[:300] for note in notes if note.code != SILENT}
-    if marks:
-        properties[MARK] = sorted(marks)[:20]
+class _Marks:
+    """The property ``RelayDropped``: the first 20 of what was left out, in alphabetical order."""
+
+    def __init__(self, properties: dict[str, Any], notes: list[Note]) -> None:
+        self._properties = properties
+        self._first = sorted({_mark(note) for note in notes if note.code != SILENT})[:_MARKS]
+        if self._first:
+            properties[MARK] = self._first
+
+    def add(self, note: Note) -> int:
+        """Take ``note`` in; returns by how many bytes the property has grown (it may have shrunk)."""
+        before = _weight(MARK, self._first) if self._first else 0
+        self._first[:] = sorted({*self._first, _mark(note)})[:_MARKS]
+        self._properties[MARK] = self._first
+        return _weight(MARK, self._first) - before
+
+
+def _mark(note: Note) -> str:
+    return f"{note.where.removeprefix('properties.')}: {note.code}"[:300]
 
 
 def _profile(draft: Draft, phone_region: str, notes: list[Note]) -> str:
@@ -186,9 +209,7 @@ def _profile(draft: Draft, phone_region: str, notes: list[Note]) -> str:
         raise Unmapped("no_identifier", f"the event names no email, phone or other identifier that Klaviyo takes{why}")
     if meta := _meta(loose.get("meta"), notes):
         profile["meta"] = meta
-    while size(written := _dump(profile)) > PROFILE_BYTES:
-        _drop_largest(properties or attributes, "profile", "profile_too_large", notes)
-    return written
+    return _fit(profile, PROFILE_BYTES, [properties, attributes], "profile", "profile_too_large", notes)
 
 
 def _identifiers(loose: Mapping[str, Any], regions: list[Any], notes: list[Note]) -> dict[str, Any]:
@@ -273,6 +294,7 @@ def _string(value: str, where: str, notes: list[Note]) -> str:
     if len(clean) * 4 <= STRING_BYTES or len(encoded := clean.encode()) <= STRING_BYTES:
         return clean
     notes.append(Note("string_cut", where))
+    spend(len(clean) >> CHARACTERS)
     return encoded[:STRING_BYTES].decode("utf-8", "ignore")
 
 
@@ -305,10 +327,13 @@ def _clean(value: Any, where: str, depth: int, notes: list[Note]) -> Any:
         notes.append(Note("nested_too_deep", where))
     else:
         return _container(value, where, depth + 1, notes)
+    spend(_NOTE_UNITS)
     return _LEFT
 
 
 def _container(value: dict[Any, Any] | list[Any], where: str, depth: int, notes: list[Note]) -> Any:
+    if len(value) > _FEW:
+        spend(len(value))
     if isinstance(value, dict):
         return _members(value, where, depth, notes)
     if len(value) > ARRAY_ITEMS:
@@ -339,19 +364,63 @@ def _properties(loose: Any, where: str, notes: list[Note]) -> dict[str, Any]:
     if not isinstance(loose, Mapping):
         notes.append(Note("wrong_type", where))
         return {}
-    kept = {
-        key: value for key, value in _members(loose, where, 1, notes).items() if value or value is False or value == 0
-    }
-    if len(kept) > EVENT_PROPERTIES - 1:
+    if len(loose) < EVENT_PROPERTIES:
+        return _set(_members(loose, where, 1, notes))
+    kept: dict[str, Any] = {}
+    waiting = iter(loose.items())
+    # As many at a time as there is room for: a webhook may have a million of them.
+    while more := dict(islice(waiting, EVENT_PROPERTIES - 1 - len(kept))):
+        kept |= _set(_members(more, where, 1, notes))
+    if any(_set({name: value}) for name, value in waiting):
         notes.append(Note("too_many_properties", where))
-        kept = dict(list(kept.items())[: EVENT_PROPERTIES - 1])
     return kept
 
 
-def _drop_largest(members: dict[str, Any], where: str, code: str, notes: list[Note]) -> None:
-    droppable = [name for name in members if name not in IDENTIFIERS and name != MARK]
-    if not droppable:
-        raise Unmapped("too_large", "the event is larger than a message even without its properties")
-    largest = max(droppable, key=lambda name: len(_dump(members[name])))
-    del members[largest]
-    notes.append(Note(code, f"{where}.{largest}"))
+def _set(properties: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in properties.items() if value or value is False or value == 0}
+
+
+def _fit(
+    document: dict[str, Any],
+    room: int,
+    shelves: Sequence[dict[str, Any]],
+    where: str,
+    code: str,
+    notes: list[Note],
+    marks: _Marks | None = None,
+) -> str:
+    """``document`` as JSON text of at most ``room`` bytes, without the largest members of ``shelves`` if need be.
+
+    A shelf is an object in ``document``; the next one is touched when the one before is empty.
+
+    Raises
+    ------
+    Unmapped
+        ``too_large`` if that is not enough.
+    """
+    droppable = _largest_first(shelves)
+    while (excess := size(written := _dump(document)) - room) > 0:
+        spend(len(written) >> CHARACTERS)
+        while excess > 0:
+            found = next(droppable, None)
+            if found is None:
+                raise Unmapped("too_large", "the event is larger than a message even without its properties")
+            shelf, name, weight = found
+            del shelf[name]
+            notes.append(Note(code, f"{where}.{name}"))
+            excess += (marks.add(notes[-1]) if marks else 0) - weight
+    return written
+
+
+def _largest_first(shelves: Sequence[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], str, int]]:
+    """What may be left out of each shelf, by length, with its weight. Each is measured once, in its shelf's turn."""
+    for shelf in shelves:
+        names = [name for name in shelf if name not in IDENTIFIERS and name != MARK]
+        measured = [(len(_dump(shelf[name])), name, _weight(name, shelf[name])) for name in names]
+        for _, name, weight in sorted(measured, key=lambda one: -one[0]):
+            yield shelf, name, weight
+
+
+def _weight(name: str, value: Any) -> int:
+    """Bytes of a member in an object's JSON text, with its comma."""
+    return size(_dump({name: value})) - 1

@@ -25,7 +25,7 @@ The vocabulary (docs/adding-a-sender.md has it with examples)::
 content; ``ecdsa`` is P-256 with SHA-256, its secret the sender's public key.
 ``token`` is for senders that sign nothing: the secret stands in the URL as
 ``?token=`` or in ``header``, after ``prefix`` or, as ``basic``, as user and
-password. ``{form}`` is every form field once, sorted, name and value joined.
+password. ``{form}`` is every form field, sorted, name and value joined.
 
 Everything is compared in constant time as encoded text, so that no second
 spelling of a signature passes. (A secret in base64 is read as the reference
@@ -44,14 +44,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from . import bodies, values
+from .bodies import Body
 from .errors import NotVerified, Unmapped
 from .expressions import Expression, ExpressionFailed
 
 TOKEN = "token"  # noqa: S105 (the name of a query parameter and of a scheme)
 TOKEN_SECRET = "token:"  # noqa: S105 (prefix of a secret that is a URL token beside signing ones)
-FORM = "application/x-www-form-urlencoded"
 AHEAD_SECONDS = 300
 _NO_BASE64 = re.compile(r"[^A-Za-z0-9+/]")
+_METHOD_AND_URL = re.compile(rb"[A-Z]+https?://")
 _PARTS = re.compile(r"\{(body|timestamp|id|url|method|uri|form)\}")
 
 
@@ -99,8 +100,12 @@ class Delivery:
     body: bytes
 
 
-def verify(schemes: Sequence[Scheme], delivery: Delivery, secrets: Sequence[str], *, now: float) -> str:
+def verify(
+    schemes: Sequence[Scheme], delivery: Delivery, secrets: Sequence[str], *, now: float, body: Body = bodies.ANY_JSON
+) -> str:
     """Return the one of ``secrets`` that made the signature, else raise.
+
+    ``body`` says how a body that holds the time is read.
 
     Of several ``schemes`` those whose header (or token) is there are tried in
     their order: whoever can leave a header out could choose among them anyway.
@@ -114,15 +119,25 @@ def verify(schemes: Sequence[Scheme], delivery: Delivery, secrets: Sequence[str]
         ``timestamp_future``; the detail names the header and the age.
     """
     refused: NotVerified | None = None
+    made: dict[tuple[str, ...], bytes] = {}  # what is signed, where several schemes sign the same
     for scheme in [one for one in schemes if _presented(one, delivery)] or schemes[:1]:
         try:
-            return _verify(scheme, delivery, secrets, now, alone=len(schemes) == 1)
+            return _verify(scheme, delivery, secrets, now, body, made, alone=len(schemes) == 1)
         except NotVerified as error:
             refused = refused or error
     raise refused or NotVerified("no_secret", "this source has no [signature]")
 
 
-def _verify(scheme: Scheme, delivery: Delivery, secrets: Sequence[str], now: float, *, alone: bool) -> str:
+def _verify(
+    scheme: Scheme,
+    delivery: Delivery,
+    secrets: Sequence[str],
+    now: float,
+    body: Body,
+    made: dict[tuple[str, ...], bytes],
+    *,
+    alone: bool,
+) -> str:
     tokens = url_tokens(secrets)
     keys = [secret for secret in secrets if secret and not secret.startswith(TOKEN_SECRET)]
     if scheme.scheme == TOKEN:
@@ -134,14 +149,17 @@ def _verify(scheme: Scheme, delivery: Delivery, secrets: Sequence[str], now: flo
         raise NotVerified("no_secret", "no signing secret is configured for this source")
     written, stamp = read_signature(scheme, delivery.headers)
     identity = _header(scheme.id_header, delivery.headers, "signature_missing") if scheme.id_header else ""
-    signed = content(scheme.signed, delivery, stamp, identity)
+    of = (scheme.signed, stamp, identity)
+    if of not in made:
+        made[of] = content(scheme.signed, delivery, stamp, identity)
+    signed = made[of]
     if scheme.scheme == "digest":
-        _check_not_extended(delivery.body)
+        _check_one_text(delivery.body)
     made_with = next((key for key in keys if _matches(scheme, key, signed, written)), None)
     if made_with is None:
         raise NotVerified("signature_wrong", f"{scheme.header[0]} was not made with a configured secret over this body")
     if scheme.timestamp_body is not None:
-        stamp = _stamp_in_body(scheme, scheme.timestamp_body, delivery)
+        stamp = _stamp_in_body(scheme, scheme.timestamp_body, delivery, body)
     _check_age(scheme, stamp, now)
     return made_with
 
@@ -204,12 +222,17 @@ def _matches(scheme: Scheme, key: str, signed: bytes, written: Sequence[str]) ->
     return made is not None and any(same(made, candidate) for candidate in written)
 
 
-def _check_not_extended(body: bytes) -> None:
-    """Refuse what a plain hash cannot vouch for: whoever has seen one can make that of the same text and more.
+def _check_one_text(body: bytes) -> None:
+    """Refuse what a plain hash of secret and content cannot vouch for.
 
-    Between the text and the more stand the hash's own padding bits (FIPS 180-4, 5.1), which start with 0x80:
-    no character of UTF-8 starts so.
+    Anyone who has seen one can make that of the same text and more. Between the text and the more are the hash's own
+    padding bits (FIPS 180-4, 5.1), which start with 0x80: no character of UTF-8 starts so. And what HubSpot signs in
+    its version 2, method and URL and body, has the same hash as a body of version 1 that starts with method and URL.
     """
+    if _METHOD_AND_URL.match(body):
+        raise NotVerified(
+            "signature_malformed", "the body starts with a method and a URL, which another scheme of the sender signs"
+        )
     try:
         body.decode("utf-8")
     except UnicodeDecodeError:
@@ -278,15 +301,11 @@ def content(template: str, delivery: Delivery, stamp: str, identity: str) -> byt
 
 
 def _form(delivery: Delivery) -> str:
-    """Every field of a form once, sorted. Another body would not be signed at all, so it is refused."""
-    if delivery.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
-        raise NotVerified("signature_malformed", "expected a form-encoded body: this sender signs form fields")
+    """Every field of a form, sorted. Another body would not be signed at all, so it is refused."""
     try:
-        return "".join(name + value for name, value in sorted(set(bodies.fields(delivery.body))))
-    except Unmapped:
-        raise NotVerified(
-            "signature_malformed", "the body is not a readable form: this sender signs form fields"
-        ) from None
+        return "".join(name + value for name, value in sorted(bodies.plain_fields(delivery.body)))
+    except Unmapped as error:
+        raise NotVerified("signature_malformed", f"this sender signs form fields, and {error.detail}") from None
 
 
 def _key(scheme: Scheme, secret: str) -> bytes | None:
@@ -309,11 +328,10 @@ def _sign(scheme: Scheme, secret: str, signed: bytes) -> str | None:
     return made.hexdigest() if scheme.encoding == "hex" else base64.b64encode(made.digest()).decode()
 
 
-def _stamp_in_body(scheme: Scheme, place: Expression, delivery: Delivery) -> str:
+def _stamp_in_body(scheme: Scheme, place: Expression, delivery: Delivery, body: Body) -> str:
     """The time that the body gives; empty if it gives none that can be read, which only the sender can cause."""
     try:
-        plain = bodies.unpack(delivery.body, delivery.headers.get("content-encoding", ""))
-        found = place.of(bodies.parse(plain, delivery.headers.get("content-type", "")))
+        found = place.of(bodies.parse(bodies.unpack(delivery.body), body))
     except (ExpressionFailed, Unmapped):
         return ""
     stamp = values.text(found) or ""

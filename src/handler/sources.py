@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from . import zones
+from .bodies import JSON, Body
 from .errors import SourceError, UnknownSource
 from .expressions import Expression
 from .signatures import Scheme
@@ -60,6 +61,12 @@ class Rule:
     properties_from: Expression | None
     backfill: bool
 
+    @property
+    def expressions(self) -> int:
+        """How many there are to be evaluated for an event."""
+        profile = self.profile
+        return 8 + sum(map(len, (profile.attributes, profile.location, profile.properties, self.properties)))
+
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
@@ -71,6 +78,11 @@ class Handshake:
     token: Expression | None
     hmac: Expression | None
 
+    @property
+    def reads_body(self) -> bool:
+        """Whether one of its expressions asks for the body."""
+        return any("body" in one.text for one in (self.when, self.answer, self.token, self.hmac) if one)
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -79,6 +91,7 @@ class Source:
     name: str
     title: str
     schemes: tuple[Scheme, ...]
+    body: Body
     klaviyo_format: bool
     items: Expression | None
     root: Expression | None
@@ -223,13 +236,14 @@ def build(name: str, tables: Mapping[str, Any]) -> Source:
     signature = tables["signature"]
     schemes = tuple(_scheme(table) for table in (signature if isinstance(signature, list) else [signature]))
     id_headers = [header for scheme in schemes for header in scheme.id_header]
-    read = {"content-type", "content-encoding", topic_header, *id_headers}
+    read = {topic_header, *id_headers}
     delivery = tuple(header.lower() for header in webhook.get("keep_headers", []))
     read |= set(delivery)
     return Source(
         name=name,
         title=tables["title"],
         schemes=schemes,
+        body=_body(webhook, schemes),
         klaviyo_format=tables.get("format") == "klaviyo",
         items=_optional(webhook, "items"),
         root=_optional(webhook, "root"),
@@ -250,6 +264,16 @@ def build(name: str, tables: Mapping[str, Any]) -> Source:
         handshakes=tuple(_handshake(table) for table in tables.get("handshake", [])),
         metrics=tables.get("metrics", {}),
         only=tuple(tables.get("only", [])),
+    )
+
+
+def _body(webhook: Mapping[str, Any], schemes: Iterable[Scheme]) -> Body:
+    kinds = webhook.get("body", JSON)
+    return Body(
+        (kinds,) if isinstance(kinds, str) else tuple(kinds),
+        tuple(webhook.get("form", ())),
+        webhook.get("charset", ""),
+        once=any("{form}" in scheme.signed for scheme in schemes),
     )
 
 

@@ -17,7 +17,10 @@ from decimal import Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from .work import CHARACTERS, spend
+
 EMAIL_LENGTH = 99
+_PHONE_UNITS = 40  # to read a number as one of a region's
 YEAR = 366 * 86_400
 NUMBERS = (int, float, Decimal)  # of which 0 and False are values, where "" and [] are none
 EARLIEST = 631_152_000  # 1990-01-01, before which Klaviyo refuses times
@@ -91,6 +94,7 @@ def phone(value: Any, regions: Iterable[Any]) -> str | None:
     if number.startswith("00"):
         number = "+" + number[2:]
     for region in [*(r.upper() for r in regions if isinstance(r, str) and len(r) == 2), None]:
+        spend(_PHONE_UNITS)
         try:
             parsed = phonenumbers.parse(number, region)
         except phonenumbers.NumberParseException:
@@ -243,4 +247,5 @@ def plain(markup: Any) -> str | None:
 def digest(*parts: Any) -> str:
     """32 hexadecimal digits that stand for ``parts``, whatever their types."""
     joined = "\x1f".join(repr(part) for part in parts)
+    spend(len(joined) >> CHARACTERS)
     return hashlib.sha256(joined.encode("utf-8", "backslashreplace")).hexdigest()[:32]

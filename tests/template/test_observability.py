@@ -273,7 +273,7 @@ def test_the_runbook_says_what_to_do_about_each_reason() -> None:
     }
     parameters = {"timestamp_header", "timestamp_body", "timestamp_format"}
     assert table("Signatures refused") == raised("NotVerified") | of_a_signature - parameters
-    assert table("Door unavailable") == raised("Unavailable") | {"unavailable"}
+    assert table("Door unavailable") == raised("Unavailable") | {"unavailable", "receive_crashed"}
     later = {
         "crashed",
         "waited_too_long",

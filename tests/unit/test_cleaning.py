@@ -174,10 +174,17 @@ def understand(source: str, document: Any) -> Outcome:
 
 
 @pytest.mark.parametrize("number", ["+12025550187", "12025550187"])
-def test_an_id_with_the_profiles_phone_number_is_named_by_a_digest(number: str) -> None:
-    outcome = understand("zoom", left(number))
+def test_an_id_is_made_of_no_phone_number(number: str) -> None:
+    (event,) = understand("zoom", left(number)).events
+    assert "2025550187" not in event.unique_id
+
+
+def test_an_id_with_the_profiles_phone_number_in_it_is_named_by_a_digest() -> None:
+    document = {"type": "call.ended", "id": "call 1 of 2025550187", "data": {"phone": "+12025550187"}}
+    outcome = understand("hmac", document)
     assert len(outcome.events) == 1
     assert outcome.private_ids
+    assert not understand("hmac", document | {"id": "call 1 of 2025550188"}).private_ids
 
 
 @pytest.mark.parametrize("number", ["+12025550187", 12025550187, "(202) 555-0187", "202 555 0187"])

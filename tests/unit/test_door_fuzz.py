@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import contextlib
 import gc
+import gzip
 import importlib
+import io
 import json
 import logging
 import re
@@ -15,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from hypothesis import example, given, reject
@@ -22,9 +25,10 @@ from hypothesis import settings as profile
 from hypothesis import strategies as st
 
 from handler import messages, sources, telemetry
-from handler.errors import MessageError, NotVerified
+from handler.errors import MessageError
 from handler.keys import Secret
 from handler.messages import Raw
+from handler.refusals import Refusals
 from local import payload, sign
 from tests.unit.test_receive import ENVIRONMENT, Queue, SecretsManager
 
@@ -60,14 +64,24 @@ def at_the_door() -> Iterator[ModuleType]:
         module = importlib.import_module("handler.receive")
         patch.setattr(module, "SQS", Queue())
         client: Any = SecretsManager(dict(SECRETS))
+        patch.setattr(module, "REFUSALS", Refusals(time.monotonic))  # each has a line of its own
+        patch.setattr(telemetry.logger.registered_handler, "stream", io.StringIO())
         # A document that another test has read would still be in use.
         patch.setattr(module, "SECRETS", Secret(client, "sources", time.time))
         yield module
 
 
 def answered(module: ModuleType, event: dict[str, Any], *statuses: int) -> tuple[int, Any]:
-    """The answer, in the form that API Gateway takes; its status must be one of ``statuses``."""
+    """The answer, in the form that API Gateway takes; its status must be one of ``statuses``, and one line says so."""
+    handler: Any = telemetry.logger.registered_handler
+    log = handler.stream
+    log.truncate(log.seek(0))
     answer = module.handler(event, None)
+    (line,) = [json.loads(text) for text in log.getvalue().splitlines()]
+    assert (line["message"], line["status"]) == (
+        "webhook",
+        answer["statusCode"] if answer["statusCode"] != 204 else 200,
+    )
     assert json.dumps(answer)
     assert answer["statusCode"] in statuses
     assert isinstance(answer.get("body", ""), str)
@@ -136,12 +150,45 @@ def test_what_is_not_signed_gets_nowhere(data: st.DataObject) -> None:
         assert module.SQS.taken == []
 
 
+PART = st.sampled_from(
+    [
+        b"",
+        b"; name=a",
+        b'; name="rawRequest"',
+        b"; filename*=a\x00b''x",
+        b"; name*=a; name*0=b",
+        b"; name*0*=utf-99''x",
+        b";" * 3_000,
+    ]
+).map(lambda head: b"--x\r\nContent-Disposition: form-data" + head + b"\r\n\r\n1\r\n--x--\r\n")
+FORMS = st.lists(st.tuples(st.sampled_from(["webhook_id", "payload", "command", "a[b]", ""]) | ANYTHING, ANYTHING)).map(
+    lambda pairs: urlencode(pairs, errors="replace").encode()
+)
+BODIES = st.one_of(st.binary(max_size=60), JSON.map(lambda one: json.dumps(one).encode()), FORMS, PART).flatmap(
+    lambda raw: st.sampled_from([raw, gzip.compress(raw), gzip.compress(raw)[:-3], b"\xef\xbb\xbf" + raw, raw * 2])
+)
+
+
+@profile(max_examples=500)
+@example(
+    source="woocommerce", body=b"--x\r\nContent-Disposition: form-data; filename*=a\x00b''x\r\n\r\n1", kind=KINDS[2]
+)
+@given(source=st.sampled_from(NAMES), body=BODIES, kind=st.sampled_from(KINDS))
+def test_a_body_in_any_form_is_answered_before_and_after_verification(source: str, body: bytes, kind: str) -> None:
+    headers = {"content-type": kind}
+    with at_the_door() as module:
+        answered(module, request(source, body, headers), 200, 204, 400, 401)
+        assert module.SQS.taken == []
+        status, answer = answered(module, signed(source, body, headers), 200, 204)
+        accounted(module, status, answer)
+
+
 def signed(source: str, body: bytes, headers: dict[str, str]) -> dict[str, Any]:
     """The request as ``source`` would sign it."""
     address = f"https://relay.example/webhooks/{source}"
     try:
         url, made = sign.sign(source, SECRETS[source][0], body=body, headers=headers, url=address, now=time.time())
-    except NotVerified:
+    except ValueError:
         reject()  # this sender could not sign such a body
     query = url.partition("?")[2]
     parameters = dict(pair.split("=", 1) for pair in query.split("&")) if query else {}

@@ -92,3 +92,18 @@ def test_members_are_left_out_by_name_and_when_empty(fields: Any, left: Any) -> 
 )
 def test_a_document_within_a_text_is_read(written: Any, found: Any) -> None:
     assert Expression("json(x)").of({"x": written}) == found
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["_root", "_root.a", "_webhook.x[?y == z].a", "[_root.a, `1`]", "sort_by(_root.x, &y)", "{a: _root.x[1:2]}", "`1`"],
+)
+def test_an_expression_of_the_whole_webhook_says_the_same_of_each_entry(expression: str) -> None:
+    assert Expression(expression).is_common
+
+
+@pytest.mark.parametrize(
+    "expression", ["@", "a", "a._root", "_root.a || a", "[_root.a, a]", "{a: a}", "add(_root.a, a)"]
+)
+def test_an_expression_of_an_entry_is_evaluated_for_each(expression: str) -> None:
+    assert not Expression(expression).is_common

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import hmac
 import json
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler import handshakes, sources
+from handler import bodies, handshakes, sources
 from handler.errors import NotVerified, Unmapped
 from handler.signatures import Delivery
 
@@ -106,10 +107,20 @@ def test_a_message_in_the_url_is_no_check_of_it() -> None:
 
 
 def test_before_anybody_proved_who_they_are_little_is_read() -> None:
-    form = {"content-type": "application/x-www-form-urlencoded"}
-    assert answered(delivery(b"webhook_id=12", headers=form), signed=False) == "ok"
+    woocommerce = sources.load("woocommerce")
+    assert handshakes.find(woocommerce, delivery(b"webhook_id=12"), signed=False)
     long = b"webhook_id=" + b"1" * handshakes.UNSIGNED_BYTES
-    assert answered(delivery(long, headers=form), signed=False) is None
+    packed, part = gzip.compress(b"webhook_id=12"), b'--b\r\nContent-Disposition: form-data; name="webhook_id"\r\n\r\n'
+    for body in (long, packed, part + b"12\r\n--b--\r\n", b"webhook_id=12&id=3"):
+        assert handshakes.find(woocommerce, delivery(body), signed=False) is None
+
+
+@pytest.mark.parametrize("name", ["meta_leads", "twilio", "jotform", "stripe"])
+def test_a_body_is_read_before_verification_only_if_a_check_of_the_url_asks_for_it(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "parse", lambda *_: pytest.fail("the body of a stranger was read"))
+    handshakes.find(sources.load(name), delivery(b'{"id": 1}'), signed=False)
 
 
 @given(

@@ -31,7 +31,7 @@ ENVIRONMENT = {
 }
 HEAVY = ("pydantic", "aws_xray_sdk", "phonenumbers", "aws_lambda_powertools.event_handler", "boto3", "s3transfer")
 # What only multipart forms and only signatures by key pair need.
-SELDOM = ("email.headerregistry", "handler.multipart", "handler.ecdsa")
+SELDOM = ("email.headerregistry", "handler.multipart", "multipart", "handler.ecdsa")
 # Delivering joins finished entries: what reads webhooks is loaded for a parked one or a late event only.
 READING = ("handler.mapping", "handler.sources", "handler.expressions", "handler.schema", "handler.values", "tomllib")
 ZONES = ("zoneinfo", "tzdata")

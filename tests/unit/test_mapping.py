@@ -55,3 +55,40 @@ def test_a_subscription_is_not_taken_for_the_order_that_an_unsigned_header_says(
     outcome = mapping.understand(source, headers=headers, body=body, received=RECEIVED, defaults=Defaults())
     assert not outcome.events
     assert [parked.reason for parked in outcome.parked] == ["topic_contradicted"]
+
+
+def test_what_an_entry_reads_of_the_whole_webhook_is_in_each_event() -> None:
+    tables = {
+        "title": "Acme",
+        "signature": {"header": "x-sign"},
+        "webhook": {"topic": "type", "key": "id"},
+        "profile": {"email": "_root.email"},
+        "event": [
+            {
+                "topic": "*",
+                "metric": "M",
+                "each": "list",
+                "properties": {
+                    "All": "_root.list[].id",
+                    "Own": "id",
+                    "Bad": "sum(_root.list)",
+                    "Type": "_webhook.type",
+                },
+            }
+        ],
+    }
+    document = {"type": "x", "email": "kim@mail.example", "list": [{"id": "a"}, {"id": "b"}]}
+    outcome = mapping.understand(
+        sources.build("acme", tables),
+        headers={},
+        body=json.dumps(document).encode(),
+        received=1.7e9,
+        defaults=Defaults(),
+    )
+    made = [
+        json.loads(event.entry)["attributes"]["events"]["data"][0]["attributes"]["properties"]
+        for event in outcome.events
+    ]
+    common = {"All": ["a", "b"], "Type": "x", "RelayDropped": ["Bad: mapping_failed"]}
+    assert made == [common | {"Own": "a"}, common | {"Own": "b"}]
+    assert list(made[1]) == ["All", "Own", "Type", "RelayDropped"]

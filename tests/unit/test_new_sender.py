@@ -175,6 +175,28 @@ def test_what_cannot_be_made_is_said(folders: tuple[Path, Path], name: str, body
     assert not list(folders[0].glob("*"))
 
 
+@pytest.mark.parametrize(
+    ("body", "line"),
+    [
+        (b"type=order&id=1&email=kim%40mail.example", 'body = "form"\n'),
+        (
+            b'--b\r\nContent-Disposition: form-data; name="id"\r\n\r\n1\r\n'
+            b'--b\r\nContent-Disposition: form-data; name="type"\r\n\r\norder\r\n'
+            b'--b\r\nContent-Disposition: form-data; name="email"\r\n\r\nkim@mail.example\r\n--b--\r\n',
+            'body = "multipart"\n',
+        ),
+        (b'{"type": "order", "id": 1, "email": "kim@mail.example"}', ""),
+    ],
+)
+def test_the_file_says_what_the_deliverys_body_is_whatever_its_label(
+    folders: tuple[Path, Path], body: bytes, line: str
+) -> None:
+    toml, sample = new_sender.create("acme", Payload("POST", {}, JSON, body), *folders)
+    assert f"[webhook]\n{line}topic = " in toml.read_text()
+    assert payload.read(sample)[1] == body
+    assert preview("acme", *payload.read(sample), 1_795_500_000)["events"]
+
+
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_the_guess_for_any_delivery_passes_and_becomes_an_event(folders: tuple[Path, Path], path: Path) -> None:
     try:

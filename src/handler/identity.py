@@ -1,0 +1,182 @@
+"""What an event is called: the key that its sender's file names, or a stand-in where the sender leaves it out.
+
+A name is made of signed bytes only (docs/decisions/0001), is the same for every
+retry, and stands in log lines and answers. So a key that says who somebody is
+becomes a digest: one that holds an address, one that is made of a field of that
+kind (``contact.phone``), and one that equals what the event's profile says.
+Digits alone are not a person: Shopify's ids have thirteen.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from . import values
+from .errors import Unmapped
+from .expressions import Expression, ExpressionFailed
+
+_LENGTH = 150
+# Trees whose lists are made by the file; of a path alone a list is the sender's (a form field that is given twice).
+_LISTING = {
+    *("multi_select_list", "projection", "value_projection", "filter_projection", "flatten", "slice"),
+    "function_expression",
+}
+_CONDITIONS = {"comparator", "not_expression", "literal", "expref"}
+
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+_GENERIC = {"value", "values", "text", "raw", "item"}
+# "uri" is not among them: Calendly's ids are addresses of its own API.
+_PERSONAL = {
+    *("email", "emails", "mail", "phone", "phones", "telephone", "tel", "mobile", "cell", "msisdn", "whatsapp"),
+    *("firstname", "lastname", "fullname", "surname", "nickname", "username", "address", "addresses", "street"),
+    *("url", "urls", "link", "href", "website", "ip"),
+}
+_WHOLE = {"from", "to", "caller", "called", "recipient", "line1", "line2", "zip", "postcode"}
+_NAMES = {
+    *("first", "last", "full", "given", "family", "middle", "display", "legal", "real"),
+    *("user", "customer", "contact", "person", "member", "subscriber", "recipient", "sender", "attendee", "invitee"),
+    *("guest", "participant", "registrant", "client", "buyer", "billing", "shipping", "holder", "profile", "lead"),
+    *("owner", "requester"),
+}
+_OF_A_THING = {"id", "ids", "uuid", "guid", "key", "hash", "at", "date", "time", "type", "status", "count"}
+_PHONE = re.compile(r"[\d\s+()./-]{7,40}")
+_PHONE_DIGITS = 7
+
+
+def name(key: Expression, found: Any, node: Any, profile: Mapping[str, Any]) -> str:
+    """The key ``found`` in ``node`` as one text, empty if a part of it is missing.
+
+    A digest of it if it is long, or says who somebody is; ``profile`` has the
+    event's loose attributes.
+
+    Raises
+    ------
+    Unmapped
+        ``no_key``: a part is a list.
+    """
+    listed, paths = _reading(key.text)
+    parts = found if isinstance(found, list) and listed else [found]
+    if any(isinstance(part, list) and part for part in parts):
+        raise Unmapped("no_key", "a part of the event's key is a list, such as a form field that is given twice")
+    texts = [values.text(part) for part in parts]
+    if not texts or None in texts:
+        return ""
+    written = [text for text in texts if text]
+    joined = ":".join(written)
+    if "@" in joined or len(joined) > _LENGTH or _names_somebody(written, paths, node, profile):
+        return values.digest(joined)
+    return joined
+
+
+def stand_in(node: Mapping[str, Any], place: tuple[int, ...], around: str) -> str:
+    """The name of an event whose key is missing: a digest of its ``node`` and of where that is in the webhook.
+
+    ``place`` is empty where the node is the whole body, and has the number of the
+    item, and of the entry in it. ``around``, see ``surroundings``, tells an entry
+    from one that is equal in another webhook.
+    """
+    if not place:
+        return values.digest(node)
+    if not around:
+        return values.digest(place, node)
+    entry = {member: value for member, value in node.items() if member not in ("_webhook", "_root")}
+    return values.digest(place, around, entry)
+
+
+def surroundings(*objects: Mapping[str, Any]) -> str:
+    """A digest of what ``objects`` say themselves, without the lists and objects in them.
+
+    An order that is sent again with one more refund leaves the names of the others as they are.
+    """
+    plain = [{member: value for member, value in one.items() if not isinstance(value, list | dict)} for one in objects]
+    return values.digest(*plain)
+
+
+@cache
+def _reading(key: str) -> tuple[bool, tuple[Expression, ...]]:
+    """Whether lists in a key are of the file's making, and its paths to what says who somebody is."""
+    tree = Expression(key).tree
+    return _lists(tree), tuple(Expression(key, path) for path in _paths(tree) if _is_personal(_fields(path)))
+
+
+def _lists(tree: Any) -> bool:
+    if tree["type"] in _LISTING:
+        return True
+    inner = tree["children"] if tree["type"].startswith(("or_", "and_")) else tree["children"][-1:]
+    return any(_lists(child) for child in inner if isinstance(child, dict))
+
+
+def _paths(tree: Any) -> Iterator[Any]:
+    """The parts of an expression that lead to a value of the document."""
+    kind = tree["type"]
+    if kind in ("field", "subexpression", "index_expression", "projection", "filter_projection", "pipe"):
+        yield tree
+    elif kind not in _CONDITIONS and not (kind == "function_expression" and tree["value"] == "digest"):
+        for child in tree["children"]:
+            if isinstance(child, dict):
+                yield from _paths(child)
+
+
+def _fields(tree: Any) -> list[str]:
+    own = [tree["value"]] if tree["type"] == "field" else []
+    return own + [name for child in tree["children"] if isinstance(child, dict) for name in _fields(child)]
+
+
+def _is_personal(fields: list[str]) -> bool:
+    """Whether the last of a path's ``fields`` names an address, a phone or a person."""
+    said = [field for field in fields if field.lower() not in _GENERIC]
+    if not said:
+        return False
+    words = [word.lower() for word in _WORD.findall(said[-1])]
+    if not words or words[-1] in _OF_A_THING:  # "email_id" names a message
+        return False
+    if said[-1].lower() in _WHOLE or not _PERSONAL.isdisjoint(words):
+        return True
+    if "name" not in words:
+        return False
+    # "customer_name", "customer.name" and a name alone, but no "plan.name".
+    around = words if len(words) > 1 else [word.lower() for field in said[-2:-1] for word in _WORD.findall(field)]
+    return said == ["name"] or not _NAMES.isdisjoint(around)
+
+
+def _names_somebody(parts: list[str], paths: tuple[Expression, ...], node: Any, profile: Mapping[str, Any]) -> bool:
+    if paths and any(person in _folded(part) for person in _people(paths, node) for part in parts):
+        return True
+    first, last = (_folded(values.text(profile.get(member)) or "") for member in ("first_name", "last_name"))
+    known = {first, last, first + last, last + first}
+    if any(_folded(part) in known for part in parts):
+        return True
+    digits = [found for part in parts if len(found := _digits(part)) >= _PHONE_DIGITS]
+    return bool(digits) and any(_is_one_of(_digits(phone), digits) for phone in _listed(profile.get("phone_number")))
+
+
+def _people(paths: tuple[Expression, ...], node: Any) -> Iterator[str]:
+    for path in paths:
+        try:
+            found = path.of(node)
+        except ExpressionFailed:
+            continue
+        yield from filter(None, map(_folded, _listed(found)))
+
+
+def _listed(found: Any) -> list[str]:
+    """The first texts in ``found``; a profile's expressions give candidates in a list."""
+    return [text for one in (found if isinstance(found, list) else [found])[:10] if (text := values.text(one))]
+
+
+def _folded(text: str) -> str:
+    return "".join(text.split()).casefold()
+
+
+def _digits(text: str) -> str:
+    """The digits of what may be a phone number, without the zeros before it; else nothing."""
+    return "".join(filter(str.isdigit, text)).lstrip("0") if _PHONE.fullmatch(text) else ""
+
+
+def _is_one_of(number: str, listed: list[str]) -> bool:
+    """Whether a phone number is among those listed, be it with or without its country code."""
+    known = len(number) >= _PHONE_DIGITS
+    return known and any(number.endswith(one) or one.endswith(number) for one in listed)

@@ -1,0 +1,91 @@
+"""How much work one webhook may be: linear in its bytes, and counted instead of timed.
+
+A clock would park on a busy day what passes on another, and what a redrive
+brings back might pass or not. So every step on the way says what it costs, in
+units of about a microsecond (docs/decisions/0031); what a step cannot do more
+often than the body has bytes says nothing. Outside of ``bounded`` nothing counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from .errors import Unmapped
+
+# A webhook of many small events costs up to 1 unit a byte, and becomes up to 10 bytes for each of its own.
+UNITS, UNITS_A_BYTE, MOST_UNITS = 300_000, 3, 4_000_000
+OUTPUT, OUTPUT_A_BYTE, MOST_OUTPUT = 5_000_000, 30, 30_000_000
+
+CHARACTERS = 6  # a unit is 2 ** 6 characters that are written, searched or compared
+LONG = 256  # characters; shorter texts are part of what a rule costs anyway
+
+
+class _Left:
+    """What is left of a webhook's budget."""
+
+    __slots__ = ("output", "units")
+
+    def __init__(self, units: int, output: int) -> None:
+        self.units = units
+        self.output = output
+
+
+class _Spent(Exception):
+    """Nothing is left. Not an ``Unmapped``, after which the next event would be tried."""
+
+
+_LEFT: ContextVar[_Left | None] = ContextVar("left", default=None)
+
+
+@contextmanager
+def bounded(size: int) -> Iterator[None]:
+    """Within the context, a webhook of ``size`` bytes may spend so much and no more.
+
+    Raises
+    ------
+    Unmapped
+        ``too_much_work``: it has spent more.
+    """
+    units = min(UNITS + UNITS_A_BYTE * size, MOST_UNITS)
+    output = min(OUTPUT + OUTPUT_A_BYTE * size, MOST_OUTPUT)
+    token = _LEFT.set(_Left(units, output))
+    try:
+        yield
+    except _Spent:
+        detail = "mapping this webhook takes more work, or makes more bytes of it, than its length allows"
+        raise Unmapped("too_much_work", detail) from None
+    finally:
+        _LEFT.reset(token)
+
+
+def spend(units: int) -> None:
+    """Count ``units`` of work."""
+    if left := _LEFT.get():
+        left.units -= units
+        if left.units < 0:
+            raise _Spent
+
+
+def weight(value: Any) -> int:
+    """What it costs to read all of ``value``, once for each place that it is in."""
+    total, waiting = 0, [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, str):
+            total += 1 + (len(one) >> CHARACTERS)
+        elif isinstance(one, list | dict):
+            spend(1 + len(one))
+            waiting += one.values() if isinstance(one, dict) else one
+        total += 1
+    return total
+
+
+def put_out(size: int) -> None:
+    """Count an event of ``size`` bytes."""
+    if left := _LEFT.get():
+        left.output -= size
+        if left.output < 0:
+            raise _Spent
