@@ -228,4 +228,4 @@ def _digits(text: str) -> str:
 def _is_one_of(number: str, listed: list[str]) -> bool:
     """Whether a phone number is among those listed, be it with or without its country code."""
     known = len(number) >= _PHONE_DIGITS
-    return known and any(number.endswith(one) or one.endswith(number) for one in listed)
+    return known and any(number.endswith(one[-9:]) or one.endswith(number[-9:]) for one in listed)

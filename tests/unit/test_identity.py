@@ -137,6 +137,7 @@ def test_nobody_varies_the_name_of_a_form_whose_fields_are_signed() -> None:
         ("[id, call]", {"call": "4915112345678", "phone": "+4915112345678"}),
         ("[id, call]", {"call": "015112345678", "phone": ["nobody", "+49 (151) 123 456-78"]}),
         ("[id, call]", {"call": 4915112345678, "phone": "004915112345678"}),
+        ("[id, call]", {"call": 4915112345678, "phone": "+49 (0)151 12345678"}),
         ("[id, tag]", {"tag": "kim park", "first": "Kim", "last": "Park"}),
         ("[id, tag]", {"tag": "Park, Kim", "first": "Kim", "last": "Park"}),
         ("[id, tag]", {"tag": "kim.park", "first": "Kim", "last": "Park"}),
