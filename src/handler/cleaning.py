@@ -14,9 +14,12 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
+from .work import spend
+
 HIDDEN = "[…]"
 MOST = 1_000  # characters of one text
 IDS = frozenset({"webhook_id", "event_ids", "sender_ids", "delivery_ids"})  # fields of lines and answers
+_SEARCHED = 4  # a unit of work is 2 ** 4 characters that are searched for a shape
 _PHONE_DIGITS = 7  # of a phone number without its codes of country and area
 
 # Each sign also as JSON, HTML and percent-encoding write it.
@@ -30,27 +33,14 @@ _KEY = (
     r"|\b(?:bearer|klaviyo-api-key)\s+[\w.+/=~-]{8,}|\beyj[\w-]{8,}\.[\w.-]+|\bakia[0-9a-z]{16}\b"
 )
 # Each of these shapes has one of the signs. Most texts have none, and this look is all that they cost.
-_SIGNS = (
-    "+",
-    "\ufe62",
-    "\uff0b",
-    "(",
-    "%",
-    "&",
-    "\\",
-    "//",
-    "www.",
-    "k_",
-    "whsec_",
-    "shp",
-    "gh",
-    "xox",
-    "bearer",
-    "klaviyo-",
-    "eyj",
-    "akia",
+_SHAPES = tuple(
+    (signs, re.compile(shape, re.IGNORECASE))
+    for signs, shape in (
+        (("//", "\\/", "%2f", "www."), _URL),
+        (("+", "\ufe62", "\uff0b", "(", "%", "&", "\\"), _PHONE),
+        (("k_", "whsec_", "shp", "gh", "xox", "bearer", "klaviyo-", "eyj", "akia"), _KEY),
+    )
 )
-_SHAPES = re.compile(f"{_URL}|{_PHONE}|{_KEY}", re.IGNORECASE)
 _RESOURCE = re.compile(r"https://[\w.-]+(?:/[\w.-]+)*", re.ASCII)
 # With the quoted name that an address may begin with, and with the semicolon of a reference.
 _ADDRESS = re.compile(r"""(?:"[^"]{1,64}"(?=[@\ufe6b\uff20%&\\]))?(?:&#?\w{1,6};|[^\s"'<>(),;])+""")
@@ -70,8 +60,10 @@ def clean(text: str, *, hide_numbers: bool = False, resources: bool = False) -> 
     if any(sign in text for sign in _AT):
         text = _ADDRESS.sub(_without_address, text)
     plain = text.lower()
-    if any(sign in plain for sign in _SIGNS):
-        text = _SHAPES.sub(_resource if resources else HIDDEN, text)
+    for signs, shape in _SHAPES:
+        if any(sign in plain for sign in signs):
+            spend(len(text) >> _SEARCHED)
+            text = shape.sub(_resource if resources else HIDDEN, text)
     if hide_numbers:
         text = _NUMBER.sub(HIDDEN, text)
     return text if len(text) <= MOST else text[: MOST - 1] + "…"
