@@ -149,6 +149,9 @@ SHAPES = {
     "entries without a key": Shape(
         "sendgrid", lambda n: _many(n, 1, lambda _, x: {"email": EMAIL, "event": "open", "x": x})
     ),
+    "names that are searched for phones, addresses and keys": Shape(
+        "custom", lambda n: [_event(metric="(//k_&+" * 280, unique_id=str(i)) for i in range(n // 2_100)]
+    ),
     "entries that name nobody": Shape("sendgrid", lambda n: _many(n, 1, lambda _, x: {"event": "open", "x": x})),
     "refunds that list an order's items": Shape("woocommerce", _woocommerce, {"x-wc-webhook-topic": "order.updated"}),
     "refunds that look for an address": Shape(

@@ -37,15 +37,20 @@ def matching(
 ) -> list[dict[str, Any]]:
     """JSON lines of the log groups that hold ``words`` or are of that ``kind``, by time; ``since`` in epoch seconds."""
     options: dict[str, Any] = {"startTime": int(since * 1000)} if since else {}
+    written = _as_json(words)[1:-1]  # as they stand in a line
     if words or kind:
-        options["filterPattern"] = json.dumps(words) if words else f'{{ $.message = "{kind}" }}'
+        options["filterPattern"] = _as_json(written) if words else f'{{ $.message = "{kind}" }}'
     found: list[dict[str, Any]] = []
     for group in groups:
         for page in client.get_paginator("filter_log_events").paginate(logGroupName=group, **options):
             texts = (one["message"] for one in page["events"])
-            found += [json.loads(text) for text in texts if text.startswith("{") and words in text]
+            found += [json.loads(text) for text in texts if text.startswith("{") and written in text]
     told = (line for line in found if "message" in line and kind in ("", line["message"]))
     return sorted(told, key=lambda line: str(line.get("timestamp", "")))
+
+
+def _as_json(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
 
 
 def readable(line: dict[str, Any]) -> str:

@@ -166,6 +166,11 @@ def _account(crashes: int) -> dict[str, str]:
     return {"crashes": str(crashes)} if crashes else {}
 
 
+def unmapped(one: Received, raw: Raw) -> Outgoing:
+    """``one``, which is ``raw``, to be sent anew as it is: there was no time, or no room, to map it."""
+    return Outgoing(messages.encode(raw), f"{raw.source}#redrive", STAGGER_SECONDS, _account(one.crashes))
+
+
 def _outgoing(message: Message, crashes: int, delay: int) -> Outgoing:
     return Outgoing(messages.encode(message), messages.group(message), delay, _account(crashes))
 

@@ -14,41 +14,38 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
+from .work import spend
+
 HIDDEN = "[…]"
 MOST = 1_000  # characters of one text
 IDS = frozenset({"webhook_id", "event_ids", "sender_ids", "delivery_ids"})  # fields of lines and answers
+_SEARCHED = 4  # a unit of work is 2 ** 4 characters that are searched for a shape
 _PHONE_DIGITS = 7  # of a phone number without its codes of country and area
 
-_URL = r"(?:https?|ftp)(?::|%3a)(?:/|%2f){2}[^\s\"'<>]*|\bwww\.[^\s\"'<>]+"
+# Each sign also as JSON, HTML and percent-encoding write it.
+_URL = r"(?:https?|ftp)(?::|%3a)(?:\\?/|%2f){2}[^\s\"'<>]*|\bwww\.[^\s\"'<>]+"
 # The wide forms of + and @ as well, and digits with what nobody sees between them (by then a replacement character).
-_PHONE = r"(?:[+\uff0b]|%2b)\s?\d(?:[\s()./\ufffd-]{0,2}\d){6,14}(?!\d)|\(\d{2,5}\)(?:[\s.\ufffd-]?\d){5,12}(?!\d)"
+_PLUS = r"(?:[+\ufe62\uff0b]|%(?:25)?2b|\\(?:u00|x)2b|&(?:#43|#x2b|plus);)"
+_GAP = r"[\s()./_\ufffd\u2010-\u2015\u2212-]"
+_PHONE = rf"{_PLUS}[\s\ufffd]?\d(?:{_GAP}{{0,3}}\d){{6,14}}(?!\d)|\(\d{{2,5}}\)(?:{_GAP}?\d){{5,12}}(?!\d)"
 _KEY = (
     r"\b(?:[prs]k_|whsec_|shp(?:at|ss|ca|pa)_|gh[opsu]_|xox[abp]-)[\w+/=-]{8,}"
     r"|\b(?:bearer|klaviyo-api-key)\s+[\w.+/=~-]{8,}|\beyj[\w-]{8,}\.[\w.-]+|\bakia[0-9a-z]{16}\b"
 )
 # Each of these shapes has one of the signs. Most texts have none, and this look is all that they cost.
-_SIGNS = (
-    "+",
-    "\uff0b",
-    "(",
-    "%",
-    "//",
-    "www.",
-    "k_",
-    "whsec_",
-    "shp",
-    "gh",
-    "xox",
-    "bearer",
-    "klaviyo-",
-    "eyj",
-    "akia",
+_SHAPES = tuple(
+    (signs, re.compile(shape, re.IGNORECASE))
+    for signs, shape in (
+        (("//", "\\/", "%2f", "www."), _URL),
+        (("+", "\ufe62", "\uff0b", "(", "%", "&", "\\"), _PHONE),
+        (("k_", "whsec_", "shp", "gh", "xox", "bearer", "klaviyo-", "eyj", "akia"), _KEY),
+    )
 )
-_SHAPES = re.compile(f"{_URL}|{_PHONE}|{_KEY}", re.IGNORECASE)
 _RESOURCE = re.compile(r"https://[\w.-]+(?:/[\w.-]+)*", re.ASCII)
-_ADDRESS = re.compile(r"""[^\s"'<>(),;]+""")
-_AT = ("@", "\uff20", "%40")
-_NUMBER = re.compile(r"\d(?:[\s().\ufffd-]{0,2}\d){6,}")
+# With the quoted name that an address may begin with, and with the semicolon of a reference.
+_ADDRESS = re.compile(r"""(?:"[^"]{1,64}"(?=[@\ufe6b\uff20%&\\]))?(?:&#?\w{1,6};|[^\s"'<>(),;])+""")
+_AT = ("@", "\ufe6b", "\uff20", "%40", "%2540", "&#64;", "&#x40;", "&commat;", "\\u0040", "\\x40")
+_NUMBER = re.compile(rf"\d(?:{_GAP}{{0,2}}\d){{6,}}")
 
 
 def clean(text: str, *, hide_numbers: bool = False, resources: bool = False) -> str:
@@ -63,8 +60,10 @@ def clean(text: str, *, hide_numbers: bool = False, resources: bool = False) -> 
     if any(sign in text for sign in _AT):
         text = _ADDRESS.sub(_without_address, text)
     plain = text.lower()
-    if any(sign in plain for sign in _SIGNS):
-        text = _SHAPES.sub(_resource if resources else HIDDEN, text)
+    for signs, shape in _SHAPES:
+        if any(sign in plain for sign in signs):
+            spend(len(text) >> _SEARCHED)
+            text = shape.sub(_resource if resources else HIDDEN, text)
     if hide_numbers:
         text = _NUMBER.sub(HIDDEN, text)
     return text if len(text) <= MOST else text[: MOST - 1] + "…"
@@ -98,7 +97,8 @@ def tells(unique_id: str, phones: Iterable[Any] = ()) -> bool:
         return True
     known = [digits for digits in map(_digits, phones) if len(digits) >= _PHONE_DIGITS]
     written = [_digits(found[0]) for found in _NUMBER.finditer(unique_id)] if known else []
-    return any(one.endswith(other) or other.endswith(one) for one in written for other in known)
+    # By the last nine digits: with or without a country code, a zero, and other numbers around it.
+    return any(other[-9:] in one or other.endswith(one) for one in written for other in known)
 
 
 def _digits(value: Any) -> str:

@@ -79,7 +79,7 @@ def _deliver(event: dict[str, Any], context: Any) -> dict[str, Any]:
     calm, stuck = _set_crashers_apart(batch.records(event["Records"]), now)
     found = batch.read(calm, at=now)
     failed = [*stuck, *found.newer, *_park_unreadable(found)]
-    received, parked = _map_raw(found.received, now)
+    received, parked, again = _map_raw(found.received, now, until=(time.time() + deadline) / 2)
     handled = {owner: one.message for owner, one in enumerate(received) if isinstance(one.message, Message)}
     work = jobs.pack(list(handled.items()), now=time.time(), late_after=SETTINGS.late_after)
     result = DISPATCHER.run(work, handled, deadline)
@@ -87,7 +87,7 @@ def _deliver(event: dict[str, Any], context: Any) -> dict[str, Any]:
     result.parked += overdue
     report.finished(result, handled)
     parked += batch.park(result.parked, received, at=now)
-    again = batch.defer(
+    again += batch.defer(
         result.left,
         received,
         cause=result.cause,
@@ -130,9 +130,11 @@ def _set_crashers_apart(records: list[Record], now: str) -> tuple[list[Record], 
     return triage.handle, stuck
 
 
-def _map_raw(received: list[Received], now: str) -> tuple[list[Received], list[Parcel]]:
+def _map_raw(received: list[Received], now: str, *, until: float) -> tuple[list[Received], list[Parcel], list[Parcel]]:
+    """See ``replay``; what is not mapped by ``until`` waits, so that what happens today is delivered."""
     if not any(isinstance(one.message, Raw) for one in received):
-        return received, []
+        return received, [], []
     from . import mapping, replay  # what a redrive needs; an ordinary delivery starts faster without
 
-    return replay.replay(received, defaults=mapping.Defaults(SETTINGS.phone_region, SETTINGS.time_zone), at=now)
+    defaults = mapping.Defaults(SETTINGS.phone_region, SETTINGS.time_zone)
+    return replay.replay(received, defaults=defaults, at=now, is_late=lambda: time.time() > until)

@@ -24,26 +24,33 @@ _LISTING = {
     *("multi_select_list", "projection", "value_projection", "filter_projection", "flatten", "slice"),
     "function_expression",
 }
+_LEADING = {
+    *("field", "subexpression", "index_expression", "projection", "value_projection", "filter_projection", "pipe"),
+}
 _CONDITIONS = {"comparator", "not_expression", "literal", "expref"}
 
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
-_GENERIC = {"value", "values", "text", "raw", "item"}
+_GENERIC = {"value", "values", "text", "raw", "item", "number", "full", "formatted", "national", "international"}
 # "uri" is not among them: Calendly's ids are addresses of its own API.
 _PERSONAL = {
     *("email", "emails", "mail", "phone", "phones", "telephone", "tel", "mobile", "cell", "msisdn", "whatsapp"),
     *("firstname", "lastname", "fullname", "surname", "nickname", "username", "address", "addresses", "street"),
-    *("url", "urls", "link", "href", "website", "ip"),
+    *("url", "urls", "link", "href", "website", "ip", "addr", "fname", "lname"),
 }
+_RUN_ON = ("phone", "email", "address")  # in words without a mark between them: "phonenumber", "emailaddress"
 _WHOLE = {"from", "to", "caller", "called", "recipient", "line1", "line2", "zip", "postcode"}
 _NAMES = {
     *("first", "last", "full", "given", "family", "middle", "display", "legal", "real"),
     *("user", "customer", "contact", "person", "member", "subscriber", "recipient", "sender", "attendee", "invitee"),
     *("guest", "participant", "registrant", "client", "buyer", "billing", "shipping", "holder", "profile", "lead"),
-    *("owner", "requester"),
+    *("owner", "requester", "your"),
 }
+_OF_A_NAME = {"first", "last", "given", "family", "middle"}
+_LOOKING_UP = {"find", "like"}  # functions that are told by a text what they look for
 _OF_A_THING = {"id", "ids", "uuid", "guid", "key", "hash", "at", "date", "time", "type", "status", "count"}
-_PHONE = re.compile(r"[\d\s+()./-]{7,40}")
+_PHONE = re.compile(r"[\d\s+()./\u2010-\u2015\u2212-]{7,40}")
 _PHONE_DIGITS = 7
+_SHORT = 4  # characters; a shorter name stands in many an id that is not made of it
 
 
 def name(key: Expression, found: Any, node: Any, profile: Mapping[str, Any]) -> str:
@@ -99,7 +106,7 @@ def surroundings(*objects: Mapping[str, Any]) -> str:
 def _reading(key: str) -> tuple[bool, tuple[Expression, ...]]:
     """Whether lists in a key are of the file's making, and its paths to what says who somebody is."""
     tree = Expression(key).tree
-    return _lists(tree), tuple(Expression(key, path) for path in _paths(tree) if _is_personal(_fields(path)))
+    return _lists(tree), tuple(Expression(key, path) for path in _paths(tree) if _leads_to_a_person(path))
 
 
 def _lists(tree: Any) -> bool:
@@ -112,7 +119,7 @@ def _lists(tree: Any) -> bool:
 def _paths(tree: Any) -> Iterator[Any]:
     """The parts of an expression that lead to a value of the document."""
     kind = tree["type"]
-    if kind in ("field", "subexpression", "index_expression", "projection", "filter_projection", "pipe"):
+    if kind in _LEADING or (kind == "function_expression" and tree["value"] in _LOOKING_UP):
         yield tree
     elif kind not in _CONDITIONS and not (kind == "function_expression" and tree["value"] == "digest"):
         for child in tree["children"]:
@@ -120,9 +127,30 @@ def _paths(tree: Any) -> Iterator[Any]:
                 yield from _paths(child)
 
 
+def _leads_to_a_person(path: Any) -> bool:
+    """Whether ``path`` ends at a field of that kind, or at the value of what is looked up under such a name."""
+    fields = _fields(path)
+    looked_up = path["type"] == "function_expression" or (fields and fields[-1].lower() in _GENERIC)
+    return _is_personal(fields) or bool(looked_up and any(_is_personal([text]) for text in _texts(path)))
+
+
 def _fields(tree: Any) -> list[str]:
+    """The fields on a path, but for those that only a filter's condition asks for."""
     own = [tree["value"]] if tree["type"] == "field" else []
-    return own + [name for child in tree["children"] if isinstance(child, dict) for name in _fields(child)]
+    children = tree["children"][: 2 if tree["type"] == "filter_projection" else None]
+    return own + [name for child in children if isinstance(child, dict) for name in _fields(child)]
+
+
+def _texts(tree: Any) -> Iterator[str]:
+    if tree["type"] == "literal" and isinstance(tree["value"], str):
+        yield tree["value"]
+    for child in tree["children"]:
+        if isinstance(child, dict):
+            yield from _texts(child)
+
+
+def _words(field: str) -> list[str]:
+    return [word.lower() for word in _WORD.findall(field)]
 
 
 def _is_personal(fields: list[str]) -> bool:
@@ -130,24 +158,32 @@ def _is_personal(fields: list[str]) -> bool:
     said = [field for field in fields if field.lower() not in _GENERIC]
     if not said:
         return False
-    words = [word.lower() for word in _WORD.findall(said[-1])]
+    words, before = _words(said[-1]), {word.removesuffix("s") for field in said[-2:-1] for word in _words(field)}
     if not words or words[-1] in _OF_A_THING:  # "email_id" names a message
         return False
-    if said[-1].lower() in _WHOLE or not _PERSONAL.isdisjoint(words):
+    if said[-1].lower() in _WHOLE or not _PERSONAL.isdisjoint(words) or _is_run_on(words[-1]):
+        return True
+    if "name" in before and words[-1] in _OF_A_NAME:
         return True
     if "name" not in words:
         return False
     # "customer_name", "customer.name" and a name alone, but no "plan.name".
-    around = words if len(words) > 1 else [word.lower() for field in said[-2:-1] for word in _WORD.findall(field)]
-    return said == ["name"] or not _NAMES.isdisjoint(around)
+    return said == ["name"] or not _NAMES.isdisjoint(words if len(words) > 1 else before)
+
+
+def _is_run_on(word: str) -> bool:
+    """Whether words without a mark between them, "customername" or "phonenumber", name a person or its address."""
+    if word.endswith("name"):
+        return word.removesuffix("name") in _NAMES
+    return any(part in word for part in _RUN_ON) and not word.endswith(tuple(_OF_A_THING))
 
 
 def _names_somebody(parts: list[str], paths: tuple[Expression, ...], node: Any, profile: Mapping[str, Any]) -> bool:
-    if paths and any(person in _folded(part) for person in _people(paths, node) for part in parts):
+    if paths and any(_holds(part, person) for person in _people(paths, node) for part in parts):
         return True
-    first, last = (_folded(values.text(profile.get(member)) or "") for member in ("first_name", "last_name"))
-    known = {first, last, first + last, last + first}
-    if any(_folded(part) in known for part in parts):
+    first, last = (_letters(values.text(profile.get(member)) or "") for member in ("first_name", "last_name"))
+    known = {first, last, first + last, last + first} - {""}
+    if any(_letters(part) in known for part in parts):
         return True
     digits = [found for part in parts if len(found := _digits(part)) >= _PHONE_DIGITS]
     return bool(digits) and any(_is_one_of(_digits(phone), digits) for phone in _listed(profile.get("phone_number")))
@@ -159,7 +195,7 @@ def _people(paths: tuple[Expression, ...], node: Any) -> Iterator[str]:
             found = path.of(node)
         except ExpressionFailed:
             continue
-        yield from filter(None, map(_folded, _listed(found)))
+        yield from _listed(found)
 
 
 def _listed(found: Any) -> list[str]:
@@ -167,8 +203,21 @@ def _listed(found: Any) -> list[str]:
     return [text for one in (found if isinstance(found, list) else [found])[:10] if (text := values.text(one))]
 
 
+def _holds(part: str, person: str) -> bool:
+    """Whether ``part`` holds a text that says who somebody is; of a short one, whether it is a word of it."""
+    folded = _folded(person)
+    if len(folded) < _SHORT:
+        return folded in (_folded(part), *re.split(r"\W+", part.casefold()))
+    return folded in _folded(part)
+
+
 def _folded(text: str) -> str:
     return "".join(text.split()).casefold()
+
+
+def _letters(text: str) -> str:
+    """``text`` without what parts its words: "Park, Kim" and "park.kim" are one."""
+    return re.sub(r"[\W_]+", "", text).casefold()
 
 
 def _digits(text: str) -> str:
@@ -179,4 +228,4 @@ def _digits(text: str) -> str:
 def _is_one_of(number: str, listed: list[str]) -> bool:
     """Whether a phone number is among those listed, be it with or without its country code."""
     known = len(number) >= _PHONE_DIGITS
-    return known and any(number.endswith(one) or one.endswith(number) for one in listed)
+    return known and any(number.endswith(one[-9:]) or one.endswith(number[-9:]) for one in listed)

@@ -240,7 +240,8 @@ def _sender_ids(source: Source, item: Any, headers: Mapping[str, str]) -> list[s
         whole = _with_id(source, item, headers)
         root = _value(source.root, whole, "root") if source.root else whole
         node = {**(root if isinstance(root, dict) else {}), "_webhook": whole}
-        profile = _profile(source, rules[0].profile, node, [])[0] if rules else {}
+        person = _value(rules[0].whose, node, "whose") if rules and rules[0].whose else node
+        profile = _profile(source, rules[0].profile, person, [])[0] if rules else {}
         found = identity.name(key, _value(key, node, "key"), node, profile)
     except Unmapped:
         return []

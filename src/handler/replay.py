@@ -6,12 +6,12 @@ ordinary delivery does not need.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from . import handshakes, mapping, parking, sources
-from .batch import Parcel, Received
+from .batch import Parcel, Received, unmapped
 from .mapping import Defaults, Outcome
 from .messages import Message, Raw
 from .report import parked_whole
@@ -19,23 +19,40 @@ from .signatures import Delivery
 from .telemetry import event_id, logger
 
 _MOST_IDS = 500  # the job's lines have all of them
+# A batch of 6 MB may hold a thousand raw webhooks, each of which may become 30 MB and take seconds. What one invocation
+# maps is less than this and one webhook more; the others go into the queue again.
+MOST_BYTES = 100_000_000
 _LATE = "a check of the URL, whose sender no longer waits for the answer"
 
 
-def replay(received: Sequence[Received], *, defaults: Defaults, at: str) -> tuple[list[Received], list[Parcel]]:
-    """``received`` with its raw webhooks mapped, and what of them is to be parked again (owners are places in it)."""
+def replay(
+    received: Sequence[Received], *, defaults: Defaults, at: str, is_late: Callable[[], bool] = lambda: False
+) -> tuple[list[Received], list[Parcel], list[Parcel]]:
+    """``received`` with its raw webhooks mapped; what of them is to be parked again, and what to be mapped later.
+
+    Owners are places in ``received``. Some stay for later once ``is_late()``, or
+    once there are ``MOST_BYTES`` of events; the first never does.
+    """
     mapped: list[Received] = []
     parcels: list[Parcel] = []
+    later: list[Parcel] = []
+    made, begun = 0, False
     for owner, one in enumerate(received):
         if isinstance(one.message, Message):
             mapped.append(one)
             continue
+        if begun and (made > MOST_BYTES or is_late()):
+            later.append(Parcel(unmapped(one, one.message), frozenset({owner})))
+            mapped.append(one)
+            continue
+        begun = True
         raw = one.message
         outcome = parking.settled(raw.source, partial(_understand, raw, defaults))
         parcels += _parked(raw, outcome, owner, at)
         logger.info("webhook mapped again", extra=_line(raw, outcome))
         mapped.append(one._replace(message=_message(raw, outcome)))
-    return mapped, parcels
+        made += sum(len(event.entry) for event in outcome.events)
+    return mapped, parcels, later
 
 
 def _line(raw: Raw, outcome: Outcome) -> dict[str, Any]:

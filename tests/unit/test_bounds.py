@@ -281,7 +281,7 @@ def test_a_redrive_has_the_same_budget() -> None:
         Received(str(number), Raw("custom", copied(number), {"content-type": worst.JSON}, RECEIVED, webhook_id="w"))
         for number in (count, count + 1)
     ]
-    mapped, parcels = replay.replay(raws, defaults=Defaults("DE"), at="2026-11-30T00:00:00Z")
+    mapped, parcels, _ = replay.replay(raws, defaults=Defaults("DE"), at="2026-11-30T00:00:00Z")
     made = [one.message for one in mapped if isinstance(one.message, Message)]
     assert [len(message.events) for message in made] == [count, 0]
     assert [(parcel.outgoing.attributes["reason"], parcel.owners) for parcel in parcels] == [

@@ -35,6 +35,17 @@ SHOPIFY_ID = "5310112345678"  # as many digits as a phone number has
         "ada\uff20letters.example",
         "(202) 555-0187",
         "+49 151 23456789",
+        "+49–151–23456789",
+        "+49_151_23456789",
+        "+​12025550187",
+        "\\u002b12025550187",
+        "&#43;12025550187",
+        "ada&#64;letters.example",
+        "ada\\u0040letters.example",
+        "ada%2540letters.example",
+        "ada\ufe6bletters.example",
+        '"ada"@letters.example',
+        r"https:\/\/letters.example\/reset",
         "https://letters.example/reset?code=1",
         "HTTP://letters.example",
         "https%3A%2F%2Fletters.example%2Freset",
@@ -73,6 +84,17 @@ def test_what_looks_personal_or_secret_is_hidden(text: str) -> None:
 )
 def test_ids_topics_and_words_of_our_own_stay(text: str) -> None:
     assert clean(text) == text
+
+
+def test_a_number_with_spaces_around_its_dashes_and_a_quoted_name_are_hidden() -> None:
+    assert clean("+49 - 151 - 23456789") == HIDDEN
+    assert clean('"ada king"@letters.example') == HIDDEN
+
+
+def test_a_profiles_number_is_known_with_other_numbers_around_it() -> None:
+    for written in ("15123456789-99", "2026_4915123456789", "0151/23456789", "015123456789/2026/1"):
+        assert cleaning.tells(f"a:b:{written}", ["+49 (0)151 23456789"])
+    assert not cleaning.tells(f"a:b:{SHOPIFY_ID}", ["+49 (0)151 23456789"])
 
 
 def test_ids_topics_and_metrics_of_every_sample_stay() -> None:

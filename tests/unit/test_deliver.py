@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from handler import messages, telemetry
+from handler import mapping, messages, replay, telemetry
 from handler.klaviyo import Answer
 from handler.messages import Message, Raw
 from tests.unit.fakes_delivery import ENVIRONMENT, Clock, Klaviyo, Table, event, pacer
@@ -209,6 +209,37 @@ def test_a_raw_webhook_is_mapped_again_or_parked_again_once(world: World) -> Non
     assert world.klaviyo.stored == ["again"]
     assert len(world.queue.to("dead-letters")) == 2
     assert all(isinstance(messages.decode(one["MessageBody"]), Raw) for one in world.queue.to("dead-letters"))
+
+
+@pytest.mark.parametrize("why", ["MOST_BYTES", "time"])
+def test_of_many_large_raw_webhooks_some_are_mapped_later(
+    world: World, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    if why == "MOST_BYTES":
+        monkeypatch.setattr(replay, "MOST_BYTES", 10)
+    else:
+        understand = mapping.understand
+
+        def slow(*given: Any, **named: Any) -> Any:
+            world.clock.sleep(60)
+            return understand(*given, **named)
+
+        monkeypatch.setattr(mapping, "understand", slow)
+    raws = [
+        Raw(
+            "custom",
+            json.dumps({"profile": {"email": "ada@mail.example"}, "metric": "M", "unique_id": name}).encode(),
+            {"content-type": "application/json"},
+            1_789_999_990.0,
+            only=(0,),
+        )
+        for name in ("one", "two", "three")
+    ]
+    assert world.deliver(*(record(messages.encode(raw), str(n)) for n, raw in enumerate(raws))) == []
+    assert world.klaviyo.stored == ["one"]
+    assert [messages.decode(one["MessageBody"]) for one in world.queue.to("events")] == raws[1:]
+    world.queue.down = {"events"}
+    assert world.deliver(*(record(messages.encode(raw), str(n)) for n, raw in enumerate(raws[1:]))) == ["1"]
 
 
 def test_what_a_redrive_brings_back_is_found_by_the_webhooks_and_the_senders_id(

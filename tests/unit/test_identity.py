@@ -122,12 +122,26 @@ def test_nobody_varies_the_name_of_a_form_whose_fields_are_signed() -> None:
         ("[id, answers.phone.value]", {"answers": {"phone": {"value": "015112345678"}}}),
         ("[id, lower(visitor.full_name)]", {"visitor": {"full_name": "KIM PARK"}}),
         ("join('-', [to_string(id), visitor.phone])", {"visitor": {"phone": "+4915112345678"}}),
+        ("[id, phones[0].number]", {"phones": [{"number": "015112345678"}]}),
+        ("[id, phonenumber]", {"phonenumber": "015112345678"}),
+        ("[id, customername]", {"customername": "Kim Park"}),
+        ("[id, name.last]", {"name": {"last": "Park"}}),
+        ("[id, attendees[0].name]", {"attendees": [{"name": "Kim Park"}]}),
+        ("[id, contacts[?primary].phone | [0]]", {"contacts": [{"primary": True, "phone": "015112345678"}]}),
+        ("[id, answers.*.phone | [0]]", {"answers": {"a": {"phone": "015112345678"}}}),
+        ("[id, answers[?type=='phone'].value | [0]]", {"answers": [{"type": "phone", "value": "015112345678"}]}),
+        ("[id, find(answers, 'type', 'phone').value]", {"answers": [{"type": "phone", "value": "015112345678"}]}),
+        ("[id, like(answers, 'phone')]", {"answers": {"q3_phone": "015112345678"}}),
         # Fields that name nobody, whose values are what the profile says.
         ("[id, call]", {"call": "+49 151 12345678", "phone": "+4915112345678"}),
         ("[id, call]", {"call": "4915112345678", "phone": "+4915112345678"}),
         ("[id, call]", {"call": "015112345678", "phone": ["nobody", "+49 (151) 123 456-78"]}),
         ("[id, call]", {"call": 4915112345678, "phone": "004915112345678"}),
+        ("[id, call]", {"call": 4915112345678, "phone": "+49 (0)151 12345678"}),
         ("[id, tag]", {"tag": "kim park", "first": "Kim", "last": "Park"}),
+        ("[id, tag]", {"tag": "Park, Kim", "first": "Kim", "last": "Park"}),
+        ("[id, tag]", {"tag": "kim.park", "first": "Kim", "last": "Park"}),
+        ("[id, call]", {"call": "0151/123–45678", "phone": "015112345678"}),
         ("[id, tag]", {"tag": "PARK", "first": "Kim", "last": "Park"}),
     ],
 )
@@ -148,6 +162,14 @@ def test_a_key_that_says_who_somebody_is_becomes_a_digest(key: str, document: di
         ("[plan.name, email_id, url_key]", {"plan": {"name": "Gold"}, "email_id": 3, "url_key": "u"}, "Gold:3:u"),
         ("[id, email_sent_at]", {"id": 1, "email_sent_at": "2026-01-01"}, "1:2026-01-01"),
         ("[id, status]", {"id": 123, "status": "paid", "phone": "123", "first": "Pai"}, "123:paid"),
+        ("[id, customer.name || 'x']", {"id": "INV9", "customer": {}}, "INV9:x"),
+        ("visitor.id || visitor.phone", {"visitor": {"id": "v17", "phone": "1"}}, "v17"),
+        ("lines[?email].id | [0]", {"lines": [{"email": "kim", "id": "L1"}]}, "L1"),
+        (
+            "[invoice.number, order.name, customer]",
+            {"invoice": {"number": 7}, "order": {"name": "#1"}, "customer": 3},
+            "7:#1:3",
+        ),
     ],
 )
 def test_a_key_that_names_a_thing_stays_as_it_is(key: str, document: dict[str, Any], found: str) -> None:
@@ -164,4 +186,9 @@ def test_what_becomes_no_event_is_named_in_the_log_without_its_phone() -> None:
     rule = source(key="[id, call]", when="!id", otherwise="not wanted")
     found = outcome(rule, {"email": "kim@mail.example", "id": 3, "call": "015112345678", "phone": "+4915112345678"})
     (told,) = found.sender_ids
+    assert len(told) == 32
+    (told,) = outcome(
+        source(key="[id, call]", whose="visitor", when="!id", otherwise="not wanted"),
+        {"id": 3, "call": "015112345678", "visitor": {"email": "kim@mail.example", "phone": "+4915112345678"}},
+    ).sender_ids
     assert len(told) == 32

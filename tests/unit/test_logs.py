@@ -7,6 +7,8 @@ import json
 from collections import defaultdict
 from typing import Any
 
+import pytest
+
 from local import logs
 
 WEBHOOK = {
@@ -89,6 +91,16 @@ def test_lines_of_both_groups_come_in_order_and_metrics_stay_out() -> None:
     found = logs.matching(client, ["receive", "deliver"], "a.b", since=2.5)
     assert [line["message"] for line in found] == ["job", "webhook"]
     assert client.asked[0] == {"logGroupName": "receive", "startTime": 2500, "filterPattern": '"a.b"'}
+
+
+@pytest.mark.parametrize("name", ["Zo\u00eb-17", 'a"b', "a\\b", "-NabC"])
+def test_an_id_is_looked_for_as_a_line_writes_it(name: str) -> None:
+    text = json.dumps({"message": "job", "event_ids": [name]}, ensure_ascii=False)
+    client = Client({"deliver": [text]})
+    assert len(logs.matching(client, ["deliver"], name)) == 1
+    asked = json.loads(client.asked[0]["filterPattern"])
+    assert asked in text
+    assert client.asked[0]["filterPattern"].isascii() == name.isascii()
 
 
 def test_an_event_of_ones_own_is_found_by_its_unique_id() -> None:
