@@ -14,7 +14,7 @@ or in Klaviyo's own JSON:API form (``event``, ``event-bulk-create`` or a whole
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import tzinfo
 from decimal import Decimal
 from typing import Any
@@ -24,26 +24,24 @@ from .errors import Unmapped
 from .schema import Draft, Note
 from .work import spend
 
-_ID_HEADERS = ("webhook-id", "svix-id")
 _UNITS = 20  # of work for an event, whatever is in it
 _RESOURCES = ("event", "event-bulk-create", "event-bulk-create-job")
 _FIELDS = {"profile", "metric", "properties", "time", "value", "value_currency", "unique_id", "backfill"}
 
 
-def read(document: Any, *, headers: Mapping[str, str], received: float, local: tzinfo) -> Iterator[Draft | Unmapped]:
+def read(document: Any, *, delivery: str, received: float, local: tzinfo) -> Iterator[Draft | Unmapped]:
     """A draft for each event in ``document``, or why there is none, in their order.
 
     A time that names no zone is read in ``local``.
 
-    An event without ``unique_id`` gets one of the signed webhook id and its place
-    in the body, so that retries of one delivery collapse.
+    An event without ``unique_id`` gets one of ``delivery``, the signed webhook id
+    (empty if there is none), and its place in the body, so that retries of one delivery collapse.
 
     Raises
     ------
     Unmapped
         ``no_events``: the document is in none of the forms. ``too_many_objects``.
     """
-    delivery = next((headers[name] for name in _ID_HEADERS if headers.get(name)), "")
     found = list(_events(document))
     if not found:
         raise Unmapped("no_events", "the body holds no event in the profile/metric schema")

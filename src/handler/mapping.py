@@ -28,6 +28,7 @@ _NO_SLUG = re.compile(r"[^a-z0-9]+")
 # Klaviyo reads some properties as more than data ($value, $flow); "$ 5 and more" is a question of a form.
 _RESERVED = re.compile(rf"\s*(?:\$\w|{schema.MARK}\s*$)")
 _TOPIC = re.compile(r"[\w ./:-]{1,100}")
+_DELIVERIES = ("webhook-id", "svix-id")  # header names of Standard Webhooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,8 @@ def _finished(
     outcome = Outcome(topics=["events"], private_ids=True)
     region = source.region or defaults.phone_region
     live = False
-    drafts = klaviyo_format.read(document, headers=headers, received=received, local=_local(source, defaults))
+    delivery = _signed_id(source, headers, _DELIVERIES)
+    drafts = klaviyo_format.read(document, delivery=delivery, received=received, local=_local(source, defaults))
     for index, draft in enumerate(drafts):
         live = live or (isinstance(draft, Draft) and not draft.backfill)
         if only is None or index in only:
@@ -226,8 +228,14 @@ def _item(
 
 def _with_id(source: Source, item: dict[str, Any], headers: Mapping[str, str]) -> dict[str, Any]:
     """``item`` with the delivery's id as ``_id``, if the sender signs one in a header."""
-    signed_id = next((headers[name] for name in source.id_headers if headers.get(name)), None)
+    signed_id = _signed_id(source, headers, source.id_headers)
     return {**item, "_id": signed_id} if signed_id else item
+
+
+def _signed_id(source: Source, headers: Mapping[str, str], among: Collection[str]) -> str:
+    """The delivery's id from the header that was verified, the first one present in the file's order; else nothing."""
+    name = next((name for name in source.id_headers if headers.get(name)), "")
+    return headers[name] if name in among else ""
 
 
 def _sender_ids(source: Source, item: Any, headers: Mapping[str, str]) -> list[str]:

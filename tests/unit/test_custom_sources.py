@@ -158,6 +158,38 @@ def test_a_scheme_of_ones_own_needs_a_few_lines() -> None:
     assert event["unique_id"].startswith("acme:placed-order:")
 
 
+FINISHED = b'{"metric":"Quiz Taken","profile":{"email":"noor@letters.example"}}'
+SVIX_FIRST = """
+extends = "custom"
+title = "Quiz"
+
+[signature]
+header = ["svix-signature", "webhook-signature"]
+timestamp_header = ["svix-timestamp", "webhook-timestamp"]
+id_header = ["svix-id", "webhook-id"]
+"""
+KEPT_ONLY = """
+format = "klaviyo"
+title = "Quiz"
+
+[signature]
+header = "quiz-signature"
+
+[webhook]
+keep_headers = ["webhook-id"]
+"""
+
+
+@pytest.mark.parametrize(("file", "sent"), [(SVIX_FIRST, {"svix-id": "msg_1"}), (KEPT_ONLY, {})])
+def test_an_id_header_that_is_not_signed_makes_no_new_event(custom: Path, file: str, sent: dict[str, str]) -> None:
+    (custom / "quiz.toml").write_text(file, "utf-8")
+    names = {
+        became("quiz", sent | more, FINISHED)["unique_id"] for more in ({}, {"webhook-id": "a"}, {"webhook-id": "b"})
+    }
+    assert len(names) == 1
+    assert not sent or names == {"msg_1:0"}
+
+
 @pytest.mark.parametrize("name", ["shop_de", "acme"])
 def test_the_files_pass_the_check_without_samples_of_their_own(name: str) -> None:
     assert [str(problem) for problem in check.problems(name)] == []

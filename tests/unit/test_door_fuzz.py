@@ -150,6 +150,26 @@ def test_what_is_not_signed_gets_nowhere(data: st.DataObject) -> None:
         assert module.SQS.taken == []
 
 
+@profile(max_examples=300)
+@example(event=None)
+@example(event={"requestContext": None})
+@example(event=request("stripe", b"", {}) | {"body": 1})
+@given(
+    event=JSON
+    | st.builds(
+        lambda name, value: request("stripe", b"{}", {}) | {name: value},
+        st.sampled_from([*request("stripe", b"", {}), "queryStringParameters"]),
+        JSON,
+    )
+)
+def test_an_event_of_no_http_api_is_answered_too(event: Any) -> None:
+    with at_the_door() as module:
+        handler: Any = telemetry.logger.registered_handler
+        assert 200 <= module.handler(event, None)["statusCode"] <= 503
+        assert json.loads(handler.stream.getvalue().splitlines()[-1])["message"] == "webhook"
+        assert module.SQS.taken == []
+
+
 PART = st.sampled_from(
     [
         b"",
