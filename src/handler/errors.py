@@ -25,6 +25,11 @@ where, and never hold a value from a payload, a secret or a key.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .closing import Closing
+
 
 class RelayError(Exception):
     """Base of all errors that the relay raises on purpose."""
@@ -110,12 +115,12 @@ class Crashed(RelayError):
 
 
 class NoSlot(RelayError):
-    """No POST may be made now. ``retry_at``: epoch seconds from which to try again."""
+    """No POST may be made now, and why. ``retry_at``: epoch seconds from which to try again."""
 
-    def __init__(self, retry_at: float, reason: str) -> None:
-        super().__init__(reason)
+    def __init__(self, retry_at: float, closing: Closing) -> None:
+        super().__init__(str(closing))
         self.retry_at = retry_at
-        self.reason = reason
+        self.closing = closing
 
 
 class Closed(NoSlot):

@@ -23,6 +23,7 @@ from botocore.exceptions import ClientError
 from urllib3.exceptions import ReadTimeoutError
 
 from handler import errors, mapping, messages, sources, telemetry
+from handler.closing import Closing
 from handler.errors import SourceError, TableUnavailable
 from handler.klaviyo import Answer, fault
 from handler.messages import Message, Raw
@@ -400,7 +401,9 @@ def test_crashes_and_closings_name_nobody(queued: list[Message | Raw], ear: Ear)
             kept.attributes = {"crashes": {"DataType": "String", "StringValue": str(number % 3)}}
         world.sqs.put("events", f'{{"who":"{EMAIL}"}}')
         world.sqs.put("events", EMAIL)
-        world.table.fails = TableUnavailable(world.clock() + 60, "the pacing table does not answer")
+        world.table.fails = TableUnavailable(
+            world.clock() + 60, Closing("no_table", "the pacing table does not answer")
+        )
         world.invoke()
         world.table.fails = None
         world.run()
