@@ -93,13 +93,14 @@ class Unmapped(RelayError):
 
 
 class SourceError(RelayError):
-    """A mistake in a source's TOML file: ``file``, ``line`` and what was expected."""
+    """A mistake in a source's TOML file: ``file``, ``line``, what was expected, and a ``code`` if tools ask for it."""
 
-    def __init__(self, file: str, line: int | None, message: str) -> None:
+    def __init__(self, file: str, line: int | None, message: str, code: str = "") -> None:
         super().__init__(f"{file}:{line or 1}: {message}")
         self.file = file
         self.line = line
         self.message = message
+        self.code = code
 
 
 class MessageError(RelayError):
