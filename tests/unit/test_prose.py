@@ -110,10 +110,9 @@ def compared(node: ast.AST) -> list[ast.expr]:
         return [node.left, *node.comparators]
     if isinstance(node, ast.MatchValue):
         return [node.value]
-    called = node.func if isinstance(node, ast.Call) else None
-    if isinstance(called, ast.Attribute) and called.attr in (PATTERNS if _is_pattern(node) else METHODS):
-        return node.args[:1]  # type: ignore[attr-defined]
-    return []
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        return []
+    return node.args[:1] if node.func.attr in (PATTERNS if _is_pattern(node) else METHODS) else []
 
 
 def prose(trees: dict[str, ast.Module]) -> Iterator[Place]:
