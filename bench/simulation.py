@@ -40,7 +40,7 @@ from handler.keys import Secret
 from handler.klaviyo import Answer, sort_answer
 from handler.messages import Event, Message
 from handler.pacing import Pacer, interval
-from local import aws, lineage
+from local import aws, lineage, seams
 from local.trigger import POLLERS, Batch, Fair, Held
 
 from .cost import CHUNK, FULL_PROCESSOR_MB, PRICES
@@ -443,10 +443,7 @@ class Simulation:
         module = _copy(number)
         clock, sleep = self.time.clock, self.time.sleep
         secrets: Any = _SecretsManager(self.bill, lambda: self.key)
-        module.SQS = Sender(self.queue)  # type: ignore[attr-defined]
-        module.time = SimpleNamespace(time=clock)  # type: ignore[attr-defined]
-        module.random = self.chance  # type: ignore[attr-defined]
-        module.DISPATCHER = Dispatcher(  # type: ignore[attr-defined]
+        dispatcher = Dispatcher(
             pacer=Pacer(self.table, spacing=interval(150, 0.4), clock=clock, sleep=sleep),
             poster=self.klaviyo,
             key=Key(Secret(secrets, "klaviyo", clock, KEY_REREAD_SECONDS), clock),
@@ -454,6 +451,12 @@ class Simulation:
             sleep=sleep,
             random=self.chance.random,
             record=report.posted,
+        )
+        seams.put(
+            (module, "SQS", Sender(self.queue)),
+            (module, "time", SimpleNamespace(time=clock)),
+            (module, "random", self.chance),
+            (module, "DISPATCHER", dispatcher),
         )
         return module
 

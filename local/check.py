@@ -77,6 +77,8 @@ _TOML = {
     "Cannot overwrite a value": "the key stands there twice",
 }
 
+NO_SAMPLE = "no_sample"  # the code of a mistake that wants a sample, and no change to the file
+
 Place = tuple[str | int, ...]
 
 
@@ -108,10 +110,10 @@ class Checked:
     whole: dict[str, Any]
     where: dict[Place, int]
 
-    def problem(self, place: Place, message: str) -> SourceError:
+    def problem(self, place: Place, message: str, code: str = "") -> SourceError:
         """A mistake at ``place``, or at the nearest table around it."""
         around = next((place[:end] for end in range(len(place), 0, -1) if place[:end] in self.where), ())
-        return SourceError(shown(self.path), self.where.get(around), message)
+        return SourceError(shown(self.path), self.where.get(around), message, code)
 
 
 def shown(path: Path) -> str:
@@ -124,7 +126,7 @@ def problems(name: str, samples: Path = SAMPLES) -> list[SourceError]:
     found, checked = mistakes(name)
     if found or checked is None:
         return found
-    return [checked.problem(place, text) for place, text in _unseen(name, checked, samples)]
+    return [checked.problem(place, text, NO_SAMPLE) for place, text in _unseen(name, checked, samples)]
 
 
 def mistakes(name: str) -> tuple[list[SourceError], Checked | None]:

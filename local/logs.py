@@ -10,7 +10,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,24 +18,29 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from handler.telemetry import event_id
 
-from . import aws, questions
+from . import aws, platform_lines, questions
 from .questions import Waiting
 from .stack import RUNNING
 from .terminal import say, table
 
 # What leads a line; everything else that it holds follows by name, but for what only a machine needs.
-_FIRST = ("source", "sources", "outcome", "status", "reason", "detail")
+_FIRST = ("function", "source", "sources", "outcome", "status", "reason", "detail")
 _LEFT_OUT = {"timestamp", "level", "location", "service", "message", "request_id", "xray_trace_id", *_FIRST}
 _MOST_IDS = 3
 MINUTES = 30  # of a rate that are shown
 LIMIT = 150  # jobs a minute, the template's default
 DAY_HOURS = 24.0
+FUNCTIONS = {"ReceiveLogGroup": "receive", "DeliverLogGroup": "deliver"}
+_INVOCATIONS = 5  # the latest of an event whose crash is looked for
 
 
 def matching(
     client: Any, groups: Iterable[str], words: str = "", *, kind: str = "", since: float = 0.0
 ) -> list[dict[str, Any]]:
-    """JSON lines of the log groups that hold ``words`` or are of that ``kind``, by time; ``since`` in epoch seconds."""
+    """Lines of the log groups that hold ``words`` or are of that ``kind``, by time; ``since`` in epoch seconds.
+
+    The relay's own are JSON. Of Lambda's, those that tell of a failure are there, too, as of the kind ``lambda``.
+    """
     options: dict[str, Any] = {"startTime": int(since * 1000)} if since else {}
     written = _as_json(words)[1:-1]  # as they stand in a line
     if words or kind:
@@ -43,10 +48,21 @@ def matching(
     found: list[dict[str, Any]] = []
     for group in groups:
         for page in client.get_paginator("filter_log_events").paginate(logGroupName=group, **options):
-            texts = (one["message"] for one in page["events"])
-            found += [json.loads(text) for text in texts if text.startswith("{") and written in text]
-    told = (line for line in found if "message" in line and kind in ("", line["message"]))
-    return sorted(told, key=lambda line: str(line.get("timestamp", "")))
+            lines = (_line(one, group) for one in page["events"] if written in one["message"])
+            found += [line for line in lines if line and kind in ("", line["message"])]
+    return sorted(found, key=lambda line: str(line.get("timestamp", "")))
+
+
+def _line(event: Mapping[str, Any], group: str) -> dict[str, Any] | None:
+    """One log event as a line; ``None`` for metrics, and for what Lambda writes of every invocation."""
+    text, at = str(event["message"]), float(event.get("timestamp", 0))
+    try:
+        found = json.loads(text) if text.startswith("{") else None
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        return platform_lines.of_text(text, at, group)
+    return found if "message" in found else platform_lines.of_object(found, at, group)
 
 
 def _as_json(text: str) -> str:
@@ -77,10 +93,14 @@ def _short(value: Any) -> str:
 
 
 def chosen(lines: Sequence[dict[str, Any]], *, source: str = "", parked: bool = False) -> Iterator[dict[str, Any]]:
-    """The lines about ``source`` (all if empty), and of these only what tells of parking if ``parked``."""
+    """The lines about ``source`` (all if empty), and of these only what tells of parking if ``parked``.
+
+    A failure of Lambda's names no source, and may concern each.
+    """
     for line in lines:
         about = [line.get("source"), *line.get("sources", [])]
-        if (not source or source in about) and (not parked or line["message"] == "parked" or line.get("parked")):
+        chosen_source = not source or source in about or line["message"] == platform_lines.KIND
+        if chosen_source and (not parked or line["message"] == "parked" or line.get("parked")):
             yield line
 
 
@@ -95,14 +115,21 @@ class Relay:
 
     def lines(self, *outputs: str, words: str = "", kind: str = "") -> list[dict[str, Any]]:
         """Lines of these log groups, of both if none is named."""
-        groups = [self.outputs[name] for name in outputs or ("ReceiveLogGroup", "DeliverLogGroup")]
-        return matching(self.client("logs"), groups, words, kind=kind, since=self.since)
+        groups = {self.outputs[name]: FUNCTIONS[name] for name in outputs or FUNCTIONS}
+        found = matching(self.client("logs"), groups, words, kind=kind, since=self.since)
+        return [
+            line | {"function": groups[line["function"]]} if line["message"] == platform_lines.KIND else line
+            for line in found
+        ]
 
     def story(self, words: str) -> list[dict[str, Any]]:
-        """Lines that hold ``words``, and those of the events of a webhook that ``words`` names otherwise."""
+        """Lines that hold ``words``, those of the events that it names, and of how their invocations failed."""
         found = self.lines(words=words)
         others = [one for one in questions.event_ids(found, words) if words not in one][: questions.MOST_FATES]
         found += [line for one in others for line in self.lines("DeliverLogGroup", words=one) if line not in found]
+        requests = list(dict.fromkeys(line["request_id"] for line in found if line.get("request_id")))[-_INVOCATIONS:]
+        ends = (line for one in requests for line in self.lines("DeliverLogGroup", words=one))
+        found += [line for line in ends if line["message"] == platform_lines.KIND and line not in found]
         return sorted(found, key=lambda line: str(line.get("timestamp", "")))
 
     def waiting(self) -> Waiting:

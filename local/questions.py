@@ -105,13 +105,18 @@ def refusals(lines: Sequence[Line]) -> list[tuple[str, ...]]:
 
 
 def rate(lines: Sequence[Line], *, limit: int, most: int) -> list[tuple[str, ...]]:
-    """Jobs and events of the latest ``most`` minutes that had any, under a heading; ``limit`` in jobs a minute."""
+    """Jobs and events of the latest ``most`` minutes that had any, under a heading; ``limit`` in jobs a minute.
+
+    The minutes have their date if they are of several days.
+    """
     minutes: dict[str, list[Line]] = {}
     for line in lines:
         if line["message"] == "job":
-            minutes.setdefault(str(line["timestamp"])[11:16], []).append(line)
+            minutes.setdefault(str(line["timestamp"])[:16], []).append(line)
     heading = ("MINUTE", f"JOBS OF {limit}", "NOT TAKEN", "EVENTS", "OLDEST, S", "SLOT WAIT, MS")
-    rows = [(minute, *_minute(jobs)) for minute, jobs in list(minutes.items())[-most:]]
+    shown = list(minutes.items())[-most:]
+    start = len("2026-") if len({minute[:10] for minute, _ in shown}) > 1 else len("2026-11-24T")
+    rows = [(minute[start:].replace("T", " "), *_minute(jobs)) for minute, jobs in shown]
     return [heading, *rows] if rows else []
 
 

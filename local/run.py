@@ -11,7 +11,7 @@ import signal
 import threading
 from collections.abc import Iterator
 
-from . import changes
+from . import changes, trigger
 from .console.ledger import Ledger
 from .console.server import Console
 from .stack import RUNNING, SECRETS_FILE, Stack, read_secrets, secrets_path
@@ -56,7 +56,7 @@ def main() -> int:
             Stack(
                 klaviyo_url=os.environ.get("KLAVIYO_URL", ""),
                 parameters={"RequestsPerMinute": rate} if rate else {},
-                properties={"LongPoll": os.environ.get("LONG_POLL") or 0},
+                properties={trigger.LONG_POLL: os.environ.get("LONG_POLL") or 0},
                 secrets=secrets,
                 port=int(os.environ.get("PORT") or 0),
                 ledger=ledger,

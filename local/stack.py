@@ -149,6 +149,8 @@ class Stack:
     ) -> trigger.EventSource:
         (mapping,) = (one for one in removed.values() if one["Type"] == "AWS::Lambda::EventSourceMapping")
         names = template["Parameters"]
+        if unknown := sorted(set(self._properties) - {*mapping["Properties"], trigger.LONG_POLL}):
+            raise ValueError(f"the event source has no property {', '.join(unknown)}")
         properties = {**_resolved(mapping["Properties"], names, parameters), **self._properties}
         queue = self.outputs["EventsQueueUrl"]
         attributes = self.aws.client("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])

@@ -47,6 +47,7 @@ AHEAD_BYTES = 512 * 1024 * 1024
 AHEAD_SECONDS = 43_200  # the longest visibility timeout that SQS takes
 _BEGIN, _END = '{"Records":[', "]}"
 _UNREACHABLE = (ClientError, BotoCoreError)
+LONG_POLL = "LongPoll"  # a property of this trigger; AWS does not have it
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ def from_template(
         concurrency=int(scaling),
         partial="ReportBatchItemFailures" in properties.get("FunctionResponseTypes", []),
         loops=function_properties.get("RecursiveLoop") == "Allow",
-        long_poll=float(properties.get("LongPoll", 0)),
+        long_poll=float(properties.get(LONG_POLL, 0)),
     )
 
 

@@ -89,7 +89,7 @@ class Run:
 
     def _other(self, episode: Episode) -> None:
         self.happened[episode.name] += 1
-        if episode.name == "trigger restarted":
+        if episode.fault == schedule.RESTART_TRIGGER:
             self.stack.stop_trigger()
             self.stack.start_trigger()
             return

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from handler import batch, deliver, dispatch, jobs, keys, pacing
+from local import seams
 
 from . import steps
 from .schedule import POISON, READ_SECONDS
@@ -32,7 +33,7 @@ def _between(before: str, call: Callable[..., Any], after: str) -> Callable[...,
 
 _DISPATCHER: Any = deliver.DISPATCHER
 _PACER, _POSTER = _DISPATCHER._pacer, _DISPATCHER._poster
-steps.put(
+seams.put(
     (pacing, "LONG", pacing.LONG / SHORTER),
     (dispatch, "LONG", pacing.LONG / SHORTER),
     (pacing, "LONGEST", pacing.LONGEST / SHORTER),
@@ -41,7 +42,7 @@ steps.put(
     (pacing, "HALF_LIFE", pacing.HALF_LIFE / SHORTER),
     (pacing, "LEASE", CONNECT_SECONDS + READ_SECONDS + 1),
     (dispatch, "PATIENCE", dispatch.PATIENCE / SHORTER),
-    (keys, "CACHE_SECONDS", 5),
+    (keys, "KEPT_SECONDS", 5),
     (deliver._SECRET, "_reread_seconds", dispatch.KEY_REREAD_SECONDS / SHORTER),
     (deliver, "RESERVE_SECONDS", CONNECT_SECONDS + READ_SECONDS + 2),
     (batch, "STAGGER_SECONDS", 2),

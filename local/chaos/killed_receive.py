@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from handler import keys, messages, receive
+from local import seams
 
 from . import steps
 
-steps.put(
-    (keys, "CACHE_SECONDS", 5),
+seams.put(
+    (keys, "KEPT_SECONDS", 5),
     (receive.SECRETS, "_reread_seconds", 5),
     (messages, "send", steps.between("receive", "queueing", messages.send, "queued")),
 )

@@ -96,18 +96,18 @@ HANGS = {
     f"deliver hangs at {step}": Rule((f"deliver {step}",), "slow", chance=0.15, seconds=60.0)
     for step in ("reserved", "posted")
 }
-OTHERS = ("key revoked and replaced", "trigger restarted")
+REPLACE_KEY, RESTART_TRIGGER = "replace_key", "restart_trigger"
 
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """Between ``start`` and ``end`` (seconds) something fails: ``fault`` as the stand-in or the proxy takes it."""
+    """Between ``start`` and ``end`` (seconds) something fails; ``fault`` is the stand-in's, the proxy's or a code."""
 
     start: float
     end: float
     side: str
     name: str
-    fault: Mapping[str, Any] | Rule | None = field(compare=False, default=None)
+    fault: Mapping[str, Any] | Rule | str | None = field(compare=False, default=None)
 
 
 def episodes(seed: int, seconds: float) -> list[Episode]:
@@ -117,17 +117,19 @@ def episodes(seed: int, seconds: float) -> list[Episode]:
     half of the time, and what a relay is to show is that it recovers, not that it keeps up meanwhile.
     """
     chance = random.Random(f"episodes {seed}")  # noqa: S311 (a schedule, no secret)
-    lanes: list[list[tuple[str, str, Mapping[str, Any] | Rule | None]]] = [
-        [("klaviyo", name, fault) for name, fault in KLAVIYO.items()] + [("other", OTHERS[0], None)],
+    lanes: list[list[tuple[str, str, Mapping[str, Any] | Rule | str]]] = [
+        [("klaviyo", name, fault) for name, fault in KLAVIYO.items()]
+        + [("other", "key revoked and replaced", REPLACE_KEY)],
         [("aws", name, rule) for name, rule in AWS.items()],
-        [("aws", name, rule) for name, rule in (KILLED | HANGS).items()] + [("other", OTHERS[1], None)],
+        [("aws", name, rule) for name, rule in (KILLED | HANGS).items()]
+        + [("other", "trigger restarted", RESTART_TRIGGER)],
     ]
     found = [episode for lane in lanes for episode in _lane(lane, seconds, chance)]
     return sorted(found, key=lambda one: (one.start, one.name))
 
 
 def _lane(
-    kinds: list[tuple[str, str, Mapping[str, Any] | Rule | None]], seconds: float, chance: random.Random
+    kinds: list[tuple[str, str, Mapping[str, Any] | Rule | str]], seconds: float, chance: random.Random
 ) -> Iterator[Episode]:
     now = chance.uniform(1.0, 3.0)
     while True:

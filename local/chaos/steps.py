@@ -8,7 +8,6 @@ import signal
 import time
 import urllib.request
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 from .proxy import STEP
@@ -40,9 +39,3 @@ def between(function: str, before: str, call: Callable[..., Any], after: str) ->
         return found
 
     return stepped
-
-
-def put(*changes: tuple[ModuleType | object, str, Any]) -> None:
-    """Replace attributes."""
-    for owner, name, value in changes:
-        setattr(owner, name, value)

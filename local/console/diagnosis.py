@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from urllib.parse import parse_qsl, urlsplit
 
@@ -23,7 +23,18 @@ from ..sign import development_secret
 from .ledger import Exchange
 
 Row = tuple[str, str]
+HEX, CAPITALS, BASE64, OTHER = "hexadecimal", "hexadecimal with capitals", "base64", "neither hexadecimal nor base64"
 _SHOWN = 140  # characters of a header
+# Reasons of refusals that a comparison of the signature explains.
+EXPLAINED = (
+    "signature_missing",
+    "signature_malformed",
+    "signature_wrong",
+    "timestamp_missing",
+    "timestamp_malformed",
+    "timestamp_stale",
+    "timestamp_future",
+)
 _TIME_IS_ALL = ("timestamp_stale", "timestamp_future")
 
 
@@ -38,7 +49,7 @@ def compared(exchange: Exchange, scheme: Scheme, secrets: Sequence[str], known_a
     if name:
         header = exchange.headers[name]
         yield "received", f"{name}: {_short(header)}"
-        yield "its form", form(written[0]) if written else "not this sender's: no signature can be read out of it"
+        yield "its form", str(form(written[0])) if written else "not this sender's: no signature can be read out of it"
     if scheme.scheme != "ecdsa":
         yield "expected", f"{_expected_form(scheme)}{_made(exchange, scheme, secrets, delivery, stamp)}"
     if stamp and (age := _age(scheme, stamp, exchange.at)):
@@ -47,24 +58,36 @@ def compared(exchange: Exchange, scheme: Scheme, secrets: Sequence[str], known_a
         yield "likely", "; ".join(_hints(scheme, secrets, delivery, written[0], exchange.at))
 
 
-def form(text: str) -> str:
+@dataclass(frozen=True, slots=True)
+class Form:
     """Length and alphabet of a signature: ``64 characters, hexadecimal``."""
+
+    size: int
+    alphabet: str
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        return f"{self.size} character{'' if self.size == 1 else 's'}, {self.alphabet}"
+
+
+def form(text: str) -> Form:
+    """Return the form of a signature."""
     if re.fullmatch(r"[0-9a-f]+", text):
-        kind = "hexadecimal"
+        alphabet = HEX
     elif re.fullmatch(r"[0-9A-Fa-f]+", text):
-        kind = "hexadecimal with capitals"
+        alphabet = CAPITALS
     elif re.fullmatch(r"[A-Za-z0-9+/]+={0,2}", text) and len(text) % 4 == 0:
-        kind = "base64"
+        alphabet = BASE64
     else:
-        kind = "neither hexadecimal nor base64"
-    return f"{len(text)} character{'' if len(text) == 1 else 's'}, {kind}"
+        alphabet = OTHER
+    return Form(len(text), alphabet)
 
 
-def _expected_form(scheme: Scheme) -> str:
+def _expected_form(scheme: Scheme) -> Form:
     size = hashlib.new(scheme.digest).digest_size
     if scheme.encoding == "hex":
-        return f"{2 * size} characters, hexadecimal"
-    return f"{(size + 2) // 3 * 4} characters, base64"
+        return Form(2 * size, HEX)
+    return Form((size + 2) // 3 * 4, BASE64)
 
 
 def _made(exchange: Exchange, scheme: Scheme, secrets: Sequence[str], delivery: Delivery, stamp: str) -> str:
@@ -97,9 +120,9 @@ def _age(scheme: Scheme, stamp: str, received: float) -> str:
 
 def _hints(scheme: Scheme, secrets: Sequence[str], delivery: Delivery, written: str, now: float) -> Iterator[str]:
     found, expected = form(written), _expected_form(scheme)
-    size = len(written) // 2 if "hexadecimal" in found else len(written.rstrip("=")) * 3 // 4
+    size = len(written) // 2 if found.alphabet in (HEX, CAPITALS) else len(written.rstrip("=")) * 3 // 4
     digest = next((name for name in ("sha1", "sha256", "sha512") if hashlib.new(name).digest_size == size), "")
-    if found.startswith(expected) and "capitals" in found:
+    if found == replace(expected, alphabet=CAPITALS):
         yield "this sender writes hexadecimal in small letters"
     elif found != expected and digest and digest != scheme.digest:
         yield f"it is as long as {digest.upper()} makes it, and {scheme.digest.upper()} is expected"

@@ -30,7 +30,7 @@ def described(exchange: Exchange, known_as: str, secrets: Sequence[str] = ()) ->
     rows: list[tuple[str, str]] = []
     for scheme in tried:
         rows += _rows(scheme, exchange)
-        if scheme.scheme != signatures.TOKEN and exchange.reason.startswith(("signature_", "timestamp_")):
+        if scheme.scheme != signatures.TOKEN and exchange.reason in diagnosis.EXPLAINED:
             rows += diagnosis.compared(exchange, scheme, secrets, known_as)
     if any("{url}" in scheme.signed for scheme in tried):
         rows.append(("url", f"{known_as}{exchange.path}; through a tunnel a sender signs another one, and is refused"))

@@ -36,7 +36,6 @@ from .origin import NOWHERE, Written
 SECONDS = 3
 MEMORY_BYTES = 1_500_000_000
 SHOWN = 20
-_NO_SAMPLE = "expected a sample"
 
 
 class Bench:
@@ -70,7 +69,7 @@ class Bench:
     def problems(self, name: str) -> list[dict[str, Any]]:
         """Mistakes with their lines; ``missing`` marks what only wants a sample."""
         return [
-            {"line": one.line, "text": one.message, "missing": one.message.startswith(_NO_SAMPLE)}
+            {"line": one.line, "text": one.message, "missing": one.code == check.NO_SAMPLE}
             for one in check.problems(name, self._own_samples)
         ]
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from botocore.exceptions import BotoCoreError, ClientError
 
 from . import messages
-from .errors import MessageError, NewerMessage, NoSlot, TooLate
+from .closing import NO_SLOT, THROTTLED
+from .errors import MessageError, NewerMessage, NoSlot
 from .jobs import Job, Row
 from .messages import MAX_DELAY, Message, Outgoing, Raw
 from .telemetry import logger
@@ -224,7 +225,7 @@ def overdue(
     """
     kept: list[Job] = []
     parked: list[Parked] = []
-    why = cause.reason if cause else "Klaviyo refused it without a reason"
+    why = cause.closing if cause else "Klaviyo refused it without a reason"
     for job in left:
         old = {index for index, row in enumerate(job.rows) if _waited(received[row.owner], now) > LONGEST_WAIT}
         if old:
@@ -278,7 +279,7 @@ def _packed(rows: Sequence[Row], like: Message) -> list[tuple[Message, frozenset
 
 def _ends_when_it_says(cause: NoSlot | None) -> bool:
     """A slot comes when it comes, and Klaviyo's windows end when it says; of an outage nobody knows."""
-    return isinstance(cause, TooLate) or (cause is not None and cause.reason.startswith("throttled"))
+    return cause is not None and cause.closing.code in (NO_SLOT, THROTTLED)
 
 
 def delay(cause: NoSlot | None, deferred: int, *, now: float, random: Callable[[], float]) -> int:

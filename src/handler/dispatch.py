@@ -13,6 +13,7 @@ from typing import Protocol
 
 from . import jobs
 from .batch import Parked
+from .closing import BRAKE, KEY_REFUSED, NO_KEY, OUTAGE, REFUSED_ALIKE, Closing
 from .errors import Closed, NoSlot, Unavailable
 from .jobs import Doubt, Job, Row
 from .keys import Secret
@@ -22,7 +23,6 @@ from .pacing import LONG, Pacer, Slot
 from .scrub import scrub
 
 PATIENCE = 3.0  # seconds to wait for a brief closing to end; a longer one is waited for in the queue
-BRAKE = "refused_alike: Klaviyo refuses everything alike, so it is not the events; see the runbook"
 KEY_REREAD_SECONDS = 25.0  # less than a closing for a refused key, so that each probe may have a new one
 
 
@@ -48,9 +48,9 @@ class Key:
         try:
             found = self._secret.document().get("api_key")
         except Unavailable as error:
-            raise NoSlot(self._clock() + LONG, f"no_key: {error.detail}") from None
+            raise NoSlot(self._clock() + LONG, Closing(NO_KEY, error.detail)) from None
         if not _usable(found):
-            raise NoSlot(self._clock() + LONG, 'no_key: the Klaviyo secret holds no "api_key"')
+            raise NoSlot(self._clock() + LONG, Closing(NO_KEY, 'the Klaviyo secret holds no "api_key"'))
         return str(found).strip()
 
     def renewed(self, old: str) -> bool:
@@ -139,14 +139,15 @@ class Dispatcher:
         began = self._clock()
         body = job.body()
         slot, fault = self._turn(deadline)
-        if slot.reason == BRAKE and len(job.rows) > 1:
+        closed_for = slot.closing.code if slot.closing else None
+        if closed_for == REFUSED_ALIKE and len(job.rows) > 1:
             # It was not the rows: one is enough to ask whether it still isn't. Any, for the first may be to blame.
             run.work.popleft()
             place = int(self._random() * len(job.rows))
             run.work.extendleft([*job.without([place]), Job((job.rows[place],), job.suspect)])
             job = run.work[0]
             body = job.body()
-        if slot.reason.startswith("key_refused") and self._key.renewed(key):
+        if closed_for == KEY_REFUSED and self._key.renewed(key):
             key = self._key.current()
         posted = self._clock()
         answer = fault or self._poster.post(body, key)
@@ -171,12 +172,12 @@ class Dispatcher:
         if answer.kind == "throttled":
             self._pacer.throttled(slot, answer.retry_after)
         elif answer.kind == "transient":
-            self._pacer.failed(slot, f"outage: {answer.reason}")
+            self._pacer.failed(slot, Closing(OUTAGE, answer.reason))
         elif answer.kind == "configuration":
-            renewed = answer.reason == "key_refused" and self._key.renewed(key)
+            renewed = answer.reason == KEY_REFUSED and self._key.renewed(key)
             if not renewed or slot.lease is not None:
-                self._pacer.failed(slot, f"{answer.reason}: {answer.detail}", pause=0.0 if renewed else LONG)
-        elif answer.kind == "refused" and slot.reason == BRAKE:
+                self._pacer.failed(slot, Closing(answer.reason, answer.detail), pause=0.0 if renewed else LONG)
+        elif answer.kind == "refused" and slot.closing is not None and slot.closing.code == REFUSED_ALIKE:
             self._pacer.failed(slot, BRAKE, pause=LONG)
         else:
             run.doubt.accepted_at = max(run.doubt.accepted_at, self._pacer.accepted_at)

@@ -25,6 +25,11 @@ where, and never hold a value from a payload, a secret or a key.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .closing import Closing
+
 
 class RelayError(Exception):
     """Base of all errors that the relay raises on purpose."""
@@ -88,13 +93,14 @@ class Unmapped(RelayError):
 
 
 class SourceError(RelayError):
-    """A mistake in a source's TOML file: ``file``, ``line`` and what was expected."""
+    """A mistake in a source's TOML file: ``file``, ``line``, what was expected, and a ``code`` if tools ask for it."""
 
-    def __init__(self, file: str, line: int | None, message: str) -> None:
+    def __init__(self, file: str, line: int | None, message: str, code: str = "") -> None:
         super().__init__(f"{file}:{line or 1}: {message}")
         self.file = file
         self.line = line
         self.message = message
+        self.code = code
 
 
 class MessageError(RelayError):
@@ -110,12 +116,12 @@ class Crashed(RelayError):
 
 
 class NoSlot(RelayError):
-    """No POST may be made now. ``retry_at``: epoch seconds from which to try again."""
+    """No POST may be made now, and why. ``retry_at``: epoch seconds from which to try again."""
 
-    def __init__(self, retry_at: float, reason: str) -> None:
-        super().__init__(reason)
+    def __init__(self, retry_at: float, closing: Closing) -> None:
+        super().__init__(str(closing))
         self.retry_at = retry_at
-        self.reason = reason
+        self.closing = closing
 
 
 class Closed(NoSlot):

@@ -11,7 +11,7 @@ may share it). All numbers are integers; times are epoch milliseconds:
 ``id`` (S)             the key, ``{account}/event-bulk-create-jobs``
 ``next`` (N)           the next free slot
 ``closed_until`` (N)   present while closed; once it has passed, one probe may be sent
-``closed_reason`` (S)  why, as ``code: what to do``
+``closed_reason`` (S)  why, as ``code: what to do`` (``closing``)
 ``probe_until`` (N)    lease of the probe under way; names its holder, too
 ``interval`` (N)       ms between slots when another user of the account took part of the allowance ...
 ``learned_at`` (N)     ... found out at this time; the excess over our own interval halves every 30 s
@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedError
 
+from .closing import CONFIGURATION, NO_SLOT, NO_TABLE, THROTTLED, Closing
 from .errors import Closed, TableUnavailable, TooLate
 from .telemetry import logger
 
@@ -57,6 +58,9 @@ MINUTE_OF_SILENCE = 60.0
 HALF_LIFE = 30.0
 SLOWEST = 4  # times the own interval; whoever leaves us less is met by closing
 _ATTEMPTS = 8
+_UNTOLD = Closing(CONFIGURATION)
+_CONTENDED = Closing(NO_TABLE, "the pacing table is contended")
+_PAST_DEADLINE = Closing(NO_SLOT, "the next free slot lies past the deadline")
 
 
 def interval(requests_per_minute: int, arrival_spread: float) -> float:
@@ -81,7 +85,7 @@ class State:
 
     next: int | None = None
     closed_until: int | None = None
-    closed_reason: str = ""
+    closing: Closing = _UNTOLD
     probe_until: int | None = None
     interval: int | None = None
     learned_at: int | None = None
@@ -95,7 +99,7 @@ class State:
         if wrong:
             raise ValueError(f"not a whole number: {', '.join(wrong)}")
         found: dict[str, Any] = {name: item.get(name) for name in numbers}
-        return cls(**found, closed_reason=str(item.get("closed_reason", "")))
+        return cls(**found, closing=Closing.parse(str(item.get("closed_reason", ""))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +107,13 @@ class Slot:
     """Leave to make one POST at ``at`` (epoch seconds).
 
     ``lease`` is set if this POST is the probe that decides whether to open
-    again; ``closed_until`` and ``reason`` are then those of the closing.
+    again; ``closed_until`` and ``closing`` are then those of the item.
     """
 
     at: float
     lease: int | None = None
     closed_until: int | None = None
-    reason: str = ""
+    closing: Closing | None = None
 
 
 class Table(Protocol):
@@ -172,7 +176,8 @@ class Pacer:
             if self._clock() <= slot.at + TOLERANCE:
                 return slot, None
             lease = slot.lease
-        raise TableUnavailable(self._clock() + LONG, "slots went by before the pacing table had answered")
+        late = Closing(NO_TABLE, "slots went by before the pacing table had answered")
+        raise TableUnavailable(self._clock() + LONG, late)
 
     def _approach(self, slot: Slot) -> None:
         if slot.at - self._clock() > self._ahead + TOLERANCE:
@@ -193,7 +198,7 @@ class Pacer:
         if slot.lease is None or slot.lease != state.probe_until or state.closed_until != slot.closed_until:
             if slot.lease is not None:
                 self._release(slot)
-            raise Closed(state.closed_until / 1000, state.closed_reason)
+            raise Closed(state.closed_until / 1000, state.closing)
 
     def reserve(self, deadline: float, *, lead: float = LEADS[0], lease: int | None = None) -> Slot:
         """The next free slot, at least ``lead`` seconds from now and not after ``deadline``.
@@ -204,7 +209,7 @@ class Pacer:
             now = _ms(self._clock())
             first, last = now + _ms(lead), _ms(deadline)
             if first > last:
-                raise TooLate(now / 1000, "no time left for another job")
+                raise TooLate(now / 1000, Closing(NO_SLOT, "no time left for another job"))
             step = self._step(now)
             taken, item = self._table.advance(first=first, last=last, step=step, learned_at=self._known.learned_at)
             state = self._state(item)
@@ -215,7 +220,7 @@ class Pacer:
             slot = self._closed(state, now, first, last, lease) or self._idle(state, now, first, last)
             if slot is not None:
                 return slot
-        raise TableUnavailable(self._clock() + BRIEF, "the pacing table is contended")
+        raise TableUnavailable(self._clock() + BRIEF, _CONTENDED)
 
     def _state(self, item: Item) -> State | None:
         """The item's state, remembered; ``None`` if it was damaged, and is now reset."""
@@ -249,7 +254,7 @@ class Pacer:
             logger.error("next slot too far ahead, reset", extra={"ahead_seconds": (state.next - now) / 1000})
             self._table.swap({"next": state.next}, {"next": now + _ms(MINUTE_OF_SILENCE)})
         elif state.next > last:
-            raise TooLate(state.next / 1000, "the next free slot lies past the deadline")
+            raise TooLate(state.next / 1000, _PAST_DEADLINE)
         return None
 
     def _closed(self, state: State, now: int, first: int, last: int, lease: int | None) -> Slot | None:
@@ -258,18 +263,18 @@ class Pacer:
             return None
         # Times further ahead than anybody sets them are damage, and don't hold.
         if now < state.closed_until <= now + 2 * _ms(LONGEST):
-            raise Closed(state.closed_until / 1000, state.closed_reason)
+            raise Closed(state.closed_until / 1000, state.closing)
         mine = lease is not None and lease == state.probe_until
         if not mine and state.probe_until is not None and now < state.probe_until <= now + _ms(HORIZON + LEASE):
-            raise Closed(min(state.probe_until / 1000, now / 1000 + PROBE_WAIT), state.closed_reason)
+            raise Closed(min(state.probe_until / 1000, now / 1000 + PROBE_WAIT), state.closing)
         near = state.next is not None and state.next <= now + _ms(HORIZON)
         at = max(first, state.next) if near and state.next is not None else first
         if at > last:
-            raise TooLate(at / 1000, "the next free slot lies past the deadline")
+            raise TooLate(at / 1000, _PAST_DEADLINE)
         seen = {"next": state.next, "closed_until": state.closed_until, "probe_until": state.probe_until}
         until = at + _ms(LEASE)
         taken, _ = self._table.swap(seen, {"next": at + self._step(now), "probe_until": until})
-        return Slot(at / 1000, until, state.closed_until, state.closed_reason) if taken else None
+        return Slot(at / 1000, until, state.closed_until, state.closing) if taken else None
 
     def answered(
         self, slot: Slot, *, accepted: bool = False, remaining: int | None = None, reset: float | None = None
@@ -302,7 +307,7 @@ class Pacer:
     def _release(self, slot: Slot) -> None:
         self._table.swap({"probe_until": slot.lease}, {"probe_until": None})
 
-    def failed(self, slot: Slot, reason: str, *, pause: float = 0.0) -> float:
+    def failed(self, slot: Slot, closing: Closing, *, pause: float = 0.0) -> float:
         """Close: no answer, or one that tells everybody to wait.
 
         At least ``pause`` seconds, briefly after a first fault, longer after a
@@ -320,7 +325,7 @@ class Pacer:
         until = _ms(now + pause)
         state = State()
         for _ in range(_ATTEMPTS):
-            changed: dict[str, Value] = {"closed_until": until, "closed_reason": reason}
+            changed: dict[str, Value] = {"closed_until": until, "closed_reason": str(closing)}
             if state.closed_until is not None and until <= state.closed_until <= until + _ms(LONGEST):
                 changed = {}
             if slot.lease is not None and state.probe_until == slot.lease:
@@ -332,11 +337,11 @@ class Pacer:
             if done:
                 return pause
             state = self._state(item) or State()
-        raise TableUnavailable(self._clock() + BRIEF, "the pacing table is contended")
+        raise TableUnavailable(self._clock() + BRIEF, _CONTENDED)
 
     def throttled(self, slot: Slot, retry_after: float | None) -> float:
         """Close after a 429; a second one within minutes means that somebody else uses the allowance, too."""
-        pause = self.failed(slot, "throttled: Klaviyo asked to wait", pause=retry_after or 0.0)
+        pause = self.failed(slot, Closing(THROTTLED, "Klaviyo asked to wait"), pause=retry_after or 0.0)
         if slot.lease is None:
             now = _ms(self._clock())
             age = now - (self._known.learned_at or 0)
@@ -430,7 +435,8 @@ class DynamoTable:
         return True, _plain(answer.get("Attributes", {}))
 
     def _unavailable(self, error: Exception) -> TableUnavailable:
-        return TableUnavailable(self._clock() + LONG, f"the pacing table does not answer ({type(error).__name__})")
+        silent = Closing(NO_TABLE, f"the pacing table does not answer ({type(error).__name__})")
+        return TableUnavailable(self._clock() + LONG, silent)
 
 
 def _awake(call: Callable[..., Any], **asked: Any) -> Any:

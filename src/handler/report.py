@@ -10,8 +10,9 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from .batch import Parked
 from .cleaning import clean
+from .closing import NO_SLOT, Closing
 from .dispatch import Post, Result
-from .errors import NoSlot, TableUnavailable, TooLate
+from .errors import NoSlot
 from .jobs import Job, Row
 from .klaviyo import Answer
 from .messages import Message
@@ -19,6 +20,7 @@ from .scrub import scrub
 from .telemetry import NAMESPACE, SERVICE, by_line, event_id, logger, metrics
 
 _TITLE = 200
+_NOT_SETTLED = Closing("not_settled", "refused without a reason, to be tried beside others")
 _DIMENSIONS = {"service": SERVICE}
 
 
@@ -105,28 +107,14 @@ def parked_whole(
 
 def _deferred(left: list[Job], cause: NoSlot | None, messages: Mapping[int, Message]) -> None:
     by_source = Counter(messages[row.owner].source for job in left for row in job.rows)
-    reason = cause.reason if cause else "not_settled: refused without a reason, to be tried beside others"
+    closing = cause.closing if cause else _NOT_SETTLED
     logger.warning(
         "deferred",
-        extra={"reason": reason, "cause": type(cause).__name__ if cause else "", "sources": dict(by_source)},
+        extra={"reason": str(closing), "cause": type(cause).__name__ if cause else "", "sources": dict(by_source)},
     )
     metrics.add_metric("Deferred", MetricUnit.Count, by_source.total())
-    if (kind := closed_as(cause)) is not None:
-        _count("Closed", kind, 1)
-
-
-def closed_as(cause: NoSlot | None) -> str | None:
-    """Why nothing may be posted, as the alarms tell it apart; ``None`` if it is merely busy.
-
-    ``throttled`` and ``outage`` pass; ``configuration``, ``no_key`` and
-    ``no_table`` want a person.
-    """
-    if isinstance(cause, TableUnavailable):
-        return "no_table"
-    if cause is None or isinstance(cause, TooLate):
-        return None
-    code = cause.reason.split(":")[0]
-    return code if code in ("throttled", "outage", "no_key") else "configuration"
+    if cause is not None and cause.closing.code != NO_SLOT:  # that is merely busy
+        _count("Closed", cause.closing.kind, 1)
 
 
 def _count(name: str, reason: str, value: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from handler.closing import Closing
 from handler.errors import TableUnavailable
 from handler.messages import Message
 from local.template import metrics_of, of_type
@@ -56,7 +57,9 @@ def deliveries() -> None:
         world.klaviyo.told = lambda names: world.klaviyo.answer(429, Retry_After="300")
         world.put(Message("shop", (event("later"),), world.clock()))
         world.invoke()
-        world.table.fails = TableUnavailable(world.clock() + 60, "the pacing table does not answer")
+        world.table.fails = TableUnavailable(
+            world.clock() + 60, Closing("no_table", "the pacing table does not answer")
+        )
         world.clock.sleep(1_000)
         world.invoke()
 

@@ -71,7 +71,7 @@ def test_alarms_watch_metrics_that_exist(full_stack: Stack) -> None:
         dimensions = {one["Name"]: one["Value"] for one in metric["Dimensions"]}
         if metric["Namespace"] == "KlaviyoRelay":
             assert dimensions["service"] == {"Ref": "AWS::StackName"}
-            assert dimensions.get("reason", "outage") in words_of("report.py")
+            assert dimensions.get("reason", "outage") in words_of("closing.py")
 
 
 def test_the_dashboard_shows_metrics_that_exist(stack: Stack) -> None:

@@ -15,6 +15,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from handler import messages
+from handler.closing import Closing
 from handler.errors import TableUnavailable
 from handler.messages import Message, Raw
 from tests.unit.fakes_delivery import ENVIRONMENT, Clock, Klaviyo, Table, pacer
@@ -159,7 +160,7 @@ class FlakyTable(Table):
 
     def _check(self) -> None:
         if self._chance.random() < self.away:
-            raise TableUnavailable(self._clock() + 30, "the pacing table does not answer (a test)")
+            raise TableUnavailable(self._clock() + 30, Closing("no_table", "the pacing table does not answer (a test)"))
 
 
 class Delivery:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from handler import batch, jobs, messages
 from handler.batch import Parked, Received, Record
+from handler.closing import Closing
 from handler.errors import Closed, NoSlot, TooLate
 from handler.messages import Message, Outgoing
 from tests.unit.fakes_delivery import event
@@ -153,7 +154,7 @@ def test_a_message_that_kills_the_process_is_parked_and_its_neighbours_are_deliv
 def test_deferred_events_travel_together_and_remember() -> None:
     got = [Received(str(n), message(f"a{n}", deferred=n % 2)) for n in range(150)]
     work = jobs.pack([(n, one.message) for n, one in enumerate(got) if isinstance(one.message, Message)], now=NOW)
-    cause = Closed(NOW + 30, "outage: status_503")
+    cause = Closed(NOW + 30, Closing("outage", "status_503"))
     parcels = batch.defer(work, got, cause=cause, now=NOW, random=lambda: 0.5)
     assert len(parcels) == 2
     assert frozenset().union(*(parcel.owners for parcel in parcels)) == frozenset(range(150))
@@ -169,7 +170,9 @@ def test_deferred_events_travel_together_and_remember() -> None:
 def test_suspects_stay_apart_and_count_from_their_refusal() -> None:
     got = [Received("0", message("a", "b", "c", deferred=7))]
     (job,) = jobs.pack([(0, got[0].message)] if isinstance(got[0].message, Message) else [], now=NOW)
-    parcels = batch.defer(job.halves(), got, cause=TooLate(NOW, "busy"), now=NOW, random=lambda: 0.5)
+    parcels = batch.defer(
+        job.halves(), got, cause=TooLate(NOW, Closing("no_slot", "busy")), now=NOW, random=lambda: 0.5
+    )
     bodies = [messages.decode(parcel.outgoing.body) for parcel in parcels]
     assert [(body.suspect, body.deferred, len(body.events)) for body in bodies if isinstance(body, Message)] == [
         (True, 0, 1),
@@ -187,7 +190,7 @@ def test_late_events_are_deferred_as_they_came() -> None:
 
 
 @given(
-    st.none() | st.builds(NoSlot, st.floats(NOW - 1e6, NOW + 1e6), st.just("outage")),
+    st.none() | st.builds(NoSlot, st.floats(NOW - 1e6, NOW + 1e6), st.just(Closing("outage"))),
     st.integers(0, 10_000),
     st.floats(0, 1),
 )
@@ -198,7 +201,7 @@ def test_delays_are_what_sqs_takes(cause: NoSlot | None, deferred: int, chance: 
 def test_waiting_out_a_day_costs_a_message_few_sends() -> None:
     now, sends = NOW, 0
     while now < NOW + 86_400:
-        now += batch.delay(Closed(now + 15, "outage"), sends, now=now, random=lambda: 0.5)
+        now += batch.delay(Closed(now + 15, Closing("outage")), sends, now=now, random=lambda: 0.5)
         sends += 1
     assert sends < 170
 
@@ -265,9 +268,9 @@ def deferrals(cause: NoSlot, *times: int, deferred: int = 3) -> list[tuple[Messa
 @pytest.mark.parametrize(
     ("cause", "most", "counted"),
     [
-        (Closed(NOW + 120, "throttled: Klaviyo asked to wait"), 130, 3),
-        (TooLate(NOW + 120, "busy"), 130, 3),
-        (Closed(NOW + 120, "outage: status_503"), 200, 4),
+        (Closed(NOW + 120, Closing("throttled", "Klaviyo asked to wait")), 130, 3),
+        (TooLate(NOW + 120, Closing("no_slot", "busy")), 130, 3),
+        (Closed(NOW + 120, Closing("outage", "status_503")), 200, 4),
     ],
 )
 def test_what_ends_when_it_says_is_neither_counted_nor_waited_for_longer(
@@ -279,7 +282,7 @@ def test_what_ends_when_it_says_is_neither_counted_nor_waited_for_longer(
 
 
 def test_late_events_go_on_in_the_group_of_the_backfills() -> None:
-    found = deferrals(TooLate(NOW, "busy"), int(NOW) - 86_401, int(NOW) - 86_399)
+    found = deferrals(TooLate(NOW, Closing("no_slot", "busy")), int(NOW) - 86_401, int(NOW) - 86_399)
     assert {(body.events[0].unique_id, outgoing.group) for body, outgoing in found} == {
         ("t0", "shop#backfill"),
         ("t1", "shop"),
@@ -301,7 +304,7 @@ def packed(got: list[Received]) -> list[jobs.Job]:
 
 def test_what_waited_for_thirteen_days_is_parked_with_the_reason_and_its_neighbours_wait_on() -> None:
     got = waited(0, 60, LONG - 60, LONG + 60)
-    cause = Closed(NOW + 30, "outage: status_503")
+    cause = Closed(NOW + 30, Closing("outage", "status_503"))
     left, parked = batch.overdue(packed(got), got, cause=cause, now=NOW)
     assert {row.event.unique_id for job in left for row in job.rows} == {"w0", "w1", "w2"}
     (one,) = parked
@@ -312,7 +315,7 @@ def test_what_waited_for_thirteen_days_is_parked_with_the_reason_and_its_neighbo
 
 def test_a_message_waits_from_its_first_deferral_on_and_a_redrive_begins_again() -> None:
     got = waited(0, 3 * batch.DAY + 60, 3 * batch.DAY + 90)
-    parcels = batch.defer(packed(got), got, cause=TooLate(NOW, "busy"), now=NOW, random=lambda: 0.5)
+    parcels = batch.defer(packed(got), got, cause=TooLate(NOW, Closing("no_slot", "busy")), now=NOW, random=lambda: 0.5)
     since = {event.unique_id: body.waiting_since for body in decoded(parcels) for event in body.events}
     assert since == {"w0": int(NOW), "w1": int(NOW) - 3 * batch.DAY - 60, "w2": int(NOW) - 3 * batch.DAY - 60}
     waiting = got[1:]
@@ -326,7 +329,7 @@ def test_what_was_parked_as_it_is_waits_from_its_redrive_on() -> None:
     crashed = batch.crashed(Record("1", "r1", body, "shop", {}, 3, returned=True), at=AT)
     typed = {name: {"stringValue": text, "dataType": "String"} for name, text in crashed.attributes.items()}
     back = batch.read(batch.records([record(crashed.body) | {"messageAttributes": typed}]), at=AT).received
-    assert batch.overdue(packed(back), back, cause=TooLate(NOW, "busy"), now=NOW)[1] == []
+    assert batch.overdue(packed(back), back, cause=TooLate(NOW, Closing("no_slot", "busy")), now=NOW)[1] == []
 
 
 def decoded(parcels: list[batch.Parcel]) -> list[Message]:
@@ -338,7 +341,7 @@ def decoded(parcels: list[batch.Parcel]) -> list[Message]:
 def test_no_event_inherits_the_waiting_of_one_that_began_on_another_day(ages: list[int]) -> None:
     got = waited(*ages)
     given = {f"w{n}": int(NOW - age) if age else int(NOW) for n, age in enumerate(ages)}
-    parcels = batch.defer(packed(got), got, cause=TooLate(NOW, "busy"), now=NOW, random=lambda: 0.5)
+    parcels = batch.defer(packed(got), got, cause=TooLate(NOW, Closing("no_slot", "busy")), now=NOW, random=lambda: 0.5)
     for body in decoded(parcels):
         for one in body.events:
             assert 0 <= body.waiting_since - given[one.unique_id] < batch.DAY

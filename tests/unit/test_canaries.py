@@ -23,10 +23,11 @@ from botocore.exceptions import ClientError
 from urllib3.exceptions import ReadTimeoutError
 
 from handler import errors, mapping, messages, sources, telemetry
+from handler.closing import Closing
 from handler.errors import SourceError, TableUnavailable
 from handler.klaviyo import Answer, fault
 from handler.messages import Message, Raw
-from local import payload, sign
+from local import payload, seams, sign
 from local.payload import Payload
 from tests.unit.fakes_delivery import ENVIRONMENT, POINTER
 from tests.unit.fakes_queue import DEAD, Delivery, delivery
@@ -277,7 +278,7 @@ def test_what_fails_at_the_door_names_nobody(door: Door, ear: Ear, monkeypatch: 
     door.queue.down = True
     assert door.post("custom", sent) == 503
     door.documents = None
-    door.module.SECRETS._read_at = float("-inf")
+    seams.put((door.module.SECRETS, "_read_at", float("-inf")))
     assert door.post("custom", sent) == 503
     assert ear.canaries() == []
 
@@ -357,7 +358,7 @@ ANSWERS = ["accepted", "pointed", "some", "all", "too large", "401", "403", "404
 def test_whatever_klaviyo_says_the_delivery_names_nobody(queued: list[Message | Raw], ear: Ear, answer: str) -> None:
     with delivery() as world, ear.listening():
         world.clock.now = 1_600_000_000.0  # before all samples: a late event goes without the names
-        world.dispatcher._key = SimpleNamespace(current=lambda: KEY, renewed=lambda old: False)
+        seams.put((world.dispatcher, "_key", SimpleNamespace(current=lambda: KEY, renewed=lambda old: False)))
         world.klaviyo.told = told(world, entries(queued))[answer]
         for message in queued:
             if isinstance(message, Message):
@@ -400,7 +401,9 @@ def test_crashes_and_closings_name_nobody(queued: list[Message | Raw], ear: Ear)
             kept.attributes = {"crashes": {"DataType": "String", "StringValue": str(number % 3)}}
         world.sqs.put("events", f'{{"who":"{EMAIL}"}}')
         world.sqs.put("events", EMAIL)
-        world.table.fails = TableUnavailable(world.clock() + 60, "the pacing table does not answer")
+        world.table.fails = TableUnavailable(
+            world.clock() + 60, Closing("no_table", "the pacing table does not answer")
+        )
         world.invoke()
         world.table.fails = None
         world.run()

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler import dispatch, jobs
+from handler import jobs
+from handler.closing import BRAKE, Closing
 from handler.dispatch import Dispatcher, Key, Post, Result
 from handler.errors import Closed, NoSlot, TableUnavailable, TooLate, Unavailable
 from handler.klaviyo import Answer
@@ -135,7 +136,7 @@ def test_a_refusal_of_everything_parks_nobody_and_closes() -> None:
     relay.klaviyo.told = lambda names: relay.klaviyo.answer(400, [{"title": "Malformed body"}])
     result = relay.run(*thousand())
     assert isinstance(result.cause, Closed)
-    assert result.cause.reason == dispatch.BRAKE
+    assert result.cause.closing == BRAKE
     assert not result.parked
     assert len(left(result)) == 1_000
     assert sum(len(job.rows) for job in result.left if job.suspect) == 2  # the two that were refused alone
@@ -291,6 +292,16 @@ def test_the_probe_after_a_refused_key_tries_the_new_one() -> None:
     assert relay.klaviyo.stored == ["a"]
 
 
+def test_detail_of_a_closing_decides_nothing() -> None:
+    relay = Relay()
+    relay.table.item = {"next": 0, "closed_until": 1, "closed_reason": "key_refused_by_nobody"}
+    assert relay.run(message("a")).cause is None
+    assert relay.posts[-1].slot.closing == Closing("configuration", "key_refused_by_nobody")
+    relay.table.item = {"next": 0, "closed_until": 1, "closed_reason": "refused_alike: in words of another version"}
+    relay.run(*thousand())
+    assert len(relay.klaviyo.requests[-2][1]) == 1  # the probe
+
+
 @pytest.mark.parametrize(
     "content", [{}, {"api_key": ""}, {"api_key": 7}, {"api_key": "pk_\u00e9"}, {"api_key": "a\nb"}]
 )
@@ -299,7 +310,7 @@ def test_without_a_key_nothing_is_posted_and_no_slot_taken(content: dict[str, An
     relay.secret.cached = content
     result = relay.run(message("a"))
     assert isinstance(result.cause, NoSlot)
-    assert result.cause.reason.startswith("no_key")
+    assert result.cause.closing.code == "no_key"
     assert left(result) == {"a"}
     assert not relay.table.item
     relay.secret.unreadable = True
@@ -308,7 +319,7 @@ def test_without_a_key_nothing_is_posted_and_no_slot_taken(content: dict[str, An
 
 def test_without_the_table_nothing_is_posted() -> None:
     relay = Relay()
-    relay.table.fails = TableUnavailable(relay.clock() + 30, "the pacing table does not answer")
+    relay.table.fails = TableUnavailable(relay.clock() + 30, Closing("no_table", "the pacing table does not answer"))
     result = relay.run(message("a"))
     assert isinstance(result.cause, TableUnavailable)
     assert left(result) == {"a"}
@@ -319,7 +330,9 @@ def test_a_table_that_dies_during_the_post_does_not_undo_the_delivery() -> None:
     relay = Relay()
 
     def dies(names: list[str]) -> Answer | None:
-        relay.table.fails = TableUnavailable(relay.clock() + 30, "the pacing table does not answer")
+        relay.table.fails = TableUnavailable(
+            relay.clock() + 30, Closing("no_table", "the pacing table does not answer")
+        )
         return relay.klaviyo.answer(503) if "second" in names else None
 
     relay.klaviyo.told = dies

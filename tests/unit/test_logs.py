@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -123,3 +124,84 @@ def test_lines_of_one_kind_are_those_and_no_others() -> None:
     client = Client({"deliver": lines})
     assert [line["timestamp"] for line in logs.matching(client, ["deliver"], kind="deferred")] == ["2"]
     assert client.asked[0]["filterPattern"] == '{ $.message = "deferred" }'
+
+
+REQUEST = "8f507cfc-0000-4697-b07a-ac58fc914c95"
+ROUTINE = [
+    f"START RequestId: {REQUEST} Version: $LATEST\n",
+    f"END RequestId: {REQUEST}\n",
+    f"REPORT RequestId: {REQUEST}\tDuration: 15.74 ms\tBilled Duration: 147 ms\tMemory Size: 128 MB\n",
+    "INIT_START Runtime Version: python:3.13.v1\n",
+    "\n",
+    json.dumps({"type": "platform.report", "record": {"requestId": REQUEST, "status": "success"}}),
+    json.dumps({"type": "platform.start", "record": {"requestId": REQUEST}}),
+    json.dumps({"_aws": {}, "Jobs": 1}),
+]
+FAILURES = {
+    f"2026-11-24T18:00:01.123Z {REQUEST} Task timed out after 30.00 seconds\n\n": "Task timed out after 30.00 seconds",
+    f"RequestId: {REQUEST} Error: Runtime exited with error: signal: killed\nRuntime.ExitError\n": "signal: killed",
+    f"[ERROR] Crashed: KeyError at batch.py:9\nTraceback (most recent call last):\n {REQUEST}": "at batch.py:9",
+    f"REPORT RequestId: {REQUEST}\tDuration: 30000.00 ms\tStatus: timeout\n": "Status: timeout",
+    json.dumps(
+        {"type": "platform.report", "record": {"requestId": REQUEST, "status": "timeout"}}
+    ): "platform.report timeout",
+    json.dumps({"errorType": "Crashed", "errorMessage": "KeyError", "requestId": REQUEST}): "Crashed: KeyError",
+    f"{{not JSON {REQUEST}": "{not JSON",
+}
+
+
+class Timed(Client):
+    """Each event with the time that CloudWatch gives it."""
+
+    def paginate(self, **options: Any) -> list[dict[str, Any]]:
+        return [
+            {"events": [{"timestamp": 1_795_543_201_123, **event} for event in page["events"]]}
+            for page in super().paginate(**options)
+        ]
+
+
+def relay(receive: list[str], deliver: list[str]) -> logs.Relay:
+    client: Any = Timed({"r-group": receive, "d-group": deliver})
+    client.get_queue_attributes = lambda **_: {"Attributes": defaultdict(int)}
+    outputs = {
+        "ReceiveLogGroup": "r-group",
+        "DeliverLogGroup": "d-group",
+        "EventsQueueUrl": "",
+        "DeadLetterQueueUrl": "",
+    }
+    return logs.Relay(lambda _: client, outputs, {})
+
+
+def told(found: logs.Relay, *arguments: str) -> Iterator[str]:
+    return logs.answers(found, logs.options(list(arguments)))
+
+
+@pytest.mark.parametrize(("text", "words"), FAILURES.items())
+def test_failure_that_lambda_reports_is_shown_with_time_and_function(text: str, words: str) -> None:
+    (line,) = told(relay([*ROUTINE], [*ROUTINE, text]))
+    assert line.startswith("18:00:01.123  lambda  deliver ")
+    assert words in line
+    assert "\n" not in line
+
+
+def test_routine_lines_of_lambda_are_not_shown() -> None:
+    assert list(told(relay(ROUTINE, ROUTINE))) == ["no such line"]
+
+
+def test_failure_is_shown_with_any_source_but_not_as_parked() -> None:
+    crashed = relay([next(iter(FAILURES))], [json.dumps(PARKED | {"timestamp": "2026-11-24T18:00:00.000+00:00"})])
+    assert [line.split("  ")[1] for line in told(crashed, "--source", "shopify")] == ["parked", "lambda"]
+    assert [line.split("  ")[1] for line in told(crashed, "--source", "stripe")] == ["lambda"]
+    assert [line.split("  ")[1] for line in told(crashed, "--parked")] == ["parked"]
+
+
+def test_failure_of_an_events_invocation_is_shown_with_its_id() -> None:
+    job = json.dumps(JOB | {"request_id": REQUEST, "timestamp": "2026-11-24T18:00:01.000+00:00"})
+    other = f"2026-11-24T18:00:09.000Z {REQUEST[:-1]}6 Task timed out after 30.00 seconds"
+    lines = list(told(relay([], [job, next(iter(FAILURES)), other]), "--id", "evt_1"))
+    assert [line.split("  ")[1] for line in lines[:2]] == ["job", "lambda"]
+    assert len([line for line in lines if "timed out" in line]) == 1
+
+
+def test_failure_is_found_by_the_id_of_its_invocation() -> None:
+    assert "timed out" in next(told(relay([next(iter(FAILURES))], []), "--id", REQUEST))

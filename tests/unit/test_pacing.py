@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from handler.closing import Closing
 from handler.errors import Closed, TooLate
 from handler.pacing import LONG, TOLERANCE, Item, Pacer, Slot, Value, interval
 
@@ -149,7 +150,7 @@ def test_an_outage_is_probed_at_most_twice_a_minute() -> None:
     world = World()
     sender = world.sender()
     end, probes = world.now + 3_600, 0
-    sender.failed(sender.reserve(world.now + 10), "outage: away")
+    sender.failed(sender.reserve(world.now + 10), Closing("outage", "away"))
     while world.now < end:
         try:
             slot: Slot = sender.reserve(world.now + 10)
@@ -157,7 +158,7 @@ def test_an_outage_is_probed_at_most_twice_a_minute() -> None:
             world.now = max(error.retry_at, world.now + 0.01)
             continue
         probes += 1
-        sender.failed(slot, "outage: away")
+        sender.failed(slot, Closing("outage", "away"))
     assert 3_600 / LONG - 5 <= probes <= 3_600 / LONG + 1
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from handler.closing import Closing
 from handler.errors import Closed, NoSlot
 from handler.pacing import Item, Pacer, Slot, Value, interval
 from tests.unit.fakes_delivery import Clock, Table
@@ -127,7 +128,7 @@ class World:
 
     def away(self, pacer: Pacer) -> None:
         if slot := self.reserve(pacer):
-            pacer.failed(slot, "outage: away")
+            pacer.failed(slot, Closing("outage", "away"))
 
 
 def explore(item: dict[str, int | str], *senders: Callable[[World], Sender]) -> Iterator[World]:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from handler.closing import Closing
 from handler.errors import NoSlot, TableUnavailable
 from handler.pacing import LONG, LOOK_AHEAD, TOLERANCE, Item, Pacer, Value, interval
 from tests.unit.fakes_delivery import Table
@@ -94,7 +95,7 @@ class Slow:
         self._world.sleep(self._world.chance.uniform(0, self._latency))
         since, until = self._away
         if since <= self._world.now < until or self._world.chance.random() < self._unreachable:
-            raise TableUnavailable(self._world.now + LONG, "the pacing table does not answer")
+            raise TableUnavailable(self._world.now + LONG, Closing("no_table", "the pacing table does not answer"))
 
     def read(self) -> Item:
         self._pass()
@@ -150,7 +151,7 @@ def backlog(
                 elif status == 429:
                     pacer.throttled(slot, wait)
                 else:
-                    pacer.failed(slot, "outage: away")
+                    pacer.failed(slot, Closing("outage", "away"))
             except NoSlot as cause:
                 world.sleep(max(0.1, cause.retry_at - world.now + error) + world.chance.uniform(0, 1))
 

@@ -145,6 +145,13 @@ def test_the_rate_stands_minute_by_minute_beside_the_limit() -> None:
     assert questions.rate([JOB, later], limit=150, most=1)[1:] == [("18:02", "1", "0", "1,000", "130.0", "84")]
 
 
+def test_the_same_minute_of_two_days_is_two_rows() -> None:
+    tomorrow = JOB | {"timestamp": "2026-11-25T18:00:30.000+00:00"}
+    rows = questions.rate([JOB, tomorrow, tomorrow], limit=150, most=30)
+    assert [row[:2] for row in rows[1:]] == [("11-24 18:00", "1"), ("11-25 18:00", "2")]
+    assert questions.rate([JOB, tomorrow], limit=150, most=1)[1][0] == "18:00"
+
+
 @pytest.mark.parametrize(
     ("lines", "deferred", "words"),
     [

@@ -18,7 +18,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from handler import sources, telemetry
-from local import payload, sign
+from local import payload, seams, sign
 from local.preview import preview_request
 
 SECRETS = sign.development_secrets(["stripe", "custom", "shopify"])["sources"]
@@ -86,7 +86,7 @@ def door(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
     module = importlib.reload(receive)
     monkeypatch.setattr(module, "SQS", Queue())
-    module.SECRETS._client = SecretsManager(dict(SECRETS))
+    monkeypatch.setattr(module.SECRETS, "_client", SecretsManager(dict(SECRETS)))
     return module
 
 
@@ -147,7 +147,7 @@ def test_a_refused_part_of_a_batch_alone_is_sent_again(door: ModuleType) -> None
 
 @pytest.mark.parametrize("failure", ["refuse", "down"])
 def test_a_queue_that_does_not_take_it_makes_the_sender_retry(door: ModuleType, failure: str) -> None:
-    setattr(door.SQS, failure, 1_000)
+    seams.put((door.SQS, failure, 1_000))
     status, answer = post(door, "custom", custom(event()))
     assert status == 503
     assert answer["error"] in ("queue_refuses", "unavailable")
@@ -188,7 +188,8 @@ def test_a_rotation_refuses_nothing_on_the_way(door: ModuleType, monkeypatch: py
     clock = [1_000_000.0]
     monkeypatch.setattr(door.SECRETS, "_clock", lambda: clock[0])
     old, new = SECRETS["custom"][0], sign.development_secret("another", sources.load("custom").schemes[0])
-    secrets = door.SECRETS._client = SecretsManager({"custom": [old]})
+    secrets = SecretsManager({"custom": [old]})
+    monkeypatch.setattr(door.SECRETS, "_client", secrets)
     passed: list[tuple[str, str]] = []
     for listed, sending in (([old], old), ([new, old], old), ([new, old], new), ([new], new)):
         secrets.document = {"custom": listed}

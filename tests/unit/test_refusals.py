@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from handler.refusals import PER_WINDOW, WINDOW, Refusals
-from local import questions
+from local import questions, seams
 from tests.unit import test_receive
 from tests.unit.test_receive import custom, event, post
 
@@ -67,7 +67,7 @@ def test_each_minute_and_each_source_and_reason_has_lines_of_its_own(
     forge(door)
     forge(door, "shopify")
     door.SECRETS._client.document = {}
-    door.SECRETS._read_at = float("-inf")
+    seams.put((door.SECRETS, "_read_at", float("-inf")))
     post(door, "stripe", b"{}")
     said = [(line["source"], line["reason"]) for line in lines(log)]
     assert set(said) == {("stripe", "signature_wrong"), ("shopify", "signature_wrong"), ("stripe", "no_secret")}
