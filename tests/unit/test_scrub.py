@@ -183,7 +183,26 @@ def growth(of: Callable[[str], object], piece: str, length: int) -> float:
     return min(ratio() for _ in range(3))
 
 
-PIECES = ["a", "@", "a@", "1", "1(", "a-", "pk_ ", "\\", "\\u0041", "&amp;", "&#", "%41", '"', '" ', '"a', "ﷺ", "a "]
+PIECES = [
+    "a",
+    "\u0301\u0323",
+    "@",
+    "a@",
+    "1",
+    "1(",
+    "a-",
+    "pk_ ",
+    "\\",
+    "\\u0041",
+    "&amp;",
+    "&#",
+    "%41",
+    '"',
+    '" ',
+    '"a',
+    "ﷺ",
+    "a ",
+]
 
 
 @pytest.mark.parametrize("piece", [*PIECES, HIDDEN])
