@@ -46,6 +46,9 @@ NESTED_PARTS = b"".join(
         ('{"a":"Zoë"}'.encode("latin-1"), Body(charset="latin-1"), {"a": "Zoë"}),
         (b"a=Zo%C3%AB", Body(("form",), charset="latin-1"), {"a": "Zoë"}),
         (b"a=Zo%EB", Body(("form",), charset="latin-1"), {"a": "Zoë"}),
+        (b"a=Zo%EB", Body(("form", "multipart"), form=("a",), charset="latin-1"), {"a": "Zoë"}),
+        (b"a=Zo%C3%AB", Body(("form", "multipart"), form=("a",), charset="latin-1"), {"a": "Zoë"}),
+        (b"a=Zo\xeb", Body(("form", "multipart"), form=("a",), charset="latin-1"), {"a": "Zoë"}),
         (b"a=Zo%EB", FORM, {"a": "Zo\ufffd"}),
     ],
 )
