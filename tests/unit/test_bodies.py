@@ -62,6 +62,7 @@ def test_a_body_is_read_as_its_senders_file_says(body: bytes, kind: Body, docume
         (b"a=1", JSON),
         (b"--b\r\nContent-Disposition: form-data; name=a\r\n\r\n1\r\n--b--\r\n", JSON),
         (b'{"a":1}', FORM),
+        (b"--b\r\nContent-Disposition: form-data; name=a\r\n\r\n1\r\n--b--\r\n", FORM),
         (b'{"a":"&b=1"}', MULTIPART),
         (b"a=1", EITHER),
         (b"payload=1&a=1", EITHER),
