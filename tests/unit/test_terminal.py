@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import json
+import subprocess
+import sys
 import threading
 import unicodedata
 from collections.abc import Callable
@@ -232,3 +234,14 @@ def test_json_stays_the_same_document(value: Any) -> None:
 def test_a_table_stays_in_line() -> None:
     assert terminal.table([("AGE", "B"), ("1,000", "c\n")]) == ["AGE    B", "1,000  c\\u000a"]
     assert terminal.table([]) == []
+
+
+def test_output_that_nobody_reads_on_ends_the_command_without_a_traceback() -> None:
+    program = "from local.terminal import say; say(*['x' * 1_000] * 10_000)"
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=LOCAL.parent) as running:
+        assert running.stdout and running.stderr
+        running.stdout.readline()
+        running.stdout.close()
+        assert running.stderr.read() == b""
+    assert running.returncode == 141
