@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from handler import bodies, expressions, sources, values
 from handler.errors import Unmapped
@@ -93,6 +94,7 @@ _LOCATION = {
     "country": ("country_code", "countrycode", "country"),
 }
 _PROPERTIES = 20
+_WESTERN = "windows-1252"  # ISO-8859-1, and what senders of ISO-8859-1 write besides
 
 Path_ = tuple[str, ...]
 
@@ -122,7 +124,7 @@ class Leaf:
 class Guess:
     """What the file will say: expressions by name, ``None`` or empty where nothing fits."""
 
-    body: str = bodies.JSON
+    read: bodies.Body = bodies.ANY_JSON
     topic: str = ""
     topic_header: str = ""
     topic_place: str = ""
@@ -152,8 +154,8 @@ def leaves(document: Any, path: Path_ = ()) -> Iterator[Leaf]:
         yield from leaves(value, place)
 
 
-def guess(document: dict[str, Any], headers: dict[str, str], body: str = bodies.JSON) -> Guess:
-    """What the fields of a delivery seem to be; ``body`` is the kind that it was read as.
+def guess(document: dict[str, Any], headers: dict[str, str], read: bodies.Body = bodies.ANY_JSON) -> Guess:
+    """What the fields of a delivery seem to be; ``read`` is what its body was read as.
 
     Raises
     ------
@@ -161,7 +163,7 @@ def guess(document: dict[str, Any], headers: dict[str, str], body: str = bodies.
         Nothing in it says whose event it is.
     """
     found = list(leaves(document))
-    made = Guess(body)
+    made = Guess(read)
     _what_kind(made, found, headers)
     ids = [leaf for leaf in found if values.text(leaf.value) and not isinstance(leaf.value, bool)]
     made.key = _key(made.topic, found, _first(_named(ids, _KEY, outermost=True)))
@@ -366,7 +368,8 @@ def written(name: str, made: Guess, headers: dict[str, str]) -> str:
         *signature(name, headers),
         "",
         "[webhook]",
-        *([f"body = {json.dumps(made.body)}"] if made.body != bodies.JSON else []),
+        *([f"body = {json.dumps(made.read.kinds[0])}"] if made.read.kinds != bodies.ANY_JSON.kinds else []),
+        *([f"charset = {json.dumps(made.read.charset)}"] if made.read.charset else []),
         *([f"topic_header = {json.dumps(made.topic_header)}"] if made.topic_header else [_line("topic", topic)]),
         "# The same for every retry, another for every event. Of an object that changes: [id, updated_at].",
         _line("key", made.key),
@@ -407,12 +410,27 @@ def values_title(topic: str) -> str:
     return " ".join(word[:1].upper() + word[1:] for word in re.split(r"[\W_]+", topic) if word) or "Received"
 
 
-def read(body: bytes) -> tuple[str, Any]:
-    """The kind of a delivery's body by its bytes, and the document in it; raises ``Unmapped``."""
+def read(body: bytes) -> tuple[bodies.Body, Any]:
+    """What a delivery's body is by its bytes, and the document in it; raises ``Unmapped``.
+
+    Text that is not UTF-8 is taken for Windows-1252, which browsers read ISO-8859-1 as, too
+    (https://encoding.spec.whatwg.org/#names-and-labels).
+    """
     kind = bodies.looks(body)
     if kind == bodies.FORM and b"=" not in body:
         kind = bodies.JSON
-    return kind, bodies.parse(body, bodies.Body((kind,)))
+    plain = bodies.Body((kind,))
+    try:
+        if kind == bodies.FORM:
+            unquote_to_bytes(body).decode()
+        return plain, bodies.parse(body, plain)
+    except UnicodeDecodeError:
+        pass
+    except Unmapped as error:
+        if error.reason != "not_utf8":
+            raise
+    western = bodies.Body((kind,), charset=_WESTERN)
+    return western, bodies.parse(body, western)
 
 
 def create(name: str, sent: payload.Payload, folder: Path, samples: Path) -> tuple[Path, Path]:
@@ -428,15 +446,15 @@ def create(name: str, sent: payload.Payload, folder: Path, samples: Path) -> tup
     if name in sources.names():
         raise ValueError(f"there is a source {name} already: {check.shown(sources.path_of(name))}")
     try:
-        kind, whole = read(sent.body)
+        read_as, whole = read(sent.body)
     except Unmapped as error:
         raise ValueError(error.detail) from None
     document = whole[0] if isinstance(whole, list) and whole else whole
     if not isinstance(document, dict):
         raise ValueError("the sample's body is no JSON object and no form")
-    made = guess(document, sent.headers, kind)
+    made = guess(document, sent.headers, read_as)
     kept = {name: sent.headers[name] for name in ("content-type", made.topic_header) if name}
-    body: Any = whole if kind == bodies.JSON else sent.body.decode()
+    body: Any = whole if read_as.kinds == bodies.ANY_JSON.kinds else _text(sent.body, read_as.charset)
     toml, sample = folder / f"{name}.toml", samples / name / f"{_file(made.topic)}.json"
     for path, text in (
         (toml, written(name, made, sent.headers)),
@@ -445,6 +463,13 @@ def create(name: str, sent: payload.Payload, folder: Path, samples: Path) -> tup
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8")
     return toml, sample
+
+
+def _text(body: bytes, charset: str) -> str:
+    try:
+        return body.decode(charset or "utf-8")
+    except UnicodeDecodeError:
+        raise ValueError("the sample's body holds bytes that are not text, such as a file: take them out") from None
 
 
 def _file(topic: str) -> str:

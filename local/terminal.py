@@ -6,6 +6,7 @@ does so through ``say``; the console's pages pass through ``visible``.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ _UNSEEN = re.compile(
     "\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ud800-\udfff\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
     "\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
+_READER_GONE = 128 + 13  # as a shell reports SIGPIPE
 
 
 def visible(text: object, *, keep: str = "") -> str:
@@ -29,9 +31,17 @@ def _escape(char: str) -> str:
 
 
 def say(*lines: object, error: bool = False) -> None:
-    """Print each of ``lines`` as one line, errors to standard error; a line break inside one is shown, not made."""
-    for line in lines:
-        print(visible(line), file=sys.stderr if error else sys.stdout, flush=True)
+    """Print each of ``lines`` as one line, errors to standard error; a line break inside one is shown, not made.
+
+    Where the reader has gone, as ``head`` does, the program ends quietly (the library's note on SIGPIPE).
+    """
+    stream = sys.stderr if error else sys.stdout
+    try:
+        for line in lines:
+            print(visible(line), file=stream, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # what is flushed at the end goes there
+        raise SystemExit(_READER_GONE) from None
 
 
 def progress(line: object) -> None:

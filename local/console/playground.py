@@ -217,10 +217,10 @@ def draft() -> Response:
     """A first file for a new sender, guessed from the payload."""
     try:
         source, _, sent = read(request.form)
-        kind, document = new_sender.read(sent.body)
+        read_as, document = new_sender.read(sent.body)
         if not isinstance(document, dict):
             raise ValueError("the payload is neither a JSON object nor a form")
-        toml = new_sender.written(source, new_sender.guess(document, sent.headers, kind), sent.headers)
+        toml = new_sender.written(source, new_sender.guess(document, sent.headers, read_as), sent.headers)
     except Unmapped as error:
         return Response(f"no file could be drafted: {error.detail}", 422, content_type="text/plain; charset=utf-8")
     except ValueError as error:

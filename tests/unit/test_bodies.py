@@ -46,6 +46,9 @@ NESTED_PARTS = b"".join(
         ('{"a":"Zoë"}'.encode("latin-1"), Body(charset="latin-1"), {"a": "Zoë"}),
         (b"a=Zo%C3%AB", Body(("form",), charset="latin-1"), {"a": "Zoë"}),
         (b"a=Zo%EB", Body(("form",), charset="latin-1"), {"a": "Zoë"}),
+        (b"a=Zo%EB", Body(("form", "multipart"), form=("a",), charset="latin-1"), {"a": "Zoë"}),
+        (b"a=Zo%C3%AB", Body(("form", "multipart"), form=("a",), charset="latin-1"), {"a": "Zoë"}),
+        (b"a=Zo\xeb", Body(("form", "multipart"), form=("a",), charset="latin-1"), {"a": "Zoë"}),
         (b"a=Zo%EB", FORM, {"a": "Zo\ufffd"}),
     ],
 )
@@ -59,6 +62,7 @@ def test_a_body_is_read_as_its_senders_file_says(body: bytes, kind: Body, docume
         (b"a=1", JSON),
         (b"--b\r\nContent-Disposition: form-data; name=a\r\n\r\n1\r\n--b--\r\n", JSON),
         (b'{"a":1}', FORM),
+        (b"--b\r\nContent-Disposition: form-data; name=a\r\n\r\n1\r\n--b--\r\n", FORM),
         (b'{"a":"&b=1"}', MULTIPART),
         (b"a=1", EITHER),
         (b"payload=1&a=1", EITHER),

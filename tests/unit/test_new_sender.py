@@ -186,6 +186,7 @@ def test_what_cannot_be_made_is_said(folders: tuple[Path, Path], name: str, body
             'body = "multipart"\n',
         ),
         (b'{"type": "order", "id": 1, "email": "kim@mail.example"}', ""),
+        (b"type=order&id=1&email=kim%40mail.example&name=Zo%EB", 'body = "form"\ncharset = "windows-1252"\n'),
     ],
 )
 def test_the_file_says_what_the_deliverys_body_is_whatever_its_label(
@@ -221,3 +222,36 @@ def test_the_guess_for_any_delivery_passes_and_becomes_an_event(folders: tuple[P
 def test_what_changes_more_than_once_is_told_apart(folders: tuple[Path, Path], more: dict[str, Any], key: str) -> None:
     text, _ = make(folders, {"id": 1, "email": "noor@letters.example"} | more)
     assert f"\nkey = {key}\n" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("type=order&id=1&email=kim@mail.example&name=Zoë", 'body = "form"\n'),
+        ('{"type": "order", "id": 1, "email": "kim@mail.example", "name": "Zoë"}', ""),
+        (
+            "".join(
+                f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+                for name, value in {"type": "order", "id": "1", "email": "kim@mail.example", "name": "Zoë"}.items()
+            )
+            + "--b--\r\n",
+            'body = "multipart"\n',
+        ),
+    ],
+)
+def test_a_delivery_in_latin_1_gets_its_charset_and_a_sample_that_shows_its_text(
+    folders: tuple[Path, Path], text: str, line: str
+) -> None:
+    sent = Payload("POST", {}, JSON, text.encode("latin-1"))
+    toml, sample = new_sender.create("acme", sent, *folders)
+    assert f'[webhook]\n{line}charset = "windows-1252"\n' in toml.read_text("utf-8")
+    for body in (sent.body, payload.read(sample)[1]):
+        (event,) = preview("acme", JSON, body, 1_795_500_000)["events"]
+        assert "Zoë" in json.dumps(event, ensure_ascii=False)
+
+
+def test_a_delivery_with_a_file_says_to_take_it_out(folders: tuple[Path, Path]) -> None:
+    body = b'--b\r\nContent-Disposition: form-data; name="email"\r\n\r\nkim@mail.example\r\n'
+    body += b'--b\r\nContent-Disposition: form-data; name="photo"; filename="me.png"\r\n\r\n\x89PNG\r\n--b--\r\n'
+    with pytest.raises(ValueError, match="take them out"):
+        new_sender.create("acme", Payload("POST", {}, JSON, body), *folders)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import json
+import os
+import sys
 import threading
 import unicodedata
 from collections.abc import Callable
@@ -232,3 +234,13 @@ def test_json_stays_the_same_document(value: Any) -> None:
 def test_a_table_stays_in_line() -> None:
     assert terminal.table([("AGE", "B"), ("1,000", "c\n")]) == ["AGE    B", "1,000  c\\u000a"]
     assert terminal.table([]) == []
+
+
+def test_output_that_nobody_reads_on_ends_the_command_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as out:  # which is flushed once more as the program ends
+        monkeypatch.setattr(sys, "stdout", out)
+        with pytest.raises(SystemExit) as ended:
+            terminal.say("one")
+    assert ended.value.code == 141
