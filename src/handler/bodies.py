@@ -140,12 +140,16 @@ def fields(body: bytes, read: Body) -> list[tuple[str, str]]:
 
 def _pairs(text: str, charset: str) -> list[tuple[str, str]]:
     # Not strictly: the URL Standard (5.1) passes over empty pieces and takes names without values.
-    if charset:
+    for encoding in filter(None, ("utf-8", charset)):
         try:
-            return parse_qsl(text, keep_blank_values=True, errors="strict")
-        except UnicodeDecodeError:
-            return parse_qsl(text, keep_blank_values=True, encoding=charset)
-    return parse_qsl(text, keep_blank_values=True)
+            return parse_qsl(text, keep_blank_values=True, encoding=encoding, errors="strict")
+        except UnicodeError:
+            continue
+    raise Unmapped("not_utf8", f"the form has an escape that is not UTF-8{_nor(charset)}")
+
+
+def _nor(charset: str) -> str:
+    return f", nor {charset}" if charset else ""
 
 
 def plain_fields(body: bytes, charset: str = "") -> list[tuple[str, str]]:
