@@ -128,6 +128,12 @@ def test_a_good_file_passes(mistakes: Mistakes) -> None:
         ('topic = "type"', 'topic = "type"\ncharset = "utf-16"', 8, "such as windows-1252"),
         ('topic = "type"', 'topic = "type"\ncharset = "latin-99"', 8, "such as windows-1252"),
         ('header = "x-acme-signature"', 'header = "x"\nsigned = "{url}{form}"', 7, 'expected body = "form"'),
+        (
+            'header = "x-acme-signature"\n\n[webhook]',
+            'header = "x"\nid_header = "y"\nsigned = "{id}.{body}"\n\n[webhook]\nbody = "form"',
+            9,
+            "could stand for the end of the signed {id}",
+        ),
         ('title = "Acme"', 'title = "Acme', 1, "expected TOML"),
         ('title = "Acme"', 'extends = "nobody"', 1, "expected a source to extend"),
     ],
