@@ -361,7 +361,7 @@ def _free(found: Any, notes: list[Note]) -> dict[str, Any]:
     """Properties whose names are the sender's, or its visitors', without those that are Klaviyo's or the relay's."""
     properties = found if isinstance(found, dict) else {}
     spend(len(properties))
-    reserved = {name for name in properties if _RESERVED.match(name)}
+    reserved = {name for name in properties if _RESERVED.match(name[: schema.NAME_LENGTH])}
     notes += [Note("reserved_name", f"properties.{name}") for name in sorted(reserved)]
     return {name: value for name, value in properties.items() if name not in reserved} if reserved else properties
 

@@ -30,6 +30,7 @@ ARRAY_ITEMS = 4_000
 UNIQUE_ID_LENGTH = 255
 METRIC_LENGTH = 127
 EXTERNAL_ID_LENGTH = 255
+NAME_LENGTH = 255  # of a property
 PROFILE_BYTES = 95_000
 ENTRY_BYTES = 900_000  # a message is 1 MiB with its header
 MARK = "RelayDropped"
@@ -347,7 +348,7 @@ def _members(value: Mapping[Any, Any], where: str, depth: int, notes: list[Note]
     kept: dict[str, Any] = {}
     for name, member in value.items():
         key = name if isinstance(name, str) and name.isprintable() else _without_control(str(name))
-        key = key[:255]
+        key = key[:NAME_LENGTH]
         if isinstance(member, str) and len(member) * 4 <= STRING_BYTES and member.isprintable():
             kept[key] = member  # as nearly all of them are
             continue
