@@ -1,4 +1,4 @@
-# Targets are short; what they do stands in local/ and tests/.
+# Targets are short; what they do stands in tools/, local/ and tests/.
 # What .venv is made with: the functions' own version if it is here, else what there is. Looked for only then.
 PYTHON ?= $(shell .ci/find-python 3.13 || echo python3)
 VENV ?= .venv
@@ -104,4 +104,4 @@ requirements: $(UPKEEP_STAMP) ## pin the functions' libraries anew, each at its 
 			--no-emit-index-url --no-emit-find-links --output-file src/requirements.txt -
 
 audit: $(UPKEEP_STAMP) ## what is known against the functions' libraries; needs the network
-	@$(BIN)/python -m local.audit
+	@$(BIN)/python -m tools.audit

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from local import template
+from tools import template
 
 from .cost import AS_OF, PRICES
 

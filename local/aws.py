@@ -20,8 +20,7 @@ from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
 from handler import sources
-
-from .template import NoPolicies
+from tools.template import NoPolicies
 
 ROOT = Path(__file__).parent.parent
 REGION = "us-east-1"

@@ -27,10 +27,10 @@ from handler.errors import Refused, SourceError, Unmapped
 from handler.mapping import Defaults, Outcome
 from handler.signatures import Scheme
 from handler.sources import Rule, Source
+from tools.terminal import say
 
 from . import payload, retries, secret_forms
 from .preview import preview_request
-from .terminal import say
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "events"

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from handler.telemetry import event_id
+from tools.terminal import progress, say, table
 
 from . import aws, payload
 from .preview import SILENT, event_ids, preview_request
 from .stack import Stack
-from .terminal import progress, say, table
 
 SAMPLES = aws.ROOT / "events"
 DRAIN_SECONDS = 120

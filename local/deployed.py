@@ -23,12 +23,12 @@ import urllib3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from handler import sources, zones
+from tools.terminal import say, visible
 
 from . import aws, parameters, payload, samconfig, secret_forms, sign
 from .logs import matching, readable
 from .payload import Payload
 from .preview import event_ids, preview_request
-from .terminal import say, visible
 
 FOLLOW_SECONDS = 90  # a batching window, a slot and Klaviyo's answer; logs arrive some seconds late
 POLL_SECONDS = 2.0

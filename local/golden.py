@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from handler import sources
+from tools.terminal import say
 
 from . import check
-from .terminal import say
 
 KEPT = check.ROOT / "tests/unit/golden/unique_ids.json"
 ADD = "PYTHONPATH=src:. .venv/bin/python -m local.golden"

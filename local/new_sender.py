@@ -19,9 +19,9 @@ from urllib.parse import unquote_to_bytes
 
 from handler import bodies, expressions, sources, values
 from handler.errors import Unmapped
+from tools.terminal import say
 
 from . import check, payload
-from .terminal import say
 
 # Words that names of fields hold, in the order of preference.
 _TOPIC = ("type", "event_type", "eventtype", "event", "event_name", "topic", "action", "trigger", "kind")

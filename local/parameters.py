@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from tools.template import source
+
 from .samconfig import Saved
-from .template import source
 
 REVISION = "KlaviyoRevision"
 

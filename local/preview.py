@@ -12,10 +12,10 @@ from handler import handshakes, mapping, sources
 from handler.errors import Refused, SourceError, Unmapped
 from handler.mapping import Defaults
 from handler.signatures import Delivery
+from tools.terminal import say
 
 from . import payload, sign
 from .payload import Payload
-from .terminal import say
 
 SILENT = 204  # the answer to senders that would act on any words
 

@@ -21,9 +21,10 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from tools.terminal import say, table
+
 from . import aws, deployed
 from .stack import RUNNING
-from .terminal import say, table
 
 HIDDEN_SECONDS = 120
 RATE = 50

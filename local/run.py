@@ -11,11 +11,12 @@ import signal
 import threading
 from collections.abc import Iterator
 
+from tools.terminal import say
+
 from . import changes, trigger
 from .console.ledger import Ledger
 from .console.server import Console
 from .stack import RUNNING, SECRETS_FILE, Stack, read_secrets, secrets_path
-from .terminal import say
 
 
 @contextlib.contextmanager

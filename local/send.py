@@ -14,11 +14,11 @@ import urllib3
 
 from handler import sources
 from handler.errors import Refused
+from tools.terminal import say
 
 from . import payload, recent, sign
 from .check import SAMPLES
 from .stack import RUNNING, read_secrets, secrets_path
-from .terminal import say
 
 
 def main(arguments: list[str]) -> int:

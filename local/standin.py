@@ -33,8 +33,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from tools.terminal import say
+
 from . import klaviyo_checks as checks
-from .terminal import say
 
 PATH = "/api/event-bulk-create-jobs"
 ADMIN = "/_standin/"

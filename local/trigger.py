@@ -35,8 +35,9 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from tools.terminal import say
+
 from . import lineage
-from .terminal import say
 
 PAYLOAD_BYTES = 6 * 1024 * 1024
 RECEIVE = 10

@@ -15,7 +15,7 @@ from typing import Any
 
 from local import redrive
 from local.stack import Stack
-from local.terminal import say
+from tools.terminal import say
 
 from . import schedule, traffic
 from .ledger import Account, Ledger, Lying, account, counted, crowded, lying

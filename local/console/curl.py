@@ -6,7 +6,7 @@ import base64
 import re
 import shlex
 
-from local.terminal import visible
+from tools.terminal import visible
 
 from .ledger import Exchange
 

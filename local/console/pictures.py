@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from local import aws, payload
 from local.stack import Stack
-from local.terminal import say
+from tools.terminal import say
 
 from .ledger import Ledger
 from .server import Console

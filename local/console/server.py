@@ -13,7 +13,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from local import aws, check
 from local.stack import Stack
-from local.terminal import visible
+from tools.terminal import visible
 
 from . import guard, live, playground, rate, render
 from .ledger import Ledger

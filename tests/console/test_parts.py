@@ -23,7 +23,7 @@ from local.console import curl, rate, render, signing, story
 from local.console.ledger import Exchange, Ledger
 from local.console.trail import Job, Trail, state
 from local.redrive import Parked
-from local.terminal import visible
+from tools.terminal import visible
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

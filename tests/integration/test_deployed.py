@@ -14,11 +14,11 @@ import pytest
 
 from handler import sources
 from local import aws, deployed, logs, preview, samconfig, sign
-from local import template as reading
 from local.deployed import Deployed, Trial
 from local.payload import Payload
 from local.stack import NAME, Stack
 from tests.template.conftest import EVERYTHING
+from tools import template as reading
 
 ADDRESS = "ops@relay.invalid"
 OLD, NEW = (f"whsec_{sign.development_secret(name, sources.load('stripe').schemes[0])}" for name in ("old", "new"))

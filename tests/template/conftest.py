@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from local import template as reading
+from tools import template as reading
 
 EVERYTHING: dict[str, Any] = {
     "AlarmEmail": "ops@relay.invalid",

@@ -12,11 +12,11 @@ import pytest
 from handler.closing import Closing
 from handler.errors import TableUnavailable
 from handler.messages import Message
-from local.template import metrics_of, of_type
 from tests.template.test_observability import shown
 from tests.unit import test_receive as at_the_door
 from tests.unit.fakes_delivery import event
 from tests.unit.fakes_queue import delivery
+from tools.template import metrics_of, of_type
 
 Stack = dict[str, Any]
 Metric = tuple[str, frozenset[str]]

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from handler import settings
-from local import template as reading
-from local.template import metrics_of, of_type
 from tests.template.test_emitted import Metric, deliveries, webhooks
 from tests.template.test_emitted import metrics as emitted
 from tests.unit import test_receive as at_the_door
+from tools import template as reading
+from tools.template import metrics_of, of_type
 
 Stack = dict[str, Any]
 door = at_the_door.door  # the fixture

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from handler import errors, pacing
-from local.template import ROOT, metrics_of, of_type
+from tools.template import ROOT, metrics_of, of_type
 
 Stack = dict[str, Any]
 DAY = 86_400

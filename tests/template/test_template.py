@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from handler import jobs, klaviyo, messages, pacing, zones
-from local import template as reading
-from local.template import ROOT, of_type
+from tools import template as reading
+from tools.template import ROOT, of_type
 
 DAY = 86_400
 KEY = "arn:aws:kms:eu-west-1:123456789012:key/1"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from local import audit
+from tools import audit
 
 ROOT = Path(__file__).parents[2]
 CLEAN = {"name": "urllib3", "version": "2.8.0", "vulns": []}

@@ -8,9 +8,9 @@ import pytest
 
 from bench import flood
 from bench.cost import PRICES
-from local.template import ROOT
 from tests.unit import test_receive
 from tests.unit.test_receive import post
+from tools.template import ROOT
 
 door = test_receive.door  # the fixture
 

@@ -35,7 +35,7 @@ SELDOM = ("email.headerregistry", "handler.multipart", "multipart", "handler.ecd
 # Delivering joins finished entries: what reads webhooks is loaded for a parked one or a late event only.
 READING = ("handler.mapping", "handler.sources", "handler.expressions", "handler.schema", "handler.values", "tomllib")
 ZONES = ("zoneinfo", "tzdata")
-TOOLS = ("local", "tests", "samtranslator", "ministack")
+TOOLS = ("tools", "local", "tests", "samtranslator", "ministack")
 
 
 def loaded(statement: str, **environment: str) -> set[str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("src/handler", "local", "bench")
+FOLDERS = ("src/handler", "tools", "local", "bench")
 WORDS = re.compile(r"[A-Za-z]{2,}\S* +\S|\S +\S*[A-Za-z]{2,}")
 IN_PATTERN = re.compile(r"[A-Za-z]{3,}:? +[\w(\\]|[\w)+*] +[A-Za-z]{2,}")
 METHODS = {"startswith", "endswith", "removeprefix", "removesuffix", "find", "index", "count", "split", "partition"}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bench import standing
-from local import template
+from tools import template
 
 DEFAULTS = template.resources()
 

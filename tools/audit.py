@@ -11,7 +11,7 @@ import subprocess
 import sys
 from typing import Any
 
-from .aws import ROOT
+from .template import ROOT
 from .terminal import say
 
 REQUIREMENTS = ROOT / "src" / "requirements.txt"

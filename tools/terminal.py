@@ -1,7 +1,7 @@
 """What leaves for a reader's eyes: nothing in it moves the cursor, turns the line around, or cannot be seen.
 
-Ids, topics and reasons come from strangers. Everything of ``local`` that prints
-does so through ``say``; the console's pages pass through ``visible``.
+Ids, topics and reasons come from strangers. Everything of ``tools`` and ``local``
+that prints does so through ``say``; the console's pages pass through ``visible``.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def _truth(rule: Any, values: Mapping[str, Any]) -> bool:
     if operator == "Fn::And":
         return all(_truth(one, values) for one in operands)
     if operator != "Fn::Equals":
-        raise ValueError(f"local/template.py cannot evaluate {operator} in a condition; add it there")
+        raise ValueError(f"tools/template.py cannot evaluate {operator} in a condition; add it there")
     left, right = (_put_in(operand, values, {}) for operand in operands)
     return bool(str(left) == str(right))
 
