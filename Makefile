@@ -38,10 +38,10 @@ send: $(STAMP) ## SOURCE= FILE= [HEADERS=] [URL=]: sign a payload and post it
 	@$(BIN)/python -m local.send "$$SOURCE" "$$FILE" $(if $(HEADERS),--headers="$$HEADERS") $(if $(URL),--url="$$URL")
 
 preview: $(STAMP) ## SOURCE= FILE= [HEADERS=]: what a payload becomes, without a stack
-	@$(BIN)/python -m local.preview "$$SOURCE" "$$FILE" $(if $(HEADERS),"$$HEADERS")
+	@$(BIN)/python -m tools.senders.preview "$$SOURCE" "$$FILE" $(if $(HEADERS),"$$HEADERS")
 
 new-sender: $(STAMP) ## NAME= FILE= [HEADERS=]: a first TOML file for a sender, guessed from one delivery
-	@$(BIN)/python -m local.new_sender "$$NAME" "$$FILE" $(if $(HEADERS),"$$HEADERS")
+	@$(BIN)/python -m tools.senders.new_sender "$$NAME" "$$FILE" $(if $(HEADERS),"$$HEADERS")
 
 redrive: $(STAMP) ## [SOURCE=] [REASON=] [STACK=] [GO=1|DROP=1]: what is parked, and back with it, or away
 	@$(BIN)/python -m local.redrive $(if $(STACK),--stack="$$STACK") $(if $(SOURCE),--source="$$SOURCE") $(if $(REASON),--reason="$$REASON") $(if $(GO),--go) $(if $(DROP),--drop)
@@ -72,7 +72,7 @@ lint: $(STAMP) ## ruff, mypy --strict, cfn-lint, the senders' files
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/cfn-lint template.yaml
-	@$(BIN)/python -m local.check
+	@$(BIN)/python -m tools.senders.check
 	@echo "lint: nothing to mend, in the senders' files neither"
 
 

@@ -18,8 +18,9 @@ from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
 
 from handler import sources
-from local import aws, payload, sign
-from local.preview import preview_request
+from local import aws
+from tools.senders import payload, sign
+from tools.senders.preview import preview_request
 
 SAMPLES = aws.ROOT / "events"
 # What a sender of this name sends most, or what weighs most with it.

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from handler.telemetry import event_id
+from tools.senders import payload
+from tools.senders.preview import SILENT, event_ids, preview_request
 from tools.terminal import progress, say, table
 
-from . import aws, payload
-from .preview import SILENT, event_ids, preview_request
+from . import aws
 from .stack import Stack
 
 SAMPLES = aws.ROOT / "events"

@@ -23,12 +23,13 @@ import urllib3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from handler import sources, zones
+from tools.senders import payload, secret_forms, sign
+from tools.senders.payload import Payload
+from tools.senders.preview import event_ids, preview_request
 from tools.terminal import say, visible
 
-from . import aws, parameters, payload, samconfig, secret_forms, sign
+from . import aws, parameters, samconfig
 from .logs import matching, readable
-from .payload import Payload
-from .preview import event_ids, preview_request
 
 FOLLOW_SECONDS = 90  # a batching window, a slot and Klaviyo's answer; logs arrive some seconds late
 POLL_SECONDS = 2.0

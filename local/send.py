@@ -14,10 +14,10 @@ import urllib3
 
 from handler import sources
 from handler.errors import Refused
+from tools.senders import payload, recent, sign
+from tools.senders.check import SAMPLES
 from tools.terminal import say
 
-from . import payload, recent, sign
-from .check import SAMPLES
 from .stack import RUNNING, read_secrets, secrets_path
 
 

@@ -23,9 +23,10 @@ from urllib.parse import urlencode
 import urllib3
 
 from handler import sources
+from tools.senders import sign
+from tools.senders.payload import Payload
 
-from . import aws, front, sign, trigger
-from .payload import Payload
+from . import aws, front, trigger
 
 NAME = "relay"
 LOCAL = aws.ROOT / ".local"

@@ -23,9 +23,9 @@ from urllib.parse import parse_qsl, urlencode
 from handler import mapping, sources
 from handler.errors import Unmapped
 from handler.mapping import Defaults, Outcome
-from local import check, payload
 from local.klaviyo_checks import problems
-from local.payload import Payload
+from tools.senders import check, payload
+from tools.senders.payload import Payload
 
 RECEIVED = check.RECEIVED
 _NOW = datetime.fromtimestamp(RECEIVED, UTC)

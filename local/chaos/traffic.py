@@ -13,8 +13,8 @@ from typing import Any
 
 import urllib3
 
-from local import sign
 from local.stack import Stack
+from tools.senders import sign
 
 from .ledger import Ledger
 from .schedule import POISON

@@ -18,8 +18,8 @@ from urllib.parse import parse_qsl, urlsplit
 from handler import signatures, values
 from handler.errors import NotVerified
 from handler.signatures import Delivery, Scheme
+from tools.senders.sign import development_secret
 
-from ..sign import development_secret
 from .ledger import Exchange
 
 Row = tuple[str, str]

@@ -12,7 +12,7 @@ from flask import Blueprint, abort, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from handler import sources
-from local.payload import Payload
+from tools.senders.payload import Payload
 
 from . import curl, signing, story
 from .ledger import MASKED, Exchange

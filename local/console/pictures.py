@@ -10,8 +10,9 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect, sync_playwright
 
-from local import aws, payload
+from local import aws
 from local.stack import Stack
+from tools.senders import payload
 from tools.terminal import say
 
 from .ledger import Ledger

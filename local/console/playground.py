@@ -18,8 +18,8 @@ from werkzeug.wrappers import Response
 
 from handler import bodies, signatures, sources
 from handler.errors import UnknownSource, Unmapped
-from local import check, new_sender, payload
-from local.payload import Payload
+from tools.senders import check, new_sender, payload
+from tools.senders.payload import Payload
 
 from . import render, worker
 from .ledger import CREDENTIALS, MASKED

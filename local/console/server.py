@@ -11,8 +11,9 @@ from flask import Flask, Response, current_app, make_response, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from local import aws, check
+from local import aws
 from local.stack import Stack
+from tools.senders import check
 from tools.terminal import visible
 
 from . import guard, live, playground, rate, render

@@ -10,8 +10,8 @@ from flask import current_app
 
 from handler import sources, zones
 from handler.mapping import Defaults
-from local.payload import Payload
 from local.stack import Stack
+from tools.senders.payload import Payload
 
 from .ledger import Ledger
 from .trial import Trial

@@ -27,8 +27,9 @@ from handler import bodies, mapping, schema, sources, zones
 from handler.errors import RelayError
 from handler.mapping import Defaults, Outcome
 from handler.sources import Source
-from local import check, klaviyo_checks, payload, preview
-from local.payload import Payload
+from local import klaviyo_checks
+from tools.senders import check, payload, preview
+from tools.senders.payload import Payload
 
 from . import story
 from .origin import NOWHERE, Written

@@ -10,11 +10,11 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from handler import sources
-from local import check
 from local.console.ledger import Ledger
 from local.console.pictures import CHROMIUM, FLAGS
 from local.console.server import Console
 from local.stack import Stack
+from tools.senders import check
 
 
 @pytest.fixture(scope="session")

@@ -16,8 +16,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from handler import sources
-from local import check, payload, sign
 from local.console.server import Console
+from tools.senders import check, payload, sign
 
 pytestmark = pytest.mark.xdist_group("browser")
 

@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 
 from handler import mapping, schema, sources
 from handler.mapping import Defaults
-from local import check, payload, run, sign, stack
+from local import run, stack
 from local.console import curl, rate, render, signing, story
 from local.console.ledger import Exchange, Ledger
 from local.console.trail import Job, Trail, state
 from local.redrive import Parked
+from tools.senders import check, payload, sign
 from tools.terminal import visible
 
 VALUES = st.recursive(

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from handler import sources
-from local import check, payload
 from local.console.trial import Trial
+from tools.senders import check, payload
 
 TOML = """\
 title = "Shop"

@@ -13,12 +13,13 @@ from urllib.parse import urlsplit
 import pytest
 
 from handler import sources
-from local import aws, deployed, logs, preview, samconfig, sign
+from local import aws, deployed, logs, samconfig
 from local.deployed import Deployed, Trial
-from local.payload import Payload
 from local.stack import NAME, Stack
 from tests.template.conftest import EVERYTHING
 from tools import template as reading
+from tools.senders import preview, sign
+from tools.senders.payload import Payload
 
 ADDRESS = "ops@relay.invalid"
 OLD, NEW = (f"whsec_{sign.development_secret(name, sources.load('stripe').schemes[0])}" for name in ("old", "new"))

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
-from local import sign
 from local.stack import Stack
 from tests.integration.support import arrived, custom, event, until
+from tools.senders import sign
 
 JSON = {"content-type": "application/json"}
 AT_ONCE = 10  # more would mean so many processes of `receive` on this machine, half a second of start each

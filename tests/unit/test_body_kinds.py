@@ -15,9 +15,9 @@ import pytest
 from handler import bodies, sources
 from handler.bodies import Body
 from handler.errors import Unmapped
-from local import payload
-from local.payload import Payload
-from local.preview import preview, preview_request
+from tools.senders import payload
+from tools.senders.payload import Payload
+from tools.senders.preview import preview, preview_request
 
 RECEIVED = 1_795_500_000.0
 EVENTS = Path(__file__).parents[2] / "events"

@@ -18,10 +18,10 @@ from handler.mapping import Defaults, Outcome
 from handler.messages import Message, Raw
 from handler.schema import Draft
 from handler.sources import Source
-from local import check
 from tests import mutations
 from tests.unit import test_receive
 from tests.unit.test_receive import post
+from tools.senders import check
 
 door = test_receive.door  # the fixture
 RECEIVED = check.RECEIVED

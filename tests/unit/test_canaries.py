@@ -27,10 +27,11 @@ from handler.closing import Closing
 from handler.errors import SourceError, TableUnavailable
 from handler.klaviyo import Answer, fault
 from handler.messages import Message, Raw
-from local import payload, seams, sign
-from local.payload import Payload
+from local import seams
 from tests.unit.fakes_delivery import ENVIRONMENT, POINTER
 from tests.unit.fakes_queue import DEAD, Delivery, delivery
+from tools.senders import payload, sign
+from tools.senders.payload import Payload
 
 EVENTS = Path(__file__).parents[2] / "events"
 NAMES = [name for name in sources.names() if (EVENTS / name).is_dir()]

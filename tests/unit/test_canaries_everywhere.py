@@ -20,12 +20,12 @@ import pytest
 
 from handler import sources
 from handler.messages import Message, Raw
-from local import payload, sign
-from local.payload import Payload
 from tests.unit import test_canaries
 from tests.unit.fakes_delivery import POINTER
 from tests.unit.fakes_queue import DEAD, delivery
 from tests.unit.test_canaries import EVENTS, NAMES, SECRETS, Door, Ear, overhear, quoted
+from tools.senders import payload, sign
+from tools.senders.payload import Payload
 
 ear, opened = test_canaries.ear, test_canaries.opened  # the fixtures
 CANARIES = ("+12025550187", "zzcanarymail@letters.example", "https://zzcanary.example/reset?code=zzcanary")

@@ -13,10 +13,10 @@ from handler import cleaning, mapping, messages, sources, telemetry
 from handler.cleaning import HIDDEN, MOST, clean, cleaned
 from handler.errors import Crashed
 from handler.mapping import Defaults, Outcome
-from local import payload
-from local.check import RECEIVED, SAMPLES, understood
 from tests.unit import test_deliver
 from tests.unit.test_deliver import World, queued
+from tools.senders import payload
+from tools.senders.check import RECEIVED, SAMPLES, understood
 
 world = test_deliver.world  # the fixture
 SHOPIFY_ID = "5310112345678"  # as many digits as a phone number has

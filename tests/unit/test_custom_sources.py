@@ -11,9 +11,9 @@ import pytest
 
 from handler import signatures, sources
 from handler.errors import NotVerified
-from local import check, payload, sign
-from local.preview import main as preview_main
-from local.preview import preview
+from tools.senders import check, payload, sign
+from tools.senders.preview import main as preview_main
+from tools.senders.preview import preview
 
 ORDER = check.SAMPLES / "shopify/orders.create.json"
 URL = "https://relay.example/webhooks/x"

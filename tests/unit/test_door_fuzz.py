@@ -29,8 +29,8 @@ from handler.errors import MessageError
 from handler.keys import Secret
 from handler.messages import Raw
 from handler.refusals import Refusals
-from local import payload, sign
 from tests.unit.test_receive import ENVIRONMENT, Queue, SecretsManager
+from tools.senders import payload, sign
 
 NAMES = sorted(sources.names())
 SECRETS = sign.development_secrets(NAMES)["sources"]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from handler import ecdsa
 from handler.signatures import Scheme
-from local import sign
+from tools.senders import sign
 
 # RFC 6979, A.2.5: the curve P-256 with SHA-256.
 X = "60FED4BA255A9D31C961EB74C6356D68C049B8923B61FA6CE669622E60F29FB6"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from local import check, golden
+from tools.senders import check, golden
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from typing import Any
 
 from handler import mapping, sources
 from handler.mapping import Defaults, Outcome
-from local import payload
-from local.check import RECEIVED, SAMPLES
+from tools.senders import payload
+from tools.senders.check import RECEIVED, SAMPLES
 
 
 def understood(source: str, document: Any) -> Outcome:

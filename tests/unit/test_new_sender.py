@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from handler import sources
-from local import check, new_sender, payload
-from local.payload import Payload
-from local.preview import preview
+from tools.senders import check, new_sender, payload
+from tools.senders.payload import Payload
+from tools.senders.preview import preview
 
 # One delivery of each sender, the longest.
 SAMPLES = [

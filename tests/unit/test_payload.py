@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from local import preview
+from tools.senders import preview
 
 
 @pytest.mark.parametrize("file", ["order.json", ""])

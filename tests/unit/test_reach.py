@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from handler import sources
-from local import payload
-from local.payload import Payload
-from local.preview import preview_request
+from tools.senders import payload
+from tools.senders.payload import Payload
+from tools.senders.preview import preview_request
 
 ROOT = Path(__file__).parents[2]
 NETWORK = {"boto3", "botocore", "urllib3", "socket", "ssl", "http", "requests", "smtplib", "ftplib", "asyncio"}

@@ -18,8 +18,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from handler import sources, telemetry
-from local import payload, seams, sign
-from local.preview import preview_request
+from local import seams
+from tools.senders import payload, sign
+from tools.senders.preview import preview_request
 
 SECRETS = sign.development_secrets(["stripe", "custom", "shopify"])["sources"]
 ENVIRONMENT = {

@@ -9,9 +9,9 @@ import pytest
 
 from handler import mapping, sources
 from handler.mapping import Defaults
-from local import payload, recent
-from local.check import SAMPLES
-from local.payload import Payload
+from tools.senders import payload, recent
+from tools.senders.check import SAMPLES
+from tools.senders.payload import Payload
 
 NOW = 1_900_000_000.0
 

@@ -12,7 +12,7 @@ import pytest
 from handler import signatures, sources
 from handler.errors import NotVerified
 from handler.signatures import Delivery, Scheme
-from local import check, retries, sign
+from tools.senders import check, retries, sign
 
 SHIPPED = sorted(path.stem for path in sources.SHIPPED.glob("*.toml"))
 TABLES = {name: sources.document(name)["retries"] for name in SHIPPED}
@@ -63,7 +63,7 @@ def test_the_senders_whose_schedule_outlasts_five_minutes_are_there() -> None:
 
 def test_the_page_is_up_to_date() -> None:
     written = (check.ROOT / "docs/retries.md").read_text("utf-8")
-    assert written == retries.page(), "run: python -m local.check --retries > docs/retries.md"
+    assert written == retries.page(), "run: python -m tools.senders.check --retries > docs/retries.md"
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -7,7 +7,7 @@ import base64
 import pytest
 
 from handler import ecdsa, sources
-from local import secret_forms, sign
+from tools.senders import secret_forms, sign
 
 SHIPPED = sorted(path.stem for path in sources.SHIPPED.glob("*.toml"))
 PUBLIC = sign.development_secret("sendgrid", sources.load("sendgrid").schemes[0])

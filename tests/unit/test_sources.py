@@ -13,10 +13,10 @@ import pytest
 from handler import mapping, signatures, sources
 from handler.errors import NotVerified
 from handler.expressions import Expression
-from local import payload, sign
 from local.klaviyo_checks import problems
-from local.payload import Payload
-from local.preview import preview_request
+from tools.senders import payload, sign
+from tools.senders.payload import Payload
+from tools.senders.preview import preview_request
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = sorted((ROOT / "events").glob("*/*.json"))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from handler import sources
-from local import check
+from tools.senders import check
 
 Mistakes = Callable[[str], list[str]]
 
@@ -168,7 +168,7 @@ def test_every_source_passes(name: str) -> None:
 
 def test_the_table_of_metrics_is_up_to_date() -> None:
     written = (check.ROOT / "docs/metrics.md").read_text("utf-8")
-    assert written == check.metrics_table(), "run: python -m local.check --metrics > docs/metrics.md"
+    assert written == check.metrics_table(), "run: python -m tools.senders.check --metrics > docs/metrics.md"
 
 
 SHIPPED = {path.stem for path in sources.SHIPPED.glob("*.toml")}

@@ -19,9 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handler import sources
-from local import aws, changes, check, demo, deployed, logs, new_sender, preview, redrive, send, sign
+from local import aws, changes, demo, deployed, logs, redrive, send
 from local.demo import Sent
 from tools import terminal
+from tools.senders import check, new_sender, preview, sign
 
 ROOT = Path(__file__).parents[2]
 UNSEEN = (

@@ -23,11 +23,11 @@ from handler.mapping import Parked
 from handler.messages import MESSAGE_BYTES, Outgoing, Raw
 from handler.parking import letters
 from handler.refusals import Refusals
-from local import payload, sign
-from local.preview import preview_request
 from tests.unit import test_receive
 from tests.unit.fakes_queue import delivery
 from tests.unit.test_receive import SAMPLES, ask, custom, event, post, request
+from tools.senders import payload, sign
+from tools.senders.preview import preview_request
 
 door, log = test_receive.door, test_receive.log  # the fixtures
 NAMES = sorted(sources.names())

@@ -19,8 +19,8 @@ from handler import mapping, settings, sources, zones
 from handler.errors import SourceError
 from handler.expressions import Expression
 from handler.mapping import Defaults, Outcome
-from local import check
 from tests.unit.test_imports import ENVIRONMENT, SRC
+from tools.senders import check
 
 PARIS, TOKYO = ZoneInfo("Europe/Paris"), ZoneInfo("Asia/Tokyo")
 RECEIVED = 1_795_500_000.0

@@ -87,7 +87,7 @@ _HEAD = (
 )
 _INTRO = """# What senders accept, and how they retry
 
-Written by `python -m local.check --retries` from the `[retries]` table of each file in `src/handler/sources/`.
+Written by `python -m tools.senders.check --retries` from the `[retries]` table of each file in `src/handler/sources/`.
 
 The relay answers 200 (to Twilio 204) to everything authentic that a message can hold. A sender meets another answer
 when its secret is not set or wrong (401), when the body is too large (413), when the queue can't take the event (503),

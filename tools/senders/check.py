@@ -1,4 +1,4 @@
-"""Check every source's TOML file and its samples: ``python -m local.check``.
+"""Check every source's TOML file and its samples: ``python -m tools.senders.check``.
 
 Each mistake is one line, ``file:line: what was expected``. ``--metrics`` prints
 docs/metrics.md instead, ``--retries`` docs/retries.md; ``--expected`` writes what
@@ -32,7 +32,7 @@ from tools.terminal import say
 from . import payload, retries, secret_forms
 from .preview import preview_request
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "events"
 EXPECTED = ROOT / "tests/unit/expected"
 RECEIVED = 1_795_500_000.0  # a fixed time of receipt: the samples' outcome is the same on every day
@@ -509,8 +509,8 @@ def metrics_table() -> str:
         [
             "# Senders and metrics",
             "",
-            "Written by `python -m local.check --metrics` from `src/handler/sources/`. Each file says at its top where",
-            "the sender's documentation is, and under `[ignore]` what is not relayed, and why.",
+            "Written by `python -m tools.senders.check --metrics` from `src/handler/sources/`. Each file says at its",
+            "top where the sender's documentation is, and under `[ignore]` what is not relayed, and why.",
             "",
             "| sender | source | how it proves itself |",
             "|---|---|---|",
@@ -582,7 +582,7 @@ def write_expected() -> None:
 
 def main(arguments: list[str]) -> int:
     """Print what is wrong, one of the tables, or nothing; 1 if something is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m local.check", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.senders.check", description=__doc__)
     parser.add_argument("--metrics", action="store_true", help="print docs/metrics.md")
     parser.add_argument("--retries", action="store_true", help="print docs/retries.md")
     parser.add_argument("--expected", action="store_true", help="write what the samples become")

@@ -1,4 +1,4 @@
-"""The ``unique_id`` of every sample's events, kept: ``python -m local.golden`` adds those of new samples.
+"""The ``unique_id`` of every sample's events, kept: ``python -m tools.senders.golden`` adds those of new samples.
 
 An id that changes makes a double in Klaviyo of each event that is sent again
 after the change. So what is kept is not replaced, unless ``--replace`` says
@@ -19,7 +19,7 @@ from tools.terminal import say
 from . import check
 
 KEPT = check.ROOT / "tests/unit/golden/unique_ids.json"
-ADD = "PYTHONPATH=src:. .venv/bin/python -m local.golden"
+ADD = "PYTHONPATH=src:. .venv/bin/python -m tools.senders.golden"
 MEANING = f"""\
 Each of these events that a sender repeats, or that is imported again, becomes a second event in Klaviyo.
 If the change was not meant, correct the mapping. If it was, write the reason into CHANGELOG.md and run
@@ -60,7 +60,7 @@ def read(path: Path) -> dict[str, list[str]]:
 
 def main(arguments: list[str], path: Path = KEPT) -> int:
     """Add new ids to the file at ``path``; without ``--replace`` a changed one leaves it as it is and returns 1."""
-    parser = argparse.ArgumentParser(prog="python -m local.golden", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.senders.golden", description=__doc__)
     parser.add_argument("--replace", action="store_true", help="also take out the ids that have changed")
     options = parser.parse_args(arguments)
     kept, now = read(path), made()

@@ -1,0 +1,1 @@
+"""Authoring of senders: needs neither a stack nor AWS."""
