@@ -44,7 +44,7 @@ new-sender: $(STAMP) ## NAME= FILE= [HEADERS=]: a first TOML file for a sender, 
 	@$(BIN)/python -m tools.senders.new_sender "$$NAME" "$$FILE" $(if $(HEADERS),"$$HEADERS")
 
 redrive: $(STAMP) ## [SOURCE=] [REASON=] [STACK=] [GO=1|DROP=1]: what is parked, and back with it, or away
-	@$(BIN)/python -m local.redrive $(if $(STACK),--stack="$$STACK") $(if $(SOURCE),--source="$$SOURCE") $(if $(REASON),--reason="$$REASON") $(if $(GO),--go) $(if $(DROP),--drop)
+	@$(BIN)/python -m tools.operate.redrive $(if $(STACK),--stack="$$STACK") $(if $(SOURCE),--source="$$SOURCE") $(if $(REASON),--reason="$$REASON") $(if $(GO),--go) $(if $(DROP),--drop)
 
 chaos: $(STAMP) ## [SEED=] [MINUTES=5]: everything fails, and an account of every event
 	@$(BIN)/python -m local.chaos $(if $(SEED),--seed="$$SEED") $(if $(MINUTES),--minutes="$$MINUTES")
@@ -53,17 +53,17 @@ pictures: $(STAMP) ## take the README's pictures of the console anew
 	@$(BIN)/python -m local.console.pictures
 
 logs: $(STAMP) ## [ID=] [SOURCE=] [PARKED=1] [REFUSED=1] [RATE=1] [STACK=] [HOURS=]: what the relay did
-	@$(BIN)/python -m local.logs $(if $(ID),--id="$$ID") $(if $(SOURCE),--source="$$SOURCE") $(if $(PARKED),--parked) \
+	@$(BIN)/python -m tools.operate.logs $(if $(ID),--id="$$ID") $(if $(SOURCE),--source="$$SOURCE") $(if $(PARKED),--parked) \
 		$(if $(REFUSED),--refused) $(if $(RATE),--rate) $(if $(STACK),--stack="$$STACK") $(if $(HOURS),--hours="$$HOURS")
 
 secrets: $(STAMP) ## STACK= [SOURCE=]: type the secrets of a deployed stack in
-	@$(BIN)/python -m local.deployed secrets --stack="$$STACK" $(if $(SOURCE),--source="$$SOURCE")
+	@$(BIN)/python -m tools.operate.deployed secrets --stack="$$STACK" $(if $(SOURCE),--source="$$SOURCE")
 
 try: $(STAMP) ## STACK= [SOURCE=]: send a deployed stack a signed sample and follow it to Klaviyo
-	@$(BIN)/python -m local.deployed try --stack="$$STACK" $(if $(SOURCE),--source="$$SOURCE")
+	@$(BIN)/python -m tools.operate.deployed try --stack="$$STACK" $(if $(SOURCE),--source="$$SOURCE")
 
 check: $(STAMP) ## STACK=: what a deployed stack lacks
-	@$(BIN)/python -m local.deployed check --stack="$$STACK"
+	@$(BIN)/python -m tools.operate.deployed check --stack="$$STACK"
 
 costs: $(STAMP) ## [PARAMETERS="Name=value ..."]: what a stack costs a month without webhooks, by part; FLOOD=500: what an hour of forgeries does
 	@$(BIN)/python -m $(if $(FLOOD),bench.flood "$$FLOOD",bench.standing $(PARAMETERS))

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from local import redrive
 from local.stack import Stack
+from tools.operate import redrive
 from tools.terminal import say
 
 from . import schedule, traffic

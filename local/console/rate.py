@@ -14,8 +14,8 @@ from typing import Any
 from flask import Blueprint, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
-from local import redrive
-from local.redrive import Parked
+from tools.operate import redrive
+from tools.operate.redrive import Parked
 
 from . import story
 from .ledger import Exchange

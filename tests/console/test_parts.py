@@ -22,7 +22,7 @@ from local import run, stack
 from local.console import curl, rate, render, signing, story
 from local.console.ledger import Exchange, Ledger
 from local.console.trail import Job, Trail, state
-from local.redrive import Parked
+from tools.operate.redrive import Parked
 from tools.senders import check, payload, sign
 from tools.terminal import visible
 

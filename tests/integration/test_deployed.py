@@ -13,11 +13,12 @@ from urllib.parse import urlsplit
 import pytest
 
 from handler import sources
-from local import aws, deployed, logs, samconfig
-from local.deployed import Deployed, Trial
+from local import aws
 from local.stack import NAME, Stack
 from tests.template.conftest import EVERYTHING
 from tools import template as reading
+from tools.operate import deployed, logs, samconfig
+from tools.operate.deployed import Deployed, Trial
 from tools.senders import preview, sign
 from tools.senders.payload import Payload
 

@@ -11,9 +11,9 @@ import urllib3
 
 from handler import messages
 from handler.messages import Raw
-from local import logs
 from local.stack import Stack
 from tests.integration.support import custom, event, until
+from tools.operate import logs
 from tools.senders import sign
 
 JSON = {"content-type": "application/json"}

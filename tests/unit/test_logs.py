@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from local import logs
+from tools.operate import logs
 
 WEBHOOK = {
     "timestamp": "2026-11-24T18:00:01.123+00:00",

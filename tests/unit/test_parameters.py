@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from local import aws, parameters, samconfig
-from local.samconfig import Saved
+from local import aws
+from tools.operate import parameters, samconfig
+from tools.operate.samconfig import Saved
 
 DEFAULTS = parameters.defaults()
 CURRENT = DEFAULTS["KlaviyoRevision"]

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from local import questions
-from local.questions import Waiting
+from tools.operate import questions
+from tools.operate.questions import Waiting
 
 IDLE, BUSY = Waiting(0, 0, 0, 0), Waiting(3_200, 7, 12, 2)
 EVENT = "stripe:placed-order:evt_1"

@@ -10,9 +10,9 @@ import pytest
 
 from handler import messages, sources
 from handler.messages import Message, Raw
-from local import redrive
 from tests.unit.fakes_delivery import event
 from tests.unit.fakes_queue import DEAD, EVENTS, Delivery, Sqs, delivery
+from tools.operate import redrive
 
 OUTPUTS = {"EventsQueueUrl": EVENTS, "DeadLetterQueueUrl": DEAD}
 LONG_AGO = "2026-09-21T10:00:00+00:00"

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from handler.refusals import PER_WINDOW, WINDOW, Refusals
-from local import questions, seams
+from local import seams
 from tests.unit import test_receive
 from tests.unit.test_receive import custom, event, post
+from tools.operate import questions
 
 door, log = test_receive.door, test_receive.log  # the fixtures
 FLOOD = 5 * PER_WINDOW

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from local import aws, deployed
+from local import aws
+from tools.operate import deployed
 
 SAVED = """
 version = 0.1

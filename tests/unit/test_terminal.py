@@ -19,9 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handler import sources
-from local import aws, changes, demo, deployed, logs, redrive, send
+from local import aws, changes, demo, send
 from local.demo import Sent
 from tools import terminal
+from tools.operate import deployed, logs, redrive
 from tools.senders import check, new_sender, preview, sign
 
 ROOT = Path(__file__).parents[2]

@@ -23,12 +23,13 @@ import urllib3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from handler import sources, zones
+from local import aws
 from tools.senders import payload, secret_forms, sign
 from tools.senders.payload import Payload
 from tools.senders.preview import event_ids, preview_request
 from tools.terminal import say, visible
 
-from . import aws, parameters, samconfig
+from . import parameters, samconfig
 from .logs import matching, readable
 
 FOLLOW_SECONDS = 90  # a batching window, a slot and Klaviyo's answer; logs arrive some seconds late

@@ -21,10 +21,11 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from local import aws
+from local.stack import RUNNING
 from tools.terminal import say, table
 
-from . import aws, deployed
-from .stack import RUNNING
+from . import deployed
 
 HIDDEN_SECONDS = 120
 RATE = 50

@@ -17,11 +17,12 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from handler.telemetry import event_id
+from local import aws
+from local.stack import RUNNING
 from tools.terminal import say, table
 
-from . import aws, platform_lines, questions
+from . import platform_lines, questions
 from .questions import Waiting
-from .stack import RUNNING
 
 # What leads a line; everything else that it holds follows by name, but for what only a machine needs.
 _FIRST = ("function", "source", "sources", "outcome", "status", "reason", "detail")

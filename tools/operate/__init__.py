@@ -1,0 +1,1 @@
+"""Operation of a running relay, a deployed one with the credentials of the environment."""
