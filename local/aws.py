@@ -56,7 +56,7 @@ def spawn(command: list[str], log: IO[bytes], **env: str) -> subprocess.Popen[by
     """
     passed = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     return subprocess.Popen(  # noqa: S603 (our own command lines)
-        [sys.executable, "-m", "local.guard", *command],
+        [sys.executable, "-m", "local.process_guard", *command],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=log,
