@@ -26,44 +26,44 @@ $(STAMP): pyproject.toml src/requirements.txt
 	@touch $@
 
 demo: $(STAMP) ## send every sample through the whole stack
-	@$(BIN)/python -m local.demo
+	@$(BIN)/python -m tools demo
 
 test: $(STAMP) ## [TESTS=tests/unit]: run all the tests, or these
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(TESTS)
 
 local: $(STAMP) ## run the stack until Ctrl-C
-	@$(BIN)/python -m local.run
+	@$(BIN)/python -m tools local
 
 send: $(STAMP) ## SOURCE= FILE= [HEADERS=] [URL=]: sign a payload and post it
-	@$(BIN)/python -m local.send "$$SOURCE" "$$FILE" $(if $(HEADERS),--headers="$$HEADERS") $(if $(URL),--url="$$URL")
+	@$(BIN)/python -m tools send "$$SOURCE" "$$FILE" $(if $(HEADERS),--headers="$$HEADERS") $(if $(URL),--url="$$URL")
 
 preview: $(STAMP) ## SOURCE= FILE= [HEADERS=]: what a payload becomes, without a stack
-	@$(BIN)/python -m tools.senders.preview "$$SOURCE" "$$FILE" $(if $(HEADERS),"$$HEADERS")
+	@$(BIN)/python -m tools preview "$$SOURCE" "$$FILE" $(if $(HEADERS),"$$HEADERS")
 
 new-sender: $(STAMP) ## NAME= FILE= [HEADERS=]: a first TOML file for a sender, guessed from one delivery
-	@$(BIN)/python -m tools.senders.new_sender "$$NAME" "$$FILE" $(if $(HEADERS),"$$HEADERS")
+	@$(BIN)/python -m tools new-sender "$$NAME" "$$FILE" $(if $(HEADERS),"$$HEADERS")
 
 redrive: $(STAMP) ## [SOURCE=] [REASON=] [STACK=] [GO=1|DROP=1]: what is parked, and back with it, or away
-	@$(BIN)/python -m tools.operate.redrive $(if $(STACK),--stack="$$STACK") $(if $(SOURCE),--source="$$SOURCE") $(if $(REASON),--reason="$$REASON") $(if $(GO),--go) $(if $(DROP),--drop)
+	@$(BIN)/python -m tools redrive $(if $(STACK),--stack="$$STACK") $(if $(SOURCE),--source="$$SOURCE") $(if $(REASON),--reason="$$REASON") $(if $(GO),--go) $(if $(DROP),--drop)
 
 chaos: $(STAMP) ## [SEED=] [MINUTES=5]: everything fails, and an account of every event
-	@$(BIN)/python -m local.chaos $(if $(SEED),--seed="$$SEED") $(if $(MINUTES),--minutes="$$MINUTES")
+	@$(BIN)/python -m tools chaos $(if $(SEED),--seed="$$SEED") $(if $(MINUTES),--minutes="$$MINUTES")
 
 pictures: $(STAMP) ## take the README's pictures of the console anew
-	@$(BIN)/python -m local.console.pictures
+	@$(BIN)/python -m tools pictures
 
 logs: $(STAMP) ## [ID=] [SOURCE=] [PARKED=1] [REFUSED=1] [RATE=1] [STACK=] [HOURS=]: what the relay did
-	@$(BIN)/python -m tools.operate.logs $(if $(ID),--id="$$ID") $(if $(SOURCE),--source="$$SOURCE") $(if $(PARKED),--parked) \
+	@$(BIN)/python -m tools logs $(if $(ID),--id="$$ID") $(if $(SOURCE),--source="$$SOURCE") $(if $(PARKED),--parked) \
 		$(if $(REFUSED),--refused) $(if $(RATE),--rate) $(if $(STACK),--stack="$$STACK") $(if $(HOURS),--hours="$$HOURS")
 
 secrets: $(STAMP) ## STACK= [SOURCE=]: type the secrets of a deployed stack in
-	@$(BIN)/python -m tools.operate.deployed secrets --stack="$$STACK" $(if $(SOURCE),--source="$$SOURCE")
+	@$(BIN)/python -m tools secrets --stack="$$STACK" $(if $(SOURCE),--source="$$SOURCE")
 
 try: $(STAMP) ## STACK= [SOURCE=]: send a deployed stack a signed sample and follow it to Klaviyo
-	@$(BIN)/python -m tools.operate.deployed try --stack="$$STACK" $(if $(SOURCE),--source="$$SOURCE")
+	@$(BIN)/python -m tools try --stack="$$STACK" $(if $(SOURCE),--source="$$SOURCE")
 
 check: $(STAMP) ## STACK=: what a deployed stack lacks
-	@$(BIN)/python -m tools.operate.deployed check --stack="$$STACK"
+	@$(BIN)/python -m tools check --stack="$$STACK"
 
 costs: $(STAMP) ## [PARAMETERS="Name=value ..."]: what a stack costs a month without webhooks, by part; FLOOD=500: what an hour of forgeries does
 	@$(BIN)/python -m $(if $(FLOOD),bench.flood "$$FLOOD",bench.standing $(PARAMETERS))
@@ -72,7 +72,7 @@ lint: $(STAMP) ## ruff, mypy --strict, cfn-lint, the senders' files
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/cfn-lint template.yaml
-	@$(BIN)/python -m tools.senders.check
+	@$(BIN)/python -m tools lint
 	@echo "lint: nothing to mend, in the senders' files neither"
 
 
@@ -104,4 +104,4 @@ requirements: $(UPKEEP_STAMP) ## pin the functions' libraries anew, each at its 
 			--no-emit-index-url --no-emit-find-links --output-file src/requirements.txt -
 
 audit: $(UPKEEP_STAMP) ## what is known against the functions' libraries; needs the network
-	@$(BIN)/python -m tools.audit
+	@$(BIN)/python -m tools audit

@@ -14,16 +14,16 @@ import zipfile
 from pathlib import Path
 from typing import IO, Any
 
-import boto3
 from botocore.exceptions import ClientError
 from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
 from handler import sources
+from tools import paths
+from tools.loopback import REGION, client
 from tools.template import NoPolicies
 
-ROOT = Path(__file__).parent.parent
-REGION = "us-east-1"
+ROOT = paths.ROOT
 BUCKET = "code"
 NO_ONE = {
     "AWS_ACCESS_KEY_ID": "local",
@@ -83,20 +83,6 @@ def wait_for(url: str, process: subprocess.Popen[bytes], what: str) -> None:
         except OSError:
             time.sleep(0.05)
     raise RuntimeError(f"{what} did not start; its log stands in .local/")
-
-
-def client(service: str, url: str, **options: Any) -> Any:
-    """A boto3 client for the MiniStack at ``url``; ``ValueError`` for any address but 127.0.0.1."""
-    if not url.startswith("http://127.0.0.1:"):
-        raise ValueError("local tools speak to 127.0.0.1 only")
-    return boto3.client(
-        service,  # type: ignore[call-overload]  # the services' names are literals in the stubs
-        endpoint_url=url,
-        region_name=REGION,
-        aws_access_key_id="local",
-        aws_secret_access_key="local",  # noqa: S106 (no one's)
-        **options,
-    )
 
 
 class Aws:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections import Counter
 from collections.abc import Collection
@@ -10,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from handler.telemetry import event_id
+from tools import paths
 from tools.senders import payload
 from tools.senders.preview import SILENT, event_ids, preview_request
 from tools.terminal import progress, say, table
 
-from . import aws
 from .stack import Stack
 
-SAMPLES = aws.ROOT / "events"
 DRAIN_SECONDS = 120
 
 
@@ -57,7 +57,7 @@ class Sent:
 
 def samples() -> list[Path]:
     """Every sample, by source and topic."""
-    return sorted(SAMPLES.glob("*/*.json"))
+    return sorted(paths.SAMPLES.glob("*/*.json"))
 
 
 def send_all(stack: Stack) -> list[Sent]:
@@ -123,19 +123,15 @@ def explained(rows: list[Sent]) -> str:
     )
 
 
-def main() -> int:
+def run(_: argparse.Namespace) -> int:
     """Run the demo; 0 only if every event arrived, none refused, none throttled."""
     say("starting the stack ...")
-    try:
-        with Stack() as stack:
-            say(f"sending {len(samples())} samples ...")
-            rows = send_all(stack)
-            drain(stack, len({name for row in rows for name in row.event_ids}))
-            stats = stack.standin("stats")
-            metrics = metrics_by_id(stack.arrived())
-    except (RuntimeError, OSError) as error:
-        say(f"demo: {error}", error=True)
-        return 1
+    with Stack() as stack:
+        say(f"sending {len(samples())} samples ...")
+        rows = send_all(stack)
+        drain(stack, len({name for row in rows for name in row.event_ids}))
+        stats = stack.standin("stats")
+        metrics = metrics_by_id(stack.arrived())
     for row in rows:
         names = [metrics.get(name) for name in row.event_ids]
         row.metrics = tuple(dict.fromkeys(name for name in names if name))
@@ -143,7 +139,3 @@ def main() -> int:
     line, good = account(rows, metrics, stats)
     say(line)
     return 0 if good else 1
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

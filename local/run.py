@@ -5,18 +5,18 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
-import json
 import os
 import signal
 import threading
 from collections.abc import Iterator
 
+from tools import loopback
 from tools.terminal import say
 
 from . import changes, trigger
 from .console.ledger import Ledger
 from .console.server import Console
-from .stack import RUNNING, SECRETS_FILE, Stack, read_secrets, secrets_path
+from .stack import SECRETS_FILE, Stack, read_secrets, secrets_path
 
 
 @contextlib.contextmanager
@@ -28,8 +28,8 @@ def alone() -> Iterator[None]:
     ValueError
         Another one runs here.
     """
-    RUNNING.parent.mkdir(parents=True, exist_ok=True)
-    with RUNNING.with_suffix(".lock").open("w") as lock:
+    loopback.RUNNING.parent.mkdir(parents=True, exist_ok=True)
+    with loopback.RUNNING.with_suffix(".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -37,56 +37,38 @@ def alone() -> Iterator[None]:
         try:
             yield
         finally:
-            RUNNING.unlink(missing_ok=True)
+            loopback.RUNNING.unlink(missing_ok=True)
 
 
-def main() -> int:
+def run(_: argparse.Namespace) -> int:
     """Run the stack until Ctrl-C."""
-    argparse.ArgumentParser(prog="make local", description=__doc__).parse_args()
     rate = os.environ.get("REQUESTS_PER_MINUTE")
     ledger = Ledger()
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
-    try:
-        secrets = read_secrets(secrets_path())
-        known = changes.stamps()
-        say("starting ...")
-        with (
-            alone(),
-            Stack(
-                klaviyo_url=os.environ.get("KLAVIYO_URL", ""),
-                parameters={"RequestsPerMinute": rate} if rate else {},
-                properties={trigger.LONG_POLL: os.environ.get("LONG_POLL") or 0},
-                secrets=secrets,
-                port=int(os.environ.get("PORT") or 0),
-                ledger=ledger,
-                made_up=secrets_path() == SECRETS_FILE,
-            ) as stack,
-            Console(stack, ledger, int(os.environ.get("CONSOLE_PORT") or 0)) as console,
-        ):
-            say("left out: " + ", ".join(f"{count} {kind}" for kind, count in stack.left_out.items()))
-            say(f"klaviyo: {stack.klaviyo_url}")
-            say(f"aws: {stack.aws.url}")
-            say(f"webhooks: {stack.url('{source}')}")
-            say(
-                f"tunnel: cloudflared tunnel --url {stack.url('')[: -len('/webhooks/')]}, say; it shows /webhooks/ only"
-            )
-            say(f"console: {console.url}", "ready")
-            state = {
-                "webhooks": stack.url("{source}"),
-                "known_as": stack.known_as,
-                "aws": stack.aws.url,
-                "outputs": stack.outputs,
-                "parameters": stack.parameters,
-            }
-            RUNNING.write_text(json.dumps(state))
-            changes.watch(known, stack.redeploy, stopped, say)
-    except (ValueError, RuntimeError, OSError) as error:
-        say(f"local: {error}", error=True)
-        return 1
+    secrets = read_secrets(secrets_path())
+    known = changes.stamps()
+    say("starting ...")
+    with (
+        alone(),
+        Stack(
+            klaviyo_url=os.environ.get("KLAVIYO_URL", ""),
+            parameters={"RequestsPerMinute": rate} if rate else {},
+            properties={trigger.LONG_POLL: os.environ.get("LONG_POLL") or 0},
+            secrets=secrets,
+            port=int(os.environ.get("PORT") or 0),
+            ledger=ledger,
+            made_up=secrets_path() == SECRETS_FILE,
+        ) as stack,
+        Console(stack, ledger, int(os.environ.get("CONSOLE_PORT") or 0)) as console,
+    ):
+        say("left out: " + ", ".join(f"{count} {kind}" for kind, count in stack.left_out.items()))
+        say(f"klaviyo: {stack.klaviyo_url}")
+        say(f"aws: {stack.aws.url}")
+        say(f"webhooks: {stack.url('{source}')}")
+        say(f"tunnel: cloudflared tunnel --url {stack.url('')[: -len('/webhooks/')]}, say; it shows /webhooks/ only")
+        say(f"console: {console.url}", "ready")
+        loopback.Running(stack.url("{source}"), stack.known_as, stack.aws.url, stack.outputs, stack.parameters).write()
+        changes.watch(known, stack.redeploy, stopped, say)
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

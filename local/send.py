@@ -3,37 +3,31 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 import time
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import urllib3
 
 from handler import sources
-from handler.errors import Refused
+from tools import loopback, paths
 from tools.senders import payload, recent, sign
-from tools.senders.check import SAMPLES
 from tools.terminal import say
 
-from .stack import RUNNING, read_secrets, secrets_path
+from .stack import read_secrets, secrets_path
 
 
-def main(arguments: list[str]) -> int:
-    """Post one payload; prints status and body, and returns 0 for a 2xx."""
-    parser = argparse.ArgumentParser(prog="make send", description=__doc__)
-    parser.add_argument("source")
-    parser.add_argument("file")
-    parser.add_argument("--headers", help="a JSON object of headers that the sender sends along")
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Those of ``make send``."""
+    parser.add_argument("source", help="the sender's name in the webhook URL")
+    parser.add_argument("file", help=payload.FILE_HELP)
+    parser.add_argument("--headers", help=payload.HEADERS_HELP)
     parser.add_argument("--url", help="where to; the relay that `make local` runs if not given")
-    options = parser.parse_args(arguments)
-    try:
-        status, body = send(options.source, options.file, options.headers, options.url)
-    except (OSError, ValueError, Refused, urllib3.exceptions.HTTPError) as error:
-        say(f"send: {error}", error=True)
-        return 2
+
+
+def run(asked: argparse.Namespace) -> int:
+    """Post one payload; prints status and body, and returns 0 for a 2xx."""
+    status, body = send(asked.source, asked.file, asked.headers, asked.url)
     say(status, body)
     return 0 if 200 <= status < 300 else 1
 
@@ -51,11 +45,11 @@ def send(source: str, file: str, headers_file: str | None, url: str | None) -> t
     """
     if source not in sources.names():
         raise ValueError(f"no source {source!r}; there are: {', '.join(sources.names())}")
-    running = {} if url else _running()
-    target = _target(url or str(running["webhooks"]), source)
+    here = None if url else loopback.running("URL=")
+    target = _target(here.webhooks if here else str(url), source)
     parts = urlsplit(target)
     door = f"{parts.scheme}://{parts.netloc}"
-    known_as = str(running.get("known_as", door))
+    known_as = here.known_as if here else door
     path = secrets_path()
     listed = read_secrets(path)["sources"].get(source, [])
     secret = listed if isinstance(listed, str) else next(iter(listed), "")
@@ -63,7 +57,7 @@ def send(source: str, file: str, headers_file: str | None, url: str | None) -> t
         raise ValueError(f"{path} holds no secret for {source}")
     sent = payload.request(file, headers_file or None)
     now = time.time()
-    if Path(file).resolve().is_relative_to(SAMPLES):
+    if Path(file).resolve().is_relative_to(paths.SAMPLES):
         dated = recent.dated_now(source, sent, now)
         if dated is not sent:
             say("send: the sample's event is dated now: as old as it is, it would trigger no flow", error=True)
@@ -83,17 +77,7 @@ def send(source: str, file: str, headers_file: str | None, url: str | None) -> t
     return answer.status, answer.data.decode("utf-8", "replace")
 
 
-def _running() -> dict[str, Any]:
-    if not RUNNING.exists():
-        raise ValueError("no relay is running here: start one with `make local`, or name one with URL=")
-    return dict(json.loads(RUNNING.read_text()))
-
-
 def _target(url: str, source: str) -> str:
     if "{source}" in url:
         return url.replace("{source}", source)
     return url if "/webhooks/" in url else f"{url.rstrip('/')}/webhooks/{source}"
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))

@@ -23,15 +23,14 @@ from urllib.parse import urlencode
 import urllib3
 
 from handler import sources
+from tools import paths
 from tools.senders import sign
 from tools.senders.payload import Payload
 
 from . import aws, front, trigger
 
 NAME = "relay"
-LOCAL = aws.ROOT / ".local"
-SECRETS_FILE = LOCAL / "secrets.json"
-RUNNING = LOCAL / "running.json"
+SECRETS_FILE = paths.LOCAL / "secrets.json"
 
 
 class Stack:
@@ -108,8 +107,8 @@ class Stack:
         self.close()
 
     def _start(self) -> None:
-        LOCAL.mkdir(exist_ok=True)
-        self._log = (LOCAL / f"stack-{os.getpid()}.log").open("wb")
+        paths.LOCAL.mkdir(exist_ok=True)
+        self._log = (paths.LOCAL / f"stack-{os.getpid()}.log").open("wb")
         if not self.klaviyo_url:
             self.klaviyo_url = self._start_standin()
         self.aws = aws.Aws(self._log)

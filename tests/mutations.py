@@ -24,10 +24,11 @@ from handler import mapping, sources
 from handler.errors import Unmapped
 from handler.mapping import Defaults, Outcome
 from local.klaviyo_checks import problems
-from tools.senders import check, payload
+from tools import paths
+from tools.senders import payload
+from tools.senders.outcome import RECEIVED
 from tools.senders.payload import Payload
 
-RECEIVED = check.RECEIVED
 _NOW = datetime.fromtimestamp(RECEIVED, UTC)
 _FORM = "application/x-www-form-urlencoded"
 # Values that no field expects; the long ones are past Klaviyo's limits.
@@ -42,7 +43,7 @@ _WRONG: list[Any] = [
 
 def samples(name: str) -> list[Payload]:
     """The webhooks of a source's samples, without its checks of the URL."""
-    found = (payload.request(path) for path in sorted((check.SAMPLES / name).glob("*.json")))
+    found = (payload.request(path) for path in sorted((paths.SAMPLES / name).glob("*.json")))
     return [sent for sent in found if sent.method == "POST" and sent.body]
 
 

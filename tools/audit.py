@@ -6,12 +6,13 @@ says nothing; here that is no clean bill.
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
 from typing import Any
 
-from .template import ROOT
+from .paths import ROOT
 from .terminal import say
 
 REQUIREMENTS = ROOT / "src" / "requirements.txt"
@@ -36,7 +37,7 @@ def verdict(output: str) -> tuple[int, str]:
     return 0, f"nothing known against {', '.join(one['name'] for one in listed)}"
 
 
-def main() -> int:
+def run(_: argparse.Namespace) -> int:
     """Run pip-audit over what the functions are packed with."""
     command = [sys.executable, "-m", "pip_audit", "--progress-spinner", "off", "--format", "json"]
     command += ["--disable-pip", "--require-hashes", "--requirement", str(REQUIREMENTS)]
@@ -44,7 +45,3 @@ def main() -> int:
     status, text = verdict(done.stdout)
     say(*text.split("\n"), error=bool(status))
     return status
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -6,13 +6,13 @@ import copy
 import logging
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
-ROOT = Path(__file__).parent.parent
+from . import paths
+
 NOTHING = object()
 # The translator counts its own calls, and warns at exit that nobody published the counts.
 logging.getLogger("samtranslator.metrics.metrics").setLevel(logging.ERROR)
@@ -28,7 +28,7 @@ class NoPolicies:
 
 def source() -> dict[str, Any]:
     """template.yaml as it is written."""
-    document: dict[str, Any] = yaml_parse((ROOT / "template.yaml").read_text("utf-8"))
+    document: dict[str, Any] = yaml_parse((paths.ROOT / "template.yaml").read_text("utf-8"))
     return document
 
 

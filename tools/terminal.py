@@ -44,6 +44,16 @@ def say(*lines: object, error: bool = False) -> None:
         raise SystemExit(_READER_GONE) from None
 
 
+def error(*lines: object) -> None:
+    """Print each of ``lines`` to standard error as an error: what was asked for did not happen."""
+    say(*(f"error: {line}" for line in lines), error=True)
+
+
+def warning(*lines: object) -> None:
+    """Print each of ``lines`` to standard error as a warning: something is wrong, or may go wrong."""
+    say(*(f"warning: {line}" for line in lines), error=True)
+
+
 def progress(line: object) -> None:
     """Print ``line`` over the one before."""
     print(f"\r{visible(line)}   ", end="", flush=True)

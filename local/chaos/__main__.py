@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import threading
 import time
 from collections import Counter
@@ -14,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from local.stack import Stack
-from tools.operate import redrive
+from tools.operate import dead_letters
 from tools.terminal import say
 
 from . import schedule, traffic
@@ -125,16 +124,16 @@ class Run:
         """Everything that is parked goes back, once, as with ``make redrive``; returns what that was."""
         sqs = self.stack.aws.client("sqs")
         events, dead = self.stack.outputs["EventsQueueUrl"], self.stack.outputs["DeadLetterQueueUrl"]
-        parcels = redrive.Sorted(None, None, datetime.now(UTC).replace(microsecond=0))
+        parcels = dead_letters.Sorted(None, None, datetime.now(UTC).replace(microsecond=0))
         found: list[Lying] = []
 
-        def noted() -> Iterator[redrive.Parked]:
-            for one in parcels.through(redrive.read(sqs, dead)):
+        def noted() -> Iterator[dead_letters.Parked]:
+            for one in parcels.through(dead_letters.read(sqs, dead)):
                 found.extend(lying([{"body": one.body, "reason": one.reason}]))
                 yield one
 
-        redrive.put_back(sqs, noted(), events, dead, rate=500, sleep=time.sleep)
-        redrive.release(sqs, dead, parcels.kept)
+        dead_letters.put_back(sqs, noted(), events, dead, rate=500, sleep=time.sleep)
+        dead_letters.release(sqs, dead, parcels.kept)
         return found
 
 
@@ -217,20 +216,14 @@ def chaos(seed: int, seconds: float) -> int:
         return report(run, redriven, unanswered, drained)
 
 
-def main(arguments: list[str]) -> int:
-    """Read ``--seed`` and ``--minutes``, and run."""
-    parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Those of ``make chaos``."""
     parser.add_argument("--seed", type=int, help="the schedule of faults; a new one if not given")
     parser.add_argument("--minutes", type=float, default=5.0, help="how long faults go on; healing comes on top")
-    options = parser.parse_args(arguments)
-    seed = options.seed if options.seed is not None else int(time.time()) % 100_000
-    say(f"chaos with seed {seed} for {options.minutes:g} minutes ...")
-    try:
-        return chaos(seed, options.minutes * 60)
-    except (RuntimeError, OSError) as error:
-        say(f"chaos: {error}", error=True)
-        return 2
 
 
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+def run(asked: argparse.Namespace) -> int:
+    """One whole run."""
+    seed = asked.seed if asked.seed is not None else int(time.time()) % 100_000
+    say(f"chaos with seed {seed} for {asked.minutes:g} minutes ...")
+    return chaos(seed, asked.minutes * 60)

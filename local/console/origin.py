@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tools.senders.check import Place
+from tools.senders.places import Place
 
 Path = tuple[str, ...]
 _NAMES = ("first_name", "last_name")

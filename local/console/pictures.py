@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import shutil
@@ -49,11 +50,10 @@ def playground(console: Console, page: Page) -> None:
     page.locator(".values dt", has_text="value").first.get_by_role("link").click()
 
 
-def main() -> int:
-    """Write both pictures; 1 if there is no Chromium."""
+def run(_: argparse.Namespace) -> int:
+    """Write both pictures; ``ValueError`` if there is no Chromium."""
     if CHROMIUM is None:
-        say("pictures: no Chromium on this machine (apt-get install chromium)", error=True)
-        return 1
+        raise ValueError("no Chromium on this machine (apt-get install chromium)")
     ledger = Ledger()
     properties = {"MaximumBatchingWindowInSeconds": 0}
     with (
@@ -70,7 +70,3 @@ def main() -> int:
             say(path.relative_to(aws.ROOT))
         browser.close()
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

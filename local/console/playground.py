@@ -18,7 +18,8 @@ from werkzeug.wrappers import Response
 
 from handler import bodies, signatures, sources
 from handler.errors import UnknownSource, Unmapped
-from tools.senders import check, new_sender, payload
+from tools.paths import shown
+from tools.senders import new_sender, payload
 from tools.senders.payload import Payload
 
 from . import render, worker
@@ -271,7 +272,7 @@ def _save_file(source: str, toml: str) -> str:
         file.write(toml)
     Path(file.name).replace(path)
     path.chmod(0o644)
-    return check.shown(path)
+    return shown(path)
 
 
 def _save_sample(source: str, topic: str, sent: Payload) -> str:
@@ -294,7 +295,7 @@ def _save_sample(source: str, topic: str, sent: Payload) -> str:
             break
         if payload.request(path).body == payload_body(text):
             break
-    return check.shown(path)
+    return shown(path)
 
 
 def payload_body(text: str) -> bytes:

@@ -14,8 +14,8 @@ from typing import Any
 from flask import Blueprint, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
-from tools.operate import redrive
-from tools.operate.redrive import Parked
+from tools.operate import dead_letters
+from tools.operate.dead_letters import Parked
 
 from . import story
 from .ledger import Exchange
@@ -124,21 +124,21 @@ class _Lying:
         with self._lock:
             if key != self._key:
                 sqs, queue = _sqs(), console().stack.outputs["DeadLetterQueueUrl"]
-                self._found = list(islice(redrive.read(sqs, queue, wait=0), LISTED))
-                redrive.release(sqs, queue, self._found)
+                self._found = list(islice(dead_letters.read(sqs, queue, wait=0), LISTED))
+                dead_letters.release(sqs, queue, self._found)
                 self._key = key
             return self._found
 
     def send_back(self, source: str | None, reason: str | None) -> int:
         outputs = console().stack.outputs
         with self._lock:
-            sqs, dead_letters = _sqs(), outputs["DeadLetterQueueUrl"]
-            found = list(redrive.read(sqs, dead_letters, wait=0))
-            chosen = [one for one in found if redrive.wanted(one, source, reason)]
-            moved = redrive.put_back(
-                sqs, chosen, outputs["EventsQueueUrl"], dead_letters, rate=REDRIVE_RATE, sleep=time.sleep
+            sqs, queue = _sqs(), outputs["DeadLetterQueueUrl"]
+            found = list(dead_letters.read(sqs, queue, wait=0))
+            chosen = [one for one in found if dead_letters.wanted(one, source, reason)]
+            moved = dead_letters.put_back(
+                sqs, chosen, outputs["EventsQueueUrl"], queue, rate=REDRIVE_RATE, sleep=time.sleep
             )
-            redrive.release(sqs, dead_letters, [one for one in found if one not in chosen])
+            dead_letters.release(sqs, queue, [one for one in found if one not in chosen])
             self._key = (-1, -1)
         return moved
 

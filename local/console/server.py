@@ -13,7 +13,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from local import aws
 from local.stack import Stack
-from tools.senders import check
+from tools import paths
 from tools.terminal import visible
 
 from . import guard, live, playground, rate, render
@@ -26,7 +26,7 @@ LARGEST = 4_000_000  # bytes of a form: a payload and a file of expressions
 class Console(State):
     """A running console for ``stack``; a context manager that ends it."""
 
-    def __init__(self, stack: Stack, ledger: Ledger, port: int = 0, *, samples: Path = check.SAMPLES) -> None:
+    def __init__(self, stack: Stack, ledger: Ledger, port: int = 0, *, samples: Path = paths.SAMPLES) -> None:
         super().__init__(stack, ledger, samples)
         self.port = port or aws.free_port()
         self._server = make_server("127.0.0.1", self.port, _app(self), threaded=True, request_handler=_Quiet)

@@ -28,7 +28,7 @@ from handler.errors import RelayError
 from handler.mapping import Defaults, Outcome
 from handler.sources import Source
 from local import klaviyo_checks
-from tools.senders import check, payload, preview
+from tools.senders import coverage, lint, payload, places, preview
 from tools.senders.payload import Payload
 
 from . import story
@@ -70,8 +70,8 @@ class Bench:
     def problems(self, name: str) -> list[dict[str, Any]]:
         """Mistakes with their lines; ``missing`` marks what only wants a sample."""
         return [
-            {"line": one.line, "text": one.message, "missing": one.code == check.NO_SAMPLE}
-            for one in check.problems(name, self._own_samples)
+            {"line": one.line, "text": one.message, "missing": one.code == coverage.NO_SAMPLE}
+            for one in lint.problems(name, self._own_samples)
         ]
 
 
@@ -169,11 +169,11 @@ def _understood(source: Source, sent: Payload, received: float, defaults: Defaul
 def _written(name: str, toml: str, title: str, *, shown: str = "") -> Written:
     own, whole = tomllib.loads(toml), sources.document(name)
     if "extends" not in own:
-        return Written(shown, title, whole, check.lines(toml))
+        return Written(shown, title, whole, places.lines(toml))
     extended = own["extends"]
     base = _written(extended, sources.path_of(extended).read_text("utf-8"), title, shown=extended)
     inherited = len(whole.get("event", [])) - len(own.get("event", []))
-    return Written(shown, title, whole, check.lines(toml), base, inherited)
+    return Written(shown, title, whole, places.lines(toml), base, inherited)
 
 
 def _rules(source: Source, sent: Payload, received: float, defaults: Defaults, outcome: Outcome) -> dict[str, int]:

@@ -14,14 +14,14 @@ from local.console.ledger import Ledger
 from local.console.pictures import CHROMIUM, FLAGS
 from local.console.server import Console
 from local.stack import Stack
-from tools.senders import check
+from tools import paths
 
 
 @pytest.fixture(scope="session")
 def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
     """The console of a running relay that does not wait for batches; what is saved goes into a folder of the test's."""
     ledger, folder = Ledger(), tmp_path_factory.mktemp("saved")
-    shutil.copytree(check.SAMPLES, folder / "events")
+    shutil.copytree(paths.SAMPLES, folder / "events")
     properties = {"MaximumBatchingWindowInSeconds": 0, "ScalingConfig": {"MaximumConcurrency": 2}}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sources, "CUSTOM", folder / "custom")

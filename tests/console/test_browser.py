@@ -17,7 +17,8 @@ from playwright.sync_api import Page, expect
 
 from handler import sources
 from local.console.server import Console
-from tools.senders import check, payload, sign
+from tools import paths
+from tools.senders import payload, sign
 
 pytestmark = pytest.mark.xdist_group("browser")
 
@@ -263,7 +264,7 @@ def test_a_change_to_the_file_changes_the_event(page: Page) -> None:
 def test_an_inherited_value_leads_to_the_file_that_it_comes_from(page: Page) -> None:
     page.goto("/playground?source=")
     page.get_by_label("Name of the source").fill("tally_eu")
-    page.get_by_label("Body").fill(payload.request(check.SAMPLES / "tally" / "FORM_RESPONSE.json").body.decode())
+    page.get_by_label("Body").fill(payload.request(paths.SAMPLES / "tally" / "FORM_RESPONSE.json").body.decode())
     page.get_by_label("The file in TOML").fill('extends = "tally"\ntitle = "Tally EU"\n')
     link = page.locator("#tried .values > div", has_text="unique_id").get_by_role("link", name="tally, line")
     with page.expect_popup() as opened:
@@ -382,7 +383,7 @@ def test_a_file_with_a_mistake_is_not_saved(page: Page) -> None:
 
 
 def test_of_five_thousand_webhooks_the_newest_sixty_are_shown(page: Page, console: Console) -> None:
-    headers, body = payload.read(check.SAMPLES / "stripe" / "invoice.paid.json")
+    headers, body = payload.read(paths.SAMPLES / "stripe" / "invoice.paid.json")
     answer = {"accepted": 1, "event_ids": ["stripe:paid-invoice:evt_0"]}
     for number in range(5_000):
         answer["event_ids"] = [f"stripe:paid-invoice:evt_{number}"]

@@ -22,8 +22,9 @@ from local import run, stack
 from local.console import curl, rate, render, signing, story
 from local.console.ledger import Exchange, Ledger
 from local.console.trail import Job, Trail, state
-from tools.operate.redrive import Parked
-from tools.senders import check, payload, sign
+from tools import commands, loopback, paths
+from tools.operate.dead_letters import Parked
+from tools.senders import payload, sign
 from tools.terminal import visible
 
 VALUES = st.recursive(
@@ -228,7 +229,7 @@ def test_what_came_and_how_old_it_was_is_told() -> None:
 
 
 def test_an_event_is_told_without_its_envelopes_and_with_what_was_left_out() -> None:
-    headers, body = payload.read(check.SAMPLES / "stripe" / "invoice.paid.json")
+    headers, body = payload.read(paths.SAMPLES / "stripe" / "invoice.paid.json")
     exchange = Ledger().add(
         at=1_795_000_000.0,
         method="POST",
@@ -252,7 +253,7 @@ def test_an_event_is_told_without_its_envelopes_and_with_what_was_left_out() -> 
 
 
 def test_the_time_of_receipt_alone_makes_no_other_event() -> None:
-    headers, body = payload.read(check.SAMPLES / "stripe" / "invoice.paid.json")
+    headers, body = payload.read(paths.SAMPLES / "stripe" / "invoice.paid.json")
     made = mapping.understand(
         sources.load("stripe"), headers=headers, body=body, received=1_795_000_000.0, defaults=Defaults()
     )
@@ -329,15 +330,14 @@ def test_make_local_names_the_console_before_it_is_ready(
 ) -> None:
     monkeypatch.setattr(run, "Stack", _Running)
     monkeypatch.setattr(run, "Console", _Opened)
-    monkeypatch.setattr(run, "RUNNING", tmp_path / "running.json")
+    monkeypatch.setattr(loopback, "RUNNING", tmp_path / "running.json")
     for module in (run, stack):
         monkeypatch.setattr(module, "SECRETS_FILE", tmp_path / "secrets.json")
     # In this module alone: other threads of the process wait for events of their own.
     over = SimpleNamespace(wait=lambda *_: True, set=lambda: None)
     monkeypatch.setattr(run, "threading", SimpleNamespace(Event=lambda: over))
     monkeypatch.setattr("local.run.signal.signal", lambda *_: None)
-    monkeypatch.setattr(sys, "argv", ["local"])
-    assert run.main() == 0
+    assert commands.main(["local"]) == 0
     said = capsys.readouterr().out.splitlines()
     assert "console: http://127.0.0.1:2" in said[: said.index("ready")]
     (tunnel,) = (one for one in said if one.startswith("tunnel: "))
@@ -348,7 +348,7 @@ def test_one_relay_runs_in_a_folder_and_takes_its_own_address_away(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     running = tmp_path / "running.json"
-    monkeypatch.setattr(run, "RUNNING", running)
+    monkeypatch.setattr(loopback, "RUNNING", running)
     with run.alone():
         running.write_text("{}")
         with pytest.raises(ValueError, match="runs here already"), run.alone():

@@ -12,7 +12,8 @@ import pytest
 
 from handler import sources
 from local.console.trial import Trial
-from tools.senders import check, payload
+from tools import paths
+from tools.senders import payload
 
 TOML = """\
 title = "Shop"
@@ -53,7 +54,7 @@ BODY = {
 @pytest.fixture(scope="module")
 def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
     custom = tmp_path_factory.mktemp("custom")
-    found = Trial(custom, check.SAMPLES)
+    found = Trial(custom, paths.SAMPLES)
     yield found
     found.close()
 
@@ -96,7 +97,7 @@ def test_each_value_names_the_expression_and_the_line_that_it_comes_from(trial: 
 @pytest.mark.parametrize("source", ["stripe", "shopify", "woocommerce", "typeform"])
 def test_every_value_of_the_shipped_samples_has_its_line(trial: Trial, source: str) -> None:
     toml = sources.path_of(source).read_text()
-    for path in sorted((check.SAMPLES / source).glob("*.json")):
+    for path in sorted((paths.SAMPLES / source).glob("*.json")):
         sent = payload.request(path)
         found = tried(trial, toml, source, sent.body.decode(), headers=sent.headers)
         for event in found.get("events", []):
@@ -124,7 +125,7 @@ def test_what_is_inherited_names_its_file_and_the_line_there(trial: Trial) -> No
 def test_an_inherited_event_and_what_is_not_relayed_name_their_lines_too(trial: Trial) -> None:
     # One event is replaced, so that those after it have other places than in the file that is extended.
     toml = 'extends = "stripe"\ntitle = "Stripe EU"\n[[event]]\ntopic = "invoice.paid"\nmetric = "Paid Invoice"\n'
-    sent = payload.request(check.SAMPLES / "stripe" / "customer.subscription.trial_will_end.json")
+    sent = payload.request(paths.SAMPLES / "stripe" / "customer.subscription.trial_will_end.json")
     stripe = sources.path_of("stripe").read_text().splitlines()
     (event,) = tried(trial, toml, "stripe_eu", sent.body.decode())["events"]
     assert [one for one in event["values"] if one["line"]]
@@ -193,7 +194,7 @@ def test_an_expression_that_takes_for_ever_is_stopped(trial: Trial) -> None:
 
 
 def test_it_leaves_nothing_behind(tmp_path: Path) -> None:
-    found = Trial(tmp_path, check.SAMPLES)
+    found = Trial(tmp_path, paths.SAMPLES)
     assert len(tried(found)["events"]) == 1
     folder = Path(found.folder)
     assert folder.exists()
@@ -218,7 +219,7 @@ def test_a_misspelt_path_is_told_with_what_was_meant(trial: Trial) -> None:
 
 
 def test_what_another_sample_has_is_no_mistake(trial: Trial) -> None:
-    sent = payload.request(check.SAMPLES / "stripe" / "checkout.session.completed.json")
+    sent = payload.request(paths.SAMPLES / "stripe" / "checkout.session.completed.json")
     toml = sources.path_of("stripe").read_text().replace('"payment_link"', '"payment_lnik"')
     (event,) = tried(trial, toml, "stripe", sent.body.decode(), headers=sent.headers)["events"]
     odd = {one["path"][1]: one["meant"] for one in event["nothing"] if one["odd"]}

@@ -16,9 +16,12 @@ from handler import sources
 from local import aws
 from local.stack import NAME, Stack
 from tests.template.conftest import EVERYTHING
+from tools import commands
 from tools import template as reading
-from tools.operate import deployed, logs, samconfig
-from tools.operate.deployed import Deployed, Trial
+from tools.operate import doctor, logs, samconfig, secrets, target, trial
+from tools.operate.logs import Reader
+from tools.operate.target import Deployed, Relay
+from tools.operate.trial import Trial
 from tools.senders import preview, sign
 from tools.senders.payload import Payload
 
@@ -49,7 +52,7 @@ def trigger(bare: aws.Aws) -> str:
         for one in bare.client("lambda").list_functions()["Functions"]
         if one["FunctionName"].startswith(f"{NAME}-DeliverFunction")
     )
-    queue = {"QueueUrl": deployed.find(NAME, bare.client).outputs["EventsQueueUrl"], "AttributeNames": ["QueueArn"]}
+    queue = {"QueueUrl": target.find(NAME, bare.client).outputs["EventsQueueUrl"], "AttributeNames": ["QueueArn"]}
     arn = bare.client("sqs").get_queue_attributes(**queue)["Attributes"]["QueueArn"]
     made = bare.client("lambda").create_event_source_mapping(EventSourceArn=arn, FunctionName=function, Enabled=False)
     return str(made["UUID"])
@@ -58,7 +61,7 @@ def trigger(bare: aws.Aws) -> str:
 @pytest.fixture
 def fresh(bare: aws.Aws) -> Deployed:
     """The stack with two secrets as a deployment leaves them."""
-    found = deployed.find(NAME, bare.client)
+    found = target.find(NAME, bare.client)
     manager, outputs = found.client("secretsmanager"), dict(found.outputs)
     for output in ("SourcesSecretName", "KlaviyoSecretName"):
         outputs[output] = manager.create_secret(Name=f"{output}-{time.time_ns()}", SecretString="{}")["ARN"]
@@ -100,8 +103,8 @@ def tried(
             log(found, group, event_ids=[event_id], **line)
         return status, json.dumps({"accepted": 1, "event_ids": [event_id]} if answer is None else answer)
 
-    trial = Trial(found, said.append, post, sleep=lambda _: time.sleep(0.05), seconds=3)
-    return trial.run(None), said
+    attempt = Trial(found, said.append, post, sleep=lambda _: time.sleep(0.05), seconds=3)
+    return attempt.run(None), said
 
 
 ACCEPTED = ("ReceiveLogGroup", {"message": "webhook", "source": "stripe", "outcome": "accepted", "status": 200})
@@ -176,25 +179,25 @@ def test_the_real_thing_is_followed_too(stack: Stack) -> None:
 
     def post(sent: Payload, url: str, headers: dict[str, str], body: bytes) -> tuple[int, str]:
         parts = urlsplit(url)
-        target = urlsplit(stack.url("x"))._replace(path=parts.path, query=parts.query).geturl()
-        status, answer = stack.post(target, body, headers, method=sent.method)
+        local = urlsplit(stack.url("x"))._replace(path=parts.path, query=parts.query).geturl()
+        status, answer = stack.post(local, body, headers, method=sent.method)
         return status, json.dumps(answer)
 
-    found = deployed.find(NAME, stack.aws.client)
+    found = target.find(NAME, stack.aws.client)
     assert Trial(found, said.append, post, sleep=lambda _: time.sleep(0.2)).run("stripe"), said
     (event,) = stack.arrived()
     groups = [stack.outputs["ReceiveLogGroup"], stack.outputs["DeliverLogGroup"]]
     lines = logs.matching(found.client("logs"), groups, event["unique_id"])
     assert [line["message"] for line in lines] == ["webhook", "job"]
     # The questions of the runbook, by the webhook's own id and the event's at the sender.
-    relay = logs.Relay(stack.aws.client, stack.outputs, stack.parameters)
+    reader = Reader(Relay(stack.aws.client, stack.outputs, stack.parameters))
     for words in (lines[0]["webhook_id"], event["unique_id"].split(":")[-1]):
-        told = list(logs.answers(relay, logs.options(["--id", words])))
+        told = list(logs.answers(reader, commands.parser("logs")[0].parse_args(["--id", words])))
         assert told[-1].startswith(f"{event['unique_id']}: delivered at ")
     stack.post(stack.url("stripe"), b"{}", {})
-    told = list(logs.answers(relay, logs.options(["--refused", "--source", "stripe"])))
+    told = list(logs.answers(reader, commands.parser("logs")[0].parse_args(["--refused", "--source", "stripe"])))
     assert "signature_missing" in told[1]
-    told = list(logs.answers(relay, logs.options(["--rate"])))
+    told = list(logs.answers(reader, commands.parser("logs")[0].parse_args(["--rate"])))
     assert "JOBS OF " in told[0]
     # A line for each minute in which there were jobs, one or two, comes before it.
     assert any(line.startswith("keeping up: ") for line in told)
@@ -203,12 +206,12 @@ def test_the_real_thing_is_followed_too(stack: Stack) -> None:
 def test_without_a_secret_nothing_is_sent(fresh: Deployed) -> None:
     for source in ("stripe", None):
         with pytest.raises(ValueError, match="make secrets STACK=relay"):
-            Trial(fresh, print, deployed.post).run(source)
+            Trial(fresh, print, trial.post).run(source)
 
 
 def test_a_stack_that_is_none_is_named(bare: aws.Aws) -> None:
     with pytest.raises(ValueError, match="no stack 'nowhere'"):
-        deployed.find("nowhere", bare.client)
+        target.find("nowhere", bare.client)
 
 
 def test_a_secret_joins_the_others_and_is_shown_to_nobody(fresh: Deployed) -> None:
@@ -216,30 +219,30 @@ def test_a_secret_joins_the_others_and_is_shown_to_nobody(fresh: Deployed) -> No
     fresh.write("SourcesSecretName", {"shopify": "kept"})
     typed = iter([f" {OLD}\n", NEW])
     for _ in range(2):
-        deployed.write_source(fresh, "stripe", lambda _: next(typed), lambda _: "", said.append)
-    deployed.write_key(fresh, lambda _: "pk_typed_in", said.append)
-    deployed.write_key(fresh, lambda _: "", said.append)
+        secrets.write_source(fresh, "stripe", lambda _: next(typed), lambda _: "", said.append)
+    secrets.write_key(fresh, lambda _: "pk_typed_in", said.append)
+    secrets.write_key(fresh, lambda _: "", said.append)
     assert fresh.secret("SourcesSecretName") == {"shopify": "kept", "stripe": [NEW, OLD]}
     assert fresh.secret("KlaviyoSecretName") == {"api_key": "pk_typed_in"}
-    shown = deployed.overview(fresh) + "".join(said)
+    shown = secrets.overview(fresh) + "".join(said)
     assert "shopify (1), stripe (2)" in shown
     assert not [secret for secret in (OLD, NEW, "kept", "pk_typed_in") if secret in shown]
 
 
 def test_an_old_secret_goes_when_it_is_said_so(fresh: Deployed) -> None:
     fresh.write("SourcesSecretName", {"stripe": [NEW, OLD]})
-    deployed.write_source(fresh, "stripe", lambda _: NEW, lambda _: "n", print)
+    secrets.write_source(fresh, "stripe", lambda _: NEW, lambda _: "n", print)
     assert fresh.secret("SourcesSecretName") == {"stripe": [NEW]}
 
 
 def test_a_secret_of_two_sources_is_written_with_a_warning_that_shows_nothing_of_it(fresh: Deployed) -> None:
     said: list[str] = []
     fresh.write("SourcesSecretName", {"stripe": [NEW]})
-    deployed.write_source(fresh, "resend", lambda _: NEW, lambda _: "", said.append)
+    secrets.write_source(fresh, "resend", lambda _: NEW, lambda _: "", said.append)
     assert fresh.secret("SourcesSecretName") == {"stripe": [NEW], "resend": [NEW]}
     assert "resend and stripe list the same secret" in said[-1]
-    assert any("resend and stripe list the same secret" in one for one in deployed.warnings(fresh))
-    assert NEW not in "".join([*said, *deployed.warnings(fresh)])
+    assert any("resend and stripe list the same secret" in one for one in doctor.warnings(fresh))
+    assert NEW not in "".join([*said, *doctor.warnings(fresh)])
 
 
 @pytest.mark.parametrize(
@@ -255,7 +258,7 @@ def test_a_secret_of_two_sources_is_written_with_a_warning_that_shows_nothing_of
 )
 def test_a_secret_that_could_not_work_is_not_written(fresh: Deployed, source: str, typed: str) -> None:
     with pytest.raises(ValueError, match=source) as error:
-        deployed.write_source(fresh, source, lambda _: typed, lambda _: "", print)
+        secrets.write_source(fresh, source, lambda _: typed, lambda _: "", print)
     assert typed not in str(error.value)
     assert fresh.secret("SourcesSecretName") == {}
 
@@ -264,13 +267,13 @@ def test_a_secret_that_could_not_work_is_not_written(fresh: Deployed, source: st
     ("source", "typed"), [("twilio", "0123456789abcdef" * 2), ("clerk", "C2FVsBQIhrscChlQIMV+b5s")]
 )
 def test_a_secret_in_any_spelling_that_works_is_written(fresh: Deployed, source: str, typed: str) -> None:
-    deployed.write_source(fresh, source, lambda _: typed, lambda _: "", print)
+    secrets.write_source(fresh, source, lambda _: typed, lambda _: "", print)
     assert fresh.secret("SourcesSecretName") == {source: [typed]}
 
 
 def test_a_refused_secret_says_what_is_expected_and_what_to_do(fresh: Deployed) -> None:
     with pytest.raises(ValueError, match="this is not a secret of stripe: expected the signing secret") as error:
-        deployed.write_source(fresh, "stripe", lambda _: "rk_live_1", lambda _: "", print)
+        secrets.write_source(fresh, "stripe", lambda _: "rk_live_1", lambda _: "", print)
     assert f"Nothing was written. Paste the right one: make secrets STACK={NAME} SOURCE=stripe" in str(error.value)
 
 
@@ -280,11 +283,11 @@ def test_a_check_names_what_a_deployment_lacks(fresh: Deployed) -> None:
     fresh.client("sqs").send_message(**dead_letters, MessageBody="{}")
     free = fresh.client("lambda").get_account_settings()["AccountLimit"]["UnreservedConcurrentExecutions"]
     crowded = replace(fresh, parameters=fresh.parameters | {"MaximumConcurrency": str(free - 10)})
-    text = "\n".join(deployed.warnings(crowded))
+    text = "\n".join(doctor.warnings(crowded))
     for words in ("leaves 10 for webhooks", "holds no key", "no source has a secret", "'strpe'", "1 message(s)"):
         assert words in text
     reserved = replace(crowded, parameters=crowded.parameters | {"ReceiveReservedConcurrency": "50"})
-    assert "for webhooks" not in "\n".join(deployed.warnings(reserved))
+    assert "for webhooks" not in "\n".join(doctor.warnings(reserved))
     fresh.client("sqs").purge_queue(**dead_letters)
 
 
@@ -334,7 +337,7 @@ def test_a_wrong_parameter_is_refused_before_anything_is_made(
     with pytest.raises(ValueError, match=f"{parameter}.*must be {expected}"):
         aws.deploy(bare, "refused", template, {parameter: value})
     with pytest.raises(ValueError, match="no stack 'refused'"):
-        deployed.find("refused", bare.client)
+        target.find("refused", bare.client)
 
 
 # -------------------------------------------------------------------- check
@@ -358,12 +361,12 @@ def finished(ready: Deployed, trigger: str) -> Iterator[Deployed]:
 
 
 def test_a_check_of_a_finished_stack_finds_nothing(finished: Deployed) -> None:
-    assert list(deployed.warnings(finished)) == []
+    assert list(doctor.warnings(finished)) == []
 
 
 def test_a_check_sees_that_the_trigger_is_disabled(finished: Deployed, trigger: str) -> None:
     finished.client("lambda").update_event_source_mapping(UUID=trigger, Enabled=False)
-    (warning,) = deployed.warnings(finished)
+    (warning,) = doctor.warnings(finished)
     assert "Disabled, so nothing is delivered" in warning
     assert f"update-event-source-mapping --uuid {trigger} --enabled" in warning
 
@@ -371,15 +374,15 @@ def test_a_check_sees_that_the_trigger_is_disabled(finished: Deployed, trigger: 
 def test_a_check_sees_that_nothing_takes_events(finished: Deployed) -> None:
     queue = finished.client("sqs").create_queue(QueueName="untouched")["QueueUrl"]
     untouched = replace(finished, outputs=finished.outputs | {"EventsQueueUrl": queue})
-    (warning,) = deployed.warnings(untouched)
+    (warning,) = doctor.warnings(untouched)
     assert "no function takes events" in warning
 
 
 def test_a_check_sees_that_nobody_is_told(finished: Deployed) -> None:
     nobody = replace(finished, parameters=finished.parameters | {"AlarmEmail": ""})
-    assert ["no AlarmEmail" in one for one in deployed.warnings(nobody)] == [True]
+    assert ["no AlarmEmail" in one for one in doctor.warnings(nobody)] == [True]
     other = replace(finished, parameters=finished.parameters | {"AlarmEmail": "other@relay.invalid"})
-    (warning,) = deployed.warnings(other)
+    (warning,) = doctor.warnings(other)
     assert "other@relay.invalid has not confirmed" in warning
     assert "--topic-arn arn:" in warning
 
@@ -396,7 +399,7 @@ def test_a_subscription_that_waits_for_its_confirmation_tells_nobody(finished: D
     def client(service: str) -> Any:
         return Unconfirmed() if service == "sns" else finished.client(service)
 
-    (warning,) = deployed.warnings(replace(finished, client=client))
+    (warning,) = doctor.warnings(replace(finished, client=client))
     assert f"{ADDRESS} has not confirmed" in warning
 
 
@@ -405,7 +408,7 @@ def test_a_check_names_the_alarms_that_are_on(finished: Deployed) -> None:
     (name,) = (one["AlarmName"] for one in watch.describe_alarms(AlarmNamePrefix=f"{NAME}-NoKeyAlarm")["MetricAlarms"])
     watch.set_alarm_state(AlarmName=name, StateValue="ALARM", StateReason="a test")
     try:
-        (warning,) = deployed.warnings(finished)
+        (warning,) = doctor.warnings(finished)
         assert f"alarm {name} is on: " in warning
         assert "docs/runbook.md#no-key" in warning
     finally:
@@ -442,7 +445,7 @@ UNSENT = SENT | {
 
 
 def test_a_check_sees_that_alarms_cannot_be_sent(finished: Deployed) -> None:
-    (warning,) = deployed.warnings(last_actions(finished, SENT, UNSENT, UNSENT))
+    (warning,) = doctor.warnings(last_actions(finished, SENT, UNSENT, UNSENT))
     assert "the last message of 2 alarm(s) could not be sent" in warning
     assert UNSENT["error"] in warning
     assert "docs/settings.md#a-key-of-your-own" in warning
@@ -450,33 +453,33 @@ def test_a_check_sees_that_alarms_cannot_be_sent(finished: Deployed) -> None:
 
 
 def test_alarms_that_were_sent_are_no_matter(finished: Deployed) -> None:
-    assert list(deployed.warnings(last_actions(finished, SENT, SENT))) == []
+    assert list(doctor.warnings(last_actions(finished, SENT, SENT))) == []
 
 
 def test_a_check_sees_a_time_zone_that_is_none(finished: Deployed) -> None:
     wrong = replace(finished, parameters=finished.parameters | {"TimeZone": "Europe/Pariss"})
-    (warning,) = deployed.warnings(wrong)
+    (warning,) = doctor.warnings(wrong)
     assert warning.startswith("TimeZone: 'Europe/Pariss' is not an IANA time zone")
     assert f"sam deploy --stack-name {NAME} --parameter-overrides TimeZone=" in warning
     good = replace(finished, parameters=finished.parameters | {"TimeZone": "Europe/Paris"})
-    assert list(deployed.warnings(good)) == []
+    assert list(doctor.warnings(good)) == []
 
 
 def test_a_check_sees_that_a_watched_source_cannot_be_right(finished: Deployed) -> None:
     parameters = finished.parameters | {"WatchedSource1": "stripe", "WatchedSource2": "Stripe"}
-    (warning,) = deployed.warnings(replace(finished, parameters=parameters))
+    (warning,) = doctor.warnings(replace(finished, parameters=parameters))
     assert "WatchedSource2 is 'Stripe'" in warning
 
 
 def test_a_check_sees_that_too_few_webhooks_are_let_in(finished: Deployed) -> None:
     few = replace(finished, parameters=finished.parameters | {"ReceiveReservedConcurrency": "3"})
-    (warning,) = deployed.warnings(few)
+    (warning,) = doctor.warnings(few)
     assert "no more than 3 webhooks" in warning
 
 
 def test_a_check_sees_that_lambda_would_stop_what_waits(finished: Deployed) -> None:
     name = allow_loops(finished, "Terminate")
-    (warning,) = deployed.warnings(finished)
+    (warning,) = doctor.warnings(finished)
     assert "stops deliver after about 16 rounds" in warning
     assert f"aws lambda put-function-recursion-config --function-name {name} --recursive-loop Allow" in warning
     assert "lambda:PutFunctionRecursionConfig" in warning
@@ -500,14 +503,14 @@ def quota(found: Deployed, total: int, unreserved: int, **parameters: str) -> De
 
 @pytest.mark.parametrize("total", [10, 50])
 def test_a_small_account_is_not_told_to_reserve_what_aws_refuses(finished: Deployed, total: int) -> None:
-    (warning,) = deployed.warnings(quota(finished, total, total, MaximumConcurrency=str(total - 5)))
+    (warning,) = doctor.warnings(quota(finished, total, total, MaximumConcurrency=str(total - 5)))
     assert "leaves 5 for webhooks" in warning
     assert "lower MaximumConcurrency" in warning
     assert f"ReceiveReservedConcurrency is no way out: AWS refuses what leaves fewer than {total}" in warning
 
 
 def test_a_crowded_account_with_room_to_reserve_is_told_how_much(finished: Deployed) -> None:
-    (warning,) = deployed.warnings(quota(finished, 1000, 300, MaximumConcurrency="290"))
+    (warning,) = doctor.warnings(quota(finished, 1000, 300, MaximumConcurrency="290"))
     assert "Or set ReceiveReservedConcurrency, to 200 at most" in warning
 
 
@@ -519,7 +522,7 @@ def test_a_reservation_that_aws_would_refuse_is_found_before_it_is_deployed(
     small = quota(finished, total, unreserved, MaximumConcurrency="2")
     for wanted, refused in ((possible, False), (possible + 1, True)):
         saved = samconfig.Saved("default", "", {name: str(wanted)}, {name: 7})
-        found = [one for one in deployed.warnings(replace(small, saved=saved)) if "AWS refuses what" in one]
+        found = [one for one in doctor.warnings(replace(small, saved=saved)) if "AWS refuses what" in one]
         told = [one for one in found if one.startswith(f"{name} in samconfig.toml:7 reserves {wanted}")]
         assert bool(told) is refused
     assert not refused or f"this account can reserve {possible}" in told[0]
@@ -527,18 +530,18 @@ def test_a_reservation_that_aws_would_refuse_is_found_before_it_is_deployed(
 
 def test_what_is_reserved_already_is_not_counted_twice(finished: Deployed) -> None:
     fine = quota(finished, 1000, 100, ReceiveReservedConcurrency="900", MaximumConcurrency="5")
-    assert list(deployed.warnings(fine)) == []
+    assert list(doctor.warnings(fine)) == []
 
 
 def test_a_check_says_first_whether_all_is_well(finished: Deployed, capsys: pytest.CaptureFixture[str]) -> None:
-    assert deployed.report(finished) == 0
+    assert doctor.report(finished) == 0
     said = capsys.readouterr()
     assert said.out.splitlines() == [
         "OK: no problems found",
         f"note: not at the template's defaults: AlarmEmail={ADDRESS}",
     ]
     assert said.err == ""
-    assert deployed.report(replace(finished, parameters=finished.parameters | {"AlarmEmail": ""})) == 1
+    assert doctor.report(replace(finished, parameters=finished.parameters | {"AlarmEmail": ""})) == 1
     said = capsys.readouterr()
     assert said.out.splitlines() == ["relay: 1 problem(s) found"]
     assert said.err.startswith("warning: no AlarmEmail is set")
@@ -546,5 +549,5 @@ def test_a_check_says_first_whether_all_is_well(finished: Deployed, capsys: pyte
 
 def test_a_check_compares_the_parameters_with_the_template(finished: Deployed) -> None:
     old = replace(finished, parameters=finished.parameters | {"KlaviyoRevision": "2025-01-15"})
-    (warning,) = deployed.warnings(old)
+    (warning,) = doctor.warnings(old)
     assert warning.startswith("KlaviyoRevision is 2025-01-15 in the deployed stack")

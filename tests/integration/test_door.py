@@ -13,7 +13,8 @@ from handler import messages
 from handler.messages import Raw
 from local.stack import Stack
 from tests.integration.support import custom, event, until
-from tools.operate import logs
+from tools.operate.logs import Reader
+from tools.operate.target import Relay
 from tools.senders import sign
 
 JSON = {"content-type": "application/json"}
@@ -73,7 +74,7 @@ def test_what_no_message_could_hold_is_refused(stack: Stack) -> None:
 
 def test_what_lambdas_event_cannot_hold_never_reaches_receive(stack: Stack) -> None:
     since = time.time() - 1
-    relay = logs.Relay(stack.aws.client, stack.outputs, stack.parameters, since)
+    relay = Reader(Relay(stack.aws.client, stack.outputs, stack.parameters), since)
     headers = {"content-type": "application/x-www-form-urlencoded"}
     status, answer = stack.send("custom", b"a" * 4_800_000, headers)
     assert (status, answer) == (413, {"message": "Request Entity Too Large"})

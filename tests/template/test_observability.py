@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from handler import errors, pacing
-from tools.template import ROOT, metrics_of, of_type
+from tools.paths import ROOT
+from tools.template import metrics_of, of_type
 
 Stack = dict[str, Any]
 DAY = 86_400

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tools.template import ROOT
+from tools.paths import ROOT
 
 MAKEFILE = ROOT / "src" / "Makefile"
 BY_HASH_CHECKED = 0b11

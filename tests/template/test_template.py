@@ -14,7 +14,8 @@ import pytest
 
 from handler import jobs, klaviyo, messages, pacing, zones
 from tools import template as reading
-from tools.template import ROOT, of_type
+from tools.paths import ROOT
+from tools.template import of_type
 
 DAY = 86_400
 KEY = "arn:aws:kms:eu-west-1:123456789012:key/1"

@@ -21,10 +21,10 @@ from handler.sources import Source
 from tests import mutations
 from tests.unit import test_receive
 from tests.unit.test_receive import post
-from tools.senders import check
+from tools.senders import outcome
 
 door = test_receive.door  # the fixture
-RECEIVED = check.RECEIVED
+RECEIVED = outcome.RECEIVED
 # What a machine that is busy with other things adds to one of two measurements, in seconds.
 FLOOR = 0.05
 

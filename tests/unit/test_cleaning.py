@@ -15,8 +15,9 @@ from handler.errors import Crashed
 from handler.mapping import Defaults, Outcome
 from tests.unit import test_deliver
 from tests.unit.test_deliver import World, queued
+from tools.paths import SAMPLES
 from tools.senders import payload
-from tools.senders.check import RECEIVED, SAMPLES, understood
+from tools.senders.outcome import RECEIVED, understood
 
 world = test_deliver.world  # the fixture
 SHOPIFY_ID = "5310112345678"  # as many digits as a phone number has

@@ -11,11 +11,11 @@ import pytest
 
 from handler import signatures, sources
 from handler.errors import NotVerified
-from tools.senders import check, payload, sign
-from tools.senders.preview import main as preview_main
+from tools import commands, paths
+from tools.senders import lint, payload, sign
 from tools.senders.preview import preview
 
-ORDER = check.SAMPLES / "shopify/orders.create.json"
+ORDER = paths.SAMPLES / "shopify/orders.create.json"
 URL = "https://relay.example/webhooks/x"
 
 STORE_DE = """
@@ -105,7 +105,7 @@ def test_each_store_has_its_own_names_ids_and_phones() -> None:
 
 
 def test_a_store_relays_what_it_names_and_says_why_not_the_rest() -> None:
-    headers, body = payload.read(check.SAMPLES / "shopify/checkouts.create.json")
+    headers, body = payload.read(paths.SAMPLES / "shopify/checkouts.create.json")
     assert preview("shop_de", headers, body, 0)["ignored"] == "not among the topics that this source relays"
     assert preview("shop_de", *order(test=True), 0)["ignored"] == "a test order"
 
@@ -192,7 +192,7 @@ def test_an_id_header_that_is_not_signed_makes_no_new_event(custom: Path, file: 
 
 @pytest.mark.parametrize("name", ["shop_de", "acme"])
 def test_the_files_pass_the_check_without_samples_of_their_own(name: str) -> None:
-    assert [str(problem) for problem in check.problems(name)] == []
+    assert [str(problem) for problem in lint.problems(name)] == []
 
 
 def test_a_misspelt_key_shows_in_the_preview(custom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -200,11 +200,11 @@ def test_a_misspelt_key_shows_in_the_preview(custom: Path, tmp_path: Path, capsy
         json.dumps({"type": "order.created", "id": 1, "email": "noor@letters.example"})
     )
     arguments = ["acme", str(tmp_path / "order.json")]
-    assert preview_main(arguments) == 0
+    assert commands.main(["preview", *arguments]) == 0
     assert not capsys.readouterr().err
     (custom / "acme.toml").write_text(STORE_UK.replace("agrees =", "agres ="), "utf-8")
     sources.load.cache_clear()
-    assert preview_main(arguments) == 1
+    assert commands.main(["preview", *arguments]) == 1
     told = capsys.readouterr()
     assert "acme.toml:" in told.err
     assert "unknown 'agres'" in told.err

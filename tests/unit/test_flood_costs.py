@@ -10,7 +10,7 @@ from bench import flood
 from bench.cost import PRICES
 from tests.unit import test_receive
 from tests.unit.test_receive import post
-from tools.template import ROOT
+from tools.paths import ROOT
 
 door = test_receive.door  # the fixture
 

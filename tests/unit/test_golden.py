@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tools.senders import check, golden
+from tools import commands
+from tools.senders import golden, outcome
 
 
 @pytest.fixture(scope="module")
@@ -44,29 +45,33 @@ def altered(tmp_path: Path, made: dict[str, list[str]]) -> Path:
 
 
 def test_a_changed_id_is_not_replaced_without_the_flag(
-    altered: Path, made: dict[str, list[str]], capsys: pytest.CaptureFixture[str]
+    altered: Path, monkeypatch: pytest.MonkeyPatch, made: dict[str, list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = altered.read_text()
-    assert golden.main([], altered) == 1
+    monkeypatch.setattr(golden, "KEPT", altered)
+    assert commands.main(["golden"]) == 1
     assert altered.read_text() == before
     said = capsys.readouterr().err
     assert f"{next(iter(made))}: shop:other:1 is gone" in said
     assert "second event in Klaviyo" in said
     assert "CHANGELOG.md" in said
-    assert golden.main(["--replace"], altered) == 0
+    assert commands.main(["golden", "--replace"]) == 0
     assert golden.read(altered) == made
 
 
-def test_ids_of_new_samples_are_added(tmp_path: Path, made: dict[str, list[str]]) -> None:
+def test_ids_of_new_samples_are_added(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: dict[str, list[str]]
+) -> None:
     path = tmp_path / "golden/ids.json"
     path.parent.mkdir()
     path.write_text(json.dumps({name: ids for name, ids in made.items() if not name.startswith("stripe/")}))
-    assert golden.main([], path) == 0
+    monkeypatch.setattr(golden, "KEPT", path)
+    assert commands.main(["golden"]) == 0
     assert golden.read(path) == made
 
 
 def test_writing_the_outcomes_leaves_the_ids_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     before = golden.KEPT.read_bytes()
-    monkeypatch.setattr(check, "EXPECTED", tmp_path)
-    assert check.main(["--expected"]) == 0
+    monkeypatch.setattr(outcome, "EXPECTED", tmp_path)
+    assert commands.main(["expected"]) == 0
     assert golden.KEPT.read_bytes() == before

@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
+from tools import commands
 from tools.operate import logs
+from tools.operate.logs import Reader
+from tools.operate.target import Relay
 
 WEBHOOK = {
     "timestamp": "2026-11-24T18:00:01.123+00:00",
@@ -115,7 +118,7 @@ def test_an_event_of_ones_own_is_found_by_its_unique_id() -> None:
         "EventsQueueUrl": "",
         "DeadLetterQueueUrl": "",
     }
-    told = list(logs.by_id(logs.Relay(lambda _: client, outputs, {}), "order-17"))
+    told = list(logs.by_id(Reader(Relay(lambda _: client, outputs, {})), "order-17"))
     assert told[-1].startswith(f"{name}: delivered")
 
 
@@ -160,7 +163,7 @@ class Timed(Client):
         ]
 
 
-def relay(receive: list[str], deliver: list[str]) -> logs.Relay:
+def relay(receive: list[str], deliver: list[str]) -> Reader:
     client: Any = Timed({"r-group": receive, "d-group": deliver})
     client.get_queue_attributes = lambda **_: {"Attributes": defaultdict(int)}
     outputs = {
@@ -169,11 +172,11 @@ def relay(receive: list[str], deliver: list[str]) -> logs.Relay:
         "EventsQueueUrl": "",
         "DeadLetterQueueUrl": "",
     }
-    return logs.Relay(lambda _: client, outputs, {})
+    return Reader(Relay(lambda _: client, outputs, {}))
 
 
-def told(found: logs.Relay, *arguments: str) -> Iterator[str]:
-    return logs.answers(found, logs.options(list(arguments)))
+def told(found: Reader, *arguments: str) -> Iterator[str]:
+    return logs.answers(found, commands.parser("logs")[0].parse_args(arguments))
 
 
 @pytest.mark.parametrize(("text", "words"), FAILURES.items())

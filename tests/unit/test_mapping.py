@@ -7,8 +7,9 @@ from typing import Any
 
 from handler import mapping, sources
 from handler.mapping import Defaults, Outcome
+from tools.paths import SAMPLES
 from tools.senders import payload
-from tools.senders.check import RECEIVED, SAMPLES
+from tools.senders.outcome import RECEIVED
 
 
 def understood(source: str, document: Any) -> Outcome:

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from handler import sources
-from tools.senders import check, new_sender, payload
+from tools import paths
+from tools.senders import lint, new_sender, payload
 from tools.senders.payload import Payload
 from tools.senders.preview import preview
 
 # One delivery of each sender, the longest.
 SAMPLES = [
-    max(folder.glob("*.json"), key=lambda path: path.stat().st_size) for folder in sorted(check.SAMPLES.iterdir())
+    max(folder.glob("*.json"), key=lambda path: path.stat().st_size) for folder in sorted(paths.SAMPLES.iterdir())
 ]
 JSON = {"content-type": "application/json"}
 
@@ -34,7 +35,7 @@ def make(folders: tuple[Path, Path], body: Any, headers: dict[str, str] | None =
     """The file that is made of a delivery, and what the delivery becomes under it."""
     sent = Payload("POST", {}, JSON | (headers or {}), json.dumps(body).encode())
     toml, sample = new_sender.create("acme", sent, *folders)
-    assert [str(problem) for problem in check.problems("acme", folders[1])] == []
+    assert [str(problem) for problem in lint.problems("acme", folders[1])] == []
     return toml.read_text("utf-8"), preview("acme", *payload.read(sample), 1_795_500_000)
 
 
@@ -205,7 +206,7 @@ def test_the_guess_for_any_delivery_passes_and_becomes_an_event(folders: tuple[P
     except ValueError as error:
         assert "whose event" in str(error) or "no JSON object" in str(error) or "not JSON" in str(error)  # noqa: PT017
         return
-    assert [str(problem) for problem in check.problems("acme", folders[1])] == []
+    assert [str(problem) for problem in lint.problems("acme", folders[1])] == []
     (sample,) = folders[1].glob("acme/*.json")
     assert preview("acme", *payload.read(sample), 1_795_500_000)["events"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from local import aws
+from tools import paths
 from tools.operate import parameters, samconfig
 from tools.operate.samconfig import Saved
 
@@ -33,7 +33,7 @@ parameter_overrides = [
 
 
 def written(monkeypatch: pytest.MonkeyPatch, folder: Path, text: str) -> None:
-    monkeypatch.setattr(aws, "ROOT", folder)
+    monkeypatch.setattr(paths, "ROOT", folder)
     (folder / "samconfig.toml").write_text(text)
 
 
@@ -81,7 +81,7 @@ def test_a_file_of_another_form_saves_nothing_and_breaks_nothing(
 
 
 def test_no_file_saves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(aws, "ROOT", tmp_path)
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
     assert samconfig.read("shop") == Saved()
 
 
@@ -94,7 +94,7 @@ def test_a_broken_file_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 def test_the_files_own_comments_are_no_values() -> None:
     saved = samconfig.read("klaviyo-relay-staging")  # the repository's file
     assert saved.parameters["LogLevel"] == "DEBUG"
-    line = (aws.ROOT / "samconfig.toml").read_text("utf-8").splitlines()[saved.lines["LogLevel"] - 1]
+    line = (paths.ROOT / "samconfig.toml").read_text("utf-8").splitlines()[saved.lines["LogLevel"] - 1]
     assert line.startswith("parameter_overrides")
 
 

@@ -44,7 +44,7 @@ BY_OTHERS = {
     r"^(Bad|Invalid) \w+ expression: ": "jmespath, as above",
 }
 # Where the text of an exception is taken apart: of these libraries' exceptions only.
-TAKEN_APART = {("tools/senders/check.py", "tomllib's and jmespath's errors have no code and no line")}
+TAKEN_APART = {("tools/senders/rules.py", "tomllib's and jmespath's errors have no code and no line")}
 
 Place = tuple[str, int, str]
 

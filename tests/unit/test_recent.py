@@ -9,8 +9,8 @@ import pytest
 
 from handler import mapping, sources
 from handler.mapping import Defaults
+from tools.paths import SAMPLES
 from tools.senders import payload, recent
-from tools.senders.check import SAMPLES
 from tools.senders.payload import Payload
 
 NOW = 1_900_000_000.0

@@ -12,7 +12,9 @@ from handler import messages, sources
 from handler.messages import Message, Raw
 from tests.unit.fakes_delivery import event
 from tests.unit.fakes_queue import DEAD, EVENTS, Delivery, Sqs, delivery
-from tools.operate import redrive
+from tools import commands
+from tools.operate import target
+from tools.operate.target import Relay
 
 OUTPUTS = {"EventsQueueUrl": EVENTS, "DeadLetterQueueUrl": DEAD}
 LONG_AGO = "2026-09-21T10:00:00+00:00"
@@ -64,8 +66,8 @@ class Client:
 def make_redrive(world: Delivery, monkeypatch: pytest.MonkeyPatch, *arguments: str, sent: Any = None) -> None:
     client = Client(world.sqs)
     client.sent = sent or client.sent
-    monkeypatch.setattr(redrive, "_queues", lambda stack: (client, OUTPUTS))
-    assert redrive.main([*arguments, "--rate", "1000000"]) == 0
+    monkeypatch.setattr(target, "relay", lambda stack: Relay(lambda service: client, OUTPUTS, {}))
+    assert commands.main(["redrive", *arguments, "--rate", "1000000"]) == 0
 
 
 def park(world: Delivery, name: str, *, source: str = "shop", reason: str = "refused_by_klaviyo") -> None:
@@ -154,8 +156,7 @@ def test_what_cannot_be_mended_is_deleted_only_when_chosen_and_only_as_it_was_li
         assert "came" not in (out := capsys.readouterr().out)
         assert "2026-09-21T10:00:00Z" in out
         assert out.count("Invalid input.") == 2
-        with pytest.raises(SystemExit):
-            redrive.main(["--drop"])
+        assert commands.main(["redrive", "--drop"]) == 2
 
 
 def test_what_sqs_itself_moved_comes_back_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from local import aws
-from tools.operate import deployed
+from tools import commands, paths
+from tools.operate import target
 
 SAVED = """
 version = 0.1
@@ -31,12 +31,12 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     for name in KEYS:
         monkeypatch.setenv(name, "none")
-    monkeypatch.setattr(aws, "ROOT", tmp_path)
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
     (tmp_path / "samconfig.toml").write_text(SAVED)
 
 
 def region(stack: str) -> Any:
-    return deployed.clients(stack)("sqs").meta.region_name
+    return target.clients(stack)("sqs").meta.region_name
 
 
 def test_it_is_the_environments_else_what_sam_wrote_beside_the_stacks_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,7 +47,7 @@ def test_it_is_the_environments_else_what_sam_wrote_beside_the_stacks_name(monke
 
 def test_without_any_it_says_what_to_set() -> None:
     with pytest.raises(ValueError, match="AWS_REGION"):
-        deployed.clients("shop-staging")
+        target.clients("shop-staging")
 
 
 @pytest.mark.parametrize("what", ["check", "secrets", "try"])
@@ -56,11 +56,11 @@ def test_commands_without_credentials_say_how_to_get_some(
 ) -> None:
     for name in KEYS:
         monkeypatch.delenv(name)
-    assert deployed.main([what, "--stack", "shop"]) == 2
+    assert commands.main([what, "--stack", "shop"]) == 2
     told = capsys.readouterr().err
-    assert told.startswith(f"{what}: no AWS credentials: set AWS_PROFILE")
+    assert told.startswith("error: no AWS credentials: set AWS_PROFILE")
 
 
 def test_missing_stack_is_asked_for_without_a_parsers_usage(capsys: pytest.CaptureFixture[str]) -> None:
-    assert deployed.main(["check", "--stack", ""]) == 2
-    assert capsys.readouterr().err == "check: name the stack: STACK=klaviyo-relay\n"
+    assert commands.main(["check", "--stack", ""]) == 2
+    assert capsys.readouterr().err == "error: name the stack: STACK=klaviyo-relay\n"

@@ -12,7 +12,8 @@ import pytest
 from handler import signatures, sources
 from handler.errors import NotVerified
 from handler.signatures import Delivery, Scheme
-from tools.senders import check, retries, sign
+from tools import paths
+from tools.senders import retries, sign
 
 SHIPPED = sorted(path.stem for path in sources.SHIPPED.glob("*.toml"))
 TABLES = {name: sources.document(name)["retries"] for name in SHIPPED}
@@ -62,8 +63,8 @@ def test_the_senders_whose_schedule_outlasts_five_minutes_are_there() -> None:
 
 
 def test_the_page_is_up_to_date() -> None:
-    written = (check.ROOT / "docs/retries.md").read_text("utf-8")
-    assert written == retries.page(), "run: python -m tools.senders.check --retries > docs/retries.md"
+    written = (paths.ROOT / "docs/retries.md").read_text("utf-8")
+    assert written == retries.page(), "run: python -m tools retries > docs/retries.md"
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -81,12 +82,12 @@ PROMISES = (
 
 def test_no_text_promises_a_retry() -> None:
     """A sender decides whether it tries again: GitHub and WooCommerce do not, Segment and HubSpot not after a 401."""
-    texts = [check.ROOT / name for name in ("README.md", "SECURITY.md", "CHANGELOG.md", "template.yaml")]
-    texts += [*(check.ROOT / "docs").rglob("*.md"), *(check.ROOT / "src/handler").rglob("*.py")]
+    texts = [paths.ROOT / name for name in ("README.md", "SECURITY.md", "CHANGELOG.md", "template.yaml")]
+    texts += [*(paths.ROOT / "docs").rglob("*.md"), *(paths.ROOT / "src/handler").rglob("*.py")]
     texts += [
         *sources.SHIPPED.glob("*.toml"),
-        *(check.ROOT / "local").rglob("*.py"),
-        *(check.ROOT / "tools").rglob("*.py"),
+        *(paths.ROOT / "local").rglob("*.py"),
+        *(paths.ROOT / "tools").rglob("*.py"),
     ]
     found = {path.name: re.findall(PROMISES, " ".join(path.read_text("utf-8").split())) for path in texts}
     assert {name: words for name, words in found.items() if words} == {}
@@ -116,7 +117,7 @@ def test_the_senders_that_are_named_give_up_as_soon_as_it_is_said(
     page: str, begin: str, end: str, seconds: int
 ) -> None:
     titles = {sources.load(name).title: name for name in SHIPPED}
-    named = (check.ROOT / page).read_text("utf-8").split(begin, 1)[1].split(end, 1)[0]
+    named = (paths.ROOT / page).read_text("utf-8").split(begin, 1)[1].split(end, 1)[0]
     for title in re.split(r", | and ", named):
         name = titles[title]
         assert gives_up_at_once(name) if not seconds else TABLES[name]["lasts"] <= seconds, title

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from handler import sources
-from tools.senders import check
+from tools import paths
+from tools.senders import catalogue, lint, outcome
 
 Mistakes = Callable[[str], list[str]]
 
@@ -50,7 +51,7 @@ def mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mistakes:
     def find(text: str) -> list[str]:
         sources.load.cache_clear()
         (folder / "acme.toml").write_text(text)
-        found = [str(problem).replace(f"{folder}/", "") for problem in check.problems("acme", samples)]
+        found = [str(problem).replace(f"{folder}/", "") for problem in lint.problems("acme", samples)]
         sources.load.cache_clear()
         return found
 
@@ -163,31 +164,31 @@ def test_a_store_may_not_shorten_what_covers_its_senders_retries(mistakes: Mista
 
 @pytest.mark.parametrize("name", sources.names())
 def test_every_source_passes(name: str) -> None:
-    assert [str(problem) for problem in check.problems(name)] == []
+    assert [str(problem) for problem in lint.problems(name)] == []
 
 
 def test_the_table_of_metrics_is_up_to_date() -> None:
-    written = (check.ROOT / "docs/metrics.md").read_text("utf-8")
-    assert written == check.metrics_table(), "run: python -m tools.senders.check --metrics > docs/metrics.md"
+    written = (paths.ROOT / "docs/metrics.md").read_text("utf-8")
+    assert written == catalogue.metrics_table(), "run: python -m tools catalogue > docs/metrics.md"
 
 
 SHIPPED = {path.stem for path in sources.SHIPPED.glob("*.toml")}
 # Sources of the user's own keep their samples beside ours, and need no outcome to compare with.
-SAMPLES = sorted(path for path in check.SAMPLES.glob("*/*.json") if path.parent.name in SHIPPED)
+SAMPLES = sorted(path for path in paths.SAMPLES.glob("*/*.json") if path.parent.name in SHIPPED)
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_sample_becomes_what_stands_in_expected(path: Path) -> None:
-    reviewed = json.loads((check.EXPECTED / path.relative_to(check.SAMPLES)).read_text("utf-8"))
-    assert json.loads(check.expected_of(path)) == reviewed
+    reviewed = json.loads((outcome.EXPECTED / path.relative_to(paths.SAMPLES)).read_text("utf-8"))
+    assert json.loads(outcome.expected_of(path)) == reviewed
 
 
 def test_no_outcome_outlives_its_sample() -> None:
-    kept = {path.relative_to(check.EXPECTED) for path in check.EXPECTED.glob("*/*.json")}
-    assert kept == {path.relative_to(check.SAMPLES) for path in SAMPLES}
+    kept = {path.relative_to(outcome.EXPECTED) for path in outcome.EXPECTED.glob("*/*.json")}
+    assert kept == {path.relative_to(paths.SAMPLES) for path in SAMPLES}
 
 
 def test_the_readme_names_every_sender() -> None:
-    section = (check.ROOT / "README.md").read_text("utf-8").split("## Senders")[1].split("[docs/metrics.md]")[0]
+    section = (paths.ROOT / "README.md").read_text("utf-8").split("## Senders")[1].split("[docs/metrics.md]")[0]
     named = set(re.findall(r"`(\w+)`", section))
     assert sorted(named) == sorted(SHIPPED)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bench import standing
-from tools import template
+from tools import paths, template
 
 DEFAULTS = template.resources()
 
@@ -19,7 +19,7 @@ def counts(**parameters: Any) -> dict[str, int]:
 
 def test_the_docs_show_what_the_command_prints() -> None:
     written = "\n".join(["$ make costs", *standing.bill({})])
-    page = (template.ROOT / "docs" / "settings.md").read_text("utf-8")
+    page = (paths.ROOT / "docs" / "settings.md").read_text("utf-8")
     assert written in page, f"run `make costs` and put its output into docs/settings.md:\n{written}"
 
 
@@ -58,7 +58,7 @@ def test_a_kind_of_resource_without_a_price_is_refused() -> None:
 
 
 def test_the_sum_is_what_the_parts_cost() -> None:
-    prices = tomllib.loads((template.ROOT / "bench" / "prices.toml").read_text("utf-8"))["dollars"]
+    prices = tomllib.loads((paths.ROOT / "bench" / "prices.toml").read_text("utf-8"))["dollars"]
     first = next(standing.bill({}))
     full = 2 * prices["secret_month"] + prices["dashboard_month"] + 657_000 * prices["sqs_request"]
     full += counts()["metrics under alarm"] * prices["alarm_metric_month"]

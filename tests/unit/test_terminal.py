@@ -19,11 +19,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handler import sources
-from local import aws, changes, demo, send
+from local import changes, demo
 from local.demo import Sent
-from tools import terminal
-from tools.operate import deployed, logs, redrive
-from tools.senders import check, new_sender, preview, sign
+from tools import commands, loopback, paths, terminal
+from tools.operate import target
+from tools.senders import sign
 
 ROOT = Path(__file__).parents[2]
 UNSEEN = (
@@ -127,19 +127,19 @@ def hostile_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         "outputs": OUTPUTS,
         "parameters": {},
         "webhooks": "http://127.0.0.1:1/webhooks/",
+        "known_as": "http://127.0.0.1:1",
     }
     running.write_text(json.dumps(state))
     secrets = tmp_path / "secrets.json"
     secrets.write_text(json.dumps(sign.development_secrets(["stripe"])))
     monkeypatch.setenv("SECRETS_FILE", str(secrets))
-    for module in (logs, redrive, send):
-        monkeypatch.setattr(module, "RUNNING", running)
-    monkeypatch.setattr(aws, "client", cloud)
-    monkeypatch.setattr(deployed, "clients", cloud)
+    monkeypatch.setattr(loopback, "RUNNING", running)
+    monkeypatch.setattr(loopback, "client", cloud)
+    monkeypatch.setattr(target, "clients", cloud)
     monkeypatch.setattr(urllib3, "request", answer)
     monkeypatch.setattr("builtins.input", lambda _: "")
     monkeypatch.setattr(sources, "CUSTOM", tmp_path / "custom")
-    monkeypatch.setattr(check, "SAMPLES", tmp_path / "events")
+    monkeypatch.setattr(paths, "SAMPLES", tmp_path / "events")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "custom").mkdir()
     name = json.dumps(HOSTILE.translate(dict.fromkeys(map(ord, "\x7f\U000e0041"))))  # TOML has no such escape
@@ -149,31 +149,31 @@ def hostile_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 COMMANDS: dict[str, Callable[[], object]] = {
-    "logs": lambda: logs.main([]),
-    "logs of an id": lambda: logs.main(["--id", "shop:placed-order"]),
-    "logs of a webhook": lambda: logs.main(["--id", "shop"]),
-    "logs of nothing": lambda: logs.main(["--id", "none such"]),
-    "logs of what was refused": lambda: logs.main(["--refused"]),
-    "logs of what was parked": lambda: logs.main(["--parked"]),
-    "logs of the rate": lambda: logs.main(["--rate"]),
-    "logs of a stack": lambda: logs.main(["--stack", HOSTILE, "--id", "shop"]),
-    "redrive": lambda: redrive.main([]),
-    "redrive, go": lambda: redrive.main(["--go", "--rate", "1000000"]),
-    "redrive, drop": lambda: redrive.main(["--drop", "--source", HOSTILE]),
-    "redrive of a stack": lambda: redrive.main(["--stack", HOSTILE]),
-    "check": lambda: deployed.main(["check", "--stack", HOSTILE]),
-    "try": lambda: deployed.main(["try", "--stack", HOSTILE]),
-    "try, no such source": lambda: deployed.main(["try", "--stack", HOSTILE, "--source", HOSTILE]),
-    "secrets": lambda: deployed.main(["secrets", "--stack", HOSTILE, "--source", HOSTILE]),
-    "send": lambda: send.main(["stripe", "event.json"]),
-    "send, no such source": lambda: send.main([HOSTILE, "event.json"]),
-    "send, no such file": lambda: send.main(["stripe", HOSTILE]),
-    "preview": lambda: preview.main(["custom", "event.json"]),
-    "preview, no such source": lambda: preview.main([HOSTILE, "event.json"]),
-    "preview of a wrong file": lambda: preview.main(["odd", "event.json"]),
-    "new-sender": lambda: new_sender.main(["mine", "sample.json"]),
-    "new-sender, no name": lambda: new_sender.main([HOSTILE, "sample.json"]),
-    "lint of a wrong file": lambda: check.main([]),
+    "logs": lambda: commands.main(["logs"]),
+    "logs of an id": lambda: commands.main(["logs", "--id", "shop:placed-order"]),
+    "logs of a webhook": lambda: commands.main(["logs", "--id", "shop"]),
+    "logs of nothing": lambda: commands.main(["logs", "--id", "none such"]),
+    "logs of what was refused": lambda: commands.main(["logs", "--refused"]),
+    "logs of what was parked": lambda: commands.main(["logs", "--parked"]),
+    "logs of the rate": lambda: commands.main(["logs", "--rate"]),
+    "logs of a stack": lambda: commands.main(["logs", "--stack", HOSTILE, "--id", "shop"]),
+    "redrive": lambda: commands.main(["redrive"]),
+    "redrive, go": lambda: commands.main(["redrive", "--go", "--rate", "1000000"]),
+    "redrive, drop": lambda: commands.main(["redrive", "--drop", "--source", HOSTILE]),
+    "redrive of a stack": lambda: commands.main(["redrive", "--stack", HOSTILE]),
+    "check": lambda: commands.main(["check", "--stack", HOSTILE]),
+    "try": lambda: commands.main(["try", "--stack", HOSTILE]),
+    "try, no such source": lambda: commands.main(["try", "--stack", HOSTILE, "--source", HOSTILE]),
+    "secrets": lambda: commands.main(["secrets", "--stack", HOSTILE, "--source", HOSTILE]),
+    "send": lambda: commands.main(["send", "stripe", "event.json"]),
+    "send, no such source": lambda: commands.main(["send", HOSTILE, "event.json"]),
+    "send, no such file": lambda: commands.main(["send", "stripe", HOSTILE]),
+    "preview": lambda: commands.main(["preview", "custom", "event.json"]),
+    "preview, no such source": lambda: commands.main(["preview", HOSTILE, "event.json"]),
+    "preview of a wrong file": lambda: commands.main(["preview", "odd", "event.json"]),
+    "new-sender": lambda: commands.main(["new-sender", "mine", "sample.json"]),
+    "new-sender, no name": lambda: commands.main(["new-sender", HOSTILE, "sample.json"]),
+    "lint of a wrong file": lambda: commands.main(["lint"]),
     "demo": lambda: terminal.say(
         *terminal.table(demo.outcomes([Sent("shop", HOSTILE, 202, {"ignored": HOSTILE}, (EVENT,), metrics=(HOSTILE,))]))
     ),

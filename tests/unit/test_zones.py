@@ -20,7 +20,7 @@ from handler.errors import SourceError
 from handler.expressions import Expression
 from handler.mapping import Defaults, Outcome
 from tests.unit.test_imports import ENVIRONMENT, SRC
-from tools.senders import check
+from tools.senders import rules
 
 PARIS, TOKYO = ZoneInfo("Europe/Paris"), ZoneInfo("Asia/Tokyo")
 RECEIVED = 1_795_500_000.0
@@ -109,7 +109,7 @@ def test_a_senders_file_with_an_unknown_zone_is_not_loaded(custom: Path, base: s
     (custom / "shop.toml").write_text(f'extends = "{base}"\ntitle = "Shop"\n[webhook]\nzone = "Mars/Base"\n', "utf-8")
     with pytest.raises(SourceError, match=r"shop\.toml.*'Mars/Base' is not an IANA time zone"):
         sources.load("shop")
-    told = [str(mistake) for mistake in check.mistakes("shop")[0]]
+    told = [str(mistake) for mistake in rules.mistakes("shop")[0]]
     assert any(one.endswith("shop.toml:4: expected an IANA time zone, such as Europe/Paris") for one in told)
 
 

@@ -8,21 +8,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from handler.telemetry import event_id
-from local import aws
-from local.stack import RUNNING
 from tools.terminal import say, table
 
-from . import platform_lines, questions
+from . import platform_lines, questions, target
 from .questions import Waiting
+from .target import Relay
 
 # What leads a line; everything else that it holds follows by name, but for what only a machine needs.
 _FIRST = ("function", "source", "sources", "outcome", "status", "reason", "detail")
@@ -106,18 +102,16 @@ def chosen(lines: Sequence[dict[str, Any]], *, source: str = "", parked: bool = 
 
 
 @dataclass(frozen=True)
-class Relay:
-    """Where a relay's lines are read: boto3 clients by service, the stack's outputs and parameters, and since when."""
+class Reader:
+    """The log lines of ``relay`` since a time in epoch seconds, and what is in its queues."""
 
-    client: Callable[[str], Any]
-    outputs: dict[str, str]
-    parameters: dict[str, str]
+    relay: Relay
     since: float = 0.0
 
     def lines(self, *outputs: str, words: str = "", kind: str = "") -> list[dict[str, Any]]:
         """Lines of these log groups, of both if none is named."""
-        groups = {self.outputs[name]: FUNCTIONS[name] for name in outputs or FUNCTIONS}
-        found = matching(self.client("logs"), groups, words, kind=kind, since=self.since)
+        groups = {self.relay.outputs[name]: FUNCTIONS[name] for name in outputs or FUNCTIONS}
+        found = matching(self.relay.client("logs"), groups, words, kind=kind, since=self.since)
         return [
             line | {"function": groups[line["function"]]} if line["message"] == platform_lines.KIND else line
             for line in found
@@ -140,7 +134,7 @@ class Relay:
 
     def _counts(self, queue: str, *kinds: str) -> list[int]:
         names = [f"ApproximateNumberOfMessages{kind}" for kind in kinds]
-        answer = self.client("sqs").get_queue_attributes(QueueUrl=self.outputs[queue], AttributeNames=names)
+        answer = self.relay.client("sqs").get_queue_attributes(QueueUrl=self.relay.outputs[queue], AttributeNames=names)
         return [int(answer["Attributes"][name]) for name in names]
 
     def deferred(self) -> dict[str, Any] | None:
@@ -149,91 +143,70 @@ class Relay:
         return lines[-1] if lines else None
 
 
-def _local(hours: float) -> Relay:
-    if not RUNNING.exists():
-        raise ValueError("no relay is running here: start one with `make local`, or name one with STACK=")
-    state = json.loads(RUNNING.read_text())
-    since = time.time() - hours * 3600 if hours else 0.0
-    return Relay(lambda service: aws.client(service, state["aws"]), state["outputs"], state["parameters"], since)
+def reader(stack: str, hours: float) -> Reader:
+    """Of the lines of the last ``hours``: a deployed stack's of a day if it is 0, the local relay's all."""
+    back = hours or (DAY_HOURS if stack else 0.0)
+    return Reader(target.relay(stack), time.time() - back * 3600 if back else 0.0)
 
 
-def _deployed(name: str, hours: float) -> Relay:
-    from . import deployed  # it needs this module
-
-    found = deployed.find(name, deployed.clients(name))
-    return Relay(found.client, found.outputs, found.parameters, time.time() - (hours or DAY_HOURS) * 3600)
-
-
-def by_id(relay: Relay, words: str) -> Iterator[str]:
+def by_id(reader: Reader, words: str) -> Iterator[str]:
     """The lines about ``words``, and what became of it."""
-    lines = relay.story(words)
+    lines = reader.story(words)
     if not lines:  # custom's ids are logged as digests
         words = event_id(words, private=True)
-        lines = relay.story(words)
+        lines = reader.story(words)
     if not lines:
         yield "no such line: what was refused has no event id (REFUSED=1), and what never came has no line"
         return
     yield from map(readable, lines)
     yield ""
-    yield from questions.fates(lines, words, relay.waiting(), relay.deferred())
+    yield from questions.fates(lines, words, reader.waiting(), reader.deferred())
 
 
-def refused(relay: Relay, source: str) -> Iterator[str]:
+def refused(reader: Reader, source: str) -> Iterator[str]:
     """Refused webhooks by source and reason."""
-    lines = [line for kind in questions.REFUSED for line in relay.lines("ReceiveLogGroup", kind=kind)]
+    lines = [line for kind in questions.REFUSED for line in reader.lines("ReceiveLogGroup", kind=kind)]
     lines.sort(key=lambda line: str(line.get("timestamp", "")))
     rows = questions.refusals(list(chosen(lines, source=source)))
     yield from table(rows) or ["nothing was refused"]
 
 
-def keeping_up(relay: Relay) -> Iterator[str]:
+def keeping_up(reader: Reader) -> Iterator[str]:
     """Jobs and events of each minute, and what waits now."""
-    jobs = relay.lines("DeliverLogGroup", kind="job")
-    limit = int(relay.parameters.get("RequestsPerMinute", 0)) or LIMIT
+    jobs = reader.lines("DeliverLogGroup", kind="job")
+    limit = int(reader.relay.parameters.get("RequestsPerMinute", 0)) or LIMIT
     yield from table(questions.rate(jobs, limit=limit, most=MINUTES)) or ["no job yet"]
-    yield from questions.keeping_up(jobs, relay.waiting(), relay.deferred())
+    yield from questions.keeping_up(jobs, reader.waiting(), reader.deferred())
 
 
-def answers(relay: Relay, asked: argparse.Namespace) -> Iterator[str]:
+def answers(reader: Reader, asked: argparse.Namespace) -> Iterator[str]:
     """What was asked for, line by line."""
     if asked.id:
-        yield from by_id(relay, asked.id)
+        yield from by_id(reader, asked.id)
     elif asked.refused:
-        yield from refused(relay, asked.source)
+        yield from refused(reader, asked.source)
     elif asked.rate:
-        yield from keeping_up(relay)
+        yield from keeping_up(reader)
     else:
-        lines = list(chosen(relay.lines(), source=asked.source, parked=asked.parked))
+        lines = list(chosen(reader.lines(), source=asked.source, parked=asked.parked))
         yield from map(readable, lines)
         if not lines:
             yield "no such line"
 
 
-def options(arguments: list[str]) -> argparse.Namespace:
-    """What is asked for on the command line."""
-    parser = argparse.ArgumentParser(prog="make logs", description=__doc__)
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Those of ``make logs``."""
     parser.add_argument("--id", default="", help="an event_id, a webhook_id, or the event's id at the sender")
-    parser.add_argument("--source", default="")
-    parser.add_argument("--parked", action="store_true")
+    parser.add_argument("--source", default="", help="only lines about this sender")
+    parser.add_argument("--parked", action="store_true", help="only lines about parked events")
     parser.add_argument("--refused", action="store_true", help="refused webhooks by source and reason")
     parser.add_argument("--rate", action="store_true", help="jobs a minute, and what waits")
-    parser.add_argument("--stack", default="", help="a deployed stack; the one of `make local` if not given")
+    target.argument(parser, or_local=True)
     parser.add_argument("--hours", type=float, default=0.0, help="how far back; 24 for a deployed stack if not given")
-    return parser.parse_args(arguments)
 
 
-def main(arguments: list[str]) -> int:
+def run(asked: argparse.Namespace) -> int:
     """Print the lines that were asked for."""
-    asked = options(arguments)
-    try:
-        relay = _deployed(asked.stack, asked.hours) if asked.stack else _local(asked.hours)
-        for line in answers(relay, asked):
-            say(line)
-    except (ValueError, ClientError, BotoCoreError) as error:
-        say(f"logs: {error}", error=True)
-        return 2
+    for line in answers(reader(asked.stack, asked.hours), asked):
+        say(line)
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))

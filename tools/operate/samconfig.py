@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from local import aws
+from tools import paths
 
 FILE = "samconfig.toml"
 _PAIR = re.compile(r"ParameterKey=(?P<name>[^,]+),ParameterValue=(?P<value>.*)", re.DOTALL)
@@ -44,7 +44,7 @@ def read(stack: str) -> Saved:
         The file is not TOML.
     """
     try:
-        text = (aws.ROOT / FILE).read_text("utf-8")
+        text = (paths.ROOT / FILE).read_text("utf-8")
     except FileNotFoundError:
         return Saved()
     try:

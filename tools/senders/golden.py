@@ -1,4 +1,4 @@
-"""The ``unique_id`` of every sample's events, kept: ``python -m tools.senders.golden`` adds those of new samples.
+"""The ``unique_id`` of every sample's events, kept: ``python -m tools golden`` adds those of new samples.
 
 An id that changes makes a double in Klaviyo of each event that is sent again
 after the change. So what is kept is not replaced, unless ``--replace`` says
@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from handler import sources
-from tools.terminal import say
+from tools import paths
+from tools.paths import shown
+from tools.terminal import error, say
 
-from . import check
+from . import outcome
 
-KEPT = check.ROOT / "tests/unit/golden/unique_ids.json"
-ADD = "PYTHONPATH=src:. .venv/bin/python -m tools.senders.golden"
+KEPT = paths.ROOT / "tests/unit/golden/unique_ids.json"
+ADD = "PYTHONPATH=src:. .venv/bin/python -m tools golden"
 MEANING = f"""\
 Each of these events that a sender repeats, or that is imported again, becomes a second event in Klaviyo.
 If the change was not meant, correct the mapping. If it was, write the reason into CHANGELOG.md and run
@@ -30,10 +31,10 @@ Ids = Mapping[str, list[str]]
 def made() -> dict[str, list[str]]:
     """The ids of each shipped source's samples, by ``source/sample``; a sample without events has no entry."""
     found: dict[str, list[str]] = {}
-    for path in sorted(check.SAMPLES.glob("*/*.json")):
+    for path in sorted(paths.SAMPLES.glob("*/*.json")):
         source = path.parent.name
         if (sources.SHIPPED / f"{source}.toml").exists():
-            ids = dict.fromkeys(event.unique_id for event in check.understood(source, path).events)
+            ids = dict.fromkeys(event.unique_id for event in outcome.understood(source, path).events)
             found |= {f"{source}/{path.stem}": list(ids)} if ids else {}
     return found
 
@@ -58,23 +59,22 @@ def read(path: Path) -> dict[str, list[str]]:
     return found
 
 
-def main(arguments: list[str], path: Path = KEPT) -> int:
-    """Add new ids to the file at ``path``; without ``--replace`` a changed one leaves it as it is and returns 1."""
-    parser = argparse.ArgumentParser(prog="python -m tools.senders.golden", description=__doc__)
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Those of ``python -m tools golden``."""
     parser.add_argument("--replace", action="store_true", help="also take out the ids that have changed")
-    options = parser.parse_args(arguments)
-    kept, now = read(path), made()
+
+
+def run(asked: argparse.Namespace) -> int:
+    """Add new ids to the kept ones; without ``--replace`` a changed one leaves them as they are and returns 1."""
+    kept, now = read(KEPT), made()
     gone = list(changed(kept, now))
-    if gone and not options.replace:
-        say("error: nothing was written; ids have changed:", *gone, *MEANING.split("\n"), error=True)
+    if gone and not asked.replace:
+        error("nothing was written; ids have changed:")
+        say(*gone, *MEANING.split("\n"), error=True)
         return 1
-    path.parent.mkdir(parents=True, exist_ok=True)
-    written = now if options.replace else added(kept, now)
-    path.write_text(json.dumps(written, indent=1, ensure_ascii=False, sort_keys=True) + "\n", "utf-8")
+    KEPT.parent.mkdir(parents=True, exist_ok=True)
+    written = now if asked.replace else added(kept, now)
+    KEPT.write_text(json.dumps(written, indent=1, ensure_ascii=False, sort_keys=True) + "\n", "utf-8")
     count = sum(map(len, written.values()))
-    say(f"{check.shown(path)}: {count} ids of {len(written)} samples, {len(gone)} taken out")
+    say(f"{shown(KEPT)}: {count} ids of {len(written)} samples, {len(gone)} taken out")
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))

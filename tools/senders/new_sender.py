@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,9 +18,11 @@ from urllib.parse import unquote_to_bytes
 
 from handler import bodies, expressions, sources, values
 from handler.errors import Unmapped
+from tools import paths
+from tools.paths import shown
 from tools.terminal import say
 
-from . import check, payload
+from . import payload
 
 # Words that names of fields hold, in the order of preference.
 _TOPIC = ("type", "event_type", "eventtype", "event", "event_name", "topic", "action", "trigger", "kind")
@@ -444,7 +445,7 @@ def create(name: str, sent: payload.Payload, folder: Path, samples: Path) -> tup
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,49}", name):
         raise ValueError(f"{name!r} is no name of a source: small letters, digits and underscores, a letter first")
     if name in sources.names():
-        raise ValueError(f"there is a source {name} already: {check.shown(sources.path_of(name))}")
+        raise ValueError(f"there is a source {name} already: {shown(sources.path_of(name))}")
     try:
         read_as, whole = read(sent.body)
     except Unmapped as error:
@@ -476,24 +477,18 @@ def _file(topic: str) -> str:
     return re.sub(r"[^\w.-]+", ".", topic).strip(".") or "received"
 
 
-def main(arguments: list[str]) -> int:
-    """Write both files and say what to do next; 2 if the call or the sample is not good for it."""
-    parser = argparse.ArgumentParser(prog="make new-sender", description=__doc__)
-    parser.add_argument("name")
-    parser.add_argument("file")
-    parser.add_argument("headers", nargs="?")
-    options = parser.parse_args(arguments)
-    try:
-        sent = payload.request(options.file, options.headers or None)
-        toml, sample = create(options.name, sent, sources.CUSTOM, check.SAMPLES)
-    except (OSError, ValueError) as error:
-        say(f"new-sender: {error}", error=True)
-        return 2
-    say(f"{check.shown(toml)}: guesses; read every line")
-    say(f"{check.shown(sample)}: the sample; invent the data in it before anybody else sees it")
-    say(f"next: make preview SOURCE={options.name} FILE={check.shown(sample)}, and make lint")
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Those of ``make new-sender``."""
+    parser.add_argument("name", help="the new sender's name: lower-case letters, digits and underscores")
+    parser.add_argument("file", help=payload.FILE_HELP)
+    parser.add_argument("headers", nargs="?", help=payload.HEADERS_HELP)
+
+
+def run(asked: argparse.Namespace) -> int:
+    """Write both files and say what to do next."""
+    sent = payload.request(asked.file, asked.headers or None)
+    toml, sample = create(asked.name, sent, sources.CUSTOM, paths.SAMPLES)
+    say(f"{shown(toml)}: guesses; read every line")
+    say(f"{shown(sample)}: the sample; invent the data in it before anybody else sees it")
+    say(f"next: make preview SOURCE={asked.name} FILE={shown(sample)}, and make lint")
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))

@@ -9,6 +9,9 @@ from typing import Any
 from urllib.parse import urlencode
 
 JSON = "application/json"
+# Of commands that take a payload file.
+FILE_HELP = "a file with the body of one webhook, or a sample of events/"
+HEADERS_HELP = "a file with a JSON object of the headers that the sender sent"
 _SAMPLE = {"headers", "body"}
 _HANDSHAKE = {"method", "query"}
 

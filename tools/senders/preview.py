@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from typing import Any
 
 from handler import handshakes, mapping, sources
-from handler.errors import Refused, SourceError, Unmapped
+from handler.errors import Unmapped
 from handler.mapping import Defaults
 from handler.signatures import Delivery
 from tools.terminal import say
 
-from . import payload, sign
+from . import payload, rules, sign
 from .payload import Payload
 
 SILENT = 204  # the answer to senders that would act on any words
@@ -73,28 +72,19 @@ def preview(source: str, headers: dict[str, str], body: bytes, received: float) 
     }
 
 
-def main(arguments: list[str]) -> int:
-    """Print the preview as JSON; what is wrong with the call, or with the sender's file, goes to standard error."""
-    from . import check  # it needs this module
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Those of ``make preview``."""
+    parser.add_argument("source", help="the sender's name in the webhook URL")
+    parser.add_argument("file", help=payload.FILE_HELP)
+    parser.add_argument("headers", nargs="?", help=payload.HEADERS_HELP)
 
-    parser = argparse.ArgumentParser(prog="make preview", description=__doc__)
-    parser.add_argument("source")
-    parser.add_argument("file")
-    parser.add_argument("headers", nargs="?")
-    options = parser.parse_args(arguments)
-    try:
-        if options.source not in sources.names():
-            raise ValueError(f"no source {options.source!r}; there are: {', '.join(sources.names())}")
-        wrong, _ = check.mistakes(options.source)
-        sent = payload.request(options.file, options.headers or None)
-        found = preview_request(options.source, sent, time.time())
-    except (OSError, ValueError, SourceError, Refused) as error:
-        say(f"preview: {error}", error=True)
-        return 2
+
+def run(asked: argparse.Namespace) -> int:
+    """Print the preview as JSON, and the mistakes in the sender's file to standard error; 1 if there are any."""
+    if asked.source not in sources.names():
+        raise ValueError(f"no source {asked.source!r}; there are: {', '.join(sources.names())}")
+    wrong, _ = rules.mistakes(asked.source)
+    found = preview_request(asked.source, payload.request(asked.file, asked.headers or None), time.time())
     say(*json.dumps(found, indent=2, ensure_ascii=False).split("\n"))
     say(*wrong, error=True)
     return 1 if wrong else 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))

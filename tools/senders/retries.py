@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from handler import sources
 from handler.signatures import Scheme
+from tools.terminal import say
 
 CALLER = "the caller decides"
 GRADES = ("documented", "observed", "not known", CALLER)
@@ -87,7 +89,7 @@ _HEAD = (
 )
 _INTRO = """# What senders accept, and how they retry
 
-Written by `python -m tools.senders.check --retries` from the `[retries]` table of each file in `src/handler/sources/`.
+Written by `python -m tools retries` from the `[retries]` table of each file in `src/handler/sources/`.
 
 The relay answers 200 (to Twilio 204) to everything authentic that a message can hold. A sender meets another answer
 when its secret is not set or wrong (401), when the body is too large (413), when the queue can't take the event (503),
@@ -183,3 +185,9 @@ def span(seconds: int) -> str:
     minutes = seconds % 3_600 // 60
     parts = [f"{days} days" * bool(days), f"{hours} h" * bool(hours), f"{minutes} min" * bool(minutes)]
     return " ".join(part for part in parts if part)
+
+
+def run(_: argparse.Namespace) -> int:
+    """Print the page."""
+    say(*page().splitlines())
+    return 0

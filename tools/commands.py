@@ -1,0 +1,97 @@
+"""The commands: ``python -m tools <command>``. The Makefile has targets for them, docs/tools.md has them all.
+
+The exit status is 0 only if what was asked for happened: 1 if it was tried and something is wrong, 2 if it could not be
+tried.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import urllib3
+from botocore.exceptions import BotoCoreError, ClientError
+
+from handler.errors import RelayError
+
+from . import terminal
+
+
+@dataclass(frozen=True)
+class Command:
+    """``module`` has ``run(asked) -> exit status`` and, if it has any arguments, ``arguments(parser)``."""
+
+    module: str
+    summary: str
+
+
+COMMANDS = {
+    "demo": Command("local.demo", "send every sample through the whole stack"),
+    "local": Command("local.run", "run the stack until Ctrl-C"),
+    "send": Command("local.send", "sign a payload and post it"),
+    "chaos": Command("local.chaos.__main__", "inject faults from a seed and account for every event"),
+    "pictures": Command("local.console.pictures", "retake the README screenshots"),
+    "preview": Command("tools.senders.preview", "show what a payload becomes, without a stack"),
+    "new-sender": Command(
+        "tools.senders.new_sender", "write a first TOML file for a sender, guessed from one delivery"
+    ),
+    "lint": Command("tools.senders.lint", "check the senders' files and samples"),
+    "catalogue": Command("tools.senders.catalogue", "print docs/metrics.md, from the senders' files"),
+    "retries": Command("tools.senders.retries", "print docs/retries.md, from the senders' files"),
+    "expected": Command("tools.senders.outcome", "write what the samples become to tests/unit/expected"),
+    "golden": Command("tools.senders.golden", "add the unique_ids of new samples to tests/unit/golden"),
+    "logs": Command("tools.operate.logs", "show the relay's log lines, or what they say about an event"),
+    "redrive": Command("tools.operate.redrive", "list parked messages"),
+    "secrets": Command("tools.operate.secrets", "prompt for the secrets of a deployed stack and store them"),
+    "try": Command("tools.operate.trial", "send a signed sample to a deployed stack and follow it to Klaviyo"),
+    "check": Command("tools.operate.doctor", "report what a deployed stack lacks"),
+    "audit": Command("tools.audit", "check packaged libraries for known vulnerabilities"),
+}
+# What stops a command and is told in its own words; anything else is a defect and has its traceback.
+FAILURES = (
+    *(ValueError, OSError, RuntimeError, EOFError, RelayError),
+    *(ClientError, BotoCoreError, urllib3.exceptions.HTTPError),
+)
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports a mistake on the command line as every other error, without the usage line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print ``message`` and end with status 2."""
+        terminal.error(f"{message} (arguments: {self.prog} --help)")
+        raise SystemExit(2)
+
+
+def parser(name: str) -> tuple[Parser, Any]:
+    """The parser and the module of a command."""
+    command = COMMANDS[name]
+    module: Any = importlib.import_module(command.module)
+    made = Parser(prog=f"python -m tools {name}", description=f"{command.summary[0].upper()}{command.summary[1:]}.")
+    if hasattr(module, "arguments"):
+        module.arguments(made)
+    return made, module
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command that ``arguments`` begin with; returns the exit status."""
+    name, *rest = arguments or ["--help"]
+    if name in ("-h", "--help"):
+        terminal.say("usage: python -m tools COMMAND [ARGUMENTS]; COMMAND --help lists its arguments", "")
+        terminal.say(*terminal.table([(f"  {name}", command.summary) for name, command in COMMANDS.items()]))
+        return 0
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, 1)
+        terminal.error(f"unknown command {name!r}. {f'Did you mean {near[0]!r}?' if near else 'See --help.'}")
+        return 2
+    made, module = parser(name)
+    asked = made.parse_args(rest)
+    try:
+        return int(module.run(asked))
+    except FAILURES as failure:
+        terminal.error(str(failure) or "nothing was entered")
+        return 2

@@ -1,0 +1,145 @@
+"""The messages of a dead-letter queue: read, choose, send back to the events queue, delete.
+
+A message goes back as AWS's own redrive sends it: with its attributes, under a
+new id. It leaves the dead-letter queue only once the events queue has it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+HIDDEN_SECONDS = 120
+_ROUNDS_WITHOUT_NEWS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A message of the dead-letter queue; ``events`` is how many it holds, a raw webhook counts one."""
+
+    message_id: str
+    receipt: str
+    body: str
+    attributes: Mapping[str, Any]
+    reason: str
+    detail: str
+    source: str
+    parked_at: str
+    events: int
+
+
+def parked(message: Mapping[str, Any]) -> Parked:
+    """Read a received message; what lacks the relay's attributes shows as ``unknown``."""
+    attributes = message.get("MessageAttributes", {})
+    told = {name: value.get("StringValue", "") for name, value in attributes.items()}
+    try:
+        head = json.loads(message["Body"].split("\n", 1)[0])
+        events = len(head.get("events", [None]))
+    except (ValueError, AttributeError):
+        events = 1
+    return Parked(
+        message["MessageId"],
+        message["ReceiptHandle"],
+        message["Body"],
+        attributes,
+        told.get("reason", "unknown"),
+        told.get("detail", ""),
+        told.get("source", "unknown"),
+        told.get("parked_at", ""),
+        events,
+    )
+
+
+def read(sqs: Any, queue: str, *, wait: int = 1) -> Iterator[Parked]:
+    """Every message of ``queue`` once, hidden from others for two minutes; each receive waits ``wait`` seconds."""
+    seen: set[str] = set()
+    quiet = 0
+    while quiet < _ROUNDS_WITHOUT_NEWS:
+        found = sqs.receive_message(
+            QueueUrl=queue,
+            MaxNumberOfMessages=10,
+            VisibilityTimeout=HIDDEN_SECONDS,
+            WaitTimeSeconds=wait,
+            MessageAttributeNames=["All"],
+        ).get("Messages", [])
+        fresh = [message for message in found if message["MessageId"] not in seen]
+        quiet = 0 if fresh else quiet + 1
+        seen.update(message["MessageId"] for message in fresh)
+        yield from map(parked, fresh)
+
+
+def wanted(one: Parked, source: str | None, reason: str | None) -> bool:
+    """Whether the choice of source and reason takes ``one``."""
+    return source in (None, one.source) and reason in (None, one.reason)
+
+
+def put_back(
+    sqs: Any, chosen: Iterable[Parked], queue: str, dead_letters: str, *, rate: float, sleep: Callable[[float], None]
+) -> int:
+    """Send each of ``chosen`` to ``queue`` and delete it from ``dead_letters``; at most ``rate`` a second."""
+    moved = 0
+    for one in chosen:
+        attributes = {
+            name: {"DataType": value["DataType"], "StringValue": value["StringValue"]}
+            for name, value in one.attributes.items()
+        }
+        sqs.send_message(
+            QueueUrl=queue, MessageBody=one.body, MessageAttributes=attributes, MessageGroupId=f"{one.source}#redrive"
+        )
+        sqs.delete_message(QueueUrl=dead_letters, ReceiptHandle=one.receipt)
+        moved += 1
+        sleep(1 / rate)
+    return moved
+
+
+def release(sqs: Any, queue: str, messages: Sequence[Parked]) -> None:
+    """Show ``messages`` to others again, at once; those whose two minutes are over need it no more."""
+    for start in range(0, len(messages), 10):
+        entries = [
+            {"Id": str(number), "ReceiptHandle": one.receipt, "VisibilityTimeout": 0}
+            for number, one in enumerate(messages[start : start + 10])
+        ]
+        sqs.change_message_visibility_batch(QueueUrl=queue, Entries=entries)
+
+
+class Sorted:
+    """Parked messages on their way through: ``chosen`` and ``kept`` fill up without the bodies."""
+
+    def __init__(self, source: str | None, reason: str | None, before: datetime | None) -> None:
+        self._source = source
+        self._reason = reason
+        self._before = before
+        self.chosen: list[Parked] = []
+        self.kept: list[Parked] = []
+
+    def through(self, found: Iterable[Parked]) -> Iterator[Parked]:
+        """Those to send back: chosen by source and reason, and not parked since the redrive began.
+
+        Without that a redrive whose cause persists would take up again what it
+        sent back, and never end.
+        """
+        for one in found:
+            chosen = wanted(one, self._source, self._reason) and not self._anew(one)
+            (self.chosen if chosen else self.kept).append(replace(one, body="", attributes={}))
+            if chosen:
+                yield one
+
+    def _anew(self, one: Parked) -> bool:
+        try:
+            return self._before is not None and datetime.fromisoformat(one.parked_at) >= self._before
+        except ValueError:  # SQS itself moved it, without our attributes
+            return False
+
+
+def delete(sqs: Any, queue: str, found: Iterable[Parked], known: Collection[str]) -> tuple[list[Parked], list[Parked]]:
+    """Delete those of ``found`` whose ``message_id`` is among ``known``; what was deleted, and the others."""
+    gone: list[Parked] = []
+    others: list[Parked] = []
+    for one in found:
+        if one.message_id in known:
+            sqs.delete_message(QueueUrl=queue, ReceiptHandle=one.receipt)
+        (gone if one.message_id in known else others).append(one)
+    return gone, others

@@ -1,0 +1,213 @@
+"""``make check``: what a deployed stack lacks, and what is wrong with it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from handler import sources, zones
+from tools.senders import secret_forms
+from tools.terminal import say, warning
+
+from . import parameters, secrets, target
+from .target import Deployed
+
+ROOM = 20  # functions at a time that the door should find free
+# What a reservation has to leave to functions without one (Lambda guide, "Configuring reserved concurrency"); where the
+# quota itself is less, nothing can be reserved (observed, quotas of 10 and 50).
+UNRESERVED = 100
+
+
+_RUNNING = ("Enabled", "Enabling", "Creating", "Updating")  # states of an event source mapping
+_WAITING = "ApproximateNumberOfMessages"
+
+
+def warnings(stack: Deployed) -> Iterator[str]:
+    """What a person should mend, a sentence each."""
+    yield from _concurrency(stack)
+    if not stack.secret("KlaviyoSecretName").get("api_key"):
+        yield f"the Klaviyo secret holds no key, so nothing is delivered: make secrets STACK={stack.name}"
+    document = stack.secret("SourcesSecretName")
+    if not any(secrets.listed(document, source) for source in document):
+        yield f"no source has a secret, so every webhook is refused: make secrets STACK={stack.name}"
+    for source in sorted(set(document) - set(sources.names())):
+        yield f"there is a secret for {source!r}, and no such source in this version"
+    for names in secret_forms.shared(document):
+        yield secrets.crossing(names)
+    for number in "123":
+        watched = stack.parameters.get(f"WatchedSource{number}", "")
+        if watched and not (watched in sources.names() and secrets.listed(document, watched)):
+            yield f"WatchedSource{number} is {watched!r}, and no source of that name has a secret: its alarm never ends"
+    yield from _zone(stack)
+    yield from _trigger(stack)
+    yield from _recursion(stack)
+    yield from parameters.warnings(stack.name, stack.parameters, stack.saved)
+    parked = int(_queue(stack, "DeadLetterQueueUrl", _WAITING))
+    if parked:
+        yield f"{parked} message(s) lie in the dead-letter queue: make redrive STACK={stack.name} lists them"
+    yield from _told(stack)
+    yield from _alarms(stack)
+    yield from _unsent(stack)
+
+
+def _zone(stack: Deployed) -> Iterator[str]:
+    try:
+        zones.load(stack.parameters.get("TimeZone", "UTC"))
+    except ValueError as error:
+        yield (
+            f"TimeZone: {error}, so the functions do not start: "
+            f"sam deploy --stack-name {stack.name} --parameter-overrides TimeZone=…"
+        )
+
+
+def _trigger(stack: Deployed) -> Iterator[str]:
+    arn = _queue(stack, "EventsQueueUrl", "QueueArn")
+    found = stack.client("lambda").list_event_source_mappings(EventSourceArn=arn)["EventSourceMappings"]
+    if not found:
+        yield "no function takes events from the events queue, so nothing is delivered: sam deploy"
+    for one in found:
+        if one["State"] not in _RUNNING:
+            name = one["FunctionArn"].rpartition(":")[2]
+            yield (
+                f"the trigger of {name} is {one['State']}, so nothing is delivered: "
+                f"aws lambda update-event-source-mapping --uuid {one['UUID']} --enabled"
+            )
+
+
+def _recursion(stack: Deployed) -> Iterator[str]:
+    """Deferred events are sent again, which Lambda takes for a loop unless it is told otherwise."""
+    name = _physical(stack, "DeliverFunction")
+    setting = stack.client("lambda").get_function_recursion_config(FunctionName=name)["RecursiveLoop"]
+    if setting != "Allow":
+        yield (
+            f"RecursiveLoop of {name} is {setting}: Lambda stops deliver after about 16 rounds of waiting, and events "
+            f"then wait for days. Allow it with: aws lambda put-function-recursion-config --function-name {name} "
+            "--recursive-loop Allow. The identity that deploys needs lambda:PutFunctionRecursionConfig for it"
+        )
+
+
+def _told(stack: Deployed) -> Iterator[str]:
+    address = stack.parameters.get("AlarmEmail")
+    if not address:
+        yield "no AlarmEmail is set, so nobody is told when an alarm goes off"
+        return
+    topic = _physical(stack, "AlarmTopic")
+    pages = stack.client("sns").get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic)
+    confirmed = {one["Endpoint"] for page in pages for one in page["Subscriptions"] if _confirmed(one)}
+    if address not in confirmed:
+        yield (
+            f"{address} has not confirmed its subscription to the alarms, or has ended it, so nobody is told: look for "
+            f"AWS's mail, or let it come again with aws sns subscribe --topic-arn {topic} --protocol email "
+            f"--notification-endpoint {address}"
+        )
+
+
+def _confirmed(subscription: Mapping[str, str]) -> bool:
+    return subscription["SubscriptionArn"].startswith("arn:")  # else PendingConfirmation, or Deleted
+
+
+def _alarms(stack: Deployed) -> Iterator[str]:
+    for one in _own_alarms(stack, StateValue="ALARM"):
+        yield f"alarm {one['AlarmName']} is on: {one.get('AlarmDescription', '')}"
+
+
+def _own_alarms(stack: Deployed, **which: str) -> Iterator[Mapping[str, Any]]:
+    watch = stack.client("cloudwatch").get_paginator("describe_alarms")
+    for page in watch.paginate(AlarmNamePrefix=f"{stack.name}-", **which):
+        yield from page["MetricAlarms"]
+
+
+def _unsent(stack: Deployed) -> Iterator[str]:
+    """Alarms whose last message never left CloudWatch: only their history shows it, neither the alarm nor the topic."""
+    if not stack.parameters.get("AlarmEmail"):
+        return
+    watch = stack.client("cloudwatch")
+    found = {one["AlarmName"]: _failure(watch, one["AlarmName"]) for one in _own_alarms(stack)}
+    failed = {name: error for name, error in found.items() if error}
+    if failed:
+        name, error = next(iter(failed.items()))
+        yield (
+            f"the last message of {len(failed)} alarm(s) could not be sent ({error}). The policy of a KmsKeyArn must "
+            "name cloudwatch.amazonaws.com (docs/settings.md#a-key-of-your-own). Then try it: "
+            f"aws cloudwatch set-alarm-state --alarm-name {name} --state-value ALARM --state-reason test"
+        )
+
+
+def _failure(watch: Any, alarm: str) -> str:
+    """Why the alarm's last action failed, empty if it did not."""
+    history = watch.describe_alarm_history(AlarmName=alarm, HistoryItemType="Action", MaxRecords=1)
+    for item in history["AlarmHistoryItems"]:
+        action = json.loads(item.get("HistoryData") or "{}")
+        return str(action.get("error")) if action.get("actionState") == "Failed" else ""
+    return ""
+
+
+def _physical(stack: Deployed, logical: str) -> str:
+    found = stack.client("cloudformation").describe_stack_resource(StackName=stack.name, LogicalResourceId=logical)
+    return str(found["StackResourceDetail"]["PhysicalResourceId"])
+
+
+def _concurrency(stack: Deployed) -> Iterator[str]:
+    limit = stack.client("lambda").get_account_settings()["AccountLimit"]
+    total, free = int(limit["ConcurrentExecutions"]), int(limit["UnreservedConcurrentExecutions"])
+    most = int(stack.parameters.get("MaximumConcurrency", 0))
+    reserved = int(stack.parameters.get("ReceiveReservedConcurrency", 0))
+    least = min(UNRESERVED, total)
+    possible = max(0, free + reserved - least)
+    if reserved and reserved < ROOM:
+        yield f"ReceiveReservedConcurrency lets no more than {reserved} webhooks in at a time: raise it, or set it to 0"
+    if not reserved and free - most < ROOM:
+        yield (
+            f"this account runs {free} unreserved functions at a time and deliver may take {most} of them, which "
+            f"leaves {max(0, free - most)} for webhooks: lower MaximumConcurrency (2 at least), and ask AWS for a "
+            f"higher quota (Service Quotas, Lambda, Concurrent executions). {_reservation(possible, least)}"
+        )
+    if reserved and free < most:
+        yield f"this account runs {free} unreserved functions at a time, fewer than MaximumConcurrency ({most})"
+    for place, wanted in _wanted(stack, reserved):
+        if wanted > possible:
+            yield (
+                f"{place} reserves {wanted} for receive, and this account can reserve {possible}: AWS refuses "
+                f"what leaves fewer than {least} of its {total} unreserved. Set it to 0, or ask AWS for a higher quota"
+            )
+
+
+def _reservation(possible: int, least: int) -> str:
+    if possible < ROOM:
+        return f"ReceiveReservedConcurrency is no way out: AWS refuses what leaves fewer than {least} unreserved"
+    return f"Or set ReceiveReservedConcurrency, to {possible} at most"
+
+
+def _wanted(stack: Deployed, reserved: int) -> Iterator[tuple[str, int]]:
+    """Reservations for receive, and where each is set: in the stack, and for its next deployment."""
+    name = "ReceiveReservedConcurrency"
+    yield name, reserved
+    saved = stack.saved.parameters.get(name, "")
+    if saved.isdecimal() and int(saved) != reserved:
+        yield f"{name} in {stack.saved.place(name)}", int(saved)
+
+
+def _queue(stack: Deployed, output: str, attribute: str) -> str:
+    answer = stack.client("sqs").get_queue_attributes(QueueUrl=stack.outputs[output], AttributeNames=[attribute])
+    return str(answer["Attributes"][attribute])
+
+
+def report(stack: Deployed) -> int:
+    """Print whether anything is wrong, the warnings, and notes; 1 if there is a warning."""
+    found = list(warnings(stack))
+    say(f"{stack.name}: {len(found)} problem(s) found" if found else "OK: no problems found")
+    warning(*found)
+    say(*(f"note: {note}" for note in parameters.notes(stack.parameters)))
+    return 1 if found else 0
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Those of ``make check``."""
+    target.argument(parser)
+
+
+def run(asked: argparse.Namespace) -> int:
+    """Print what is wrong; 1 if anything is."""
+    return report(target.deployed(asked.stack))

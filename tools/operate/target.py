@@ -1,0 +1,117 @@
+"""Which relay is meant: the one that ``make local`` runs here, or a deployed stack by name."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import boto3
+from botocore.exceptions import ClientError
+
+from tools import loopback
+
+from . import samconfig
+
+
+@dataclass(frozen=True)
+class Relay:
+    """A running relay: boto3 clients by service, the stack's outputs and parameters by name."""
+
+    client: Callable[[str], Any]
+    outputs: dict[str, str]
+    parameters: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Deployed(Relay):
+    """A deployed stack, and what samconfig.toml has for it."""
+
+    name: str = ""
+    saved: samconfig.Saved = field(default_factory=samconfig.Saved)
+
+    def secret(self, output: str) -> dict[str, Any]:
+        """The document of one of the two secrets; ``ValueError`` if it is not a JSON object."""
+        text = self.client("secretsmanager").get_secret_value(SecretId=self.outputs[output])["SecretString"]
+        try:
+            document = json.loads(text)
+        except ValueError:
+            document = None
+        if not isinstance(document, dict):
+            raise ValueError(f"the secret {self.outputs[output]} is not a JSON object; put {{}} into it to start anew")
+        return document
+
+    def write(self, output: str, document: Mapping[str, Any]) -> None:
+        """Put ``document`` into one of the two secrets."""
+        self.client("secretsmanager").put_secret_value(
+            SecretId=self.outputs[output], SecretString=json.dumps(document, ensure_ascii=False)
+        )
+
+
+def clients(name: str) -> Callable[[str], Any]:
+    """boto3 clients by service, with the credentials of the environment, in the region of the stack ``name``.
+
+    That is the environment's (boto3 itself reads no ``AWS_REGION``), else the one
+    that ``sam deploy --guided`` wrote into samconfig.toml beside the stack's name.
+    """
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or samconfig.read(name).region
+    session = boto3.session.Session(region_name=region or None)
+    if not session.region_name:
+        raise ValueError(f"in which region is {name!r}? Set AWS_REGION, or AWS_PROFILE to a profile that names one")
+    if session.get_credentials() is None:
+        raise ValueError("no AWS credentials: set AWS_PROFILE, or sign in with `aws configure` or `aws sso login`")
+
+    def client(service: str) -> Any:
+        return session.client(service)  # type: ignore[call-overload]  # the services' names are literals in the stubs
+
+    return client
+
+
+def find(name: str, client: Callable[[str], Any]) -> Deployed:
+    """The stack ``name``.
+
+    Raises
+    ------
+    ValueError
+        There is none of that name in this account and region, or it is not a relay.
+    """
+    try:
+        (found,) = client("cloudformation").describe_stacks(StackName=name)["Stacks"]
+    except ClientError as error:
+        if error.response["Error"].get("Code") == "ValidationError":
+            raise ValueError(f"no stack {name!r} in this account and region (AWS_PROFILE, AWS_REGION)") from None
+        raise
+    outputs = {one["OutputKey"]: one["OutputValue"] for one in found.get("Outputs", [])}
+    if "SourcesSecretName" not in outputs:
+        raise ValueError(f"the stack {name!r} is not this relay, or not deployed to the end: {found['StackStatus']}")
+    given = {one["ParameterKey"]: one["ParameterValue"] for one in found.get("Parameters", [])}
+    return Deployed(client, outputs, given, name, samconfig.read(name))
+
+
+def argument(parser: argparse.ArgumentParser, *, or_local: bool = False) -> None:
+    """Add ``--stack``; with ``or_local`` it may be left out, which means the relay of ``make local``."""
+    if or_local:
+        parser.add_argument("--stack", default="", help="a deployed stack; the relay of `make local` if not given")
+    else:
+        parser.add_argument("--stack", required=True, help="the name of the deployed stack")
+
+
+def deployed(stack: str) -> Deployed:
+    """The deployed stack of that name, reached with the credentials of the environment; raises as ``find``."""
+    if not stack:
+        raise ValueError("name the stack: STACK=klaviyo-relay")
+    return find(stack, clients(stack))
+
+
+def local() -> Relay:
+    """The relay that ``make local`` runs in this folder; ``ValueError`` if there is none."""
+    here = loopback.running("STACK=")
+    return Relay(lambda service: loopback.client(service, here.aws), here.outputs, here.parameters)
+
+
+def relay(stack: str) -> Relay:
+    """The deployed ``stack``, the local relay if it is empty."""
+    return deployed(stack) if stack else local()

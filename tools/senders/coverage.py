@@ -1,0 +1,34 @@
+"""Which events and topics of a sender's file no sample shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from handler import sources
+from tools.paths import shown
+
+from .outcome import understood
+from .places import Checked, Place, listed
+
+NO_SAMPLE = "no_sample"  # the code of a mistake that wants a sample, and no change to the file
+
+
+def unseen(name: str, checked: Checked, samples: Path) -> Iterator[tuple[Place, str]]:
+    """Events of a file that no sample shows."""
+    outcomes = [understood(name, path) for path in sorted((samples / name).glob("*.json"))]
+    where = f"a sample in {shown(samples / name)}"
+    source = sources.load(name)
+    if source.klaviyo_format and "extends" not in checked.own and not any(outcome.events for outcome in outcomes):
+        yield (), f"expected {where}"
+    for index, event in enumerate(checked.own.get("event", [])):
+        metric = source.metrics.get(event.get("metric", ""), event.get("metric", ""))
+        made = [topic for one in outcomes for topic in one.topics if not metric or metric in one.metrics]
+        seen = [topic for one in outcomes if one.events for topic in one.topics]
+        for topic in listed(event["topic"]):
+            if not any(fnmatchcase(one, topic) for one in seen):
+                yield ("event", index, "topic"), f"expected {where} for the topic {topic}"
+        elsewise = any(fnmatchcase(one, topic) for one in seen for topic in listed(event["topic"]))
+        if elsewise and not any(fnmatchcase(one, topic) for one in made for topic in listed(event["topic"])):
+            yield ("event", index, "metric"), f"expected {where} that becomes {metric or 'this event'}"

@@ -1,0 +1,28 @@
+"""Check the file and the samples of every sender; each mistake is one line, ``file:line: what was expected``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from handler import sources
+from handler.errors import SourceError
+from tools import paths
+from tools.terminal import say
+
+from . import coverage, rules
+
+
+def problems(name: str, samples: Path = paths.SAMPLES) -> list[SourceError]:
+    """Every mistake in a source's file and samples; empty if all is well."""
+    found, checked = rules.mistakes(name)
+    if found or checked is None:
+        return found
+    return [checked.problem(place, text, coverage.NO_SAMPLE) for place, text in coverage.unseen(name, checked, samples)]
+
+
+def run(_: argparse.Namespace) -> int:
+    """Print what is wrong, or nothing; 1 if something is wrong."""
+    found = [problem for name in sources.names() for problem in problems(name)]
+    say(*found, error=True)
+    return 1 if found else 0

@@ -1,0 +1,51 @@
+"""What becomes of the samples of ``events/``, and the reviewed copy of it in tests/unit/expected."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from handler import mapping, sources
+from handler.errors import Unmapped
+from handler.mapping import Defaults, Outcome
+from tools import paths
+
+from . import payload
+from .preview import preview_request
+
+EXPECTED = paths.ROOT / "tests/unit/expected"
+RECEIVED = 1_795_500_000.0  # a fixed time of receipt: the samples' outcome is the same on every day
+
+
+def understood(name: str, path: Path) -> Outcome:
+    """What becomes of a sample; a handshake, or a sample that cannot be read, makes nothing."""
+    sent = payload.request(path)
+    if "handshake" in preview_request(name, sent, RECEIVED):
+        return Outcome()
+    try:
+        return mapping.understand(
+            sources.load(name), headers=sent.headers, body=sent.body, received=RECEIVED, defaults=Defaults()
+        )
+    except Unmapped:
+        return Outcome()
+
+
+def expected_of(path: Path) -> str:
+    """What a sample becomes, as tests/unit/expected keeps it."""
+    found = preview_request(path.parent.name, payload.request(path), RECEIVED)
+    return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+
+
+def write_expected() -> None:
+    """Write what every sample becomes; the difference is for a person to read."""
+    for path in sorted(paths.SAMPLES.glob("*/*.json")):
+        target = EXPECTED / path.relative_to(paths.SAMPLES)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(expected_of(path), "utf-8")
+
+
+def run(_: argparse.Namespace) -> int:
+    """Write them."""
+    write_expected()
+    return 0

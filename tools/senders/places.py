@@ -1,0 +1,52 @@
+"""Where the tables and keys of a sender's file are, so that a mistake has a line."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from handler.errors import SourceError
+from tools.paths import shown
+
+Place = tuple[str | int, ...]
+
+
+def lines(text: str) -> dict[Place, int]:
+    """Where each table and key of a TOML text stands; ``("event", 0, "value")`` is line 12, say."""
+    found: dict[Place, int] = {}
+    counts: dict[str, int] = {}
+    table: Place = ()
+    for number, line in enumerate(text.splitlines(), 1):
+        if head := re.match(r"\s*\[\[(\w+)\]\]", line):
+            counts[head[1]] = counts.get(head[1], -1) + 1
+            table = (head[1], counts[head[1]])
+        elif head := re.match(r"\s*\[([\w.]+)\]", line):
+            first, *rest = head[1].split(".")
+            table = (first, *([counts[first]] if first in counts else []), *rest)
+        elif pair := re.match(r"""\s*(?:"([^"]+)"|'([^']+)'|([\w-]+))\s*=""", line):
+            found.setdefault((*table, pair[1] or pair[2] or pair[3]), number)
+            continue
+        found.setdefault(table, number)
+    return found
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One file: its own tables, those with what it extends, and where everything stands."""
+
+    path: Path
+    own: dict[str, Any]
+    whole: dict[str, Any]
+    where: dict[Place, int]
+
+    def problem(self, place: Place, message: str, code: str = "") -> SourceError:
+        """A mistake at ``place``, or at the nearest table around it."""
+        around = next((place[:end] for end in range(len(place), 0, -1) if place[:end] in self.where), ())
+        return SourceError(shown(self.path), self.where.get(around), message, code)
+
+
+def listed(value: Any) -> list[Any]:
+    """``value`` if it is a list, otherwise the list of it."""
+    return value if isinstance(value, list) else [value]
