@@ -33,7 +33,7 @@ COMMANDS = {
     "demo": Command("local.demo", "send every sample through the whole stack"),
     "local": Command("local.run", "run the stack until Ctrl-C"),
     "send": Command("local.send", "sign a payload and post it"),
-    "chaos": Command("local.chaos.__main__", "inject faults from a seed and account for every event"),
+    "chaos": Command("local.chaos.run", "inject faults from a seed and account for every event"),
     "pictures": Command("local.console.pictures", "retake the README screenshots"),
     "preview": Command("tools.senders.preview", "show what a payload becomes, without a stack"),
     "new-sender": Command(
