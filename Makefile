@@ -37,43 +37,43 @@ local: $(STAMP) ## run the stack until Ctrl-C
 send: $(STAMP) ## SOURCE= FILE= [HEADERS=] [URL=]: sign a payload and post it
 	@$(BIN)/python -m tools send "$$SOURCE" "$$FILE" $(if $(HEADERS),--headers="$$HEADERS") $(if $(URL),--url="$$URL")
 
-preview: $(STAMP) ## SOURCE= FILE= [HEADERS=]: what a payload becomes, without a stack
+preview: $(STAMP) ## SOURCE= FILE= [HEADERS=]: show what a payload becomes, without a stack
 	@$(BIN)/python -m tools preview "$$SOURCE" "$$FILE" $(if $(HEADERS),"$$HEADERS")
 
-new-sender: $(STAMP) ## NAME= FILE= [HEADERS=]: a first TOML file for a sender, guessed from one delivery
+new-sender: $(STAMP) ## NAME= FILE= [HEADERS=]: write a first TOML file for a sender, guessed from one delivery
 	@$(BIN)/python -m tools new-sender "$$NAME" "$$FILE" $(if $(HEADERS),"$$HEADERS")
 
-redrive: $(STAMP) ## [SOURCE=] [REASON=] [STACK=] [GO=1|DROP=1]: what is parked, and back with it, or away
+redrive: $(STAMP) ## [SOURCE=] [REASON=] [STACK=] [GO=1|DROP=1]: list parked messages; GO=1 re-queues them, DROP=1 deletes them
 	@$(BIN)/python -m tools redrive $(if $(STACK),--stack="$$STACK") $(if $(SOURCE),--source="$$SOURCE") $(if $(REASON),--reason="$$REASON") $(if $(GO),--go) $(if $(DROP),--drop)
 
-chaos: $(STAMP) ## [SEED=] [MINUTES=5]: everything fails, and an account of every event
+chaos: $(STAMP) ## [SEED=] [MINUTES=5]: inject faults from a seed and account for every event
 	@$(BIN)/python -m tools chaos $(if $(SEED),--seed="$$SEED") $(if $(MINUTES),--minutes="$$MINUTES")
 
-pictures: $(STAMP) ## take the README's pictures of the console anew
+pictures: $(STAMP) ## retake the README screenshots
 	@$(BIN)/python -m tools pictures
 
-logs: $(STAMP) ## [ID=] [SOURCE=] [PARKED=1] [REFUSED=1] [RATE=1] [STACK=] [HOURS=]: what the relay did
+logs: $(STAMP) ## [ID=] [SOURCE=] [PARKED=1] [REFUSED=1] [RATE=1] [STACK=] [HOURS=]: show the relay's log lines, or what they say about an event
 	@$(BIN)/python -m tools logs $(if $(ID),--id="$$ID") $(if $(SOURCE),--source="$$SOURCE") $(if $(PARKED),--parked) \
 		$(if $(REFUSED),--refused) $(if $(RATE),--rate) $(if $(STACK),--stack="$$STACK") $(if $(HOURS),--hours="$$HOURS")
 
-secrets: $(STAMP) ## STACK= [SOURCE=]: type the secrets of a deployed stack in
+secrets: $(STAMP) ## STACK= [SOURCE=]: prompt for the secrets of a deployed stack and store them
 	@$(BIN)/python -m tools secrets --stack="$$STACK" $(if $(SOURCE),--source="$$SOURCE")
 
-try: $(STAMP) ## STACK= [SOURCE=]: send a deployed stack a signed sample and follow it to Klaviyo
+try: $(STAMP) ## STACK= [SOURCE=]: send a signed sample to a deployed stack and follow it to Klaviyo
 	@$(BIN)/python -m tools try --stack="$$STACK" $(if $(SOURCE),--source="$$SOURCE")
 
-check: $(STAMP) ## STACK=: what a deployed stack lacks
+check: $(STAMP) ## STACK=: report what a deployed stack lacks
 	@$(BIN)/python -m tools check --stack="$$STACK"
 
-costs: $(STAMP) ## [PARAMETERS="Name=value ..."]: what a stack costs a month without webhooks, by part; FLOOD=500: what an hour of forgeries does
+costs: $(STAMP) ## [PARAMETERS="Name=value ..."] [FLOOD=500]: estimate what a stack costs a month without webhooks; FLOOD=500: an hour of forged ones
 	@$(BIN)/python -m $(if $(FLOOD),bench.flood "$$FLOOD",bench.standing $(PARAMETERS))
 
-lint: $(STAMP) ## ruff, mypy --strict, cfn-lint, the senders' files
+lint: $(STAMP) ## check code, types, the template and the senders' files
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/cfn-lint template.yaml
 	@$(BIN)/python -m tools lint
-	@echo "lint: nothing to mend, in the senders' files neither"
+	@echo "lint: no problems (code, template, sender files)"
 
 
 BENCH_STAMP := $(VENV)/.bench-ready
@@ -81,7 +81,7 @@ $(BENCH_STAMP): $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group bench
 	@touch $@
 
-bench: $(BENCH_STAMP) ## [PART=]: measure it against what one would take otherwise
+bench: $(BENCH_STAMP) ## [PART=]: benchmark against the usual alternatives
 	@$(BIN)/python -m bench $(PART)
 
 FUZZ_STAMP := $(VENV)/.fuzz-ready
@@ -89,7 +89,7 @@ $(FUZZ_STAMP): $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group fuzz
 	@touch $@
 
-fuzz: $(FUZZ_STAMP) ## [SECONDS=60]: atheris against the parsers, memory watched
+fuzz: $(FUZZ_STAMP) ## [SECONDS=60]: fuzz the parsers with atheris, watching memory
 	@$(BIN)/python -m fuzz.parsers -max_total_time=$(or $(SECONDS),60) -verbosity=0
 
 UPKEEP_STAMP := $(VENV)/.upkeep-ready
@@ -98,10 +98,10 @@ $(UPKEEP_STAMP): $(STAMP)
 	@touch $@
 
 # boto3 is not packed: the Lambda runtime has it.
-requirements: $(UPKEEP_STAMP) ## pin the functions' libraries anew, each at its latest, with hashes
+requirements: $(UPKEEP_STAMP) ## pin the functions' libraries at their latest releases, with hashes
 	@$(BIN)/python -c 'import tomllib; print(*(one for one in tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"] if not one.startswith("boto3")), sep="\n")' \
 		| $(BIN)/pip-compile --quiet --upgrade --generate-hashes --strip-extras --no-header --no-annotate \
 			--no-emit-index-url --no-emit-find-links --output-file src/requirements.txt -
 
-audit: $(UPKEEP_STAMP) ## what is known against the functions' libraries; needs the network
+audit: $(UPKEEP_STAMP) ## check packaged libraries for known vulnerabilities; needs the network
 	@$(BIN)/python -m tools audit

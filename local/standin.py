@@ -589,8 +589,8 @@ class Client:
 def main() -> None:
     """Serve until SIGTERM or Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--key", default=DEVELOPMENT_KEY)
+    parser.add_argument("--port", type=int, default=0, help="where to listen on 127.0.0.1; a free port if 0")
+    parser.add_argument("--key", default=DEVELOPMENT_KEY, help="the private key that is accepted")
     parser.add_argument("--limits", type=json.loads, default={}, help="JSON with the fields of Limits")
     given = parser.parse_args()
     server = Server(Klaviyo(Limits(**given.limits), key=given.key), given.port)

@@ -208,9 +208,9 @@ def run(name: str, count: int, seed: int = 1) -> tuple[Counter[str], list[str]]:
 def main(arguments: list[str]) -> int:
     """Print a line for each source; 1 if anything is wrong."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutations", description=__doc__)
-    parser.add_argument("sources", nargs="*", default=sources.names())
-    parser.add_argument("--count", type=int, default=10_000)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("sources", nargs="*", default=sources.names(), help="names of senders; all if not given")
+    parser.add_argument("--count", type=int, default=10_000, help="payloads for each sender")
+    parser.add_argument("--seed", type=int, default=1, help="of the random changes")
     options = parser.parse_args(arguments)
     bad = False
     for name in options.sources:

@@ -259,9 +259,9 @@ def _checks(entry: dict[str, Any], plain: Mapping[str, Any], late: bool) -> Iter
 def main(arguments: list[str]) -> int:
     """Answer each line of standard input until it ends."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("custom", type=Path)
-    parser.add_argument("samples", type=Path)
+    parser.add_argument("folder", type=Path, help="where the drafts are")
+    parser.add_argument("custom", type=Path, help="the folder of custom senders' files")
+    parser.add_argument("samples", type=Path, help="the folder of samples")
     options = parser.parse_args(arguments)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
