@@ -14,7 +14,7 @@ from tools import loopback
 from tools.terminal import say
 
 from . import changes, trigger
-from .console.ledger import Ledger
+from .console.exchanges import Exchanges
 from .console.server import Console
 from .stack import SECRETS_FILE, Stack, read_secrets, secrets_path
 
@@ -43,7 +43,7 @@ def alone() -> Iterator[None]:
 def run(_: argparse.Namespace) -> int:
     """Run the stack until Ctrl-C."""
     rate = os.environ.get("REQUESTS_PER_MINUTE")
-    ledger = Ledger()
+    exchanges = Exchanges()
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
@@ -58,10 +58,10 @@ def run(_: argparse.Namespace) -> int:
             properties={trigger.LONG_POLL: os.environ.get("LONG_POLL") or 0},
             secrets=secrets,
             port=int(os.environ.get("PORT") or 0),
-            ledger=ledger,
+            exchanges=exchanges,
             made_up=secrets_path() == SECRETS_FILE,
         ) as stack,
-        Console(stack, ledger, int(os.environ.get("CONSOLE_PORT") or 0)) as console,
+        Console(stack, exchanges, int(os.environ.get("CONSOLE_PORT") or 0)) as console,
     ):
         say("left out: " + ", ".join(f"{count} {kind}" for kind, count in stack.left_out.items()))
         say(f"klaviyo: {stack.klaviyo_url}")

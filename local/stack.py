@@ -56,7 +56,7 @@ class Stack:
         Where the trigger reaches AWS, if not at MiniStack itself.
     deliver : bool
         Whether the trigger runs from the start.
-    ledger : front.Keeper, optional
+    exchanges : front.Keeper, optional
         Where the front door writes down what came in, for the console.
     made_up : bool
         Whether sources that appear later get a development secret, too.
@@ -75,7 +75,7 @@ class Stack:
         trigger_endpoint: str = "",
         port: int = 0,
         deliver: bool = True,
-        ledger: front.Keeper | None = None,
+        exchanges: front.Keeper | None = None,
         made_up: bool = True,
     ) -> None:
         self.parameters = dict(parameters or {})
@@ -86,7 +86,7 @@ class Stack:
         self._trigger_endpoint = trigger_endpoint
         self._port = port
         self._deliver = deliver
-        self._ledger = ledger
+        self._exchanges = exchanges
         self._made_up = made_up
         self._processes: list[Any] = []
         self.klaviyo_url = klaviyo_url
@@ -175,7 +175,7 @@ class Stack:
         self.known_as = f"https://{api['ApiId']}.execute-api.127.0.0.1"
         target = f"{self.aws.url}/_aws/execute-api/{api['ApiId']}/$default"
         try:
-            self.door = front.door(self._port, target, self._ledger)
+            self.door = front.door(self._port, target, self._exchanges)
         except OSError as error:
             raise ValueError(f"port {self._port} for webhooks cannot be had: {error.strerror}") from None
         threading.Thread(target=self.door.serve_forever, daemon=True).start()

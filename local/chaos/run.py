@@ -127,7 +127,7 @@ class Run:
         parcels = dead_letters.Sorted(None, None, datetime.now(UTC).replace(microsecond=0))
         found: list[Lying] = []
 
-        def noted() -> Iterator[dead_letters.Parked]:
+        def noted() -> Iterator[dead_letters.DeadLetter]:
             for one in parcels.through(dead_letters.read(sqs, dead)):
                 found.extend(lying([{"body": one.body, "reason": one.reason}]))
                 yield one

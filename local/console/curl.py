@@ -8,7 +8,7 @@ import shlex
 
 from tools.terminal import visible
 
-from .ledger import Exchange
+from .exchanges import Exchange
 
 _OWN = ("content-length", "accept-encoding", "transfer-encoding", "host", "user-agent", "accept")
 # A header name as HTTP has it (RFC 9110, 5.6.2). Another may be a file's name to curl: -H @file.

@@ -20,7 +20,7 @@ from handler.errors import NotVerified
 from handler.signatures import Delivery, Scheme
 from tools.senders.sign import development_secret
 
-from .ledger import Exchange
+from .exchanges import Exchange
 
 Row = tuple[str, str]
 HEX, CAPITALS, BASE64, OTHER = "hexadecimal", "hexadecimal with capitals", "base64", "neither hexadecimal nor base64"

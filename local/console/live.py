@@ -15,7 +15,7 @@ from handler import sources
 from tools.senders.payload import Payload
 
 from . import curl, signing, story
-from .ledger import MASKED, Exchange
+from .exchanges import MASKED, Exchange
 from .state import console, defaults, frame
 
 pages = Blueprint("live", __name__)
@@ -45,7 +45,7 @@ def _row(exchange: Exchange) -> Row:
 
 
 def _wanted(source: str, outcome: str, name: str) -> Iterator[Exchange]:
-    for exchange in console().ledger.newest_first():
+    for exchange in console().exchanges.newest_first():
         if source and exchange.source != source:
             continue
         if name and not _named(exchange, name):
@@ -74,7 +74,7 @@ def _rows() -> dict[str, Any]:
     chosen = {name: request.args.get(name, "").strip()[:200] for name in ("source", "outcome", "id")}
     before = request.args.get("before", type=int)
     found = _wanted(chosen["source"], chosen["outcome"], chosen["id"])
-    last = console().ledger.find(before) if before else None
+    last = console().exchanges.find(before) if before else None
     if last:
         found = (one for one in found if (one.at, one.number) < (last.at, last.number))
     page = list(islice(found, ROWS + 1))
@@ -86,15 +86,15 @@ def _rows() -> dict[str, Any]:
         "filtered": bool(kept),
         "older": f"/?{urlencode(kept | {'before': rows[-1].exchange.number})}" if len(page) > ROWS else "",
         "newest": f"/?{urlencode(kept)}" if before else "",
-        "total": console().ledger.total,
-        "kept": len(console().ledger),
+        "total": console().exchanges.total,
+        "kept": len(console().exchanges),
     }
 
 
 @pages.get("/")
 def index() -> str:
     """Webhooks as they come in."""
-    names = sorted({*sources.names(), *(one.source for one in console().ledger.newest_first() if one.mapping)})
+    names = sorted({*sources.names(), *(one.source for one in console().exchanges.newest_first() if one.mapping)})
     return render_template("live.html", page="live", names=names, outcomes=OUTCOMES, **_rows(), **frame())
 
 
@@ -105,7 +105,7 @@ def rows() -> str:
 
 
 def _kept(number: int) -> Exchange:
-    exchange = console().ledger.find(number)
+    exchange = console().exchanges.find(number)
     if exchange is None:
         abort(404, "that webhook is no longer kept")
     return exchange
@@ -117,15 +117,15 @@ def _one(number: int) -> dict[str, Any]:
     return {
         "exchange": exchange,
         "state": state_of(exchange),
-        "again": console().ledger.find(console().ledger.again.get(number, 0)),
+        "again": console().exchanges.find(console().exchanges.again.get(number, 0)),
         "events": told,
         "outcome": outcome,
         "explained": story.explained,
         "plain": story.plain,
         "late_hours": console().stack.parameters.get("LateAfterHours", "24"),
         "signing": signing.described(exchange, console().stack.known_as, _secrets(exchange.source)),
-        "older": console().ledger.find(number - 1),
-        "newer": console().ledger.find(number + 1),
+        "older": console().exchanges.find(number - 1),
+        "newer": console().exchanges.find(number + 1),
         "changed": console().changed(),
         "unknown": story.unknown_topics(exchange, defaults()) if exchange.reason == "unknown_topic" else [],
     }
@@ -167,7 +167,7 @@ def webhook_story(number: int) -> str:
 @pages.post("/webhooks/<int:number>/again")
 def again(number: int) -> Response:
     """Send a webhook once more as its sender would, signed now; a changed mapping is deployed first."""
-    exchange = console().ledger.find(number)
+    exchange = console().exchanges.find(number)
     if exchange is None or exchange.mapping is None:
         abort(404, "that webhook is no longer kept, or its source does not exist")
     if console().changed():
@@ -178,5 +178,5 @@ def again(number: int) -> Response:
         sent = console().send(exchange.source, Payload(exchange.method, query, headers, exchange.body))
     except ValueError as error:
         abort(409, str(error))
-    console().ledger.again[sent] = number
+    console().exchanges.again[sent] = number
     return redirect(url_for("live.webhook", number=sent), 303)

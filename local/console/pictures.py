@@ -16,7 +16,7 @@ from local.stack import Stack
 from tools.senders import payload
 from tools.terminal import say
 
-from .ledger import Ledger
+from .exchanges import Exchanges
 from .server import Console
 
 FOLDER = aws.ROOT / "docs/pictures"
@@ -36,7 +36,7 @@ def webhook(console: Console, page: Page) -> None:
     headers, body = payload.read(SAMPLE)
     document = json.loads(body) | {"created": int(time.time()) - 3}
     console.stack.send("stripe", json.dumps(document).encode(), headers)
-    page.goto(f"{console.url}/webhooks/{console.ledger.total}")
+    page.goto(f"{console.url}/webhooks/{console.exchanges.total}")
     expect(page.get_by_text("202, delivered").first).to_be_visible(timeout=20_000)
 
 
@@ -54,11 +54,11 @@ def run(_: argparse.Namespace) -> int:
     """Write both pictures; ``ValueError`` if there is no Chromium."""
     if CHROMIUM is None:
         raise ValueError("no Chromium on this machine (apt-get install chromium)")
-    ledger = Ledger()
+    exchanges = Exchanges()
     properties = {"MaximumBatchingWindowInSeconds": 0}
     with (
-        Stack(ledger=ledger, properties=properties) as stack,
-        Console(stack, ledger) as console,
+        Stack(exchanges=exchanges, properties=properties) as stack,
+        Console(stack, exchanges) as console,
         sync_playwright() as playwright,
     ):
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)

@@ -23,7 +23,7 @@ from tools.senders import new_sender, payload
 from tools.senders.payload import Payload
 
 from . import render, worker
-from .ledger import CREDENTIALS, MASKED
+from .exchanges import CREDENTIALS, MASKED
 from .state import console, defaults, frame
 
 pages = Blueprint("playground", __name__)
@@ -38,7 +38,7 @@ _LEFT_OUT = ("content-length", "accept-encoding", "transfer-encoding", "host", "
 def index() -> str:
     """A sender's file with one of its samples, or with a webhook that came in."""
     number = request.args.get("webhook", type=int)
-    exchange = console().ledger.find(number) if number else None
+    exchange = console().exchanges.find(number) if number else None
     if exchange is not None:
         headers = {name: value for name, value in exchange.headers.items() if name not in _LEFT_OUT}
         sent = Payload(exchange.method, {}, headers, exchange.body)
@@ -167,7 +167,7 @@ def read(form: Mapping[str, str]) -> tuple[str, str, Payload]:
 
 def _tried(source: str, toml: str, sent: Payload) -> dict[str, Any]:
     known = defaults()
-    return console().trial.ask(
+    return console().sandbox.ask(
         {
             "source": source,
             "toml": toml,

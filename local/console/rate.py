@@ -15,12 +15,12 @@ from flask import Blueprint, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from tools.operate import dead_letters
-from tools.operate.dead_letters import Parked
+from tools.operate.dead_letters import DeadLetter
 
 from . import story
-from .ledger import Exchange
+from .exchanges import Exchange
 from .state import console, defaults, frame
-from .trail import Job, Trail
+from .trail import SentJob, Trail
 from .trail import state as trail_state
 
 pages = Blueprint("rate", __name__)
@@ -42,7 +42,7 @@ class Second:
     minute: int
 
 
-def seconds(requests: Iterable[Job], now: float) -> list[Second]:
+def seconds(requests: Iterable[SentJob], now: float) -> list[Second]:
     """The last two minutes, second by second, the last one under way."""
     end = int(now) + 1
     by_second: Counter[tuple[int, str]] = Counter()
@@ -58,7 +58,7 @@ def seconds(requests: Iterable[Job], now: float) -> list[Second]:
     return found
 
 
-def latest(jobs: Iterable[Job]) -> list[Job]:
+def latest(jobs: Iterable[SentJob]) -> list[SentJob]:
     """The last jobs, the newest first: invocations side by side tell theirs one after the other."""
     return heapq.nlargest(JOBS, list(jobs), key=lambda job: job.at)
 
@@ -66,18 +66,18 @@ def latest(jobs: Iterable[Job]) -> list[Job]:
 def _oldest_waiting(now: float) -> float | None:
     """Seconds since the oldest webhook came in of which an event is still on its way."""
     trail = console().watch.trail
-    accepted = (one for one in console().ledger.newest_first() if one.outcome == "accepted")
+    accepted = (one for one in console().exchanges.newest_first() if one.outcome == "accepted")
     waiting = [one.at for one in accepted if _is_waiting(one, trail)]
     return now - min(waiting) if waiting else None
 
 
 def _is_waiting(exchange: Exchange, trail: Trail) -> bool:
-    return trail_state([story.fate_of(name, exchange, trail) for name in exchange.event_ids]) == "waiting"
+    return trail_state([story.history_of(name, exchange, trail) for name in exchange.event_ids]) == "waiting"
 
 
 def _numbers() -> dict[str, Any]:
     watch, now = console().watch, time.time()
-    limits = watch.sight.stats.get("limits", {"per_second": 10, "per_minute": 150})
+    limits = watch.snapshot.stats.get("limits", {"per_second": 10, "per_minute": 150})
     chart = seconds(list(watch.requests), now)
     return {
         "limits": limits,
@@ -111,15 +111,15 @@ def empty() -> Response:
     return redirect(url_for("rate.index"), 303)
 
 
-class _Lying:
+class _DeadLetters:
     """The messages of the dead-letter queue, looked at no more often than needed: a look hides them for a moment."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._key: tuple[int, int] = (-1, -1)
-        self._found: list[Parked] = []
+        self._found: list[DeadLetter] = []
 
-    def look(self, count: int) -> list[Parked]:
+    def look(self, count: int) -> list[DeadLetter]:
         key = (count, int(time.monotonic() / FRESH) if count else 0)
         with self._lock:
             if key != self._key:
@@ -143,7 +143,7 @@ class _Lying:
         return moved
 
 
-_lying = _Lying()
+_dead_letters = _DeadLetters()
 
 
 def _sqs() -> Any:
@@ -151,12 +151,12 @@ def _sqs() -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class Heap:
+class Group:
     """Parked messages of one source and reason; ``events`` in them, ``since`` the first of them was parked."""
 
     source: str
     reason: str
-    messages: list[Parked]
+    messages: list[DeadLetter]
 
     @property
     def events(self) -> int:
@@ -174,18 +174,18 @@ class Heap:
         return list(dict.fromkeys(one.detail for one in self.messages if one.detail))
 
 
-def heaps(found: Sequence[Parked]) -> list[Heap]:
-    """Parked messages by source and reason, the largest heap first."""
-    by_key: dict[tuple[str, str], list[Parked]] = {}
+def groups(found: Sequence[DeadLetter]) -> list[Group]:
+    """Parked messages by source and reason, the largest group first."""
+    by_key: dict[tuple[str, str], list[DeadLetter]] = {}
     for one in found:
         by_key.setdefault((one.source, one.reason), []).append(one)
-    return sorted((Heap(*key, listed) for key, listed in by_key.items()), key=lambda heap: -heap.events)
+    return sorted((Group(*key, listed) for key, listed in by_key.items()), key=lambda group: -group.events)
 
 
 def _unknown_topics() -> dict[str, dict[str, int]]:
     """By source, the topics that no file knows, each with the last webhook of it that is kept."""
     found: dict[str, dict[str, int]] = {}
-    for one in console().ledger.newest_first():
+    for one in console().exchanges.newest_first():
         if one.outcome == "parked" and one.reason == "unknown_topic":
             for topic in story.unknown_topics(one, defaults()):
                 found.setdefault(one.source, {}).setdefault(topic, one.number)
@@ -194,7 +194,7 @@ def _unknown_topics() -> dict[str, dict[str, int]]:
 
 def _parked() -> dict[str, Any]:
     return {
-        "heaps": heaps(_lying.look(console().watch.sight.parked)),
+        "groups": groups(_dead_letters.look(console().watch.snapshot.parked)),
         "listed": LISTED,
         "topics": _unknown_topics(),
         "changed": console().changed(),
@@ -210,7 +210,7 @@ def parked() -> str:
 
 @pages.get("/parked/list")
 def parked_list() -> str:
-    """The heaps alone, for a page that is open."""
+    """The groups alone, for a page that is open."""
     return render_template("parked_list.html", **_parked(), **frame())
 
 
@@ -222,8 +222,8 @@ def parked_count() -> str:
 
 @pages.post("/parked/back")
 def back() -> Response:
-    """Send a heap back to the events queue; a changed mapping is deployed first."""
+    """Send a group back to the events queue; a changed mapping is deployed first."""
     if console().changed():
         console().deploy()
-    moved = _lying.send_back(request.form.get("source") or None, request.form.get("reason") or None)
+    moved = _dead_letters.send_back(request.form.get("source") or None, request.form.get("reason") or None)
     return redirect(url_for("rate.parked", moved=moved), 303)

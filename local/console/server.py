@@ -16,18 +16,18 @@ from local.stack import Stack
 from tools import paths
 from tools.terminal import visible
 
-from . import guard, live, playground, rate, render
-from .ledger import Ledger
-from .state import State
+from . import live, playground, rate, render, same_origin
+from .exchanges import Exchanges
+from .state import ConsoleState
 
 LARGEST = 4_000_000  # bytes of a form: a payload and a file of expressions
 
 
-class Console(State):
+class Console(ConsoleState):
     """A running console for ``stack``; a context manager that ends it."""
 
-    def __init__(self, stack: Stack, ledger: Ledger, port: int = 0, *, samples: Path = paths.SAMPLES) -> None:
-        super().__init__(stack, ledger, samples)
+    def __init__(self, stack: Stack, exchanges: Exchanges, port: int = 0, *, samples: Path = paths.SAMPLES) -> None:
+        super().__init__(stack, exchanges, samples)
         self.port = port or aws.free_port()
         self._server = make_server("127.0.0.1", self.port, _app(self), threaded=True, request_handler=_Quiet)
         self._thread = threading.Thread(target=self._server.serve_forever, name="console", daemon=True)
@@ -74,7 +74,7 @@ def _app(console: Console) -> Flask:
 
 def _guard() -> Response | None:
     console: Console = current_app.extensions["console"]
-    why = guard.refusal(request.method, dict(request.headers), console.port)
+    why = same_origin.refusal(request.method, dict(request.headers), console.port)
     if why is not None:
         return Response(f"refused: {why}\n", 403, content_type="text/plain")
     if not request.path.startswith("/static/"):
@@ -85,7 +85,7 @@ def _guard() -> Response | None:
 def _harden(response: Response) -> Response:
     if response.mimetype == "text/html":  # a page holds nothing that turns its text around or cannot be seen
         response.set_data(visible(response.get_data(as_text=True), keep="\t\n\r"))
-    for name, value in guard.HEADERS.items():
+    for name, value in same_origin.HEADERS.items():
         response.headers[name] = value
     if request.method == "GET" and response.status_code == 200 and not response.direct_passthrough:
         response.set_etag(hashlib.sha256(response.get_data()).hexdigest()[:32])

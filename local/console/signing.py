@@ -8,7 +8,7 @@ from handler import signatures
 from handler.signatures import Scheme
 
 from . import diagnosis
-from .ledger import Exchange
+from .exchanges import Exchange
 
 _KINDS = {
     "hmac": "HMAC-{digest} in {encoding}, over {signed}",

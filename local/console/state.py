@@ -13,20 +13,20 @@ from handler.mapping import Defaults
 from local.stack import Stack
 from tools.senders.payload import Payload
 
-from .ledger import Ledger
-from .trial import Trial
+from .exchanges import Exchanges
+from .sandbox import Sandbox
 from .watch import Watch
 
 
-class State:
+class ConsoleState:
     """A running ``stack`` as the pages see it; what is saved goes into ``samples`` and ``sources.CUSTOM``."""
 
-    def __init__(self, stack: Stack, ledger: Ledger, samples: Path) -> None:
+    def __init__(self, stack: Stack, exchanges: Exchanges, samples: Path) -> None:
         self.stack = stack
-        self.ledger = ledger
+        self.exchanges = exchanges
         self.samples = samples
         self.watch = Watch(stack)
-        self.trial = Trial(sources.CUSTOM, samples)
+        self.sandbox = Sandbox(sources.CUSTOM, samples)
         self._deployed = _fingerprint()
         self._deploying = threading.Lock()
 
@@ -42,7 +42,7 @@ class State:
             self._deployed = fingerprint
 
     def send(self, source: str, sent: Payload) -> int:
-        """Send a webhook as its sender would, signed now; its number in the ledger.
+        """Send a webhook as its sender would, signed now; its number among the exchanges.
 
         Raises
         ------
@@ -51,14 +51,14 @@ class State:
         """
         if not self.stack.secrets["sources"].get(source):
             raise ValueError(f"the secrets file holds no secret for {source}")
-        before = self.ledger.total
+        before = self.exchanges.total
         self.stack.send_payload(source, sent)
-        return min(one.number for one in self.ledger.newest_first() if one.number > before and one.source == source)
+        return min(one.number for one in self.exchanges.newest_first() if one.number > before and one.source == source)
 
     def close(self) -> None:
         """Look no more, and end the playground's process."""
         self.watch.close()
-        self.trial.close()
+        self.sandbox.close()
 
 
 def _fingerprint() -> dict[str, bytes]:
@@ -67,9 +67,9 @@ def _fingerprint() -> dict[str, bytes]:
     return {str(path): path.read_bytes() for folder in folders for path in folder.glob("*.toml")}
 
 
-def console() -> State:
+def console() -> ConsoleState:
     """The console that this request is for."""
-    return cast("State", current_app.extensions["console"])
+    return cast("ConsoleState", current_app.extensions["console"])
 
 
 def defaults() -> Defaults:
@@ -82,7 +82,7 @@ def frame() -> dict[str, Any]:
     """What every page shows around its content."""
     running = console()
     return {
-        "sight": running.watch.sight,
+        "snapshot": running.watch.snapshot,
         "door": running.stack.url("{source}"),
         "has_standin": running.watch.has_standin,
     }

@@ -19,8 +19,8 @@ from handler.sources import Source
 from handler.telemetry import event_id
 from local import standin
 
-from .ledger import Exchange
-from .trail import Fate, Trail, state
+from .exchanges import Exchange
+from .trail import History, Trail, state
 
 SHOWN_EVENTS = 20
 RECEIPT_SECONDS = 10.0  # a request on its way from the front door to a function that has to start first
@@ -60,14 +60,14 @@ class Told:
     entry: Mapping[str, Any]
     marks: list[str]
     silent: bool
-    fate: Fate
+    history: History
     stored: list[dict[str, Any]] = field(default_factory=list)
     repeats: int | None = None  # the number of the webhook that brought this event before
 
     @property
     def state(self) -> str:
         """``delivered``, ``parked`` or ``waiting``."""
-        return state([self.fate])
+        return state([self.history])
 
     @property
     def plain(self) -> dict[str, Any]:
@@ -130,16 +130,16 @@ def unknown(source: Source, outcome: Outcome) -> list[str]:
 def state_of(exchange: Exchange, trail: Trail, defaults: Defaults) -> str:
     """``refused``, ``ignored``, ``handshake``, ``parked``, ``waiting`` or ``delivered``."""
     if exchange.outcome == "accepted":
-        return state([fate_of(name, exchange, trail) for name in exchange.event_ids])
+        return state([history_of(name, exchange, trail) for name in exchange.event_ids])
     if exchange.outcome == "parked":
         outcome = outcome_of(exchange, defaults)
         ids = [event_id(event.unique_id, private=outcome.private_ids) for event in outcome.events]
-        if ids and state([fate_of(name, exchange, trail) for name in ids]) == "delivered":
+        if ids and state([history_of(name, exchange, trail) for name in ids]) == "delivered":
             return "delivered"
     return exchange.outcome
 
 
-def fate_of(event_id: str, exchange: Exchange, trail: Trail) -> Fate:
+def history_of(event_id: str, exchange: Exchange, trail: Trail) -> History:
     """What became of an event that this webhook brought, be it brought by others, too."""
     receipts = exchange.receipts(event_id)
     return trail.of(event_id, [at for _, at in receipts], receipts.index((exchange.number, exchange.at)))
@@ -154,10 +154,10 @@ def told(
     for event in outcome.events[:SHOWN_EVENTS]:
         name = event_id(event.unique_id, private=outcome.private_ids)
         entry = json.loads(event.entry)
-        fate = fate_of(name, exchange, trail)
+        history = history_of(name, exchange, trail)
         repeats = _before(exchange, name)
         # That the event is there is no sign that a repeat has arrived.
-        there = stored(event.unique_id) if fate.delivered or repeats is None else []
+        there = stored(event.unique_id) if history.delivered or repeats is None else []
         found.append(
             Told(
                 event_id=name,
@@ -166,7 +166,7 @@ def told(
                 entry=entry,
                 marks=marks_of(entry),
                 silent=is_silent(entry),
-                fate=fate,
+                history=history,
                 stored=[one for one in there if _is_whose(one, entry)],
                 repeats=repeats,
             )

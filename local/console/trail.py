@@ -17,7 +17,7 @@ Line = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class SentJob:
     """One request to Klaviyo; ``at`` is when it was sent (epoch seconds), ``status`` ``None`` without an answer."""
 
     at: float
@@ -28,24 +28,24 @@ class Job:
 
 
 @dataclass(slots=True)
-class Fate:
+class History:
     """What became of one event: the jobs that it went in, oldest first, and the line that parked it last.
 
     Once it was sent back, ``parked`` is ``None`` and ``was_parked`` that line.
     """
 
-    jobs: list[Job] = field(default_factory=list)
+    jobs: list[SentJob] = field(default_factory=list)
     parked: Line | None = None
     was_parked: Line | None = None
 
     @property
-    def delivered(self) -> Job | None:
+    def delivered(self) -> SentJob | None:
         """The job in which Klaviyo took it."""
         return next((job for job in reversed(self.jobs) if job.line.get("outcome") == "delivered"), None)
 
-    def take(self, step: Job | Line) -> None:
+    def take(self, step: SentJob | Line) -> None:
         """Add the next job, or the line that parked it."""
-        if isinstance(step, Job):
+        if isinstance(step, SentJob):
             self.jobs.append(step)
             self.was_parked, self.parked = self.parked or self.was_parked, None
         else:
@@ -56,8 +56,8 @@ class Trail:
     """An index of log lines; ``version`` changes with every line that it takes."""
 
     def __init__(self) -> None:
-        self._steps: OrderedDict[str, list[Job | Line]] = OrderedDict()
-        self.jobs: deque[Job] = deque(maxlen=KEPT_JOBS)
+        self._steps: OrderedDict[str, list[SentJob | Line]] = OrderedDict()
+        self.jobs: deque[SentJob] = deque(maxlen=KEPT_JOBS)
         self.version = 0
 
     def take(self, lines: Iterable[Line]) -> None:
@@ -78,39 +78,39 @@ class Trail:
         while len(self._steps) > KEPT_EVENTS:
             self._steps.popitem(last=False)
 
-    def _went(self, line: Line, job: Job) -> None:
+    def _went(self, line: Line, job: SentJob) -> None:
         for name in line.get("event_ids", []):
             self._steps.setdefault(name, []).append(job)
 
-    def of(self, event_id: str, receipts: Sequence[float] = (0.0,), which: int = 0) -> Fate:
+    def of(self, event_id: str, receipts: Sequence[float] = (0.0,), which: int = 0) -> History:
         """What is known of an event that came in ``which`` of the webhooks received at ``receipts``, oldest first.
 
         A job names the event, not the webhook: it counts for the first webhook that was there before it and is
         neither delivered nor parked, else for one that was parked and sent back, else for the last one.
         """
-        fates = [Fate() for _ in receipts]
+        histories = [History() for _ in receipts]
         for step in self._steps.get(event_id, []):
-            at = step.at if isinstance(step, Job) else _written(step)
-            there = [fate for fate, received in zip(fates, receipts, strict=True) if received <= at]
-            waiting = [fate for fate in there if not fate.delivered]
+            at = step.at if isinstance(step, SentJob) else _written(step)
+            there = [history for history, received in zip(histories, receipts, strict=True) if received <= at]
+            waiting = [history for history in there if not history.delivered]
             if there:
-                min(waiting, key=lambda fate: fate.parked is not None, default=there[-1]).take(step)
-        return fates[which]
+                min(waiting, key=lambda history: history.parked is not None, default=there[-1]).take(step)
+        return histories[which]
 
 
-def state(fates: Sequence[Fate]) -> str:
+def state(histories: Sequence[History]) -> str:
     """``delivered``, ``parked`` or ``waiting``: what the events of one webhook have come to, taken together."""
-    if any(fate.parked for fate in fates):
+    if any(history.parked for history in histories):
         return "parked"
-    return "delivered" if all(fate.delivered for fate in fates) else "waiting"
+    return "delivered" if all(history.delivered for history in histories) else "waiting"
 
 
 def _written(line: Line) -> float:
     return datetime.fromisoformat(str(line["timestamp"])).timestamp()
 
 
-def _job(line: Line) -> Job:
-    return Job(
+def _job(line: Line) -> SentJob:
+    return SentJob(
         at=_written(line) - float(line.get("answer_ms", 0)) / 1000,
         status=line.get("status"),
         events=int(line.get("events", 0)),

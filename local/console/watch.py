@@ -19,7 +19,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from local.stack import Stack
 
-from .trail import Job, Line, Trail
+from .trail import Line, SentJob, Trail
 
 EVERY = 0.4  # seconds between two looks
 INTEREST = 6.0  # seconds after the last request for a page during which to keep looking
@@ -29,7 +29,7 @@ _COUNTS = {"ready": "", "in_flight": "NotVisible", "delayed": "Delayed"}
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class Snapshot:
     """The state at one look: ``pacing`` is the account's item, ``stats`` the stand-in's."""
 
     at: float = 0.0
@@ -56,8 +56,8 @@ class Watch:
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
         self.trail = Trail()
-        self.sight = Sight()
-        self.requests: deque[Job] = deque(maxlen=50_000)
+        self.snapshot = Snapshot()
+        self.requests: deque[SentJob] = deque(maxlen=50_000)
         self.has_standin = stack.has_standin
         self._logs = stack.aws.client("logs")
         self._sqs = stack.aws.client("sqs")
@@ -74,7 +74,7 @@ class Watch:
         self._thread.start()
 
     def wanted(self) -> None:
-        """Somebody looks: keep the sight fresh for some seconds; the first one gets a fresh one."""
+        """Somebody looks: keep the snapshot fresh for some seconds; the first one gets a fresh one."""
         stale = time.monotonic() - self._asked > INTEREST
         self._asked = time.monotonic()
         self._wanted.set()
@@ -99,16 +99,16 @@ class Watch:
             self._stopped.wait(EVERY)
 
     def look(self) -> None:
-        """Read everything once. What does not answer is named in the sight; the rest keeps its last state."""
+        """Read everything once. What does not answer is named in the snapshot; the rest keeps its last state."""
         with self._looking:
             try:
                 self.trail.take(self._lines())
-                self.sight = self._sight()
+                self.snapshot = self._snapshot()
                 self._read_requests()
             except (ClientError, BotoCoreError, urllib3.exceptions.HTTPError) as error:
-                self.sight = Sight(trouble=f"the stack does not answer ({type(error).__name__})")
+                self.snapshot = Snapshot(trouble=f"the stack does not answer ({type(error).__name__})")
 
-    def _sight(self) -> Sight:
+    def _snapshot(self) -> Snapshot:
         outputs = self.stack.outputs
         depth = self._depth(outputs["EventsQueueUrl"])
         parked = sum(self._depth(outputs["DeadLetterQueueUrl"]).values())
@@ -116,7 +116,7 @@ class Watch:
         pacing = {name: next(iter(value.values())) for name, value in items[0].items()} if items else {}
         numbers = {name: int(value) if value.lstrip("-").isdigit() else value for name, value in pacing.items()}
         stats = self.stack.standin("stats") if self.has_standin else {}
-        return Sight(time.time(), depth, parked, numbers, stats)
+        return Snapshot(time.time(), depth, parked, numbers, stats)
 
     def _depth(self, queue: str) -> dict[str, int]:
         wanted = {name: f"ApproximateNumberOfMessages{end}" for name, end in _COUNTS.items()}
@@ -158,7 +158,7 @@ class Watch:
                 self.requests.clear()
                 self._requests_read = 0
             self.requests.extend(
-                Job(one["at"], one["status"] or None, one["events"], one["bytes"], one) for one in page["requests"]
+                SentJob(one["at"], one["status"] or None, one["events"], one["bytes"], one) for one in page["requests"]
             )
             self._requests_read = page["total"]
             offset = page["next"]

@@ -32,14 +32,14 @@ from tools.senders import coverage, lint, payload, places, preview
 from tools.senders.payload import Payload
 
 from . import story
-from .origin import NOWHERE, Written
+from .provenance import NOWHERE, Written
 
 SECONDS = 3
 MEMORY_BYTES = 1_500_000_000
 SHOWN = 20
 
 
-class Bench:
+class Scratch:
     """A folder of its own, with the user's other files and the samples beside the file under trial."""
 
     def __init__(self, folder: Path, custom: Path, samples: Path) -> None:
@@ -90,12 +90,12 @@ def sample(sent: Payload) -> str:
     )
 
 
-def tried(bench: Bench, request: Mapping[str, Any]) -> dict[str, Any]:
+def tried(scratch: Scratch, request: Mapping[str, Any]) -> dict[str, Any]:
     """``mistakes``, and what the payload becomes: ``events``, ``ignored``, ``parked`` or ``handshake``."""
     name, toml = str(request["source"]), str(request["toml"])
     sent = Payload(request["method"], request["query"], request["headers"], request["body"].encode())
-    bench.put(name, toml, sent)
-    mistakes = bench.problems(name)
+    scratch.put(name, toml, sent)
+    mistakes = scratch.problems(name)
     if any(not one["missing"] for one in mistakes):
         return {"mistakes": mistakes}
     source, received = sources.load(name), float(request["received"])
@@ -110,7 +110,7 @@ def tried(bench: Bench, request: Mapping[str, Any]) -> dict[str, Any]:
     unmade = written.spot_of(outcome.ignored) if outcome.ignored else NOWHERE
     made = _rules(source, sent, received, defaults, outcome)
     late = float(request["late_hours"]) * 3600
-    names = {name for one in (sent, *bench.samples(name)) for name in _names(_document(one, source))}
+    names = {name for one in (sent, *scratch.samples(name)) for name in _names(_document(one, source))}
     events = [
         told(json.loads(event.entry), written, made.get(event.unique_id), received - event.time > late > 0, names)
         for event in outcome.events[:SHOWN]
@@ -266,19 +266,19 @@ def main(arguments: list[str]) -> int:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever prints, an answer stays one line
-    bench = Bench(options.folder, options.custom, options.samples)
+    scratch = Scratch(options.folder, options.custom, options.samples)
     for line in sys.stdin:
         signal.setitimer(signal.ITIMER_REAL, SECONDS)  # its signal ends the process, whatever it is at
-        found = _answer(bench, json.loads(line))
+        found = _answer(scratch, json.loads(line))
         signal.setitimer(signal.ITIMER_REAL, 0)
         answers.write(json.dumps(found) + "\n")
         answers.flush()
     return 0
 
 
-def _answer(bench: Bench, request: Mapping[str, Any]) -> dict[str, Any]:
+def _answer(scratch: Scratch, request: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        return tried(bench, request)
+        return tried(scratch, request)
     except RelayError as error:
         return {"mistakes": [{"line": getattr(error, "line", None), "text": str(error), "missing": False}]}
     except Exception as error:  # noqa: BLE001 (the file is anybody's text: whatever it does to us is its mistake)

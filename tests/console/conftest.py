@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from handler import sources
-from local.console.ledger import Ledger
+from local.console.exchanges import Exchanges
 from local.console.pictures import CHROMIUM, FLAGS
 from local.console.server import Console
 from local.stack import Stack
@@ -20,14 +20,14 @@ from tools import paths
 @pytest.fixture(scope="session")
 def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
     """The console of a running relay that does not wait for batches; what is saved goes into a folder of the test's."""
-    ledger, folder = Ledger(), tmp_path_factory.mktemp("saved")
+    exchanges, folder = Exchanges(), tmp_path_factory.mktemp("saved")
     shutil.copytree(paths.SAMPLES, folder / "events")
     properties = {"MaximumBatchingWindowInSeconds": 0, "ScalingConfig": {"MaximumConcurrency": 2}}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sources, "CUSTOM", folder / "custom")
         with (
-            Stack(ledger=ledger, properties=properties) as stack,
-            Console(stack, ledger, samples=folder / "events") as running,
+            Stack(exchanges=exchanges, properties=properties) as stack,
+            Console(stack, exchanges, samples=folder / "events") as running,
         ):
             yield running
     sources.load.cache_clear()

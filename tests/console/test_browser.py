@@ -56,7 +56,7 @@ def test_a_wrong_signature_says_why(page: Page, console: Console) -> None:
     expect(page.locator(".reason")).to_contain_text(re.compile(r"timestamp is 90\d s old; the limit is 300 s"))
     expect(page.locator(".signing")).to_contain_text("HMAC-SHA256 in hex, over {timestamp}.{body}")
     assert stack.post(stack.url("stripe"), body, JSON)[0] == 401
-    refused = console.ledger.total
+    refused = console.exchanges.total
     page.goto(f"/webhooks/{refused}")
     page.get_by_role("button", name="Sign and send again").click()
     expect(page.locator("#title")).to_contain_text(f"Sent again from #{refused}, which was refused")
@@ -104,7 +104,7 @@ def test_events_of_one_id_and_two_profiles_are_not_mixed_up(page: Page, console:
         send(console, "shared", metric="Two people", profile={"email": f"{who}@letters.example"})
     newest(page, "Two people")
     klaviyo = page.get_by_role("region", name="Klaviyo")
-    for number, who in ((console.ledger.total, "grace"), (console.ledger.total - 1, "ada")):
+    for number, who in ((console.exchanges.total, "grace"), (console.exchanges.total - 1, "ada")):
         page.goto(f"/webhooks/{number}")
         expect(klaviyo).to_contain_text("202, delivered")
         expect(klaviyo.locator("pre")).to_contain_text(f"{who}@letters.example")
@@ -119,9 +119,9 @@ def test_what_was_parked_and_sent_back_does_not_contradict_itself(page: Page, co
     assert console.stack.send("mended", body, JSON)[1]["parked"]
     path.write_text(TOML)
     page.goto("/parked")
-    page.locator(".heap", has_text="mended").get_by_role("button").click()
+    page.locator(".group", has_text="mended").get_by_role("button").click()
     expect(page.locator("#moved")).to_contain_text("1 message sent back")
-    page.goto(f"/webhooks/{console.ledger.total}")
+    page.goto(f"/webhooks/{console.exchanges.total}")
     expect(page.locator("#title")).to_contain_text("It was parked (unknown topic:")
     expect(page.locator("#title")).to_contain_text("sent back; Klaviyo took it at")
 
@@ -138,9 +138,9 @@ def test_parked_webhooks_are_sent_back_by_reason(page: Page, console: Console) -
     body = json.dumps({"id": "evt_1", "type": "customer.created", "data": {"object": {"name": "Ada"}}}).encode()
     assert console.stack.send("stripe", body, JSON)[0] == 200
     page.goto("/parked")
-    heap = page.locator(".heap", has_text="no identifier")
-    expect(heap).to_contain_text("the event names no email, phone or other identifier")
-    heap.get_by_role("button").click()
+    group = page.locator(".group", has_text="no identifier")
+    expect(group).to_contain_text("the event names no email, phone or other identifier")
+    group.get_by_role("button").click()
     expect(page.locator("#moved")).to_contain_text("1 message sent back")
 
 
@@ -177,9 +177,9 @@ def test_an_unknown_topic_is_named_where_it_is_parked(page: Page, console: Conso
     console.deploy()
     assert console.stack.send("topics", body, JSON)[1]["parked"]
     page.goto("/parked")
-    heap = page.locator(".heap", has_text="topics")
-    expect(heap).to_contain_text("order.vanished")
-    heap.get_by_role("link", name="Add an [[event]]").click()
+    group = page.locator(".group", has_text="topics")
+    expect(group).to_contain_text("order.vanished")
+    group.get_by_role("link", name="Add an [[event]]").click()
     expect(page.locator("#tried").get_by_role("heading", name="Order Vanished")).to_be_visible()
     expect(page.get_by_label("The file in TOML")).to_have_value(re.compile(r'topic = "order\.vanished"'))
 
@@ -188,7 +188,7 @@ def test_a_body_is_copied_as_it_came(page: Page, console: Console) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     body = b'{"id":"evt_1" ,  "type": "x"}'
     console.stack.post(console.stack.url("stripe"), body, JSON)
-    page.goto(f"/webhooks/{console.ledger.total}")
+    page.goto(f"/webhooks/{console.exchanges.total}")
     page.get_by_role("button", name="Copy body").click()
     expect(page.locator("#said")).to_have_text("Copied")
     assert page.evaluate("navigator.clipboard.readText()") == body.decode()
@@ -387,7 +387,7 @@ def test_of_five_thousand_webhooks_the_newest_sixty_are_shown(page: Page, consol
     answer = {"accepted": 1, "event_ids": ["stripe:paid-invoice:evt_0"]}
     for number in range(5_000):
         answer["event_ids"] = [f"stripe:paid-invoice:evt_{number}"]
-        console.ledger.add(
+        console.exchanges.add(
             at=time.time(),
             method="POST",
             target="/webhooks/stripe",
@@ -409,7 +409,7 @@ def test_of_five_thousand_webhooks_the_newest_sixty_are_shown(page: Page, consol
 def test_its_pages_are_accessible(page: Page, console: Console, scheme: Literal["light", "dark"]) -> None:
     send(console, f"axe-{scheme}", profile={"email": "ada@example.com", "phone_number": "1"})
     page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-    number = console.ledger.total
+    number = console.exchanges.total
     for address in ("/", "/?id=no-such-id", f"/webhooks/{number}", "/rate", "/parked", "/playground"):
         page.goto(address)
         # Only colours differ in the dark.
@@ -425,7 +425,7 @@ def test_nothing_is_wider_than_a_phone(page: Page, console: Console) -> None:
     lately = {"id": "evt_2", "type": "checkout.session.completed.lately"}
     console.stack.send("stripe", json.dumps(lately).encode(), JSON)
     page.set_viewport_size({"width": 360, "height": 740})
-    for address in ("/", f"/webhooks/{console.ledger.total}", "/rate", "/parked", "/playground"):
+    for address in ("/", f"/webhooks/{console.exchanges.total}", "/rate", "/parked", "/playground"):
         page.goto(address)
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, address
 

@@ -44,7 +44,7 @@ def get(console: Console, path: str, **form: str) -> urllib3.BaseHTTPResponse:
 @pytest.fixture(scope="module")
 def numbers(console: Console) -> list[int]:
     """Webhooks of a stranger's: accepted, refused and parked."""
-    stack, before = console.stack, console.ledger.total
+    stack, before = console.stack, console.exchanges.total
     event = {"profile": {"email": "ada@letters.example", "first_name": HOSTILE}, "metric": HOSTILE}
     event |= {"unique_id": HOSTILE, "properties": {HOSTILE: HOSTILE}}
     assert stack.send("custom", json.dumps(event, ensure_ascii=False).encode(), JSON)[0] < 300
@@ -56,7 +56,7 @@ def numbers(console: Console) -> list[int]:
     webhook = {"type": HOSTILE, "id": HOSTILE, "who": "ada@letters.example"}
     assert stack.send("odd", json.dumps(webhook).encode(), JSON)[1]["parked"]
     assert stack.post(stack.url("odd"), json.dumps({HOSTILE: HOSTILE}).encode(), JSON)[0] == 401
-    return list(range(before + 1, console.ledger.total + 1))
+    return list(range(before + 1, console.exchanges.total + 1))
 
 
 def pages(console: Console, numbers: list[int]) -> Iterator[tuple[str, urllib3.BaseHTTPResponse]]:

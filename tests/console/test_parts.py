@@ -20,10 +20,10 @@ from handler import mapping, schema, sources
 from handler.mapping import Defaults
 from local import run, stack
 from local.console import curl, rate, render, signing, story
-from local.console.ledger import Exchange, Ledger
-from local.console.trail import Job, Trail, state
+from local.console.exchanges import Exchange, Exchanges
+from local.console.trail import SentJob, Trail, state
 from tools import commands, loopback, paths
-from tools.operate.dead_letters import Parked
+from tools.operate.dead_letters import DeadLetter
 from tools.senders import payload, sign
 from tools.terminal import visible
 
@@ -80,10 +80,10 @@ def test_a_job_counts_for_the_webhook_that_waited_for_it() -> None:
 
 
 def test_webhooks_know_who_else_brought_their_event() -> None:
-    ledger = Ledger(most=2)
+    exchanges = Exchanges(most=2)
     answer = b'{"accepted": 1, "event_ids": ["a"]}'
     one, two, three = (
-        ledger.add(
+        exchanges.add(
             at=at,
             method="POST",
             target="/webhooks/stripe",
@@ -95,9 +95,9 @@ def test_webhooks_know_who_else_brought_their_event() -> None:
         )
         for at in (1.0, 3.0, 2.0)
     )
-    assert [found.number for found in ledger.newest_first()] == [2, 3]
+    assert [found.number for found in exchanges.newest_first()] == [2, 3]
     assert two.receipts("a") == three.receipts("a") == [(3, 2.0), (2, 3.0)]
-    assert story.fate_of("a", one, Trail()).jobs == []
+    assert story.history_of("a", one, Trail()).jobs == []
 
 
 def test_the_log_tells_what_became_of_an_event() -> None:
@@ -116,8 +116,8 @@ def test_the_log_tells_what_became_of_an_event() -> None:
 
 
 def test_requests_are_counted_by_second_and_by_the_minute_before() -> None:
-    requests = [Job(1_000.0 + n / 10, 202, 1, 1, {}) for n in range(20)]
-    requests += [Job(1_000.5, 429, 0, 1, {}), Job(1_001.5, None, 0, 1, {})]
+    requests = [SentJob(1_000.0 + n / 10, 202, 1, 1, {}) for n in range(20)]
+    requests += [SentJob(1_000.5, 429, 0, 1, {}), SentJob(1_001.5, None, 0, 1, {})]
     chart = rate.seconds(requests, now=1_060.5)
     at = len(chart) - 61
     assert (chart[at].taken, chart[at].throttled, chart[at].failed) == (10, 1, 0)
@@ -126,17 +126,17 @@ def test_requests_are_counted_by_second_and_by_the_minute_before() -> None:
 
 
 def test_the_last_jobs_stand_in_the_order_in_which_they_were_sent() -> None:
-    told = [Job(at, 202, 1, 1, {}) for at in (3.0, 5.0, 1.0, 4.0, 2.0, *range(100, 100 + rate.JOBS))]
+    told = [SentJob(at, 202, 1, 1, {}) for at in (3.0, 5.0, 1.0, 4.0, 2.0, *range(100, 100 + rate.JOBS))]
     assert [job.at for job in rate.latest(told)] == list(range(99 + rate.JOBS, 99, -1))
     assert [job.at for job in rate.latest(told[:5])] == [5.0, 4.0, 3.0, 2.0, 1.0]
 
 
 def test_parked_messages_are_heaped_by_source_and_reason() -> None:
     found = [
-        Parked(str(n), "", "", {}, reason, f"because {n}", "stripe", f"2026-01-0{n}", n)
+        DeadLetter(str(n), "", "", {}, reason, f"because {n}", "stripe", f"2026-01-0{n}", n)
         for n, reason in ((1, "no_identifier"), (2, "refused"), (3, "no_identifier"))
     ]
-    first, second = rate.heaps(found)
+    first, second = rate.groups(found)
     assert (first.reason, first.events, first.since, first.details) == (
         "no_identifier",
         4,
@@ -147,7 +147,7 @@ def test_parked_messages_are_heaped_by_source_and_reason() -> None:
 
 
 def came(source: str, headers: dict[str, str], body: bytes = b"{}", query: str = "") -> Exchange:
-    return Ledger().add(
+    return Exchanges().add(
         at=0.0,
         method="POST",
         target=f"/webhooks/{source}{query}",
@@ -184,7 +184,7 @@ def refused(
     (name,) = (one for one in sources.load(source).schemes[0].header if one in signed)
     signed[name], body = change(signed[name], body)
     answer = json.dumps({"error": "signature_wrong", "detail": ""}).encode()
-    exchange = Ledger().add(
+    exchange = Exchanges().add(
         at=now,
         method="POST",
         target=f"/webhooks/{source}",
@@ -230,7 +230,7 @@ def test_what_came_and_how_old_it_was_is_told() -> None:
 
 def test_an_event_is_told_without_its_envelopes_and_with_what_was_left_out() -> None:
     headers, body = payload.read(paths.SAMPLES / "stripe" / "invoice.paid.json")
-    exchange = Ledger().add(
+    exchange = Exchanges().add(
         at=1_795_000_000.0,
         method="POST",
         target="/webhooks/stripe",
@@ -281,7 +281,7 @@ def test_what_was_parked_is_delivered_once_it_was_mended_and_sent_back() -> None
         "data": {"object": {"id": "cus_9", "email": "ada@letters.example"}},
     }
     answer = {"accepted": 0, "parked": [{"index": None, "reason": "no_identifier", "detail": "says nobody"}]}
-    exchange = Ledger().add(
+    exchange = Exchanges().add(
         at=1_795_000_000.0,
         method="POST",
         target="/webhooks/stripe",

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from local import front
-from local.console.ledger import Ledger
+from local.console.exchanges import Exchanges
 
 STAGE = "/api/$default"
 # What a tunnel adds, and what its Host is.
@@ -65,8 +65,8 @@ def served(server: ThreadingHTTPServer) -> Iterator[int]:
 class Front:
     """A door before a platform that answers all."""
 
-    def __init__(self, port: int, asked: list[tuple[str, str, dict[str, str], bytes]], ledger: Ledger) -> None:
-        self.port, self.asked, self.ledger = port, asked, ledger
+    def __init__(self, port: int, asked: list[tuple[str, str, dict[str, str], bytes]], exchanges: Exchanges) -> None:
+        self.port, self.asked, self.exchanges = port, asked, exchanges
 
     def say(self, raw: bytes) -> bytes:
         """All that comes back on a connection on which ``raw`` is all that is said."""
@@ -88,12 +88,12 @@ class Front:
 def front_door() -> Iterator[Front]:
     asked: list[tuple[str, str, dict[str, str], bytes]] = []
     behind = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (_Behind,), {"asked": asked}))
-    ledger = Ledger()
+    exchanges = Exchanges()
     with (
         served(behind) as port,
-        served(front.door(0, f"http://127.0.0.1:{port}{STAGE}", ledger)) as outer,
+        served(front.door(0, f"http://127.0.0.1:{port}{STAGE}", exchanges)) as outer,
     ):
-        yield Front(outer, asked, ledger)
+        yield Front(outer, asked, exchanges)
 
 
 @pytest.fixture
@@ -223,7 +223,7 @@ def test_what_lambdas_event_cannot_hold_is_refused_before_receive(
     assert len(there.asked) == 1
     assert there.ask(path, body=unit * (most + 1), more=headers) == 413
     assert len(there.asked) == 1
-    kept = next(iter(there.ledger.newest_first()))
+    kept = next(iter(there.exchanges.newest_first()))
     assert kept.outcome == "refused"
     assert "receive never ran" in kept.detail
 
@@ -237,19 +237,19 @@ def test_long_headers_and_queries_count_too(there: Front) -> None:
 
 def test_what_misses_the_address_by_a_little_is_kept_with_the_reason(there: Front) -> None:
     assert there.ask("/webhooks/stripe/") == 404
-    kept = next(iter(there.ledger.newest_first()))
+    kept = next(iter(there.exchanges.newest_first()))
     assert (kept.outcome, kept.source) == ("refused", "stripe")
     assert "/webhooks/ and the name of a source" in kept.detail
-    before = there.ledger.total
+    before = there.exchanges.total
     assert there.ask("/favicon.ico", "GET") == 404
-    assert there.ledger.total == before
+    assert there.exchanges.total == before
 
 
 def test_a_platform_that_is_gone_is_said() -> None:
-    ledger = Ledger()
-    with served(front.door(0, "http://127.0.0.1:9", ledger)) as port:
-        there = Front(port, [], ledger)
+    exchanges = Exchanges()
+    with served(front.door(0, "http://127.0.0.1:9", exchanges)) as port:
+        there = Front(port, [], exchanges)
         assert there.ask("/webhooks/stripe") == 503
         answer = there.say(b"POST /webhooks/stripe HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
     assert json.loads(answer.partition(b"\r\n\r\n")[2]) == {"message": "Service Unavailable"}
-    assert ledger.total == 2
+    assert exchanges.total == 2

@@ -49,42 +49,42 @@ DEFERRED = {
 UNTAKEN = JOB | {"outcome": "throttled", "status": 429, "reason": "throttled", "detail": "Klaviyo asked to wait"}
 
 
-def fate(*lines: dict[str, Any], words: str = "evt_1", waiting: Waiting = IDLE, deferred: Any = None) -> str:
-    (sentence,) = questions.fates(lines, words, waiting, deferred)
+def outcome(*lines: dict[str, Any], words: str = "evt_1", waiting: Waiting = IDLE, deferred: Any = None) -> str:
+    (sentence,) = questions.outcomes(lines, words, waiting, deferred)
     return sentence
 
 
 def test_a_delivered_event_has_its_time_and_klaviyos_request() -> None:
-    assert fate(WEBHOOK, JOB) == f"{EVENT}: delivered at 18:00:07, request k-9"
+    assert outcome(WEBHOOK, JOB) == f"{EVENT}: delivered at 18:00:07, request k-9"
     # A sender's retry is accepted once more after the delivery; that changes nothing.
-    assert "delivered at 18:00:07" in fate(JOB, WEBHOOK | {"timestamp": "2026-11-24T19:00:00.000+00:00"})
+    assert "delivered at 18:00:07" in outcome(JOB, WEBHOOK | {"timestamp": "2026-11-24T19:00:00.000+00:00"})
 
 
 def test_what_continues_on_another_line_counts_too() -> None:
     continued = {name: JOB[name] for name in ("timestamp", "outcome", "event_ids")} | {"message": "job continued"}
-    assert "delivered at 18:00:07" in fate(WEBHOOK, continued)
+    assert "delivered at 18:00:07" in outcome(WEBHOOK, continued)
 
 
 def test_under_a_backlog_it_says_what_it_waits_for() -> None:
-    text = fate(WEBHOOK, waiting=BUSY, deferred=DEFERRED)
+    text = outcome(WEBHOOK, waiting=BUSY, deferred=DEFERRED)
     assert "accepted and not delivered yet" in text
     assert "3,200 ready, 7 in flight, 12 delayed" in text
     assert "last deferral, at 18:03:00: outage: no answer" in text
 
 
 def test_a_try_that_klaviyo_did_not_take_is_told() -> None:
-    assert "Klaviyo answered 429 at 18:00:07" in fate(WEBHOOK, UNTAKEN, waiting=BUSY)
-    assert "Klaviyo answered nothing" in fate(WEBHOOK, UNTAKEN | {"status": None}, waiting=BUSY)
-    assert "delivered" in fate(WEBHOOK, UNTAKEN, JOB, waiting=BUSY)
+    assert "Klaviyo answered 429 at 18:00:07" in outcome(WEBHOOK, UNTAKEN, waiting=BUSY)
+    assert "Klaviyo answered nothing" in outcome(WEBHOOK, UNTAKEN | {"status": None}, waiting=BUSY)
+    assert "delivered" in outcome(WEBHOOK, UNTAKEN, JOB, waiting=BUSY)
 
 
 def test_nothing_waits_and_no_line_tells_is_said_as_such() -> None:
-    assert "the events queue is empty" in fate(WEBHOOK)
+    assert "the events queue is empty" in outcome(WEBHOOK)
 
 
 def test_a_parked_event_has_its_reason() -> None:
-    assert fate(WEBHOOK, PARKED) == f"{EVENT}: parked at 18:00:08 (refused_by_klaviyo: Invalid input.)"
-    assert "delivered" in fate(WEBHOOK, PARKED, JOB)  # mended and sent back
+    assert outcome(WEBHOOK, PARKED) == f"{EVENT}: parked at 18:00:08 (refused_by_klaviyo: Invalid input.)"
+    assert "delivered" in outcome(WEBHOOK, PARKED, JOB)  # mended and sent back
 
 
 @pytest.mark.parametrize(
@@ -102,12 +102,12 @@ def test_a_parked_event_has_its_reason() -> None:
     ],
 )
 def test_a_webhook_without_events_has_its_fate(line: dict[str, Any], words: str) -> None:
-    assert words in fate({**WEBHOOK, "event_ids": [], **line}, words="w-1")
+    assert words in outcome({**WEBHOOK, "event_ids": [], **line}, words="w-1")
 
 
 def test_a_webhook_of_which_a_part_was_parked_says_both() -> None:
     mixed = WEBHOOK | {"parked": {"no_identifier": 1}, "reason": "no_identifier", "detail": "nobody named"}
-    first, second = questions.fates([mixed, JOB], "w-1", IDLE, None)
+    first, second = questions.outcomes([mixed, JOB], "w-1", IDLE, None)
     assert "1 of it parked" in first
     assert "delivered" in second
 
@@ -121,8 +121,8 @@ def test_a_webhook_named_by_its_own_id_stands_for_all_its_events() -> None:
 
 def test_of_very_many_events_the_first_are_told() -> None:
     many = WEBHOOK | {"event_ids": [f"a:{number}" for number in range(50)]}
-    told = list(questions.fates([many], "w-1", IDLE, None))
-    assert len(told) == questions.MOST_FATES + 1
+    told = list(questions.outcomes([many], "w-1", IDLE, None))
+    assert len(told) == questions.MOST_EVENTS + 1
     assert "30 more events" in told[-1]
 
 

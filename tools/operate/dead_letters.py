@@ -17,7 +17,7 @@ _ROUNDS_WITHOUT_NEWS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Parked:
+class DeadLetter:
     """A message of the dead-letter queue; ``events`` is how many it holds, a raw webhook counts one."""
 
     message_id: str
@@ -31,7 +31,7 @@ class Parked:
     events: int
 
 
-def parked(message: Mapping[str, Any]) -> Parked:
+def dead_letter(message: Mapping[str, Any]) -> DeadLetter:
     """Read a received message; what lacks the relay's attributes shows as ``unknown``."""
     attributes = message.get("MessageAttributes", {})
     told = {name: value.get("StringValue", "") for name, value in attributes.items()}
@@ -40,7 +40,7 @@ def parked(message: Mapping[str, Any]) -> Parked:
         events = len(head.get("events", [None]))
     except (ValueError, AttributeError):
         events = 1
-    return Parked(
+    return DeadLetter(
         message["MessageId"],
         message["ReceiptHandle"],
         message["Body"],
@@ -53,7 +53,7 @@ def parked(message: Mapping[str, Any]) -> Parked:
     )
 
 
-def read(sqs: Any, queue: str, *, wait: int = 1) -> Iterator[Parked]:
+def read(sqs: Any, queue: str, *, wait: int = 1) -> Iterator[DeadLetter]:
     """Every message of ``queue`` once, hidden from others for two minutes; each receive waits ``wait`` seconds."""
     seen: set[str] = set()
     quiet = 0
@@ -68,16 +68,22 @@ def read(sqs: Any, queue: str, *, wait: int = 1) -> Iterator[Parked]:
         fresh = [message for message in found if message["MessageId"] not in seen]
         quiet = 0 if fresh else quiet + 1
         seen.update(message["MessageId"] for message in fresh)
-        yield from map(parked, fresh)
+        yield from map(dead_letter, fresh)
 
 
-def wanted(one: Parked, source: str | None, reason: str | None) -> bool:
+def wanted(one: DeadLetter, source: str | None, reason: str | None) -> bool:
     """Whether the choice of source and reason takes ``one``."""
     return source in (None, one.source) and reason in (None, one.reason)
 
 
 def put_back(
-    sqs: Any, chosen: Iterable[Parked], queue: str, dead_letters: str, *, rate: float, sleep: Callable[[float], None]
+    sqs: Any,
+    chosen: Iterable[DeadLetter],
+    queue: str,
+    dead_letters: str,
+    *,
+    rate: float,
+    sleep: Callable[[float], None],
 ) -> int:
     """Send each of ``chosen`` to ``queue`` and delete it from ``dead_letters``; at most ``rate`` a second."""
     moved = 0
@@ -95,7 +101,7 @@ def put_back(
     return moved
 
 
-def release(sqs: Any, queue: str, messages: Sequence[Parked]) -> None:
+def release(sqs: Any, queue: str, messages: Sequence[DeadLetter]) -> None:
     """Show ``messages`` to others again, at once; those whose two minutes are over need it no more."""
     for start in range(0, len(messages), 10):
         entries = [
@@ -112,10 +118,10 @@ class Sorted:
         self._source = source
         self._reason = reason
         self._before = before
-        self.chosen: list[Parked] = []
-        self.kept: list[Parked] = []
+        self.chosen: list[DeadLetter] = []
+        self.kept: list[DeadLetter] = []
 
-    def through(self, found: Iterable[Parked]) -> Iterator[Parked]:
+    def through(self, found: Iterable[DeadLetter]) -> Iterator[DeadLetter]:
         """Those to send back: chosen by source and reason, and not parked since the redrive began.
 
         Without that a redrive whose cause persists would take up again what it
@@ -127,17 +133,19 @@ class Sorted:
             if chosen:
                 yield one
 
-    def _anew(self, one: Parked) -> bool:
+    def _anew(self, one: DeadLetter) -> bool:
         try:
             return self._before is not None and datetime.fromisoformat(one.parked_at) >= self._before
         except ValueError:  # SQS itself moved it, without our attributes
             return False
 
 
-def delete(sqs: Any, queue: str, found: Iterable[Parked], known: Collection[str]) -> tuple[list[Parked], list[Parked]]:
+def delete(
+    sqs: Any, queue: str, found: Iterable[DeadLetter], known: Collection[str]
+) -> tuple[list[DeadLetter], list[DeadLetter]]:
     """Delete those of ``found`` whose ``message_id`` is among ``known``; what was deleted, and the others."""
-    gone: list[Parked] = []
-    others: list[Parked] = []
+    gone: list[DeadLetter] = []
+    others: list[DeadLetter] = []
     for one in found:
         if one.message_id in known:
             sqs.delete_message(QueueUrl=queue, ReceiptHandle=one.receipt)

@@ -120,7 +120,7 @@ class Reader:
     def story(self, words: str) -> list[dict[str, Any]]:
         """Lines that hold ``words``, those of the events that it names, and of how their invocations failed."""
         found = self.lines(words=words)
-        others = [one for one in questions.event_ids(found, words) if words not in one][: questions.MOST_FATES]
+        others = [one for one in questions.event_ids(found, words) if words not in one][: questions.MOST_EVENTS]
         found += [line for one in others for line in self.lines("DeliverLogGroup", words=one) if line not in found]
         requests = list(dict.fromkeys(line["request_id"] for line in found if line.get("request_id")))[-_INVOCATIONS:]
         ends = (line for one in requests for line in self.lines("DeliverLogGroup", words=one))
@@ -160,7 +160,7 @@ def by_id(reader: Reader, words: str) -> Iterator[str]:
         return
     yield from map(readable, lines)
     yield ""
-    yield from questions.fates(lines, words, reader.waiting(), reader.deferred())
+    yield from questions.outcomes(lines, words, reader.waiting(), reader.deferred())
 
 
 def refused(reader: Reader, source: str) -> Iterator[str]:

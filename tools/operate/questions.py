@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Line = Mapping[str, Any]
-MOST_FATES = 20
+MOST_EVENTS = 20
 SOON = 60.0  # seconds from door to Klaviyo: the batching window, the stagger and some waiting for a slot
 REFUSED = ("webhook", "webhooks refused")  # one, and how many more there were in a minute
 _JOBS = ("job", "job continued")
@@ -40,7 +40,7 @@ def _ids(line: Line) -> list[str]:
     return list(line.get("event_ids", []))
 
 
-def fates(lines: Sequence[Line], words: str, waiting: Waiting, deferred: Line | None) -> Iterator[str]:
+def outcomes(lines: Sequence[Line], words: str, waiting: Waiting, deferred: Line | None) -> Iterator[str]:
     """A sentence for each event, or for the webhook if no event came of it.
 
     ``lines`` are in order of time and hold whatever is known of the events;
@@ -50,10 +50,10 @@ def fates(lines: Sequence[Line], words: str, waiting: Waiting, deferred: Line | 
     for line in lines:
         if line["message"] == "webhook" and (not _ids(line) or line.get("parked")):
             yield f"webhook {line.get('webhook_id')} of {line.get('source')}: {_at_the_door(line)}"
-    for name in ids[:MOST_FATES]:
-        yield f"{name}: {_fate([line for line in lines if name in _ids(line)], waiting, deferred)}"
-    if len(ids) > MOST_FATES:
-        yield f"… and {len(ids) - MOST_FATES} more events: ask for one by its event_id"
+    for name in ids[:MOST_EVENTS]:
+        yield f"{name}: {_outcome([line for line in lines if name in _ids(line)], waiting, deferred)}"
+    if len(ids) > MOST_EVENTS:
+        yield f"… and {len(ids) - MOST_EVENTS} more events: ask for one by its event_id"
 
 
 def _at_the_door(line: Line) -> str:
@@ -65,7 +65,7 @@ def _at_the_door(line: Line) -> str:
     return f"{line['outcome']}: nothing of it goes to Klaviyo"
 
 
-def _fate(about: Sequence[Line], waiting: Waiting, deferred: Line | None) -> str:
+def _outcome(about: Sequence[Line], waiting: Waiting, deferred: Line | None) -> str:
     jobs = [line for line in about if line["message"] in _JOBS]
     taken = [line for line in jobs if line["outcome"] == "delivered"]
     parked = [line for line in about if line["message"] == "parked"]

@@ -17,12 +17,12 @@ from typing import Any
 from tools.terminal import say, table
 
 from . import dead_letters, target
-from .dead_letters import Parked, Sorted, put_back, read, release
+from .dead_letters import DeadLetter, Sorted, put_back, read, release
 
 RATE = 50
 
 
-def summary(found: Sequence[Parked]) -> list[str]:
+def summary(found: Sequence[DeadLetter]) -> list[str]:
     """Messages and events by source and reason, with one detail each, in lines."""
     if not found:
         return ["nothing is parked"]
@@ -51,7 +51,7 @@ def _utc(parked_at: str) -> str:
         return parked_at or "-"
 
 
-def drop(sqs: Any, queue: str, source: str | None, reason: str | None, ask: Callable[[str], str]) -> list[Parked]:
+def drop(sqs: Any, queue: str, source: str | None, reason: str | None, ask: Callable[[str], str]) -> list[DeadLetter]:
     """List what is chosen, ask, and delete it: what came meanwhile stays. Returns what was deleted."""
     listed = Sorted(source, reason, None)
     release(sqs, queue, [*listed.through(read(sqs, queue)), *listed.kept])

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from local.console import guard
-from local.console.ledger import Ledger
+from local.console import same_origin
+from local.console.exchanges import Exchanges
 
 PORT = 8123
 OWN = {"Host": "127.0.0.1:8123"}
@@ -27,7 +27,7 @@ FORM = OWN | {"Origin": "http://127.0.0.1:8123"}
     ],
 )
 def test_its_own_pages_may_ask(method: str, headers: Mapping[str, str]) -> None:
-    assert guard.refusal(method, headers, PORT) is None
+    assert same_origin.refusal(method, headers, PORT) is None
 
 
 @pytest.mark.parametrize(
@@ -50,18 +50,18 @@ def test_its_own_pages_may_ask(method: str, headers: Mapping[str, str]) -> None:
     ],
 )
 def test_nobody_else_may(method: str, headers: Mapping[str, str]) -> None:
-    assert guard.refusal(method, headers, PORT)
+    assert same_origin.refusal(method, headers, PORT)
 
 
 def test_nothing_runs_or_frames_but_what_is_its_own() -> None:
-    policy = guard.HEADERS["Content-Security-Policy"]
+    policy = same_origin.HEADERS["Content-Security-Policy"]
     assert "default-src 'none'" in policy
     assert "frame-ancestors 'none'" in policy
     assert "unsafe" not in policy
 
 
-def _add(ledger: Ledger, target: str = "/webhooks/stripe", body: bytes = b"{}", **headers: str) -> None:
-    ledger.add(
+def _add(exchanges: Exchanges, target: str = "/webhooks/stripe", body: bytes = b"{}", **headers: str) -> None:
+    exchanges.add(
         at=0.0,
         method="POST",
         target=target,
@@ -74,19 +74,19 @@ def _add(ledger: Ledger, target: str = "/webhooks/stripe", body: bytes = b"{}", 
 
 
 def test_tokens_and_credentials_are_not_kept() -> None:
-    ledger = Ledger()
-    _add(ledger, "/webhooks/stripe?token=secret-1&topic=orders", Authorization="Basic secret-2", Cookie="secret-3")
-    (kept,) = ledger.newest_first()
+    exchanges = Exchanges()
+    _add(exchanges, "/webhooks/stripe?token=secret-1&topic=orders", Authorization="Basic secret-2", Cookie="secret-3")
+    (kept,) = exchanges.newest_first()
     assert kept.path == "/webhooks/stripe?token=masked&topic=orders"
     assert kept.headers == {"authorization": "Basic masked", "cookie": "masked"}
 
 
 def test_what_is_kept_is_bounded_by_number_and_by_bytes() -> None:
-    ledger = Ledger(most=10, most_bytes=5_000)
+    exchanges = Exchanges(most=10, most_bytes=5_000)
     for number in range(30):
-        _add(ledger, body=b"x" * (10 if number < 20 else 1_000))
-    assert [one.number for one in ledger.newest_first()] == [30, 29, 28, 27]
-    assert ledger.total == 30
-    assert ledger.find(30) is not None
-    assert ledger.find(26) is None
-    assert ledger.find(31) is None
+        _add(exchanges, body=b"x" * (10 if number < 20 else 1_000))
+    assert [one.number for one in exchanges.newest_first()] == [30, 29, 28, 27]
+    assert exchanges.total == 30
+    assert exchanges.find(30) is not None
+    assert exchanges.find(26) is None
+    assert exchanges.find(31) is None

@@ -21,7 +21,7 @@ _ENDED = {
 }
 
 
-class Trial:
+class Sandbox:
     """One process, one request at a time; a new process after one that was ended."""
 
     def __init__(self, custom: Path, samples: Path) -> None:

@@ -100,7 +100,7 @@ class Exchange:
         """Every kept webhook that brought the event, this one among them, oldest first."""
         own = (self.number, self.at)
         found = self.came.get(event_id, [])
-        return found if own in found else [own]  # a page may hold one that the ledger has just let go
+        return found if own in found else [own]  # a page may hold one that was just let go
 
     @property
     def size(self) -> int:
@@ -108,7 +108,7 @@ class Exchange:
         return len(self.body) + len(self.answer) + sum(len(name) + len(value) for name, value in self.headers.items())
 
 
-class Ledger:
+class Exchanges:
     """The exchanges, safe to share between threads."""
 
     def __init__(self, most: int = KEPT, most_bytes: int = KEPT_BYTES) -> None:

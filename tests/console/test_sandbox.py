@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from handler import sources
-from local.console.trial import Trial
+from local.console.sandbox import Sandbox
 from tools import paths
 from tools.senders import payload
 
@@ -52,14 +52,14 @@ BODY = {
 
 
 @pytest.fixture(scope="module")
-def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     custom = tmp_path_factory.mktemp("custom")
-    found = Trial(custom, paths.SAMPLES)
+    found = Sandbox(custom, paths.SAMPLES)
     yield found
     found.close()
 
 
-def tried(trial: Trial, toml: str = TOML, source: str = "shop", body: Any = BODY, **change: Any) -> dict[str, Any]:
+def tried(sandbox: Sandbox, toml: str = TOML, source: str = "shop", body: Any = BODY, **change: Any) -> dict[str, Any]:
     request = {
         "source": source,
         "toml": toml,
@@ -72,15 +72,15 @@ def tried(trial: Trial, toml: str = TOML, source: str = "shop", body: Any = BODY
         "zone": "UTC",
         "late_hours": "0",
     }
-    return trial.ask(request | change)
+    return sandbox.ask(request | change)
 
 
 def line(toml: str, start: str) -> int:
     return next(number for number, text in enumerate(toml.splitlines(), 1) if text.startswith(start))
 
 
-def test_each_value_names_the_expression_and_the_line_that_it_comes_from(trial: Trial) -> None:
-    (event,) = tried(trial)["events"]
+def test_each_value_names_the_expression_and_the_line_that_it_comes_from(sandbox: Sandbox) -> None:
+    (event,) = tried(sandbox)["events"]
     found = {".".join(one["path"]): (one["value"], one["expression"], one["line"]) for one in event["values"]}
     assert found["value"] == (19.9, "money(total)", line(TOML, "value"))
     assert found["properties.Number"] == (3, "number", line(TOML, "Number"))
@@ -95,11 +95,11 @@ def test_each_value_names_the_expression_and_the_line_that_it_comes_from(trial: 
 
 
 @pytest.mark.parametrize("source", ["stripe", "shopify", "woocommerce", "typeform"])
-def test_every_value_of_the_shipped_samples_has_its_line(trial: Trial, source: str) -> None:
+def test_every_value_of_the_shipped_samples_has_its_line(sandbox: Sandbox, source: str) -> None:
     toml = sources.path_of(source).read_text()
     for path in sorted((paths.SAMPLES / source).glob("*.json")):
         sent = payload.request(path)
-        found = tried(trial, toml, source, sent.body.decode(), headers=sent.headers)
+        found = tried(sandbox, toml, source, sent.body.decode(), headers=sent.headers)
         for event in found.get("events", []):
             for value in event["values"]:
                 if value["path"] == ["properties", "RelayDropped"]:
@@ -108,12 +108,12 @@ def test_every_value_of_the_shipped_samples_has_its_line(trial: Trial, source: s
                 assert toml.splitlines()[value["line"] - 1].strip()
 
 
-def test_what_is_inherited_names_its_file_and_the_line_there(trial: Trial) -> None:
+def test_what_is_inherited_names_its_file_and_the_line_there(sandbox: Sandbox) -> None:
     toml = (
         'extends = "stripe"\ntitle = "Stripe EU"\n[[event]]\ntopic = "order"\nmetric = "Own"\nvalue = "money(total)"\n'
     )
     body = {"type": "order", "id": "evt_7", "data": {"object": {"email": "ada@letters.example", "total": 5}}}
-    (event,) = tried(trial, toml, "stripe_eu", body)["events"]
+    (event,) = tried(sandbox, toml, "stripe_eu", body)["events"]
     found = {".".join(one["path"]): one for one in event["values"]}
     assert (found["value"]["file"], found["value"]["line"]) == ("", 6)
     stripe = sources.path_of("stripe").read_text()
@@ -122,33 +122,33 @@ def test_what_is_inherited_names_its_file_and_the_line_there(trial: Trial) -> No
     assert found["unique_id"]["expression"] == "_webhook.id"
 
 
-def test_an_inherited_event_and_what_is_not_relayed_name_their_lines_too(trial: Trial) -> None:
+def test_an_inherited_event_and_what_is_not_relayed_name_their_lines_too(sandbox: Sandbox) -> None:
     # One event is replaced, so that those after it have other places than in the file that is extended.
     toml = 'extends = "stripe"\ntitle = "Stripe EU"\n[[event]]\ntopic = "invoice.paid"\nmetric = "Paid Invoice"\n'
     sent = payload.request(paths.SAMPLES / "stripe" / "customer.subscription.trial_will_end.json")
     stripe = sources.path_of("stripe").read_text().splitlines()
-    (event,) = tried(trial, toml, "stripe_eu", sent.body.decode())["events"]
+    (event,) = tried(sandbox, toml, "stripe_eu", sent.body.decode())["events"]
     assert [one for one in event["values"] if one["line"]]
     for one in event["values"]:
         if one["line"]:
             assert one["file"] == "stripe"
             assert one["expression"] in stripe[one["line"] - 1], one
-    ignored = tried(trial, toml, "stripe_eu", {"id": "evt_8", "type": "customer.deleted", "data": {"object": {}}})
+    ignored = tried(sandbox, toml, "stripe_eu", {"id": "evt_8", "type": "customer.deleted", "data": {"object": {}}})
     assert ignored["ignored_at"]["file"] == "stripe"
     assert stripe[ignored["ignored_at"]["line"] - 1].startswith('"customer.deleted"')
 
 
-def test_a_mistake_stands_at_its_line_and_nothing_is_made(trial: Trial) -> None:
-    found = tried(trial, TOML.replace("money(total)", "total("))
+def test_a_mistake_stands_at_its_line_and_nothing_is_made(sandbox: Sandbox) -> None:
+    found = tried(sandbox, TOML.replace("money(total)", "total("))
     assert "events" not in found
     assert {one["line"] for one in found["mistakes"]} == {line(TOML, "value")}
-    broken = tried(trial, TOML.replace('"Placed Order"', '"Placed Order'))
+    broken = tried(sandbox, TOML.replace('"Placed Order"', '"Placed Order'))
     assert [one["line"] for one in broken["mistakes"]] == [line(TOML, "metric")]
 
 
-def test_what_klaviyo_does_is_told(trial: Trial) -> None:
+def test_what_klaviyo_does_is_told(sandbox: Sandbox) -> None:
     body = BODY | {"who": "ada@example.com", "phone": "12", "number": "9" * 120_000}
-    (event,) = tried(trial, body=body, late_hours="24", received=1_800_000_000.0)["events"]
+    (event,) = tried(sandbox, body=body, late_hours="24", received=1_800_000_000.0)["events"]
     kinds = {kind for kind, _ in event["checks"]}
     texts = " ".join(text for _, text in event["checks"])
     assert "silent" in kinds
@@ -157,14 +157,14 @@ def test_what_klaviyo_does_is_told(trial: Trial) -> None:
     assert "identifiers only" in texts
 
 
-def test_what_is_not_relayed_names_the_line_that_says_so(trial: Trial) -> None:
-    found = tried(trial, body={"type": "ping"})
+def test_what_is_not_relayed_names_the_line_that_says_so(sandbox: Sandbox) -> None:
+    found = tried(sandbox, body={"type": "ping"})
     assert found["ignored"] == "says nothing"
     assert found["ignored_at"] == {"line": line(TOML, '"ping"'), "file": ""}
-    assert tried(trial, body={"type": "other"})["parked"] == [
+    assert tried(sandbox, body={"type": "other"})["parked"] == [
         "unknown_topic: the source's file says nothing about this topic"
     ]
-    assert tried(trial, body="{")["parked"][0].startswith("not_json")
+    assert tried(sandbox, body="{")["parked"][0].startswith("not_json")
 
 
 HOSTILE = {
@@ -177,24 +177,24 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("toml", HOSTILE.values(), ids=HOSTILE.keys())
-def test_a_hostile_file_is_a_mistake_and_no_more(trial: Trial, toml: str) -> None:
-    found = tried(trial, toml)
+def test_a_hostile_file_is_a_mistake_and_no_more(sandbox: Sandbox, toml: str) -> None:
+    found = tried(sandbox, toml)
     assert found["mistakes"] or found["trouble"]
-    assert len(tried(trial)["events"]) == 1
+    assert len(tried(sandbox)["events"]) == 1
 
 
-def test_an_expression_that_takes_for_ever_is_stopped(trial: Trial) -> None:
-    tried(trial)
+def test_an_expression_that_takes_for_ever_is_stopped(sandbox: Sandbox) -> None:
+    tried(sandbox)
     doubling = " | ".join(["[@, @]"] * 60)
     began = time.monotonic()
-    found = tried(trial, TOML.replace('"number"', f'"to_string({doubling})"'))
+    found = tried(sandbox, TOML.replace('"number"', f'"to_string({doubling})"'))
     assert found.get("trouble") or found["mistakes"]
     assert time.monotonic() - began < 8
-    assert len(tried(trial)["events"]) == 1
+    assert len(tried(sandbox)["events"]) == 1
 
 
 def test_it_leaves_nothing_behind(tmp_path: Path) -> None:
-    found = Trial(tmp_path, paths.SAMPLES)
+    found = Sandbox(tmp_path, paths.SAMPLES)
     assert len(tried(found)["events"]) == 1
     folder = Path(found.folder)
     assert folder.exists()
@@ -203,36 +203,36 @@ def test_it_leaves_nothing_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_misspelt_path_is_told_with_what_was_meant(trial: Trial) -> None:
-    (event,) = tried(trial, TOML.replace('"number"', "\"numbre || upper('x')\""))["events"]
+def test_a_misspelt_path_is_told_with_what_was_meant(sandbox: Sandbox) -> None:
+    (event,) = tried(sandbox, TOML.replace('"number"', "\"numbre || upper('x')\""))["events"]
     found = {".".join(one["path"]): one for one in event["nothing"]}
     assert "properties.Number" not in found
-    (event,) = tried(trial, TOML.replace('"number"', '"numbre"'))["events"]
+    (event,) = tried(sandbox, TOML.replace('"number"', '"numbre"'))["events"]
     found = {".".join(one["path"]): one for one in event["nothing"]}
     assert found["properties.Number"]["meant"] == "number for numbre"
     assert found["properties.Number"]["line"] == line(TOML, "Number")
     assert found["properties.Missing"]["meant"] == ""
     for several in ("numbre || note", "note"):  # an empty note is no mistake
-        (event,) = tried(trial, TOML.replace('"number"', f'"{several}"'), body=BODY | {"note": None})["events"]
+        (event,) = tried(sandbox, TOML.replace('"number"', f'"{several}"'), body=BODY | {"note": None})["events"]
         (number,) = (one for one in event["nothing"] if one["path"][1] == "Number")
         assert not number["odd"]
 
 
-def test_what_another_sample_has_is_no_mistake(trial: Trial) -> None:
+def test_what_another_sample_has_is_no_mistake(sandbox: Sandbox) -> None:
     sent = payload.request(paths.SAMPLES / "stripe" / "checkout.session.completed.json")
     toml = sources.path_of("stripe").read_text().replace('"payment_link"', '"payment_lnik"')
-    (event,) = tried(trial, toml, "stripe", sent.body.decode(), headers=sent.headers)["events"]
+    (event,) = tried(sandbox, toml, "stripe", sent.body.decode(), headers=sent.headers)["events"]
     odd = {one["path"][1]: one["meant"] for one in event["nothing"] if one["odd"]}
     assert odd.pop("PaymentLink") in ("payment_link for payment_lnik", "")
     assert "SubscriptionId" not in odd
 
 
-def test_an_unknown_topic_is_named_with_an_event_to_start_from(trial: Trial) -> None:
-    (unknown,) = tried(trial, body=BODY | {"type": "order.lost"})["unknown"]
+def test_an_unknown_topic_is_named_with_an_event_to_start_from(sandbox: Sandbox) -> None:
+    (unknown,) = tried(sandbox, body=BODY | {"type": "order.lost"})["unknown"]
     assert unknown["topic"] == "order.lost"
-    (event,) = tried(trial, TOML + unknown["stub"], body=BODY | {"type": "order.lost"})["events"]
+    (event,) = tried(sandbox, TOML + unknown["stub"], body=BODY | {"type": "order.lost"})["events"]
     assert event["metric"] == "Order Lost"
-    assert tried(trial, body={"type": "ping"})["unknown"] == []
+    assert tried(sandbox, body={"type": "ping"})["unknown"] == []
 
 
 @pytest.mark.parametrize(
@@ -246,10 +246,10 @@ def test_an_unknown_topic_is_named_with_an_event_to_start_from(trial: Trial) -> 
         ('"number"', '"a b"', "expected a JMESPath expression: Unexpected token: b"),
     ],
 )
-def test_one_mistake_is_told_once_and_in_words(trial: Trial, old: str, new: str, said: str) -> None:
-    assert [one["text"] for one in tried(trial, TOML.replace(old, new, 1))["mistakes"]] == [said]
+def test_one_mistake_is_told_once_and_in_words(sandbox: Sandbox, old: str, new: str, said: str) -> None:
+    assert [one["text"] for one in tried(sandbox, TOML.replace(old, new, 1))["mistakes"]] == [said]
 
 
-def test_an_event_without_a_sample_is_missed_once(trial: Trial) -> None:
+def test_an_event_without_a_sample_is_missed_once(sandbox: Sandbox) -> None:
     toml = TOML + '[[event]]\ntopic = "other"\nmetric = "Other"\n'
-    assert [one["missing"] for one in tried(trial, toml)["mistakes"]] == [True]
+    assert [one["missing"] for one in tried(sandbox, toml)["mistakes"]] == [True]
