@@ -38,7 +38,7 @@ def running(other: str) -> Running:
         None runs in this folder.
     """
     if not RUNNING.exists():
-        raise ValueError(f"no relay is running here: start one with `make local`, or name one with {other}")
+        raise ValueError(f"No relay is running here. Start one with `make local`, or set {other} to another")
     return Running(**json.loads(RUNNING.read_text()))
 
 

@@ -134,7 +134,7 @@ def test_a_refusal_at_the_door_says_what_to_do(ready: Deployed) -> None:
     [
         ({"accepted": 0, "ignored": "no flow needs it"}, "deliberately not relayed"),
         ({"parked": [{"index": None, "reason": "not_json"}]}, "parked (not_json). To list what is parked:"),
-        ({"challenge": "1"}, "No event came of it"),
+        ({"challenge": "1"}, "No event was made of it"),
     ],
 )
 def test_what_became_of_an_authentic_sample_is_told_by_the_answers_document(
@@ -170,7 +170,7 @@ def test_no_answer_in_time_is_no_success_and_the_last_deferral_is_shown(ready: D
     log(ready, "DeliverLogGroup", **deferred, sources={"stripe": 1})
     arrived, said = tried(ready, ACCEPTED)
     assert not arrived
-    assert said[-1].startswith("no answer of Klaviyo's within 3 s")
+    assert said[-1].startswith("Timed out after 3 s waiting for Klaviyo")
     assert "no_key" in said[-1]
 
 
@@ -210,7 +210,7 @@ def test_without_a_secret_nothing_is_sent(fresh: Deployed) -> None:
 
 
 def test_a_stack_that_is_none_is_named(bare: aws.Aws) -> None:
-    with pytest.raises(ValueError, match="no stack 'nowhere'"):
+    with pytest.raises(ValueError, match="No stack 'nowhere'"):
         target.find("nowhere", bare.client)
 
 
@@ -235,14 +235,17 @@ def test_an_old_secret_goes_when_it_is_said_so(fresh: Deployed) -> None:
     assert fresh.secret("SourcesSecretName") == {"stripe": [NEW]}
 
 
-def test_a_secret_of_two_sources_is_written_with_a_warning_that_shows_nothing_of_it(fresh: Deployed) -> None:
+def test_a_secret_of_two_sources_is_written_with_a_warning_that_shows_nothing_of_it(
+    fresh: Deployed, capsys: pytest.CaptureFixture[str]
+) -> None:
     said: list[str] = []
     fresh.write("SourcesSecretName", {"stripe": [NEW]})
     secrets.write_source(fresh, "resend", lambda _: NEW, lambda _: "", said.append)
     assert fresh.secret("SourcesSecretName") == {"stripe": [NEW], "resend": [NEW]}
-    assert "resend and stripe list the same secret" in said[-1]
+    told = capsys.readouterr().err
+    assert told.startswith("warning: resend and stripe list the same secret")
     assert any("resend and stripe list the same secret" in one for one in doctor.warnings(fresh))
-    assert NEW not in "".join([*said, *doctor.warnings(fresh)])
+    assert NEW not in "".join([*said, told, *doctor.warnings(fresh)])
 
 
 @pytest.mark.parametrize(
@@ -272,9 +275,9 @@ def test_a_secret_in_any_spelling_that_works_is_written(fresh: Deployed, source:
 
 
 def test_a_refused_secret_says_what_is_expected_and_what_to_do(fresh: Deployed) -> None:
-    with pytest.raises(ValueError, match="this is not a secret of stripe: expected the signing secret") as error:
+    with pytest.raises(ValueError, match="Not a secret of stripe: expected the signing secret") as error:
         secrets.write_source(fresh, "stripe", lambda _: "rk_live_1", lambda _: "", print)
-    assert f"Nothing was written. Paste the right one: make secrets STACK={NAME} SOURCE=stripe" in str(error.value)
+    assert f"Nothing was written. Enter the right one with: make secrets STACK={NAME} SOURCE=stripe" in str(error.value)
 
 
 def test_a_check_names_what_a_deployment_lacks(fresh: Deployed) -> None:
@@ -284,7 +287,7 @@ def test_a_check_names_what_a_deployment_lacks(fresh: Deployed) -> None:
     free = fresh.client("lambda").get_account_settings()["AccountLimit"]["UnreservedConcurrentExecutions"]
     crowded = replace(fresh, parameters=fresh.parameters | {"MaximumConcurrency": str(free - 10)})
     text = "\n".join(doctor.warnings(crowded))
-    for words in ("leaves 10 for webhooks", "holds no key", "no source has a secret", "'strpe'", "1 message(s)"):
+    for words in ("leaves 10 for webhooks", "has no `api_key`", "No source has a secret", "'strpe'", "1 message(s)"):
         assert words in text
     reserved = replace(crowded, parameters=crowded.parameters | {"ReceiveReservedConcurrency": "50"})
     assert "for webhooks" not in "\n".join(doctor.warnings(reserved))
@@ -336,7 +339,7 @@ def test_a_wrong_parameter_is_refused_before_anything_is_made(
     template, _ = aws.translate(aws.ROOT / "template.yaml", {})
     with pytest.raises(ValueError, match=f"{parameter}.*must be {expected}"):
         aws.deploy(bare, "refused", template, {parameter: value})
-    with pytest.raises(ValueError, match="no stack 'refused'"):
+    with pytest.raises(ValueError, match="No stack 'refused'"):
         target.find("refused", bare.client)
 
 
@@ -367,7 +370,7 @@ def test_a_check_of_a_finished_stack_finds_nothing(finished: Deployed) -> None:
 def test_a_check_sees_that_the_trigger_is_disabled(finished: Deployed, trigger: str) -> None:
     finished.client("lambda").update_event_source_mapping(UUID=trigger, Enabled=False)
     (warning,) = doctor.warnings(finished)
-    assert "Disabled, so nothing is delivered" in warning
+    assert "is disabled; no events are being delivered" in warning
     assert f"update-event-source-mapping --uuid {trigger} --enabled" in warning
 
 
@@ -375,12 +378,12 @@ def test_a_check_sees_that_nothing_takes_events(finished: Deployed) -> None:
     queue = finished.client("sqs").create_queue(QueueName="untouched")["QueueUrl"]
     untouched = replace(finished, outputs=finished.outputs | {"EventsQueueUrl": queue})
     (warning,) = doctor.warnings(untouched)
-    assert "no function takes events" in warning
+    assert "No SQS trigger reads the events queue" in warning
 
 
 def test_a_check_sees_that_nobody_is_told(finished: Deployed) -> None:
     nobody = replace(finished, parameters=finished.parameters | {"AlarmEmail": ""})
-    assert ["no AlarmEmail" in one for one in doctor.warnings(nobody)] == [True]
+    assert ["AlarmEmail is not set" in one for one in doctor.warnings(nobody)] == [True]
     other = replace(finished, parameters=finished.parameters | {"AlarmEmail": "other@relay.invalid"})
     (warning,) = doctor.warnings(other)
     assert "other@relay.invalid has not confirmed" in warning
@@ -409,7 +412,7 @@ def test_a_check_names_the_alarms_that_are_on(finished: Deployed) -> None:
     watch.set_alarm_state(AlarmName=name, StateValue="ALARM", StateReason="a test")
     try:
         (warning,) = doctor.warnings(finished)
-        assert f"alarm {name} is on: " in warning
+        assert f"Alarm {name} is on: " in warning
         assert "docs/runbook.md#no-key" in warning
     finally:
         watch.set_alarm_state(AlarmName=name, StateValue="OK", StateReason="a test")
@@ -446,7 +449,7 @@ UNSENT = SENT | {
 
 def test_a_check_sees_that_alarms_cannot_be_sent(finished: Deployed) -> None:
     (warning,) = doctor.warnings(last_actions(finished, SENT, UNSENT, UNSENT))
-    assert "the last message of 2 alarm(s) could not be sent" in warning
+    assert "The last message of 2 alarm(s) could not be sent" in warning
     assert UNSENT["error"] in warning
     assert "docs/settings.md#a-key-of-your-own" in warning
     assert f"set-alarm-state --alarm-name {NAME}-" in warning
@@ -474,7 +477,7 @@ def test_a_check_sees_that_a_watched_source_cannot_be_right(finished: Deployed) 
 def test_a_check_sees_that_too_few_webhooks_are_let_in(finished: Deployed) -> None:
     few = replace(finished, parameters=finished.parameters | {"ReceiveReservedConcurrency": "3"})
     (warning,) = doctor.warnings(few)
-    assert "no more than 3 webhooks" in warning
+    assert "limits receive to 3 webhooks" in warning
 
 
 def test_a_check_sees_that_lambda_would_stop_what_waits(finished: Deployed) -> None:
@@ -505,8 +508,8 @@ def quota(found: Deployed, total: int, unreserved: int, **parameters: str) -> De
 def test_a_small_account_is_not_told_to_reserve_what_aws_refuses(finished: Deployed, total: int) -> None:
     (warning,) = doctor.warnings(quota(finished, total, total, MaximumConcurrency=str(total - 5)))
     assert "leaves 5 for webhooks" in warning
-    assert "lower MaximumConcurrency" in warning
-    assert f"ReceiveReservedConcurrency is no way out: AWS refuses what leaves fewer than {total}" in warning
+    assert "Lower MaximumConcurrency" in warning
+    assert f"ReceiveReservedConcurrency cannot help: AWS refuses what leaves fewer than {total}" in warning
 
 
 def test_a_crowded_account_with_room_to_reserve_is_told_how_much(finished: Deployed) -> None:
@@ -544,7 +547,7 @@ def test_a_check_says_first_whether_all_is_well(finished: Deployed, capsys: pyte
     assert doctor.report(replace(finished, parameters=finished.parameters | {"AlarmEmail": ""})) == 1
     said = capsys.readouterr()
     assert said.out.splitlines() == ["relay: 1 problem(s) found"]
-    assert said.err.startswith("warning: no AlarmEmail is set")
+    assert said.err.startswith("warning: AlarmEmail is not set")
 
 
 def test_a_check_compares_the_parameters_with_the_template(finished: Deployed) -> None:

@@ -188,7 +188,7 @@ def test_failure_that_lambda_reports_is_shown_with_time_and_function(text: str, 
 
 
 def test_routine_lines_of_lambda_are_not_shown() -> None:
-    assert list(told(relay(ROUTINE, ROUTINE))) == ["no such line"]
+    assert list(told(relay(ROUTINE, ROUTINE))) == ["No log line matches."]
 
 
 def test_failure_is_shown_with_any_source_but_not_as_parked() -> None:

@@ -96,9 +96,9 @@ def test_a_parked_event_has_its_reason() -> None:
         ),
         (
             {"outcome": "parked", "parked": {"no_identifier": 2}, "reason": "no_identifier", "detail": "nobody named"},
-            "2 of it parked in the dead-letter queue (no_identifier: nobody named)",
+            "2 of its events parked in the dead-letter queue (no_identifier: nobody named)",
         ),
-        ({"outcome": "ignored", "status": 200}, "ignored: nothing of it goes to Klaviyo"),
+        ({"outcome": "ignored", "status": 200}, "ignored: nothing is sent to Klaviyo"),
     ],
 )
 def test_a_webhook_without_events_has_its_fate(line: dict[str, Any], words: str) -> None:
@@ -108,7 +108,7 @@ def test_a_webhook_without_events_has_its_fate(line: dict[str, Any], words: str)
 def test_a_webhook_of_which_a_part_was_parked_says_both() -> None:
     mixed = WEBHOOK | {"parked": {"no_identifier": 1}, "reason": "no_identifier", "detail": "nobody named"}
     first, second = questions.outcomes([mixed, JOB], "w-1", IDLE, None)
-    assert "1 of it parked" in first
+    assert "1 of its events parked" in first
     assert "delivered" in second
 
 
@@ -159,7 +159,7 @@ def test_the_same_minute_of_two_days_is_two_rows() -> None:
         ([JOB | {"age_seconds": 4_000.0}], None, ["behind: the last delivery was 4000 s"]),
         ([JOB], DEFERRED, ["behind: the last", "a deferral: outage: no answer"]),
         ([], DEFERRED, ["behind", "a deferral: outage: no answer"]),
-        ([JOB, UNTAKEN], None, ["was not taken: throttled"]),
+        ([JOB, UNTAKEN], None, ["was not accepted: throttled"]),
     ],
 )
 def test_it_is_said_whether_the_relay_keeps_up(lines: list[dict[str, Any]], deferred: Any, words: list[str]) -> None:

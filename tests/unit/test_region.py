@@ -58,9 +58,9 @@ def test_commands_without_credentials_say_how_to_get_some(
         monkeypatch.delenv(name)
     assert commands.main([what, "--stack", "shop"]) == 2
     told = capsys.readouterr().err
-    assert told.startswith("error: no AWS credentials: set AWS_PROFILE")
+    assert told.startswith("error: No AWS credentials. Set AWS_PROFILE")
 
 
 def test_missing_stack_is_asked_for_without_a_parsers_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert commands.main(["check", "--stack", ""]) == 2
-    assert capsys.readouterr().err == "error: name the stack: STACK=klaviyo-relay\n"
+    assert capsys.readouterr().err == "error: No stack given. Set STACK=, such as STACK=klaviyo-relay\n"

@@ -25,28 +25,28 @@ _WAITING = "ApproximateNumberOfMessages"
 
 
 def warnings(stack: Deployed) -> Iterator[str]:
-    """What a person should mend, a sentence each."""
+    """What a person should correct, a sentence or two each."""
     yield from _concurrency(stack)
     if not stack.secret("KlaviyoSecretName").get("api_key"):
-        yield f"the Klaviyo secret holds no key, so nothing is delivered: make secrets STACK={stack.name}"
+        yield f"The Klaviyo secret has no `api_key`; nothing is delivered. Add it with: make secrets STACK={stack.name}"
     document = stack.secret("SourcesSecretName")
     if not any(secrets.listed(document, source) for source in document):
-        yield f"no source has a secret, so every webhook is refused: make secrets STACK={stack.name}"
+        yield f"No source has a secret; every webhook is refused. Add one with: make secrets STACK={stack.name}"
     for source in sorted(set(document) - set(sources.names())):
-        yield f"there is a secret for {source!r}, and no such source in this version"
+        yield f"Secret for unknown source {source!r} (not in this version)"
     for names in secret_forms.shared(document):
         yield secrets.crossing(names)
     for number in "123":
         watched = stack.parameters.get(f"WatchedSource{number}", "")
         if watched and not (watched in sources.names() and secrets.listed(document, watched)):
-            yield f"WatchedSource{number} is {watched!r}, and no source of that name has a secret: its alarm never ends"
+            yield f"WatchedSource{number} is {watched!r}, but no source of that name has a secret; its alarm never ends"
     yield from _zone(stack)
     yield from _trigger(stack)
     yield from _recursion(stack)
     yield from parameters.warnings(stack.name, stack.parameters, stack.saved)
     parked = int(_queue(stack, "DeadLetterQueueUrl", _WAITING))
     if parked:
-        yield f"{parked} message(s) lie in the dead-letter queue: make redrive STACK={stack.name} lists them"
+        yield f"{parked} message(s) are in the dead-letter queue. List them with: make redrive STACK={stack.name}"
     yield from _told(stack)
     yield from _alarms(stack)
     yield from _unsent(stack)
@@ -57,7 +57,7 @@ def _zone(stack: Deployed) -> Iterator[str]:
         zones.load(stack.parameters.get("TimeZone", "UTC"))
     except ValueError as error:
         yield (
-            f"TimeZone: {error}, so the functions do not start: "
+            f"TimeZone: {error}. The functions do not start. Correct it with: "
             f"sam deploy --stack-name {stack.name} --parameter-overrides TimeZone=…"
         )
 
@@ -66,12 +66,12 @@ def _trigger(stack: Deployed) -> Iterator[str]:
     arn = _queue(stack, "EventsQueueUrl", "QueueArn")
     found = stack.client("lambda").list_event_source_mappings(EventSourceArn=arn)["EventSourceMappings"]
     if not found:
-        yield "no function takes events from the events queue, so nothing is delivered: sam deploy"
+        yield "No SQS trigger reads the events queue; no events are being delivered. Deploy again with: sam deploy"
     for one in found:
         if one["State"] not in _RUNNING:
             name = one["FunctionArn"].rpartition(":")[2]
             yield (
-                f"the trigger of {name} is {one['State']}, so nothing is delivered: "
+                f"The SQS trigger of {name} is {one['State'].lower()}; no events are being delivered. Enable it with: "
                 f"aws lambda update-event-source-mapping --uuid {one['UUID']} --enabled"
             )
 
@@ -91,16 +91,15 @@ def _recursion(stack: Deployed) -> Iterator[str]:
 def _told(stack: Deployed) -> Iterator[str]:
     address = stack.parameters.get("AlarmEmail")
     if not address:
-        yield "no AlarmEmail is set, so nobody is told when an alarm goes off"
+        yield "AlarmEmail is not set; nobody is notified when an alarm goes off"
         return
     topic = _physical(stack, "AlarmTopic")
     pages = stack.client("sns").get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic)
     confirmed = {one["Endpoint"] for page in pages for one in page["Subscriptions"] if _confirmed(one)}
     if address not in confirmed:
         yield (
-            f"{address} has not confirmed its subscription to the alarms, or has ended it, so nobody is told: look for "
-            f"AWS's mail, or let it come again with aws sns subscribe --topic-arn {topic} --protocol email "
-            f"--notification-endpoint {address}"
+            f"{address} has not confirmed (or has cancelled) the alarm subscription. Confirm the email from AWS, or "
+            f"resend it with: aws sns subscribe --topic-arn {topic} --protocol email --notification-endpoint {address}"
         )
 
 
@@ -110,7 +109,7 @@ def _confirmed(subscription: Mapping[str, str]) -> bool:
 
 def _alarms(stack: Deployed) -> Iterator[str]:
     for one in _own_alarms(stack, StateValue="ALARM"):
-        yield f"alarm {one['AlarmName']} is on: {one.get('AlarmDescription', '')}"
+        yield f"Alarm {one['AlarmName']} is on: {one.get('AlarmDescription', '')}"
 
 
 def _own_alarms(stack: Deployed, **which: str) -> Iterator[Mapping[str, Any]]:
@@ -129,8 +128,8 @@ def _unsent(stack: Deployed) -> Iterator[str]:
     if failed:
         name, error = next(iter(failed.items()))
         yield (
-            f"the last message of {len(failed)} alarm(s) could not be sent ({error}). The policy of a KmsKeyArn must "
-            "name cloudwatch.amazonaws.com (docs/settings.md#a-key-of-your-own). Then try it: "
+            f"The last message of {len(failed)} alarm(s) could not be sent ({error}). The policy of a KmsKeyArn must "
+            "name cloudwatch.amazonaws.com (docs/settings.md#a-key-of-your-own). Then try it with: "
             f"aws cloudwatch set-alarm-state --alarm-name {name} --state-value ALARM --state-reason test"
         )
 
@@ -157,26 +156,26 @@ def _concurrency(stack: Deployed) -> Iterator[str]:
     least = min(UNRESERVED, total)
     possible = max(0, free + reserved - least)
     if reserved and reserved < ROOM:
-        yield f"ReceiveReservedConcurrency lets no more than {reserved} webhooks in at a time: raise it, or set it to 0"
+        yield f"ReceiveReservedConcurrency limits receive to {reserved} webhooks at a time. Raise it, or set it to 0"
     if not reserved and free - most < ROOM:
         yield (
-            f"this account runs {free} unreserved functions at a time and deliver may take {most} of them, which "
-            f"leaves {max(0, free - most)} for webhooks: lower MaximumConcurrency (2 at least), and ask AWS for a "
+            f"This account runs {free} unreserved functions at a time and deliver may take {most} of them, which "
+            f"leaves {max(0, free - most)} for webhooks. Lower MaximumConcurrency (2 at least), and ask AWS for a "
             f"higher quota (Service Quotas, Lambda, Concurrent executions). {_reservation(possible, least)}"
         )
     if reserved and free < most:
-        yield f"this account runs {free} unreserved functions at a time, fewer than MaximumConcurrency ({most})"
+        yield f"This account runs {free} unreserved functions at a time, fewer than MaximumConcurrency ({most})"
     for place, wanted in _wanted(stack, reserved):
         if wanted > possible:
             yield (
-                f"{place} reserves {wanted} for receive, and this account can reserve {possible}: AWS refuses "
+                f"{place} reserves {wanted} for receive, but this account can reserve {possible}: AWS refuses "
                 f"what leaves fewer than {least} of its {total} unreserved. Set it to 0, or ask AWS for a higher quota"
             )
 
 
 def _reservation(possible: int, least: int) -> str:
     if possible < ROOM:
-        return f"ReceiveReservedConcurrency is no way out: AWS refuses what leaves fewer than {least} unreserved"
+        return f"ReceiveReservedConcurrency cannot help: AWS refuses what leaves fewer than {least} unreserved"
     return f"Or set ReceiveReservedConcurrency, to {possible} at most"
 
 

@@ -1,4 +1,4 @@
-"""``make logs``: the lines of the relay, readable; by id, by source, what was parked; and what they answer.
+"""``make logs``: the log lines of the relay, readable, and the answers to usual questions about them.
 
 It reads the relay that ``make local`` runs, or with ``--stack`` a deployed one,
 with the credentials of the environment.
@@ -128,7 +128,7 @@ class Reader:
         return sorted(found, key=lambda line: str(line.get("timestamp", "")))
 
     def waiting(self) -> Waiting:
-        """What lies in the queues now."""
+        """How many messages the queues have now."""
         ready, in_flight, delayed = self._counts("EventsQueueUrl", "", "NotVisible", "Delayed")
         return Waiting(ready, in_flight, delayed, sum(self._counts("DeadLetterQueueUrl", "", "NotVisible")))
 
@@ -156,7 +156,10 @@ def by_id(reader: Reader, words: str) -> Iterator[str]:
         words = event_id(words, private=True)
         lines = reader.story(words)
     if not lines:
-        yield "no such line: what was refused has no event id (REFUSED=1), and what never came has no line"
+        yield (
+            "No log line matches. Refused webhooks have no event id: try REFUSED=1. "
+            "If it is not there, it never reached the relay."
+        )
         return
     yield from map(readable, lines)
     yield ""
@@ -168,14 +171,14 @@ def refused(reader: Reader, source: str) -> Iterator[str]:
     lines = [line for kind in questions.REFUSED for line in reader.lines("ReceiveLogGroup", kind=kind)]
     lines.sort(key=lambda line: str(line.get("timestamp", "")))
     rows = questions.refusals(list(chosen(lines, source=source)))
-    yield from table(rows) or ["nothing was refused"]
+    yield from table(rows) or ["No webhook was refused."]
 
 
 def keeping_up(reader: Reader) -> Iterator[str]:
     """Jobs and events of each minute, and what waits now."""
     jobs = reader.lines("DeliverLogGroup", kind="job")
     limit = int(reader.relay.parameters.get("RequestsPerMinute", 0)) or LIMIT
-    yield from table(questions.rate(jobs, limit=limit, most=MINUTES)) or ["no job yet"]
+    yield from table(questions.rate(jobs, limit=limit, most=MINUTES)) or ["No request to Klaviyo yet."]
     yield from questions.keeping_up(jobs, reader.waiting(), reader.deferred())
 
 
@@ -191,7 +194,7 @@ def answers(reader: Reader, asked: argparse.Namespace) -> Iterator[str]:
         lines = list(chosen(reader.lines(), source=asked.source, parked=asked.parked))
         yield from map(readable, lines)
         if not lines:
-            yield "no such line"
+            yield "No log line matches."
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

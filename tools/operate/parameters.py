@@ -33,7 +33,7 @@ def warnings(stack: str, deployed: Mapping[str, str], saved: Saved) -> Iterator[
     known = defaults()
     if missing := sorted(known.keys() - deployed.keys()):
         yield (
-            f"the deployed stack is of an older version, without {', '.join(missing)}. "
+            f"The deployed stack is of an older version, without {', '.join(missing)}. "
             f"Update it with: {command(stack, saved)}"
         )
     if deployed.get(REVISION, known[REVISION]) < known[REVISION]:

@@ -61,8 +61,8 @@ def _at_the_door(line: Line) -> str:
     if line["outcome"] == "refused":
         return f"refused with {line['status']}{why}"
     if parked := line.get("parked"):
-        return f"{sum(parked.values())} of it parked in the dead-letter queue{why}"
-    return f"{line['outcome']}: nothing of it goes to Klaviyo"
+        return f"{sum(parked.values())} of its events parked in the dead-letter queue{why}"
+    return f"{line['outcome']}: nothing is sent to Klaviyo"
 
 
 def _outcome(about: Sequence[Line], waiting: Waiting, deferred: Line | None) -> str:
@@ -78,7 +78,8 @@ def _outcome(about: Sequence[Line], waiting: Waiting, deferred: Line | None) -> 
     last = f"; the last deferral, at {_time(deferred)}: {deferred['reason']}" if deferred else ""
     if not waiting.ready + waiting.in_flight + waiting.delayed:
         return (
-            f"accepted; {tried}the events queue is empty, so its line comes in a moment, or it lies in the dead letters"
+            f"accepted; {tried}the events queue is empty: its log line is not available yet, or the event is in the "
+            "dead-letter queue"
         )
     return f"accepted and not delivered yet; {tried}the events queue holds {waiting} messages{last}"
 
@@ -101,7 +102,7 @@ def refusals(lines: Sequence[Line]) -> list[tuple[str, ...]]:
             counts[key] += int(line.get("more", 1))
             latest[key] = line
     rows = [(*key, str(count), _time(latest[key]), str(latest[key]["detail"])) for key, count in counts.most_common()]
-    return [("SOURCE", "REASON", "WEBHOOKS", "LAST", "WHAT THE SENDER WAS TOLD"), *rows] if rows else []
+    return [("SOURCE", "REASON", "WEBHOOKS", "LAST", "DETAIL"), *rows] if rows else []
 
 
 def rate(lines: Sequence[Line], *, limit: int, most: int) -> list[tuple[str, ...]]:
@@ -113,7 +114,7 @@ def rate(lines: Sequence[Line], *, limit: int, most: int) -> list[tuple[str, ...
     for line in lines:
         if line["message"] == "job":
             minutes.setdefault(str(line["timestamp"])[:16], []).append(line)
-    heading = ("MINUTE", f"JOBS OF {limit}", "NOT TAKEN", "EVENTS", "OLDEST, S", "SLOT WAIT, MS")
+    heading = ("MINUTE", f"JOBS OF {limit}", "NOT ACCEPTED", "EVENTS", "OLDEST, S", "SLOT WAIT, MS")
     shown = list(minutes.items())[-most:]
     start = len("2026-") if len({minute[:10] for minute, _ in shown}) > 1 else len("2026-11-24T")
     rows = [(minute[start:].replace("T", " "), *_minute(jobs)) for minute, jobs in shown]
@@ -143,6 +144,7 @@ def keeping_up(lines: Sequence[Line], waiting: Waiting, deferred: Line | None) -
     yield f"events queue: {waiting}; dead-letter queue: {waiting.parked:,}"
     if jobs and jobs[-1]["outcome"] != "delivered":
         last = jobs[-1]
-        yield f"the last request, at {_time(last)}, was not taken: {last['outcome']} {last['reason']}: {last['detail']}"
+        why = f"{last['outcome']} {last['reason']}: {last['detail']}"
+        yield f"the last request, at {_time(last)}, was not accepted: {why}"
     if held and deferred is not None:
         yield f"the last thing that happened, at {_time(deferred)}, was a deferral: {deferred['reason']}"

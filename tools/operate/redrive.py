@@ -1,4 +1,4 @@
-"""``make redrive``: what is in the dead-letter queue and why, and back with it to the events queue.
+"""``make redrive``: list the dead-letter queue with the reasons, and re-queue or delete its messages.
 
 It works on the relay that ``make local`` runs, or with ``--stack`` on a deployed
 one, with the credentials of the environment. Without ``--go`` it only lists.
@@ -57,13 +57,17 @@ def drop(sqs: Any, queue: str, source: str | None, reason: str | None, ask: Call
     release(sqs, queue, [*listed.through(read(sqs, queue)), *listed.kept])
     say(*summary(listed.chosen))
     events = str(sum(one.events for one in listed.chosen))
-    if not listed.chosen or ask(f"delete them for good? Type {events}, the number of events: ").strip() != events:
+    if not listed.chosen or ask(f"Permanently delete {_them(events)}? Type {events} to confirm: ").strip() != events:
         return []
     known = {one.message_id for one in listed.chosen}
     again = Sorted(source, reason, None)
     gone, others = dead_letters.delete(sqs, queue, again.through(read(sqs, queue)), known)
     release(sqs, queue, [*again.kept, *others])
     return gone
+
+
+def _them(events: str) -> str:
+    return "this event" if events == "1" else f"these {events} events"
 
 
 def _messages(count: int) -> str:
@@ -73,17 +77,17 @@ def _messages(count: int) -> str:
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Those of ``make redrive``."""
     target.argument(parser, or_local=True)
-    parser.add_argument("--source", help="only what this source sent")
-    parser.add_argument("--reason", help="only what was parked for this reason")
-    parser.add_argument("--rate", type=float, default=RATE, help="messages a second at the most")
-    parser.add_argument("--go", action="store_true", help="send them back; without it they are only listed")
-    parser.add_argument("--drop", action="store_true", help="delete what is chosen, after a question")
+    parser.add_argument("--source", help="only messages of this source")
+    parser.add_argument("--reason", help="only messages that were parked for this reason")
+    parser.add_argument("--rate", type=float, default=RATE, help="re-queue at most this many messages a second")
+    parser.add_argument("--go", action="store_true", help="re-queue them; without it they are only listed")
+    parser.add_argument("--drop", action="store_true", help="delete the chosen messages, after a question")
 
 
 def run(asked: argparse.Namespace) -> int:
-    """List what is parked; with ``--go`` send it back, with ``--drop`` delete it."""
+    """List what is parked; with ``--go`` re-queue it, with ``--drop`` delete it."""
     if asked.drop and (asked.go or not (asked.source or asked.reason)):
-        raise ValueError("DROP=1 deletes: choose by SOURCE= or REASON=, and not with GO=1")
+        raise ValueError("DROP=1 deletes messages. Choose them by SOURCE= or REASON=, and leave out GO=1")
     relay = target.relay(asked.stack)
     sqs, queue = relay.client("sqs"), relay.outputs["DeadLetterQueueUrl"]
     if asked.drop:
@@ -99,7 +103,7 @@ def run(asked: argparse.Namespace) -> int:
         release(sqs, queue, [*back, *parcels.kept])
     say(*summary(parcels.chosen))
     if asked.go:
-        say(f"sent back {_messages(len(parcels.chosen))}")
+        say(f"re-queued {_messages(len(parcels.chosen))}")
     elif parcels.chosen:
-        say("nothing was sent; GO=1 sends them back")
+        say("Dry run. Re-run with GO=1 to re-queue them.")
     return 0

@@ -7,9 +7,8 @@ import getpass
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from handler import sources
-from tools.senders import secret_forms
-from tools.terminal import say, visible
+from tools.senders import names, secret_forms
+from tools.terminal import say, visible, warning
 
 from . import target
 from .target import Deployed
@@ -18,6 +17,7 @@ Say = Callable[[str], None]
 
 
 def listed(document: Mapping[str, Any], source: str) -> list[str]:
+    """The secrets of ``source``, the newest first."""
     found = document.get(source, [])
     return [found] if isinstance(found, str) else list(found)
 
@@ -32,13 +32,13 @@ def overview(stack: Deployed) -> str:
 
 def write_key(stack: Deployed, ask: Callable[[str], str], say: Say) -> None:
     """Ask for the Klaviyo key; an empty answer keeps what is there."""
-    typed = ask("Klaviyo private key, with the scope events:write (empty keeps what is there): ").strip()
+    typed = ask("Klaviyo private key with the scope events:write (Enter to keep the current one): ").strip()
     if not typed:
         return
     if not (typed.isascii() and typed.isprintable() and " " not in typed):
-        raise ValueError("that is no key: it holds spaces or characters that no key has")
+        raise ValueError("not a valid API key: it contains spaces or non-ASCII characters. Nothing was written")
     if not typed.startswith("pk_"):
-        say("note: private keys begin with pk_; this does not, so Klaviyo may refuse it")
+        say("note: Klaviyo's private keys begin with pk_, and this one does not")
     stack.write("KlaviyoSecretName", stack.secret("KlaviyoSecretName") | {"api_key": typed})
     say("Klaviyo key written")
 
@@ -47,17 +47,14 @@ def write_source(
     stack: Deployed, source: str, ask: Callable[[str], str], confirm: Callable[[str], str], say: Say
 ) -> None:
     """Ask for a secret of ``source``; it goes before the older ones, which stay until the sender has switched."""
-    if source not in sources.names():
-        raise ValueError(f"no source {source!r}; there are: {', '.join(sources.names())}")
-    typed = ask(f"signing secret of {source} (empty adds none): ").strip()
+    names.known(source)
+    typed = ask(f"Signing secret of {source} (Enter to add none): ").strip()
     if typed and (wrong := secret_forms.wrong(source, typed)):
         again = f"make secrets STACK={stack.name} SOURCE={source}"
-        raise ValueError(
-            f"this is not a secret of {source}: {wrong}. Nothing was written. Paste the right one: {again}"
-        )
+        raise ValueError(f"Not a secret of {source}: {wrong}. Nothing was written. Enter the right one with: {again}")
     document = stack.secret("SourcesSecretName")
     kept = list(dict.fromkeys([*([typed] if typed else []), *listed(document, source)]))
-    if len(kept) > 1 and confirm(f"keep the {len(kept) - 1} older, until the sender has switched? [Y/n] ") in (
+    if len(kept) > 1 and confirm(f"Keep the {len(kept) - 1} older, until the sender has switched? [Y/n] ") in (
         "n",
         "N",
     ):
@@ -66,15 +63,16 @@ def write_source(
     if kept:
         stack.write("SourcesSecretName", written)
     say(f"{source}: {len(kept)} secret(s), the newest first; in use within a minute")
-    for names in secret_forms.shared(written):
-        if source in names:
-            say(f"warning: {crossing(names)}")
+    for sharing in secret_forms.shared(written):
+        if source in sharing:
+            warning(crossing(sharing))
 
 
-def crossing(names: Sequence[str]) -> str:
+def crossing(sharing: Sequence[str]) -> str:
+    """What sources that share a secret mean."""
     return (
-        f"{' and '.join(names)} list the same secret, so a webhook of one is accepted at the URL of another and read "
-        "by that one's file; give each a secret of its own if their senders can"
+        f"{' and '.join(sharing)} list the same secret, so a webhook of one is accepted at the URL of another and read "
+        "by that one's file. Give each a secret of its own if their senders can"
     )
 
 
@@ -92,7 +90,7 @@ def run(asked: argparse.Namespace) -> int:
         write_source(stack, asked.source, getpass.getpass, input, say)
         return 0
     write_key(stack, getpass.getpass, say)
-    while name := input("source to write a secret for (empty ends): ").strip():
+    while name := input("Source name (Enter to finish): ").strip():
         write_source(stack, name, getpass.getpass, input, say)
     say(*overview(stack).split("\n"))
     return 0

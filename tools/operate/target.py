@@ -41,7 +41,7 @@ class Deployed(Relay):
         except ValueError:
             document = None
         if not isinstance(document, dict):
-            raise ValueError(f"the secret {self.outputs[output]} is not a JSON object; put {{}} into it to start anew")
+            raise ValueError(f"The secret {self.outputs[output]} is not a JSON object. To start again, set it to {{}}")
         return document
 
     def write(self, output: str, document: Mapping[str, Any]) -> None:
@@ -60,9 +60,9 @@ def clients(name: str) -> Callable[[str], Any]:
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or samconfig.read(name).region
     session = boto3.session.Session(region_name=region or None)
     if not session.region_name:
-        raise ValueError(f"in which region is {name!r}? Set AWS_REGION, or AWS_PROFILE to a profile that names one")
+        raise ValueError(f"No AWS region for stack {name!r}. Set AWS_REGION, or AWS_PROFILE to a profile with a region")
     if session.get_credentials() is None:
-        raise ValueError("no AWS credentials: set AWS_PROFILE, or sign in with `aws configure` or `aws sso login`")
+        raise ValueError("No AWS credentials. Set AWS_PROFILE, or sign in with `aws configure` or `aws sso login`")
 
     def client(service: str) -> Any:
         return session.client(service)  # type: ignore[call-overload]  # the services' names are literals in the stubs
@@ -82,11 +82,13 @@ def find(name: str, client: Callable[[str], Any]) -> Deployed:
         (found,) = client("cloudformation").describe_stacks(StackName=name)["Stacks"]
     except ClientError as error:
         if error.response["Error"].get("Code") == "ValidationError":
-            raise ValueError(f"no stack {name!r} in this account and region (AWS_PROFILE, AWS_REGION)") from None
+            raise ValueError(
+                f"No stack {name!r} in this account and region. Check AWS_PROFILE and AWS_REGION"
+            ) from None
         raise
     outputs = {one["OutputKey"]: one["OutputValue"] for one in found.get("Outputs", [])}
     if "SourcesSecretName" not in outputs:
-        raise ValueError(f"the stack {name!r} is not this relay, or not deployed to the end: {found['StackStatus']}")
+        raise ValueError(f"Stack {name!r} is not this relay, or its deployment did not finish ({found['StackStatus']})")
     given = {one["ParameterKey"]: one["ParameterValue"] for one in found.get("Parameters", [])}
     return Deployed(client, outputs, given, name, samconfig.read(name))
 
@@ -102,7 +104,7 @@ def argument(parser: argparse.ArgumentParser, *, or_local: bool = False) -> None
 def deployed(stack: str) -> Deployed:
     """The deployed stack of that name, reached with the credentials of the environment; raises as ``find``."""
     if not stack:
-        raise ValueError("name the stack: STACK=klaviyo-relay")
+        raise ValueError("No stack given. Set STACK=, such as STACK=klaviyo-relay")
     return find(stack, clients(stack))
 
 

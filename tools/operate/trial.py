@@ -41,7 +41,7 @@ class Trial:
     began: float = field(init=False, default=0.0)
 
     def run(self, source: str | None) -> bool:
-        """Send a sample of ``source``, else of the first that has a secret; true once Klaviyo took it."""
+        """Send a sample of ``source``, else of the first that has a secret; true once Klaviyo has accepted it."""
         self.began = self.clock()
         name, secret = self._choose(source)
         path = _sample(name)
@@ -61,8 +61,8 @@ class Trial:
         known = [name for name in sources.names() if listed(document, name)]
         named = [source] if source else [name for name in known if _can_sign(name) and (paths.SAMPLES / name).is_dir()]
         if not named or not listed(document, named[0]):
-            what = f"{source} has no secret yet" if source else "no source with a sample has a secret yet"
-            raise ValueError(f"{what}: make secrets STACK={self.stack.name}")
+            what = f"{source} has no secret yet" if source else "No source with a sample has a secret yet"
+            raise ValueError(f"{what}. Add one with: make secrets STACK={self.stack.name}")
         return named[0], listed(document, named[0])[0]
 
     def _url(self, name: str) -> str:
@@ -88,13 +88,13 @@ class Trial:
                 shown.add(text)
                 self.say(f"{2 + len(shown)}. {text}")
                 if line.get("message") == "job" and line.get("outcome") == "delivered":
-                    self.say("done: Klaviyo took it. Its profile is an invented person's; delete it there if you like")
+                    self.say("Done: Klaviyo accepted the event. It created a test profile, which you can delete.")
                     return True
                 if line.get("message") == "parked" or line.get("outcome") == "configuration":
-                    self.say(f"not delivered; what to do: docs/runbook.md, and make check STACK={self.stack.name}")
+                    self.say(f"Not delivered. See docs/runbook.md, and run: make check STACK={self.stack.name}")
                     return False
             self.sleep(POLL_SECONDS)
-        self.say(f"no answer of Klaviyo's within {self.seconds:.0f} s. {self._last_deferral(client, groups)}")
+        self.say(f"Timed out after {self.seconds:.0f} s waiting for Klaviyo. {self._last_deferral(client, groups)}")
         return False
 
     def _last_deferral(self, client: Any, groups: list[str]) -> str:
@@ -102,7 +102,7 @@ class Trial:
         lines = [line for line in matching(client, groups[1:], "deferred", since=self.began - 1) if "cause" in line]
         if lines:
             return readable(lines[-1])
-        return f"It may only be the logs that are late; else: make check STACK={self.stack.name}"
+        return f"The logs may only be late. Otherwise run: make check STACK={self.stack.name}"
 
 
 def _document(text: str) -> dict[str, Any]:
@@ -120,13 +120,13 @@ def _why(status: int, answer: Mapping[str, Any], stack: str) -> str:
         return f"It was parked ({answer['parked'][0]['reason']}). To list what is parked: make redrive STACK={stack}"
     if answer.get("ignored"):
         return "This topic is deliberately not relayed."
-    return _REFUSED.get(status, "No event came of it; the answer says why.")
+    return _REFUSED.get(status, "No event was made of it; the answer says why.")
 
 
 _REFUSED = {
     401: "The secret in the stack is not the one that signed this, or this machine's clock is wrong.",
     403: "There is no such path at this address, or something in front of it refuses the request.",
-    404: "The deployed stack does not have this source: sam build && sam deploy",
+    404: "The deployed stack does not have this source. Deploy it with: sam build && sam deploy",
     500: "receive crashed; its log group says where.",
     503: "receive cannot read the secret or reach the queue (docs/runbook.md#door-unavailable).",
 }
@@ -141,7 +141,7 @@ def _sample(name: str) -> Path:
     for path in sorted((paths.SAMPLES / name).glob("*.json")):
         if preview_request(name, payload.request(path), time.time())["events"]:
             return path
-    raise ValueError(f"events/{name}/ holds no sample that becomes an event: name another SOURCE=")
+    raise ValueError(f"events/{name}/ has no sample that becomes an event. Set another SOURCE=")
 
 
 def post(sent: Payload, url: str, headers: dict[str, str], body: bytes) -> tuple[int, str]:

@@ -1,0 +1,24 @@
+"""Which sender is meant by what somebody entered."""
+
+from __future__ import annotations
+
+import difflib
+
+from handler import sources
+
+
+def known(name: str) -> str:
+    """``name`` if a source has it.
+
+    Raises
+    ------
+    ValueError
+        None has; the text names one like it, or says where they all are.
+    """
+    names = sources.names()
+    if name in names:
+        return name
+    if not name:
+        raise ValueError("No source given. Set SOURCE= to a sender's name; docs/metrics.md lists them")
+    near = difflib.get_close_matches(name, names, 1)
+    raise ValueError(f"Unknown source {name!r}. {f'Did you mean {near[0]!r}?' if near else 'docs/metrics.md has them'}")
