@@ -82,7 +82,7 @@ def wait_for(url: str, process: subprocess.Popen[bytes], what: str) -> None:
                 return
         except OSError:
             time.sleep(0.05)
-    raise RuntimeError(f"{what} did not start; its log stands in .local/")
+    raise RuntimeError(f"{what} did not start; its log is in .local/")
 
 
 class Aws:

@@ -40,10 +40,10 @@ def watch(
         sources.load.cache_clear()
         names = ", ".join(path.name for path in changed)
         if wrong := _unreadable([path.stem for path in changed if path in found]):
-            say(f"{names}: {wrong}; the functions keep what they have")
+            say(f"{names} was not reloaded: {wrong}")
             continue
         redeploy()
-        say(f"{names} changed: the functions have it now")
+        say(f"{names} changed: reloaded")
 
 
 def _unreadable(names: list[str]) -> str:

@@ -118,7 +118,7 @@ def explained(rows: list[Sent]) -> str:
     repeats = accepted - len({name for row in rows for name in row.event_ids})
     kinds = Counter(row.outcome.split(":")[0] for row in rows)
     return (
-        f"{accepted} events accepted, {repeats} of them repeats that count once; samples that show what is no event: "
+        f"{accepted} events accepted, {repeats} of them repeats that count once; other samples: "
         f"{kinds['ignored']} ignored, {kinds['parked']} parked, {kinds['answered']} answered"
     )
 

@@ -33,7 +33,9 @@ def alone() -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ValueError("`make local` runs here already: end that one first, or use another clone") from None
+            raise ValueError(
+                "`make local` is already running in this folder. Stop it first, or use another clone"
+            ) from None
         try:
             yield
         finally:
@@ -63,11 +65,14 @@ def run(_: argparse.Namespace) -> int:
         ) as stack,
         Console(stack, exchanges, int(os.environ.get("CONSOLE_PORT") or 0)) as console,
     ):
-        say("left out: " + ", ".join(f"{count} {kind}" for kind, count in stack.left_out.items()))
-        say(f"klaviyo: {stack.klaviyo_url}")
+        if os.environ.get("VERBOSE"):
+            kinds = ", ".join(f"{count} {kind}" for kind, count in stack.left_out.items())
+            say(f"not emulated here: {kinds} (the event source mapping: ours runs instead)")
+        say(f"Klaviyo{' stand-in' if stack.has_standin else ''}: {stack.klaviyo_url}")
         say(f"aws: {stack.aws.url}")
         say(f"webhooks: {stack.url('{source}')}")
-        say(f"tunnel: cloudflared tunnel --url {stack.url('')[: -len('/webhooks/')]}, say; it shows /webhooks/ only")
+        address = stack.url("")[: -len("/webhooks/")]
+        say(f"tunnel (optional): cloudflared tunnel --url {address} (exposes /webhooks/ only)")
         say(f"console: {console.url}", "ready")
         loopback.Running(stack.url("{source}"), stack.known_as, stack.aws.url, stack.outputs, stack.parameters).write()
         changes.watch(known, stack.redeploy, stopped, say)

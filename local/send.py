@@ -9,9 +9,8 @@ from urllib.parse import urlsplit
 
 import urllib3
 
-from handler import sources
 from tools import loopback, paths
-from tools.senders import payload, recent, sign
+from tools.senders import names, payload, recent, sign
 from tools.terminal import say
 
 from .stack import read_secrets, secrets_path
@@ -22,7 +21,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", help="the sender's name in the webhook URL")
     parser.add_argument("file", help=payload.FILE_HELP)
     parser.add_argument("--headers", help=payload.HEADERS_HELP)
-    parser.add_argument("--url", help="where to; the relay that `make local` runs if not given")
+    parser.add_argument("--url", help="the webhook URL to post to; the relay of `make local` if not given")
 
 
 def run(asked: argparse.Namespace) -> int:
@@ -43,8 +42,7 @@ def send(source: str, file: str, headers_file: str | None, url: str | None) -> t
     ValueError
         No such source, no secret for it, no relay running; the text says what to do.
     """
-    if source not in sources.names():
-        raise ValueError(f"no source {source!r}; there are: {', '.join(sources.names())}")
+    names.known(source)
     here = None if url else loopback.running("URL=")
     target = _target(here.webhooks if here else str(url), source)
     parts = urlsplit(target)
@@ -54,13 +52,13 @@ def send(source: str, file: str, headers_file: str | None, url: str | None) -> t
     listed = read_secrets(path)["sources"].get(source, [])
     secret = listed if isinstance(listed, str) else next(iter(listed), "")
     if not secret:
-        raise ValueError(f"{path} holds no secret for {source}")
-    sent = payload.request(file, headers_file or None)
+        raise ValueError(f"{path} has no secret for {source}. Add one to it, or unset SECRETS_FILE")
+    sent = payload.request(file, headers_file or None, source=source)
     now = time.time()
     if Path(file).resolve().is_relative_to(paths.SAMPLES):
         dated = recent.dated_now(source, sent, now)
         if dated is not sent:
-            say("send: the sample's event is dated now: as old as it is, it would trigger no flow", error=True)
+            say("note: the sample's timestamp was moved to now, because old events trigger no flows", error=True)
         sent = dated
     body = sign.fresh(source, sent.body, now)
     target, signed = sign.sign(

@@ -35,7 +35,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tools.terminal import say
+from tools import terminal
 
 from . import lineage
 
@@ -374,7 +374,7 @@ class Trigger:
             self._sqs.change_message_visibility_batch(QueueUrl=self.source.queue_url, Entries=entries)
 
     def _complain(self, error: Exception) -> None:
-        say(f"trigger: {type(error).__name__}", error=True)
+        terminal.error(f"trigger: {type(error).__name__}")
         self._ended.wait(1)
 
 

@@ -1,7 +1,7 @@
-"""``make audit``: what is known against the libraries that are zipped beside the functions.
+"""``make audit``: check the libraries that are zipped with the functions for known vulnerabilities.
 
-pip-audit asks PyPI's advisories. It passes over what it cannot look up and
-says nothing; here that is no clean bill.
+pip-audit asks PyPI's advisories. It skips what it cannot look up without a
+word; here that is an error.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from typing import Any
 
 from .paths import ROOT
-from .terminal import say
+from .terminal import error, say
 
 REQUIREMENTS = ROOT / "src" / "requirements.txt"
 
@@ -23,18 +23,18 @@ def verdict(output: str) -> tuple[int, str]:
     try:
         listed: list[dict[str, Any]] = json.loads(output)["dependencies"]
     except (ValueError, KeyError, TypeError):
-        return 2, "audit: the advisories cannot be reached from here; nothing was checked"
+        return 2, "The advisories cannot be reached from here; nothing was checked"
     known = [
-        f"{one['name']} {one['version']}: {flaw['id']}, mended in {', '.join(flaw['fix_versions']) or 'no release yet'}"
+        f"{one['name']} {one['version']}: {flaw['id']}, fixed in {', '.join(flaw['fix_versions']) or 'no release yet'}"
         for one in listed
         for flaw in one.get("vulns", [])
     ]
     unchecked = [one["name"] for one in listed if "skip_reason" in one]
     if unchecked:
-        known.append(f"audit: no advisories to be had from here for {', '.join(unchecked)}; these were not checked")
+        known.append(f"No advisories available here for {', '.join(unchecked)}; not checked")
     if known:
         return 2 if unchecked else 1, "\n".join(known)
-    return 0, f"nothing known against {', '.join(one['name'] for one in listed)}"
+    return 0, f"no known vulnerabilities in {', '.join(one['name'] for one in listed)}"
 
 
 def run(_: argparse.Namespace) -> int:
@@ -43,5 +43,5 @@ def run(_: argparse.Namespace) -> int:
     command += ["--disable-pip", "--require-hashes", "--requirement", str(REQUIREMENTS)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (our own command line)
     status, text = verdict(done.stdout)
-    say(*text.split("\n"), error=bool(status))
+    (error if status else say)(*text.split("\n"))
     return status

@@ -303,6 +303,7 @@ class _Running:
 
     url = "http://127.0.0.1:2"
     left_out: ClassVar[dict[str, int]] = {}
+    has_standin = True
     redeploy = None
     klaviyo_url = "http://127.0.0.1:3"
     known_as = "https://relay"
@@ -340,8 +341,8 @@ def test_make_local_names_the_console_before_it_is_ready(
     assert commands.main(["local"]) == 0
     said = capsys.readouterr().out.splitlines()
     assert "console: http://127.0.0.1:2" in said[: said.index("ready")]
-    (tunnel,) = (one for one in said if one.startswith("tunnel: "))
-    assert "--url http://127.0.0.1:1," in tunnel
+    (tunnel,) = (one for one in said if one.startswith("tunnel (optional): "))
+    assert "--url http://127.0.0.1:1 (" in tunnel
 
 
 def test_one_relay_runs_in_a_folder_and_takes_its_own_address_away(
@@ -351,7 +352,7 @@ def test_one_relay_runs_in_a_folder_and_takes_its_own_address_away(
     monkeypatch.setattr(loopback, "RUNNING", running)
     with run.alone():
         running.write_text("{}")
-        with pytest.raises(ValueError, match="runs here already"), run.alone():
+        with pytest.raises(ValueError, match="already running in this folder"), run.alone():
             raise AssertionError("a second one started")
         assert running.exists()
     assert not running.exists()

@@ -20,9 +20,9 @@ SKIPPED = {"name": "phonenumberslite", "skip_reason": "not found"}
 @pytest.mark.parametrize(
     ("listed", "status", "words"),
     [
-        ([CLEAN], 0, "nothing known against urllib3"),
-        ([CLEAN, FLAWED], 1, "jmespath 1.0: PYSEC-1, mended in 1.1"),
-        ([CLEAN, SKIPPED], 2, "phonenumberslite; these were not checked"),
+        ([CLEAN], 0, "no known vulnerabilities in urllib3"),
+        ([CLEAN, FLAWED], 1, "jmespath 1.0: PYSEC-1, fixed in 1.1"),
+        ([CLEAN, SKIPPED], 2, "phonenumberslite; not checked"),
     ],
 )
 def test_the_verdict_says_what_is_known_and_what_is_not(listed: list[dict[str, Any]], status: int, words: str) -> None:
@@ -32,7 +32,7 @@ def test_the_verdict_says_what_is_known_and_what_is_not(listed: list[dict[str, A
 
 
 def test_no_answer_is_no_clean_bill() -> None:
-    assert audit.verdict("") == (2, "audit: the advisories cannot be reached from here; nothing was checked")
+    assert audit.verdict("") == (2, "The advisories cannot be reached from here; nothing was checked")
 
 
 def test_everything_that_is_packed_is_pinned_with_hashes() -> None:

@@ -164,9 +164,9 @@ def test_cents_are_told_by_their_name(folders: tuple[Path, Path]) -> None:
 @pytest.mark.parametrize(
     ("name", "body", "words"),
     [
-        ("Acme", ORDER, "no name of a source"),
-        ("stripe", ORDER, "a source stripe already"),
-        ("acme", [1], "no JSON object"),
+        ("Acme", ORDER, "is not a valid source name"),
+        ("stripe", ORDER, "Source stripe exists already"),
+        ("acme", [1], "neither a JSON object"),
         ("acme", {"id": 1, "total": 5}, "says whose event it is"),
     ],
 )
@@ -204,7 +204,7 @@ def test_the_guess_for_any_delivery_passes_and_becomes_an_event(folders: tuple[P
     try:
         new_sender.create("acme", payload.request(path), *folders)
     except ValueError as error:
-        assert "whose event" in str(error) or "no JSON object" in str(error) or "not JSON" in str(error)  # noqa: PT017
+        assert "whose event" in str(error) or "neither a JSON object" in str(error) or "not JSON" in str(error)  # noqa: PT017
         return
     assert [str(problem) for problem in lint.problems("acme", folders[1])] == []
     (sample,) = folders[1].glob("acme/*.json")

@@ -7,7 +7,29 @@ import pytest
 from tools import commands
 
 
-@pytest.mark.parametrize("file", ["order.json", ""])
-def test_missing_file_is_named_with_where_samples_are(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ("order.json", "order.json not found. Samples of stripe are in events/stripe/"),
+        ("", "No file given. Set FILE=; samples of stripe are in events/stripe/"),
+    ],
+)
+def test_missing_file_is_named_with_where_samples_are(
+    file: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert commands.main(["preview", "stripe", file]) == 2
-    assert capsys.readouterr().err == f"error: there is no file {file!r}; the senders' samples are in events/\n"
+    assert capsys.readouterr().err == f"error: {words}\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("shopfy", "Unknown source 'shopfy'. Did you mean 'shopify'?"),
+        ("qqqq", "Unknown source 'qqqq'. docs/metrics.md has them"),
+        ("", "No source given. Set SOURCE= to a sender's name; docs/metrics.md lists them"),
+    ],
+)
+def test_unknown_source_is_named_with_one_like_it(source: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("preview", "send"):
+        assert commands.main([command, source, "order.json"]) == 2
+        assert capsys.readouterr().err == f"error: {words}\n"

@@ -440,19 +440,21 @@ def create(name: str, sent: payload.Payload, folder: Path, samples: Path) -> tup
     Raises
     ------
     ValueError
-        The name is taken or no name, the body is no object, or names nobody.
+        The name is taken or not valid, the body is not an object, or it identifies no profile.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,49}", name):
-        raise ValueError(f"{name!r} is no name of a source: small letters, digits and underscores, a letter first")
+        raise ValueError(
+            f"{name!r} is not a valid source name. Use lower-case letters, digits and underscores, a letter first"
+        )
     if name in sources.names():
-        raise ValueError(f"there is a source {name} already: {shown(sources.path_of(name))}")
+        raise ValueError(f"Source {name} exists already: {shown(sources.path_of(name))}")
     try:
         read_as, whole = read(sent.body)
     except Unmapped as error:
         raise ValueError(error.detail) from None
     document = whole[0] if isinstance(whole, list) and whole else whole
     if not isinstance(document, dict):
-        raise ValueError("the sample's body is no JSON object and no form")
+        raise ValueError("The sample's body is neither a JSON object nor a form")
     made = guess(document, sent.headers, read_as)
     kept = {name: sent.headers[name] for name in ("content-type", made.topic_header) if name}
     body: Any = whole if read_as.kinds == bodies.ANY_JSON.kinds else _text(sent.body, read_as.charset)
@@ -470,7 +472,7 @@ def _text(body: bytes, charset: str) -> str:
     try:
         return body.decode(charset or "utf-8")
     except UnicodeDecodeError:
-        raise ValueError("the sample's body holds bytes that are not text, such as a file: take them out") from None
+        raise ValueError("The sample's body contains bytes that are not text, such as a file: take them out") from None
 
 
 def _file(topic: str) -> str:
@@ -488,7 +490,7 @@ def run(asked: argparse.Namespace) -> int:
     """Write both files and say what to do next."""
     sent = payload.request(asked.file, asked.headers or None)
     toml, sample = create(asked.name, sent, sources.CUSTOM, paths.SAMPLES)
-    say(f"{shown(toml)}: guesses; read every line")
-    say(f"{shown(sample)}: the sample; invent the data in it before anybody else sees it")
-    say(f"next: make preview SOURCE={asked.name} FILE={shown(sample)}, and make lint")
+    say(f"Wrote {shown(toml)}. Every line is a guess: review it.")
+    say(f"Wrote {shown(sample)}. Replace personal data in it before you share or commit it.")
+    say(f"Next: make preview SOURCE={asked.name} FILE={shown(sample)}, and make lint")
     return 0

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from tools import paths
+
 JSON = "application/json"
 # Of commands that take a payload file.
 FILE_HELP = "a file with the body of one webhook, or a sample of events/"
@@ -30,18 +32,22 @@ class Payload:
         return f"{url}?{urlencode(self.query)}" if self.query else url
 
 
-def request(file: str | Path, headers_file: str | Path | None = None) -> Payload:
-    """A payload file with the ``method`` and ``query`` that a handshake's sample may have; raises as ``read``."""
-    sample = _sample(_bytes(file)) or {}
+def request(file: str | Path, headers_file: str | Path | None = None, *, source: str = "") -> Payload:
+    """A payload file of ``source``, with the ``method`` and ``query`` of a handshake's sample; raises as ``read``."""
+    if not str(file):
+        raise FileNotFoundError(f"No file given. Set FILE=; {_where(source)}")
+    if not Path(file).is_file():
+        raise FileNotFoundError(f"{file} not found. {_where(source).capitalize()}")
+    sample = _sample(Path(file).read_bytes()) or {}
     query = {name: str(value) for name, value in sample.get("query", {}).items()}
     return Payload(sample.get("method", "POST"), query, *read(file, headers_file))
 
 
-def _bytes(file: str | Path) -> bytes:
-    try:
-        return Path(file).read_bytes()
-    except (FileNotFoundError, IsADirectoryError):
-        raise FileNotFoundError(f"there is no file {str(file)!r}; the senders' samples are in events/") from None
+def _where(source: str) -> str:
+    """Where samples are: those of ``source`` if it has any."""
+    if source and (paths.SAMPLES / source).is_dir():
+        return f"samples of {source} are in events/{source}/"
+    return "the senders' samples are in events/"
 
 
 def read(file: str | Path, headers_file: str | Path | None = None) -> tuple[dict[str, str], bytes]:
@@ -59,7 +65,7 @@ def read(file: str | Path, headers_file: str | Path | None = None) -> tuple[dict
     OSError
         A file cannot be read.
     """
-    raw = _bytes(file)
+    raw = Path(file).read_bytes()
     headers: dict[str, str] = {}
     sample = _sample(raw)
     if sample is not None:

@@ -13,7 +13,7 @@ from handler.mapping import Defaults
 from handler.signatures import Delivery
 from tools.terminal import say
 
-from . import payload, rules, sign
+from . import names, payload, rules, sign
 from .payload import Payload
 
 SILENT = 204  # the answer to senders that would act on any words
@@ -81,10 +81,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(asked: argparse.Namespace) -> int:
     """Print the preview as JSON, and the mistakes in the sender's file to standard error; 1 if there are any."""
-    if asked.source not in sources.names():
-        raise ValueError(f"no source {asked.source!r}; there are: {', '.join(sources.names())}")
+    names.known(asked.source)
     wrong, _ = rules.mistakes(asked.source)
-    found = preview_request(asked.source, payload.request(asked.file, asked.headers or None), time.time())
+    found = preview_request(
+        asked.source, payload.request(asked.file, asked.headers or None, source=asked.source), time.time()
+    )
     say(*json.dumps(found, indent=2, ensure_ascii=False).split("\n"))
     say(*wrong, error=True)
     return 1 if wrong else 0

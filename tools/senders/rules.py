@@ -52,7 +52,7 @@ _ECDSA = {item.name for item in fields(Scheme)} - {"digest", "encoding", "key", 
 _TOML = {
     "Illegal character '\\n'": "the text is not closed",
     "Invalid value": "the value is missing, or a text without quotes",
-    "Cannot overwrite a value": "the key stands there twice",
+    "Cannot overwrite a value": "the key is there twice",
 }
 
 
@@ -100,7 +100,7 @@ def _tables(checked: Checked) -> Iterator[SourceError]:
                 yield checked.problem((name, key), "expected a text")
     relayed = {topic for event in checked.whole.get("event", []) for topic in listed(event.get("topic", []))}
     for topic in relayed.intersection(checked.own.get("ignore", {})):
-        yield checked.problem(("ignore", topic), "expected no topic that an [[event]] reads: that goes before")
+        yield checked.problem(("ignore", topic), "expected no topic that an [[event]] reads: the event has priority")
     only = checked.own.get("only", [])
     if not isinstance(only, list) or not all(isinstance(topic, str) for topic in only):
         yield checked.problem(("only",), "expected a list of topics")
@@ -165,11 +165,11 @@ def _signed(checked: Checked, place: Place, scheme: Mapping[str, Any]) -> Iterat
     if parts - _SIGNED:
         yield checked.problem(place, f"expected only {', '.join(sorted(_SIGNED))} in braces")
     if not parts & {"body", "form"}:
-        yield checked.problem(place, "expected {body} or {form}: else a signature fits any other body too")
+        yield checked.problem(place, "expected {body} or {form}: otherwise a signature fits any other body too")
     headers = {"timestamp": scheme.get("timestamp") or scheme.get("timestamp_header"), "id": scheme.get("id_header")}
     for part, header in headers.items():
         if part in parts and not header:
-            yield checked.problem(place, f"expected to be told in which header the {part} stands")
+            yield checked.problem(place, f"expected the name of the header with the {part}")
         if header and part not in parts:
             yield checked.problem(place, f"expected {{{part}}}: what is not signed may be anybody's")
 
@@ -226,7 +226,7 @@ def _body(checked: Checked, table: Mapping[str, Any]) -> Iterator[SourceError]:
         yield checked.problem(place, "expected 'form' too: a list of the only fields that a form of this sender holds")
     if form is not None and not (several and bodies.FORM in kinds):
         yield checked.problem(
-            ("webhook", "form"), "expected body to be a list with 'form' in it: else any field may come"
+            ("webhook", "form"), "expected body to be a list with 'form' in it: otherwise any field may come"
         )
     if kinds != bodies.FORM and any("{form}" in str(one.get("signed")) for one in _schemes(checked)):
         yield checked.problem(place, 'expected body = "form": this sender signs form fields')
