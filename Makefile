@@ -1,4 +1,4 @@
-# Targets are short; what they do stands in tools/, local/ and tests/.
+# Short names for the commands of tools/ (docs/tools.md lists both), and for the checks.
 # What .venv is made with: the functions' own version if it is here, else what there is. Looked for only then.
 PYTHON ?= $(shell .ci/find-python 3.13 || echo python3)
 VENV ?= .venv

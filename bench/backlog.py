@@ -176,7 +176,7 @@ def drain(stack: Stack, number: int, limit: float) -> float:
 def main(arguments: list[str]) -> int:
     """Run the measurement."""
     parser = argparse.ArgumentParser(prog="python -m bench.backlog", description=__doc__)
-    parser.add_argument("--events", type=int, default=200_000)
+    parser.add_argument("--events", type=int, default=200_000, help="how many wait in the queue")
     parser.add_argument("--bytes", type=int, default=600, help="size of one event's entry")
     parser.add_argument("--rate", type=int, default=REAL_PER_MINUTE, help="jobs a minute; Klaviyo allows 150")
     given = parser.parse_args(arguments)

@@ -14,7 +14,7 @@ from typing import Any
 
 from local.stack import Stack
 from tools.operate import dead_letters
-from tools.terminal import say
+from tools.terminal import error, say, table
 
 from . import schedule, traffic
 from .ledger import Account, Ledger, Lying, account, counted, crowded, lying
@@ -154,17 +154,15 @@ def report(run: Run, redriven: list[Lying], unanswered: int, drained: bool) -> i
         "forged": f"{ledger.forgeries}; let in {len(ledger.let_in | end.unauthentic)}",
         "events accepted": f"{len(ledger.events)}",
         "delivered once": f"{end.delivered}, with {stats['repeats']} repeats that collapsed",
-        "parked by then": f"{_counts(counted(redriven))}; sent back in {len(redriven)} messages",
+        "parked by then": f"{_counts(counted(redriven))}; re-queued in {len(redriven)} messages",
         "parked in the end": _counts(end.reasons),
         "jobs": f"{stats['jobs']} taken of {stats['requests']} requests; {stats['limited']} over a window",
         "worst second": f"{second} of {PER_SECOND}",
         "worst minute": f"{minute} of {PER_MINUTE}",
     }
-    for name, text in rows.items():
-        say(f"{name:<18}{text}")
+    say(*table(list(rows.items())))
     wrong = _wrong(end, ledger, unanswered, drained)
-    for what in wrong:
-        say(f"WRONG: {what}")
+    error(*wrong)
     say(f"lost {len(end.lost)}; duplicated {len(end.duplicated)}; over the limit {over}")
     return 1 if wrong or end.lost or end.duplicated or over else 0
 

@@ -1,7 +1,7 @@
 """Why a signature did not fit: what came beside what was expected, and which known mistake it is.
 
 The mistakes are tried out, with the secrets of this machine: a body that
-something on the way wrote anew, say, fits once it is written so. No secret is
+something on the way rewrote fits once it is written so. No secret is
 shown, and what a secret makes only where it is a development one.
 """
 
@@ -123,7 +123,7 @@ def _hints(scheme: Scheme, secrets: Sequence[str], delivery: Delivery, written: 
     size = len(written) // 2 if found.alphabet in (HEX, CAPITALS) else len(written.rstrip("=")) * 3 // 4
     digest = next((name for name in ("sha1", "sha256", "sha512") if hashlib.new(name).digest_size == size), "")
     if found == replace(expected, alphabet=CAPITALS):
-        yield "this sender writes hexadecimal in small letters"
+        yield "this sender uses lowercase hex"
     elif found != expected and digest and digest != scheme.digest:
         yield f"it is as long as {digest.upper()} makes it, and {scheme.digest.upper()} is expected"
     elif found != expected:
@@ -139,7 +139,7 @@ def _hints(scheme: Scheme, secrets: Sequence[str], delivery: Delivery, written: 
 def _mistakes(scheme: Scheme, delivery: Delivery) -> Iterator[tuple[str, Scheme, Delivery]]:
     """What goes wrong in practice: what is said of it, and the scheme and the request with which it would fit."""
     for text, body in _rewritten(delivery.body):
-        yield f"it fits the body {text}: something on the way wrote the body anew", scheme, replace(delivery, body=body)
+        yield f"it fits the body {text}: something on the way rewrote the body", scheme, replace(delivery, body=body)
     if scheme.signed != "{body}":
         plain = replace(scheme, signed="{body}")
         yield f"it was made over the body alone, and {scheme.signed} is signed", plain, delivery

@@ -107,7 +107,7 @@ def _page(source: str, toml: str, sent: Payload, sample: str = "", wrong: str = 
 def steps(name: str, toml: str, body: str) -> list[tuple[bool, str]]:
     """What a new sender needs before an event can be seen: whether it is there, and what to do."""
     named = NAME.fullmatch(name) is not None
-    form = "small letters, digits and underscores, a letter first"
+    form = "lower-case letters, digits and underscores, a letter first"
     return [
         (bool(body.strip()), "Paste a webhook of the sender as payload, and its headers, if you have them."),
         (named, f"Name the source: {form}. Its webhooks go to /webhooks/{name if named else '…'}."),
@@ -122,7 +122,7 @@ def _where(source: str) -> str:
     path = sources.path_of(source)
     if path.parent == sources.CUSTOM:
         return f"custom/{path.name}, your own file."
-    return f"{path.name} ships with the relay. Saved, it becomes custom/{path.name}, which goes before it."
+    return f"{path.name} ships with the relay. Saved, it becomes custom/{path.name}, which takes its place."
 
 
 def _shown(sent: Payload) -> dict[str, Any]:
@@ -149,7 +149,7 @@ def read(form: Mapping[str, str]) -> tuple[str, str, Payload]:
     """
     source, toml, body = form.get("name", "").strip(), form.get("toml", ""), form.get("body", "")
     if not NAME.fullmatch(source):
-        raise ValueError("a source's name: small letters, digits and underscores, a letter first")
+        raise ValueError("a source's name: lower-case letters, digits and underscores, a letter first")
     if len(toml) > LARGEST or len(body) > LARGEST:
         raise ValueError("payload and file have at most a million characters")
     try:

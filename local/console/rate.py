@@ -129,7 +129,7 @@ class _DeadLetters:
                 self._key = key
             return self._found
 
-    def send_back(self, source: str | None, reason: str | None) -> int:
+    def requeue(self, source: str | None, reason: str | None) -> int:
         outputs = console().stack.outputs
         with self._lock:
             sqs, queue = _sqs(), outputs["DeadLetterQueueUrl"]
@@ -204,7 +204,7 @@ def _parked() -> dict[str, Any]:
 
 @pages.get("/parked")
 def parked() -> str:
-    """What lies in the dead-letter queue, by reason."""
+    """What is in the dead-letter queue, by reason."""
     return render_template("parked.html", page="parked", **_parked(), **frame())
 
 
@@ -222,8 +222,8 @@ def parked_count() -> str:
 
 @pages.post("/parked/back")
 def back() -> Response:
-    """Send a group back to the events queue; a changed mapping is deployed first."""
+    """Re-queue a group; a changed mapping is deployed first."""
     if console().changed():
         console().deploy()
-    moved = _dead_letters.send_back(request.form.get("source") or None, request.form.get("reason") or None)
+    moved = _dead_letters.requeue(request.form.get("source") or None, request.form.get("reason") or None)
     return redirect(url_for("rate.parked", moved=moved), 303)

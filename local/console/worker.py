@@ -241,7 +241,7 @@ def _checks(entry: dict[str, Any], plain: Mapping[str, Any], late: bool) -> Iter
     if story.is_silent(entry):
         yield "silent", "accepted and silently ignored: Klaviyo stores no event for this email's domain"
     by = [name for name in (*schema.IDENTIFIERS, "id") if name in plain["profile"]]
-    yield "kept", f"the profile is found or made by {', '.join(by)}"
+    yield "kept", f"profile matched or created by {', '.join(by)}"
     for mark in story.marks_of(entry):
         yield "changed", story.explained(mark)
     if late:

@@ -120,10 +120,10 @@ def test_what_was_parked_and_sent_back_does_not_contradict_itself(page: Page, co
     path.write_text(TOML)
     page.goto("/parked")
     page.locator(".group", has_text="mended").get_by_role("button").click()
-    expect(page.locator("#moved")).to_contain_text("1 message sent back")
+    expect(page.locator("#moved")).to_contain_text("1 message re-queued")
     page.goto(f"/webhooks/{console.exchanges.total}")
     expect(page.locator("#title")).to_contain_text("It was parked (unknown topic:")
-    expect(page.locator("#title")).to_contain_text("sent back; Klaviyo took it at")
+    expect(page.locator("#title")).to_contain_text("re-queued; Klaviyo accepted it at")
 
 
 def test_a_payload_full_of_markup_stays_text(page: Page, console: Console) -> None:
@@ -141,7 +141,7 @@ def test_parked_webhooks_are_sent_back_by_reason(page: Page, console: Console) -
     group = page.locator(".group", has_text="no identifier")
     expect(group).to_contain_text("the event names no email, phone or other identifier")
     group.get_by_role("button").click()
-    expect(page.locator("#moved")).to_contain_text("1 message sent back")
+    expect(page.locator("#moved")).to_contain_text("1 message re-queued")
 
 
 def test_the_filters_and_the_keyboard(page: Page, console: Console) -> None:
@@ -246,7 +246,7 @@ def test_a_change_to_the_file_changes_the_event(page: Page) -> None:
     page.get_by_label("The file in TOML").fill(TOML)
     event = page.locator("#tried")
     expect(event.get_by_role("heading", name="Placed Order")).to_be_visible()
-    expect(event).to_contain_text("the profile is found or made by email")
+    expect(event).to_contain_text("profile matched or created by email")
     edit(page, "Placed Order", "Settled Order")
     expect(event.get_by_role("heading", name="Settled Order")).to_be_visible()
     value = event.locator(".values > div", has=page.locator("dt", has_text="properties.Number"))

@@ -206,10 +206,10 @@ BODY = b'{"id": "evt_1", "name": "Zo\xc3\xab"}'
     ("source", "change", "said"),
     [
         ("stripe", lambda value, body: (value[:-1], body), "it is not of the form that SHA256 in hex has"),
-        ("stripe", lambda value, body: (value[:-64] + value[-64:].upper(), body), "small letters"),
+        ("stripe", lambda value, body: (value[:-64] + value[-64:].upper(), body), "lowercase hex"),
         ("stripe", lambda value, body: (value[:-24], body), "it is as long as SHA1"),
         ("stripe", lambda value, body: (value[:-64] + "0" * 64, body), "the form is right: another secret"),
-        ("stripe", lambda value, body: (value, json.dumps(json.loads(body), indent=4).encode()), "wrote the body anew"),
+        ("stripe", lambda value, body: (value, json.dumps(json.loads(body), indent=4).encode()), "rewrote the body"),
         ("stripe", lambda value, body: (value, body + b"\n"), "without the line end after it"),
         ("shopify", lambda value, body: ("0" * 64, body), "it is not of the form that SHA256 in base64 has"),
     ],

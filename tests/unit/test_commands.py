@@ -44,7 +44,7 @@ def test_help_of_each_command_explains_it(command: str, capsys: pytest.CaptureFi
     assert COMMANDS[command].summary[1:] in " ".join(capsys.readouterr().out.split())
 
 
-@pytest.mark.parametrize("folder", ["tools", "local", "tests"])
+@pytest.mark.parametrize("folder", ["tools", "local", "bench", "fuzz", "tests"])
 def test_arguments_of_every_program_have_help(folder: str) -> None:
     calls = [
         (path.name, ast.unparse(node.args[0]), {word.arg for word in node.keywords})

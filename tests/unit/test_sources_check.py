@@ -87,7 +87,12 @@ def test_a_good_file_passes(mistakes: Mistakes) -> None:
         ('header = "x-acme-signature"', 'header = "x"\nsigned = "{time}.{body}"', 5, "in braces"),
         ('header = "x-acme-signature"', 'header = "x"\ntolerance = -1', 5, "expected whole seconds"),
         ('header = "x-acme-signature"', 'header = "x"\nsigned = "{method}"', 5, "expected {body} or {form}"),
-        ('header = "x-acme-signature"', 'header = "x"\nsigned = "{timestamp}{body}"', 5, "expected the name of the header with the timestamp"),
+        (
+            'header = "x-acme-signature"',
+            'header = "x"\nsigned = "{timestamp}{body}"',
+            5,
+            "expected the name of the header with the timestamp",
+        ),
         ('header = "x-acme-signature"', 'header = "x"\ntimestamp_header = "t"', 3, "expected {timestamp}"),
         ('header = "x-acme-signature"', 'header = "x"\nid_header = "i"', 3, "expected {id}"),
         ('header = "x-acme-signature"', 'header = "x"\nprefix = 5', 5, "expected a text"),
