@@ -63,11 +63,13 @@ class Client:
             self._sqs.queues[QueueUrl][entry["ReceiptHandle"]].visible_at = self._sqs.clock()
 
 
-def make_redrive(world: Delivery, monkeypatch: pytest.MonkeyPatch, *arguments: str, sent: Any = None) -> None:
+def make_redrive(
+    world: Delivery, monkeypatch: pytest.MonkeyPatch, *arguments: str, sent: Any = None, status: int = 0
+) -> None:
     client = Client(world.sqs)
     client.sent = sent or client.sent
     monkeypatch.setattr(target, "relay", lambda stack: Relay(lambda service: client, OUTPUTS, {}))
-    assert commands.main(["redrive", *arguments, "--rate", "1000000"]) == 0
+    assert commands.main(["redrive", *arguments, "--rate", "1000000"]) == status
 
 
 def park(world: Delivery, name: str, *, source: str = "shop", reason: str = "refused_by_klaviyo") -> None:
@@ -144,7 +146,8 @@ def test_what_cannot_be_mended_is_deleted_only_when_chosen_and_only_as_it_was_li
             return ask
 
         monkeypatch.setattr("builtins.input", typed("y"))
-        make_redrive(world, monkeypatch, "--drop", "--reason", "no_identifier")
+        make_redrive(world, monkeypatch, "--drop", "--reason", "no_identifier", status=2)
+        assert capsys.readouterr().err == "error: Not confirmed. Nothing was deleted\n"
         assert len(world.sqs.queues[DEAD]) == 3
         monkeypatch.setattr("builtins.input", typed("2"))
         make_redrive(world, monkeypatch, "--drop", "--reason", "no_identifier")

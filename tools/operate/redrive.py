@@ -52,13 +52,21 @@ def _utc(parked_at: str) -> str:
 
 
 def drop(sqs: Any, queue: str, source: str | None, reason: str | None, ask: Callable[[str], str]) -> list[DeadLetter]:
-    """List what is chosen, ask, and delete it: what came meanwhile stays. Returns what was deleted."""
+    """List what is chosen, ask, and delete it: what came meanwhile stays. Returns what was deleted.
+
+    Raises
+    ------
+    ValueError
+        The question was not answered with the number of events.
+    """
     listed = Sorted(source, reason, None)
     release(sqs, queue, [*listed.through(read(sqs, queue)), *listed.kept])
     say(*summary(listed.chosen))
     events = str(sum(one.events for one in listed.chosen))
-    if not listed.chosen or ask(f"Permanently delete {_them(events)}? Type {events} to confirm: ").strip() != events:
+    if not listed.chosen:
         return []
+    if ask(f"Permanently delete {_them(events)}? Type {events} to confirm: ").strip() != events:
+        raise ValueError("Not confirmed. Nothing was deleted")
     known = {one.message_id for one in listed.chosen}
     again = Sorted(source, reason, None)
     gone, others = dead_letters.delete(sqs, queue, again.through(read(sqs, queue)), known)
