@@ -9,7 +9,7 @@ export PYTHONPATH := src:.
 # An id copied from a log is anybody's text: make expands nothing in it, and a recipe has it from the environment.
 $(foreach name,SOURCE FILE HEADERS URL NAME REASON STACK ID HOURS SEED MINUTES,$(if $(filter undefined,$(origin $(name))),,$(eval override $(name) := $$(value $(name)))$(eval export $(name))))
 
-.PHONY: help setup demo test local logs pictures send preview new-sender redrive chaos secrets try check costs lint bench fuzz requirements audit
+.PHONY: help setup demo test local logs pictures send preview new-sender redrive chaos secrets try check costs lint ci bench fuzz requirements audit
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -75,6 +75,8 @@ lint: $(STAMP) ## ruff, mypy --strict, cfn-lint, the senders' files
 	@$(BIN)/python -m local.check
 	@echo "lint: nothing to mend, in the senders' files neither"
 
+ci: ## everything that a change has to pass, on Python 3.13 and 3.11
+	@.ci/run
 
 BENCH_STAMP := $(VENV)/.bench-ready
 $(BENCH_STAMP): $(STAMP)
