@@ -68,10 +68,11 @@ check: $(STAMP) ## STACK=: what a deployed stack lacks
 costs: $(STAMP) ## [PARAMETERS="Name=value ..."]: what a stack costs a month without webhooks, by part; FLOOD=500: what an hour of forgeries does
 	@$(BIN)/python -m $(if $(FLOOD),bench.flood "$$FLOOD",bench.standing $(PARAMETERS))
 
-lint: $(STAMP) ## ruff, mypy --strict, cfn-lint, the senders' files
+lint: $(STAMP) ## ruff, mypy --strict, cfn-lint, spelling and words, the senders' files
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/cfn-lint template.yaml
+	@$(BIN)/codespell && $(BIN)/python -m tools.words
 	@$(BIN)/python -m local.check
 	@echo "lint: nothing to mend, in the senders' files neither"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Iterator
 from configparser import ConfigParser
 from fnmatch import fnmatch
@@ -11,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tools.words import tracked
+
 ROOT = Path(__file__).parents[2]
-BINARY = {".png"}
 
 
 def settings(name: str) -> dict[str, str]:
@@ -24,13 +24,6 @@ def settings(name: str) -> dict[str, str]:
         if fnmatch(name, section):
             found |= dict(parser[section])
     return found
-
-
-def tracked() -> list[Path]:
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout.decode()  # noqa: S603
-    paths = (ROOT / name for name in listed.split("\0") if name)
-    return [path for path in paths if path.is_file() and path.suffix not in BINARY]
 
 
 def faults(name: str, content: bytes) -> Iterator[str]:
