@@ -50,7 +50,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def page(browser: Browser, console: Console) -> Iterator[Page]:
     """A page of the console, open at the webhooks; it fails the test that makes it complain."""
-    expect.set_options(timeout=30_000)  # both processors may be busy
+    expect.set_options(timeout=60_000)  # both processors may be busy
     context = browser.new_context(base_url=console.url, viewport={"width": 1280, "height": 900})
     page = context.new_page()
     complaints: list[str] = []
