@@ -48,6 +48,12 @@ def test_a_link_follows_a_name_to_its_new_module(tmp_path: Path) -> None:
     assert pages.followed("[`gone`](../local/old.py)", tmp_path) == "[`gone`](../local/old.py)"
 
 
+def test_a_link_to_a_name_that_two_modules_define_is_left_for_a_person(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        module(tmp_path / f"tools/{name}.py", '"""New."""\ndef wanted(): ...\n')
+    assert pages.followed("[`wanted`](../local/old.py)", tmp_path) == "[`wanted`](../local/old.py)"
+
+
 @pytest.mark.parametrize("path", DECISIONS, ids=lambda path: path.stem[:4])
 def test_a_decision_has_the_form_of_all(path: Path) -> None:
     decision, text = pages.decision(path), path.read_text("utf-8")
