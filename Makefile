@@ -9,7 +9,7 @@ export PYTHONPATH := src:.
 # An id copied from a log is anybody's text: make expands nothing in it, and a recipe has it from the environment.
 $(foreach name,SOURCE FILE HEADERS URL NAME REASON STACK ID HOURS SEED MINUTES,$(if $(filter undefined,$(origin $(name))),,$(eval override $(name) := $$(value $(name)))$(eval export $(name))))
 
-.PHONY: help setup demo test local logs pictures send preview new-sender redrive chaos secrets try check costs lint bench fuzz requirements audit
+.PHONY: help setup demo test local logs pictures send preview new-sender redrive chaos secrets try check costs lint ci bench fuzz requirements audit
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -68,13 +68,16 @@ check: $(STAMP) ## STACK=: report what a deployed stack lacks
 costs: $(STAMP) ## [PARAMETERS="Name=value ..."] [FLOOD=500]: estimate what a stack costs a month without webhooks; FLOOD=500: an hour of forged ones
 	@$(BIN)/python -m $(if $(FLOOD),bench.flood "$$FLOOD",bench.standing $(PARAMETERS))
 
-lint: $(STAMP) ## check code, types, the template and the senders' files
+lint: $(STAMP) ## check code, types, the template, spelling and the senders' files
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/cfn-lint template.yaml
+	@$(BIN)/codespell && $(BIN)/python -m tools words
 	@$(BIN)/python -m tools lint
-	@echo "lint: no problems (code, template, sender files)"
+	@echo "lint: no problems (code, template, spelling, sender files)"
 
+ci: ## everything that a change has to pass, on Python 3.13 and 3.11
+	@.ci/run
 
 BENCH_STAMP := $(VENV)/.bench-ready
 $(BENCH_STAMP): $(STAMP)

@@ -49,6 +49,8 @@ COMMANDS = {
     "secrets": Command("tools.operate.secrets", "prompt for the secrets of a deployed stack and store them"),
     "try": Command("tools.operate.trial", "send a signed sample to a deployed stack and follow it to Klaviyo"),
     "check": Command("tools.operate.doctor", "report what a deployed stack lacks"),
+    "words": Command("tools.words", "find words that this project does not use"),
+    "pages": Command("tools.pages", "write the tables of docs/architecture.md and docs/decisions/README.md"),
     "audit": Command("tools.audit", "check packaged libraries for known vulnerabilities"),
 }
 # What stops a command and is told in its own words; anything else is a defect and has its traceback.

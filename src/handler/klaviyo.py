@@ -27,6 +27,8 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError
 from urllib3.exceptions import TimeoutError as HTTPTimeoutError
 
+from .version import USER_AGENT
+
 PATH = "/api/event-bulk-create-jobs"
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 20.0
@@ -248,7 +250,7 @@ class Connection:
             "X-Klaviyo-Revision-Fall-Forward-Opt-Out": "1",
             "Content-Type": "application/vnd.api+json",
             "Accept": "application/vnd.api+json",
-            "User-Agent": "klaviyo-webhook-relay",
+            "User-Agent": USER_AGENT,
         }
 
     def open(self) -> Answer | None:

@@ -12,6 +12,7 @@ from typing import Any
 from aws_lambda_powertools import Logger, Metrics
 
 from .cleaning import cleaned
+from .version import VERSION
 
 # The template puts the stack's name here: several stacks may live in one account.
 SERVICE = os.environ.get("POWERTOOLS_SERVICE_NAME", "klaviyo-relay")
@@ -25,7 +26,7 @@ def _line(fields: dict[str, Any]) -> str:
     return json.dumps(cleaned(fields), separators=(",", ":"), ensure_ascii=False)
 
 
-logger = Logger(service=SERVICE, use_rfc3339=True, json_serializer=_line)
+logger = Logger(service=SERVICE, version=VERSION, use_rfc3339=True, json_serializer=_line)
 metrics = Metrics(namespace=NAMESPACE, service=SERVICE)
 # As a default it also becomes part of every further set (`add_dimensions(source=...)`), beside the stack's totals.
 metrics.set_default_dimensions(service=SERVICE)

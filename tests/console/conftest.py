@@ -50,8 +50,10 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def page(browser: Browser, console: Console) -> Iterator[Page]:
     """A page of the console, open at the webhooks; it fails the test that makes it complain."""
-    expect.set_options(timeout=30_000)  # both processors may be busy
+    # Both processors may be busy: a call that times out closes the relay for half a minute, or defers an event.
+    expect.set_options(timeout=120_000)
     context = browser.new_context(base_url=console.url, viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(120_000)
     page = context.new_page()
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))

@@ -53,7 +53,7 @@ def test_a_wrong_signature_says_why(page: Page, console: Console) -> None:
     _, stale = sign.sign("stripe", secret, body=body, headers=JSON, url=stack.url("stripe"), now=time.time() - 900)
     assert stack.post(stack.url("stripe"), body, stale)[0] == 401
     newest(page, "timestamp stale")
-    expect(page.locator(".reason")).to_contain_text(re.compile(r"timestamp is 90\d s old; the limit is 300 s"))
+    expect(page.locator(".reason")).to_contain_text(re.compile(r"timestamp is 9\d\d s old; the limit is 300 s"))
     expect(page.locator(".signing")).to_contain_text("HMAC-SHA256 in hex, over {timestamp}.{body}")
     assert stack.post(stack.url("stripe"), body, JSON)[0] == 401
     refused = console.exchanges.total
@@ -453,7 +453,7 @@ def test_the_door_shows_no_console_and_nothing_of_aws(console: Console) -> None:
         "/webhooks/../../../../..",
         "/_ministack/health",
     ):
-        connection = http.client.HTTPConnection(host, timeout=10)  # sends the path as it stands
+        connection = http.client.HTTPConnection(host, timeout=60)  # sends the path as it stands
         connection.request("POST", path, b"{}", asks)
         answer = connection.getresponse()
         assert (answer.status, json.loads(answer.read())) == (404, {"message": "Not Found"}), path

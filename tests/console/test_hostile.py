@@ -76,8 +76,9 @@ def pages(console: Console, numbers: list[int]) -> Iterator[tuple[str, urllib3.B
 
 
 def test_no_page_holds_markup_or_what_cannot_be_seen_of_a_strangers(console: Console, numbers: list[int]) -> None:
-    end = time.monotonic() + 10
-    while "odd" not in get(console, "/parked/list").data.decode() and time.monotonic() < end:
+    end = time.monotonic() + 60
+    while "odd" not in get(console, "/parked/list").data.decode():
+        assert time.monotonic() < end, "nothing was parked"
         time.sleep(0.1)
     seen = 0
     for path, page in pages(console, numbers):

@@ -9,7 +9,7 @@ from typing import Any
 
 from local.stack import Stack
 
-WAIT_SECONDS = 40
+WAIT_SECONDS = 120  # both processors may be busy
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = WAIT_SECONDS) -> Any:

@@ -138,7 +138,7 @@ def test_a_refusal_without_a_pointer_is_narrowed_down_to_its_row(stack: Stack) -
     custom(stack, *[event(name) for name in sorted(good)], event("bad-9"))
     custom(stack, event("beside"))
     all_arrived(stack, good | {"beside"})
-    (parked,) = until(stack.parked, "the parked event", 60)
+    (parked,) = until(stack.parked, "the parked event")
     assert json.loads(parked["body"].split("\n")[0])["events"][0][0] == "bad-9"
 
 

@@ -88,7 +88,11 @@ def log(found: Deployed, group: str, **line: Any) -> None:
 
 
 def tried(
-    found: Deployed, *lines: tuple[str, dict[str, Any]], status: int = 200, answer: dict[str, Any] | None = None
+    found: Deployed,
+    *lines: tuple[str, dict[str, Any]],
+    status: int = 200,
+    answer: dict[str, Any] | None = None,
+    seconds: float = 60,
 ) -> tuple[bool, list[str]]:
     """What ``try`` says if the door answers so (with an accepted event if nothing else is given) and logs ``lines``."""
     said: list[str] = []
@@ -103,7 +107,7 @@ def tried(
             log(found, group, event_ids=[event_id], **line)
         return status, json.dumps({"accepted": 1, "event_ids": [event_id]} if answer is None else answer)
 
-    attempt = Trial(found, said.append, post, sleep=lambda _: time.sleep(0.05), seconds=3)
+    attempt = Trial(found, said.append, post, sleep=lambda _: time.sleep(0.05), seconds=seconds)
     return attempt.run(None), said
 
 
@@ -154,7 +158,7 @@ def test_a_sample_whose_sender_gets_no_document_is_followed_all_the_same(fresh: 
         log(fresh, "DeliverLogGroup", event_ids=[event_id], **DELIVERED[1])
         return 204, ""
 
-    assert Trial(fresh, said.append, post, sleep=lambda _: time.sleep(0.05), seconds=3).run("twilio"), said
+    assert Trial(fresh, said.append, post, sleep=lambda _: time.sleep(0.05), seconds=60).run("twilio"), said
 
 
 def test_a_refusal_of_klaviyos_names_the_next_step(ready: Deployed) -> None:
@@ -168,7 +172,7 @@ def test_a_refusal_of_klaviyos_names_the_next_step(ready: Deployed) -> None:
 def test_no_answer_in_time_is_no_success_and_the_last_deferral_is_shown(ready: Deployed) -> None:
     deferred = {"message": "deferred", "reason": "no_key: the Klaviyo secret holds none", "cause": "NoSlot"}
     log(ready, "DeliverLogGroup", **deferred, sources={"stripe": 1})
-    arrived, said = tried(ready, ACCEPTED)
+    arrived, said = tried(ready, ACCEPTED, seconds=3)
     assert not arrived
     assert said[-1].startswith("Timed out after 3 s waiting for Klaviyo")
     assert "no_key" in said[-1]

@@ -236,7 +236,7 @@ def put(found: World, groups: str = "abc", size: int = 10) -> None:
 
 def until(condition: Callable[[], bool]) -> None:
     """A request that nobody waits for any more may still be stored."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end, "not in time"
         time.sleep(0.01)

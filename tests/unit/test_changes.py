@@ -42,7 +42,7 @@ class Watched:
 
     def heard(self) -> str:
         """The next thing that is said."""
-        assert self._news.acquire(timeout=10)
+        assert self._news.acquire(timeout=60)
         return self.said[-1]
 
 

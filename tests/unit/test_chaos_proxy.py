@@ -59,7 +59,7 @@ def between() -> Iterator[tuple[Upstream, Proxy]]:
 
 
 def post(proxy: Proxy, path: str, document: Any, headers: dict[str, str] | None = None) -> urllib3.BaseHTTPResponse:
-    return urllib3.request("POST", proxy.url + path, json=document, headers=headers, retries=False, timeout=10)
+    return urllib3.request("POST", proxy.url + path, json=document, headers=headers, retries=False, timeout=60)
 
 
 ENTRIES = {"Entries": [{"Id": str(number)} for number in range(8)]}

@@ -70,7 +70,7 @@ class Front:
 
     def say(self, raw: bytes) -> bytes:
         """All that comes back on a connection on which ``raw`` is all that is said."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=60) as connection:
             connection.sendall(raw)
             connection.shutdown(socket.SHUT_WR)
             found = b""

@@ -20,6 +20,7 @@ WEBHOOK = {
     "level": "INFO",
     "location": "_record:199",
     "service": "relay",
+    "version": "0.1.0",
     "xray_trace_id": "1-65a1b2c3-0123456789abcdef01234567",
     "message": "webhook",
     "source": "stripe",

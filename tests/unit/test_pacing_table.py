@@ -25,14 +25,16 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.0\r\nConten
 @contextmanager
 def server(*connections: int) -> Iterator[str]:
     """Answers so many requests on each connection, and hangs up on the next one unanswered."""
+    current: list[socket.socket] = []
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        listening.settimeout(10)
+        listening.settimeout(60)
 
         def run() -> None:
             for answers in connections:
                 connection, _ = listening.accept()
                 with connection, suppress(OSError):  # the client ends when it has its answer
-                    connection.settimeout(2)
+                    current.append(connection)
+                    connection.settimeout(60)
                     for _ in range(answers):
                         whole_request(connection)
                         connection.sendall(ANSWER)
@@ -41,7 +43,9 @@ def server(*connections: int) -> Iterator[str]:
         thread = threading.Thread(target=run)
         thread.start()
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        thread.join(20)
+        with suppress(OSError):
+            current[-1].shutdown(socket.SHUT_RDWR)
+        thread.join(60)
 
 
 def table(url: str, monkeypatch: pytest.MonkeyPatch) -> DynamoTable:
@@ -52,7 +56,7 @@ def table(url: str, monkeypatch: pytest.MonkeyPatch) -> DynamoTable:
         "AWS_DEFAULT_REGION": "us-east-1",
     }.items():
         monkeypatch.setenv(name, value)
-    return DynamoTable(clients.client("dynamodb", connect=1, read=2, attempts=1), "t", "a", clock=lambda: 0.0)
+    return DynamoTable(clients.client("dynamodb", connect=30, read=60, attempts=1), "t", "a", clock=lambda: 0.0)
 
 
 def test_a_connection_that_died_while_the_function_was_frozen_costs_no_deferral(

@@ -55,7 +55,7 @@ class World:
             turn.set()
             self._idle.wait()
         for thread in threads:
-            thread.join(5)
+            thread.join(60)
         if self.faults:
             raise self.faults[0]
 

@@ -24,11 +24,15 @@ APART = METHODS | PATTERNS | {"splitlines", "rpartition", "rsplit", "replace"}
 
 LINES = "the name of a kind of log line: docs/logs.md lists it, and users' queries select by it"
 RETRIES = "a value of the vocabulary of [retries] in a sender's file"
+MARKS = "a mark in a page of docs/, which the page itself documents"
 BY_OTHERS = {
     "job continued": LINES,
     "webhook continued": LINES,
     "webhook mapped again": LINES,
     "webhooks refused": LINES,
+    r"Status: (.+), (\d{4}-\d{2}-\d{2})": MARKS,
+    "<!-- made by python -m tools pages -->": MARKS,
+    "<!-- end -->": MARKS,
     "the caller decides": RETRIES,
     "200 or 204": RETRIES,
     r"(\d{3}|\dxx)(( or | to |, )(\d{3}|\dxx))*|not known": RETRIES,

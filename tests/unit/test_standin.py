@@ -236,7 +236,7 @@ def call(
     headers: dict[str, str] | None = None,
 ) -> tuple[int, dict[str, str], Any]:
     """Status, headers and body of the answer; a header given as ``""`` is left out."""
-    connection = http.client.HTTPConnection("127.0.0.1", urlsplit(server.url).port or 0, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", urlsplit(server.url).port or 0, timeout=60)
     body = raw if raw is not None else json.dumps(document).encode()
     changed = {name: value for name, value in (HEADERS | (headers or {})).items() if value}
     try:

@@ -25,7 +25,7 @@ def message(name: str, *, group: str = "stripe", weight: int = 100) -> Held:
     return Held(name, f"handle-{name}", group, text, len(text))
 
 
-def until(condition: Callable[[], object], seconds: float = 10) -> None:
+def until(condition: Callable[[], object], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "not in time"
@@ -307,7 +307,7 @@ def running(cloud: Cloud, **properties: Any) -> Iterator[None]:
         yield
     finally:
         work.end()
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
 
 
@@ -330,7 +330,7 @@ def test_a_function_that_fails_keeps_its_whole_batch() -> None:
 
 def test_no_more_invocations_at_a_time_than_the_maximum_concurrency() -> None:
     hold = threading.Event()
-    cloud = Cloud(lambda _: {"answer": {}} if hold.wait(10) else {})
+    cloud = Cloud(lambda _: {"answer": {}} if hold.wait(60) else {})
     cloud.waiting = [str(number) for number in range(200)]
     with running(cloud, batch_size=10, concurrency=7):
         until(lambda: cloud.running == 7)

@@ -22,7 +22,7 @@ from .target import Relay
 
 # What leads a line; everything else that it holds follows by name, but for what only a machine needs.
 _FIRST = ("function", "source", "sources", "outcome", "status", "reason", "detail")
-_LEFT_OUT = {"timestamp", "level", "location", "service", "message", "request_id", "xray_trace_id", *_FIRST}
+_LEFT_OUT = {"timestamp", "level", "location", "service", "version", "message", "request_id", "xray_trace_id", *_FIRST}
 _MOST_IDS = 3
 MINUTES = 30  # of a rate that are shown
 LIMIT = 150  # jobs a minute, the template's default
