@@ -12,7 +12,8 @@ from typing import Any
 import orjson
 from klaviyo_api import KlaviyoAPI
 
-from handler import batch, jobs, messages
+from handler import messages
+from handler.delivery import batch, jobs
 from handler.messages import Message
 from handler.pauses import PAUSES
 

@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from handler import report
+from handler.delivery import report
+from handler.delivery.dispatch import Dispatcher, Key, Poster
 from handler.delivery.function import Deliver
-from handler.dispatch import Dispatcher, Key, Poster
-from handler.klaviyo import Answer, sort_answer
+from handler.delivery.klaviyo import Answer, sort_answer
+from handler.delivery.pacing import Item, Pacer, Value, interval
 from handler.messages import Event
-from handler.pacing import Item, Pacer, Value, interval
 from handler.pauses import PAUSES
 from handler.settings import for_deliver
 from handler.telemetry import metrics

@@ -9,13 +9,13 @@ from typing import Any, cast
 
 from botocore.exceptions import ClientError
 
-from handler import sources
 from handler.door.function import Receive
-from handler.keys import Secret
+from handler.door.refusals import Refusals
+from handler.events import senders
+from handler.events.senders import Source
 from handler.pauses import PAUSES
-from handler.refusals import Refusals
+from handler.secret import Secret
 from handler.settings import for_receive
-from handler.sources import Source
 from handler.telemetry import metrics
 from local import sign
 
@@ -87,7 +87,7 @@ class Door:
         self.sqs = cast("Any", sqs or Queue())
         self.secrets = cast("Any", secrets or SecretsManager(dict(SECRETS)))
         self.secrets_time = 1_000_000.0
-        self.load: Callable[[str], Source] = sources.load
+        self.load: Callable[[str], Source] = senders.load
         self.handler: Callable[[Any, Any], dict[str, Any]] = metrics.log_metrics(
             Receive(
                 settings=for_receive(environment),

@@ -13,11 +13,11 @@ from botocore.exceptions import ClientError
 
 from handler import messages
 from handler.closing import Closing
-from handler.dispatch import Key, Poster
+from handler.delivery.dispatch import Key, Poster
+from handler.delivery.klaviyo import Answer
+from handler.delivery.pacing import Item, Value
 from handler.errors import TableUnavailable
-from handler.klaviyo import Answer
 from handler.messages import Message, Raw
-from handler.pacing import Item, Value
 from tests.unit.fakes_delivery import Clock, Klaviyo, Table, deliver
 
 EVENTS, DEAD = "events", "dead-letters"

@@ -10,9 +10,10 @@ from botocore.exceptions import ClientError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler import batch, jobs, messages
-from handler.batch import Parked, Received, Record
+from handler import messages
 from handler.closing import Closing
+from handler.delivery import batch, jobs
+from handler.delivery.batch import Parked, Received, Record
 from handler.errors import Closed, NoSlot, TooLate
 from handler.messages import Message, Outgoing
 from handler.pauses import PAUSES

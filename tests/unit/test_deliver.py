@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from handler import mapping, messages, replay, telemetry
-from handler.klaviyo import Answer
+from handler import messages, telemetry
+from handler.delivery import redriven
+from handler.delivery.klaviyo import Answer
+from handler.events import mapping
 from handler.messages import Message, Raw
 from tests.unit.fakes_delivery import Clock, Klaviyo, Table, deliver, event
 
@@ -200,7 +202,7 @@ def test_of_many_large_raw_webhooks_some_are_mapped_later(
     world: World, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
     if why == "MOST_BYTES":
-        monkeypatch.setattr(replay, "MOST_BYTES", 10)
+        monkeypatch.setattr(redriven, "MOST_BYTES", 10)
     else:
         understand = mapping.understand
 

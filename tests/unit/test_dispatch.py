@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler import jobs
 from handler.closing import BRAKE, Closing
-from handler.dispatch import Dispatcher, Key, Post, Result
+from handler.delivery import jobs
+from handler.delivery.dispatch import Dispatcher, Key, Post, Result
+from handler.delivery.klaviyo import Answer
 from handler.errors import Closed, NoSlot, TableUnavailable, TooLate, Unavailable
-from handler.klaviyo import Answer
 from handler.messages import Message
 from handler.pauses import PAUSES
 from tests.unit.fakes_delivery import Clock, Klaviyo, Table, event, pacer

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handler.closing import Closing
+from handler.delivery.pacing import TOLERANCE, Item, Pacer, Slot, Value, interval
 from handler.errors import Closed, TooLate
-from handler.pacing import TOLERANCE, Item, Pacer, Slot, Value, interval
 from handler.pauses import PAUSES
 
 SPACING = interval(150, 0.4)

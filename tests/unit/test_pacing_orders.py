@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from handler.closing import Closing
+from handler.delivery.pacing import Item, Pacer, Slot, Value, interval
 from handler.errors import Closed, NoSlot
-from handler.pacing import Item, Pacer, Slot, Value, interval
 from handler.pauses import PAUSES
 from tests.unit.fakes_delivery import Clock, Table
 

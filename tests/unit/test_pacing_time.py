@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handler.closing import Closing
+from handler.delivery.pacing import LOOK_AHEAD, TOLERANCE, Item, Pacer, Value, interval
 from handler.errors import NoSlot, TableUnavailable
-from handler.pacing import LOOK_AHEAD, TOLERANCE, Item, Pacer, Value, interval
 from handler.pauses import PAUSES
 from tests.unit.fakes_delivery import Table
 

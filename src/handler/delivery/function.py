@@ -13,16 +13,17 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
-from .. import batch, clients, jobs, messages, pacing, report
-from ..batch import Parcel, Received, Record
-from ..dispatch import Dispatcher, Key
+from .. import aws, messages
 from ..errors import Crashed
-from ..keys import Secret
-from ..klaviyo import Connection
 from ..messages import Message, Raw
 from ..pauses import PAUSES, Pauses
+from ..secret import Secret
 from ..settings import DeliverSettings, for_deliver
 from ..telemetry import crash, logger
+from . import batch, jobs, pacing, report
+from .batch import Parcel, Received, Record
+from .dispatch import Dispatcher, Key
+from .klaviyo import Connection
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -57,7 +58,7 @@ class Deliver:
         env: Mapping[str, str],
         *,
         pauses: Pauses = PAUSES,
-        client: Callable[..., Any] = clients.client,
+        client: Callable[..., Any] = aws.client,
         dispatcher: type[Dispatcher] = Dispatcher,
         connection: type[Connection] = Connection,
     ) -> Self:
@@ -177,12 +178,13 @@ class Deliver:
     def _map_raw(
         self, received: list[Received], now: str, *, until: float
     ) -> tuple[list[Received], list[Parcel], list[Parcel]]:
-        """See ``replay``; what is not mapped by ``until`` waits, so that what happens today is delivered."""
+        """See ``redriven``; what is not mapped by ``until`` waits, so that what happens today is delivered."""
         if not any(isinstance(one.message, Raw) for one in received):
             return received, [], []
-        from .. import mapping, replay  # what a redrive needs; an ordinary delivery starts faster without
+        from ..events import mapping  # what a redrive needs; an ordinary delivery starts faster without
+        from . import redriven  # what a redrive needs; an ordinary delivery starts faster without
 
-        return replay.replay(
+        return redriven.replay(
             received,
             defaults=mapping.Defaults(self._settings.phone_region, self._settings.time_zone),
             at=now,

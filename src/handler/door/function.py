@@ -19,20 +19,21 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from aws_lambda_powertools.metrics import MetricUnit
 from botocore.exceptions import BotoCoreError, ClientError
 
-from .. import clients, handshakes, mapping, messages, parking, signatures, sources
+from .. import aws, messages
 from ..cleaning import clean, cleaned
 from ..errors import NotParseable, NotVerified, Refused, SourceError, TooLarge, Unavailable, UnknownSource, Unmapped
-from ..keys import Secret
-from ..mapping import Defaults, Outcome
+from ..events import handshakes, mapping, parking, senders
+from ..events.mapping import Defaults, Outcome
+from ..events.senders import Handshake, Source
+from ..events.values import iso
+from ..events.webhook import Webhook
 from ..messages import Message, Outgoing, Raw
 from ..pauses import PAUSES, Pauses
-from ..refusals import Refusals
+from ..secret import Secret
 from ..settings import ReceiveSettings, for_receive
-from ..signatures import Delivery
-from ..sources import Handshake, Source
 from ..telemetry import by_line, crash, event_id, logger, metrics
-from ..values import iso
-from . import http
+from . import http, signatures
+from .refusals import Refusals
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -83,7 +84,7 @@ class Receive:
         secrets: Secret,
         refusals: Refusals,
         clock: Callable[[], float],
-        load: Callable[[str], Source] = sources.load,
+        load: Callable[[str], Source] = senders.load,
     ) -> None:
         self._settings = settings
         self._sqs = sqs
@@ -95,7 +96,7 @@ class Receive:
 
     @classmethod
     def from_environment(
-        cls, env: Mapping[str, str], *, pauses: Pauses = PAUSES, client: Callable[..., Any] = clients.client
+        cls, env: Mapping[str, str], *, pauses: Pauses = PAUSES, client: Callable[..., Any] = aws.client
     ) -> Self:
         """Build the function with AWS as ``env`` names it; raises as ``settings.for_receive``."""
         settings = for_receive(env)
@@ -139,7 +140,7 @@ class Receive:
         if check := handshakes.find(source, delivery, signed=False):
             if check[0].token is None:
                 return _strangers(*check)
-            self._with_secrets(source, lambda secrets: handshakes.check_token(*check, secrets))
+            self._with_secrets(source, lambda secrets: signatures.check_token(*check, secrets))
             return self._settle(source, raw, lambda: _greeting(*check))
         if delivery.method in ("GET", "HEAD"):
             return Answer(200, "ok", "handshake")
@@ -169,7 +170,7 @@ class Receive:
         self._send(self._settings.dead_letter_queue_url, plan.parked)
         return plan.answer
 
-    def _read(self, source: Source, raw: Raw, delivery: Delivery, secret: str) -> Plan:
+    def _read(self, source: Source, raw: Raw, delivery: Webhook, secret: str) -> Plan:
         if check := handshakes.find(source, delivery, signed=True):
             return _greeting(*check, secret=secret)
         outcome = mapping.understand(
@@ -256,7 +257,7 @@ def _greeting(check: Handshake, document: dict[str, Any], *, secret: str = "") -
     return Plan(Answer(200, handshakes.answer(check, document, secret=secret), "handshake"))
 
 
-def _kept(source: Source, delivery: Delivery) -> dict[str, str]:
+def _kept(source: Source, delivery: Webhook) -> dict[str, str]:
     return {name: delivery.headers[name] for name in source.kept_headers if name in delivery.headers}
 
 

@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from ..closing import BRAKE, KEY_REFUSED, NO_KEY, OUTAGE, REFUSED_ALIKE, Closing
+from ..errors import Closed, NoSlot, Unavailable
+from ..messages import Message
+from ..pauses import Pauses
+from ..secret import Secret
 from . import jobs
 from .batch import Parked
-from .closing import BRAKE, KEY_REFUSED, NO_KEY, OUTAGE, REFUSED_ALIKE, Closing
-from .errors import Closed, NoSlot, Unavailable
 from .jobs import Doubt, Job, Row
-from .keys import Secret
 from .klaviyo import Answer
-from .messages import Message
 from .pacing import Pacer, Slot
-from .pauses import Pauses
 from .scrub import scrub
 
 

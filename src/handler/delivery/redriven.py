@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from . import handshakes, mapping, parking, sources
+from ..events import handshakes, mapping, parking, senders
+from ..events.mapping import Defaults, Outcome
+from ..events.webhook import Webhook
+from ..messages import Message, Raw
+from ..telemetry import event_id, logger
 from .batch import Parcel, Received, unmapped
-from .mapping import Defaults, Outcome
-from .messages import Message, Raw
 from .report import parked_whole
-from .signatures import Delivery
-from .telemetry import event_id, logger
 
 _MOST_IDS = 500  # the job's lines have all of them
 # A batch of 6 MB may hold a thousand raw webhooks, each of which may become 30 MB and take seconds. What one invocation
@@ -85,8 +85,8 @@ def _message(raw: Raw, outcome: Outcome) -> Message:
 
 
 def _understand(raw: Raw, defaults: Defaults) -> Outcome:
-    source = sources.load(raw.source)
-    delivery = Delivery("POST", "", "", raw.headers, {}, raw.body)
+    source = senders.load(raw.source)
+    delivery = Webhook("POST", "", "", raw.headers, {}, raw.body)
     if check := handshakes.find(source, delivery, signed=True):
         handshakes.answer(*check)
         return Outcome(ignored=_LATE)

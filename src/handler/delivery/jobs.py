@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
-from .messages import Event, Message
+from ..messages import Event, Message
 
 JOB_EVENTS = 1_000
 JOB_BYTES = 5_000_000
@@ -73,10 +73,10 @@ def _rows(owner: int, message: Message, oldest: float) -> list[Row]:
 
 def _late(entry: str) -> str:
     # Loaded here: most invocations meet no late event, and this brings the parsers of values along.
-    from . import schema
+    from ..events.entry import identifiers_only
 
     try:
-        return schema.identifiers_only(entry)
+        return identifiers_only(entry)
     except (ValueError, KeyError, TypeError):
         return entry  # not an entry: Klaviyo says so, and it is parked with that
 

@@ -31,10 +31,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedError
 
-from .closing import CONFIGURATION, NO_SLOT, NO_TABLE, THROTTLED, Closing
-from .errors import Closed, TableUnavailable, TooLate
-from .pauses import Pauses
-from .telemetry import logger
+from ..closing import CONFIGURATION, NO_SLOT, NO_TABLE, THROTTLED, Closing
+from ..errors import Closed, TableUnavailable, TooLate
+from ..pauses import Pauses
+from ..telemetry import logger
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from . import messages
-from .closing import NO_SLOT, THROTTLED
-from .errors import MessageError, NewerMessage, NoSlot
+from .. import messages
+from ..closing import NO_SLOT, THROTTLED
+from ..errors import MessageError, NewerMessage, NoSlot
+from ..messages import MAX_DELAY, Message, Outgoing, Raw
+from ..pauses import Pauses
+from ..telemetry import logger
 from .jobs import Job, Row
-from .messages import MAX_DELAY, Message, Outgoing, Raw
-from .pauses import Pauses
-from .telemetry import logger
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
