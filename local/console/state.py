@@ -8,8 +8,9 @@ from typing import Any, cast
 
 from flask import current_app
 
-from handler import sources, zones
-from handler.mapping import Defaults
+from handler import zones
+from handler.events import senders
+from handler.events.mapping import Defaults
 from local.stack import Stack
 from tools.senders.payload import Payload
 
@@ -19,14 +20,14 @@ from .watch import Watch
 
 
 class ConsoleState:
-    """A running ``stack`` as the pages see it; what is saved goes into ``samples`` and ``sources.CUSTOM``."""
+    """A running ``stack`` as the pages see it; what is saved goes into ``samples`` and ``senders.CUSTOM``."""
 
     def __init__(self, stack: Stack, exchanges: Exchanges, samples: Path) -> None:
         self.stack = stack
         self.exchanges = exchanges
         self.samples = samples
         self.watch = Watch(stack)
-        self.sandbox = Sandbox(sources.CUSTOM, samples)
+        self.sandbox = Sandbox(senders.CUSTOM, samples)
         self._deployed = _fingerprint()
         self._deploying = threading.Lock()
 
@@ -63,7 +64,7 @@ class ConsoleState:
 
 def _fingerprint() -> dict[str, bytes]:
     """Every source's file and what stands in it."""
-    folders = (sources.SHIPPED, sources.CUSTOM)
+    folders = (senders.SHIPPED, senders.CUSTOM)
     return {str(path): path.read_bytes() for folder in folders for path in folder.glob("*.toml")}
 
 

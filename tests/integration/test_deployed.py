@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from handler import sources
+from handler.events import senders
 from local import aws
 from local.stack import NAME, Stack
 from tests.template.conftest import EVERYTHING
@@ -26,7 +26,7 @@ from tools.senders import preview, sign
 from tools.senders.payload import Payload
 
 ADDRESS = "ops@relay.invalid"
-OLD, NEW = (f"whsec_{sign.development_secret(name, sources.load('stripe').schemes[0])}" for name in ("old", "new"))
+OLD, NEW = (f"whsec_{sign.development_secret(name, senders.load('stripe').schemes[0])}" for name in ("old", "new"))
 
 
 @pytest.fixture(scope="module")

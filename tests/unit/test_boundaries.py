@@ -27,7 +27,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "tools.__main__": ("tools.commands",),
     "local": ("handler", "tools.senders", "tools.operate.dead_letters", *SHARED),
     "bench": ("handler", "local", "tools.senders", *SHARED),
-    "fuzz": ("handler", "bench"),
+    "fuzz": ("handler", "tools.senders", "tests.unit.fakes_door"),
     "tests": ("handler", "tools", "local", "bench", "fuzz"),
 }
 # How a deployed stack is reached. The local stack has no way there, not even over another module.

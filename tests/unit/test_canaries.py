@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import importlib
 import io
 import json
 import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -22,20 +20,21 @@ import pytest
 from botocore.exceptions import ClientError
 from urllib3.exceptions import ReadTimeoutError
 
-from handler import errors, mapping, messages, sources, telemetry
+from handler import errors, messages, telemetry
 from handler.closing import Closing
+from handler.delivery.klaviyo import Answer, fault
 from handler.errors import SourceError, TableUnavailable
-from handler.klaviyo import Answer, fault
+from handler.events import mapping, senders
 from handler.messages import Message, Raw
-from local import seams
-from tests.unit.fakes_delivery import ENVIRONMENT, POINTER
+from tests.unit import fakes_door
+from tests.unit.fakes_delivery import POINTER, Known
 from tests.unit.fakes_queue import DEAD, Delivery, delivery
 from tools.senders import payload, sign
 from tools.senders.payload import Payload
 
 EVENTS = Path(__file__).parents[2] / "events"
-NAMES = [name for name in sources.names() if (EVENTS / name).is_dir()]
-SECRETS = sign.development_secrets(sources.names())["sources"]
+NAMES = [name for name in senders.names() if (EVENTS / name).is_dir()]
+SECRETS = sign.development_secrets(senders.names())["sources"]
 KEY = "pk_zzcanarykey0123456789abcdef012345"
 EMAIL, PHONE = "zzcanarymail@letters.example", "+12025550187"
 # Each holds the word that is looked for; the kinds of field, by their names.
@@ -140,15 +139,13 @@ class Ear:
 class Door:
     """``receive`` with SQS and Secrets Manager in memory."""
 
-    def __init__(self, module: ModuleType, patch: pytest.MonkeyPatch, ear: Ear) -> None:
-        self.module = module
+    def __init__(self, ear: Ear) -> None:
         self.ear = ear
         self.queue = Queue(ear.heard)
         self.documents: Any = SECRETS
-        patch.setattr(module, "SQS", self.queue)
-        patch.setattr(module.SECRETS, "_client", SimpleNamespace(get_secret_value=self._secrets))
+        self.whole = fakes_door.Door(sqs=self.queue, secrets=self)
 
-    def _secrets(self, **_: Any) -> dict[str, str]:
+    def get_secret_value(self, **_: Any) -> dict[str, str]:
         if self.documents is None:
             raise ClientError({"Error": {"Code": KEY}}, "GetSecretValue")
         return {"SecretString": json.dumps(self.documents)}
@@ -156,7 +153,7 @@ class Door:
     def post(self, source: str, sent: Payload, *, secret: str = "", age: float = 0, **headers: str) -> int:
         """The answer's status, after a request signed ``age`` seconds ago."""
         now = time.time() - age
-        scheme = sources.load(source).schemes[0]
+        scheme = senders.load(source).schemes[0]
         url, signed = sign.sign(
             source,
             secret or sign.development_secret(source, scheme),
@@ -183,7 +180,7 @@ class Door:
             "isBase64Encoded": True,
         }
         with self.ear.listening():
-            answer = self.module.handler(event, None)
+            answer = self.whole.handler(event, None)
         if "error" in answer.get("body", "") or "accepted" in answer.get("body", ""):
             self.ear.heard(answer)  # what a handshake answers is the sender's own
         return int(answer["statusCode"])
@@ -199,12 +196,8 @@ def ear() -> Iterator[Ear]:
 
 
 @pytest.fixture(scope="module")
-def opened(ear: Ear) -> Iterator[Door]:
-    with pytest.MonkeyPatch.context() as patch:
-        own = {"SOURCES_SECRET": "sources", "METRICS_BY_SOURCE": "*", "EVENTS_QUEUE_URL": "events"}
-        for name, value in {**ENVIRONMENT, **own}.items():
-            patch.setenv(name, value)
-        yield Door(importlib.reload(importlib.import_module("handler.receive")), patch, ear)
+def opened(ear: Ear) -> Door:
+    return Door(ear)
 
 
 @pytest.fixture
@@ -232,13 +225,13 @@ def test_the_door_names_nobody_whatever_a_source_sends(door: Door, ear: Ear, nam
 @pytest.mark.parametrize("name", NAMES)
 def test_refusals_name_nobody(door: Door, ear: Ear, name: str) -> None:
     sent = next(one for one in samples(name) if one.method == "POST")
-    token = sources.load(name).schemes[0].scheme == "token"
-    other = "token:zzcanarywrong" if token else sign.development_secret("zzcanary", sources.load(name).schemes[0])
-    if sources.load(name).schemes[0].scheme != "ecdsa":
+    token = senders.load(name).schemes[0].scheme == "token"
+    other = "token:zzcanarywrong" if token else sign.development_secret("zzcanary", senders.load(name).schemes[0])
+    if senders.load(name).schemes[0].scheme != "ecdsa":
         assert door.post(name, sent, secret=other) in (200, 401)  # an unsigned handshake asks for no secret
     door.post(name, sent, age=10_000)
     door.ask(name, "POST", f"https://relay.example/webhooks/{name}?token={KEY}", sent.headers, sent.body)
-    header = next(iter(sources.load(name).schemes[0].header), "x-none")
+    header = next(iter(senders.load(name).schemes[0].header), "x-none")
     door.ask(name, "POST", "https://relay.example/", sent.headers | {header: "zzcanary=,;"}, sent.body)
     door.post(name, sent, klaviyo_signature="zzcanary")
     door.documents = {}
@@ -274,12 +267,12 @@ def test_what_fails_at_the_door_names_nobody(door: Door, ear: Ear, monkeypatch: 
     assert door.ask(EMAIL, "POST", f"https://relay.example/{EMAIL}", sent.headers, sent.body) == 404
     for broken in (crash, out_of_order):
         with monkeypatch.context() as patch:
-            patch.setattr(door.module.mapping, "understand", broken)
+            patch.setattr(mapping, "understand", broken)
             door.post("custom", sent)
     door.queue.down = True
     assert door.post("custom", sent) == 503
     door.documents = None
-    seams.put((door.module.SECRETS, "_read_at", float("-inf")))
+    door.whole.forget()
     assert door.post("custom", sent) == 503
     assert ear.canaries() == []
 
@@ -357,9 +350,8 @@ ANSWERS = ["accepted", "pointed", "some", "all", "too large", "401", "403", "404
 
 @pytest.mark.parametrize("answer", [*ANSWERS, "page", "time-out", "dropped"])
 def test_whatever_klaviyo_says_the_delivery_names_nobody(queued: list[Message | Raw], ear: Ear, answer: str) -> None:
-    with delivery() as world, ear.listening():
+    with delivery(key=Known(KEY)) as world, ear.listening():
         world.clock.now = 1_600_000_000.0  # before all samples: a late event goes without the names
-        seams.put((world.dispatcher, "_key", SimpleNamespace(current=lambda: KEY, renewed=lambda old: False)))
         world.klaviyo.told = told(world, entries(queued))[answer]
         for message in queued:
             if isinstance(message, Message):

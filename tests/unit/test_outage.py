@@ -13,8 +13,8 @@ import pytest
 
 from bench import outage, simulation
 from bench.simulation import Simulation
-from handler import batch, jobs
-from handler.klaviyo import Answer, sort_answer
+from handler.delivery import batch, jobs
+from handler.delivery.klaviyo import Answer, sort_answer
 from local import aws
 
 

@@ -10,9 +10,10 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from handler import clients
+from handler import aws
+from handler.delivery.pacing import DynamoTable
 from handler.errors import TableUnavailable
-from handler.pacing import DynamoTable
+from handler.pauses import PAUSES
 from tests.unit.test_klaviyo import whole_request
 
 ITEM = json.dumps({"Item": {"id": {"S": "one"}, "next": {"N": "5"}}}).encode()
@@ -56,7 +57,8 @@ def table(url: str, monkeypatch: pytest.MonkeyPatch) -> DynamoTable:
         "AWS_DEFAULT_REGION": "us-east-1",
     }.items():
         monkeypatch.setenv(name, value)
-    return DynamoTable(clients.client("dynamodb", connect=30, read=60, attempts=1), "t", "a", clock=lambda: 0.0)
+    client = aws.client("dynamodb", connect=30, read=60, attempts=1)
+    return DynamoTable(client, "t", "a", clock=lambda: 0.0, pauses=PAUSES)
 
 
 def test_a_connection_that_died_while_the_function_was_frozen_costs_no_deferral(

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler import jobs, messages
+from handler import messages
+from handler.delivery import jobs
 from handler.errors import MessageError, NewerMessage
 from handler.messages import Event, Message, Raw
 from tests.unit import fakes_delivery
@@ -125,13 +126,13 @@ def test_one_id_for_all_events_makes_a_job_for_each_and_no_work_that_grows_with_
 ) -> None:
     """Each profile's event is one of its own to Klaviyo; the function that compares each with each runs out of time."""
     looked: list[bytes] = []
-    identity = jobs._identity
+    identity = jobs.identity
 
     def look(entry: bytes) -> str | bytes:
         looked.append(entry)
         return identity(entry)
 
-    monkeypatch.setattr(jobs, "_identity", look)
+    monkeypatch.setattr(jobs, "identity", look)
     people = 400
     events = [Event("same", 1, fakes_delivery.entry(f"p{number}")) for number in range(people)]
     twice = [Message("s", tuple(events[start : start + 20]), 1.0) for start in range(0, people, 20)] * 2

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from handler import messages, sources
+from handler import messages
+from handler.events import senders
 from handler.messages import Message, Raw
 from tests.unit.fakes_delivery import event
 from tests.unit.fakes_queue import DEAD, EVENTS, Delivery, Sqs, delivery
 from tools import commands
-from tools.operate import target
+from tools.operate import redrive
 from tools.operate.target import Relay
 
 OUTPUTS = {"EventsQueueUrl": EVENTS, "DeadLetterQueueUrl": DEAD}
@@ -63,13 +64,11 @@ class Client:
             self._sqs.queues[QueueUrl][entry["ReceiptHandle"]].visible_at = self._sqs.clock()
 
 
-def make_redrive(
-    world: Delivery, monkeypatch: pytest.MonkeyPatch, *arguments: str, sent: Any = None, status: int = 0
-) -> None:
+def make_redrive(world: Delivery, *arguments: str, sent: Any = None) -> None:
     client = Client(world.sqs)
     client.sent = sent or client.sent
-    monkeypatch.setattr(target, "relay", lambda stack: Relay(lambda service: client, OUTPUTS, {}))
-    assert commands.main(["redrive", *arguments, "--rate", "1000000"]) == status
+    asked = commands.parser("redrive")[0].parse_args([*arguments, "--rate", "1000000"])
+    assert redrive.redrive(Relay(lambda _: client, OUTPUTS, {}), asked) == 0
 
 
 def park(world: Delivery, name: str, *, source: str = "shop", reason: str = "refused_by_klaviyo") -> None:
@@ -79,13 +78,11 @@ def park(world: Delivery, name: str, *, source: str = "shop", reason: str = "ref
     world.sqs.put(DEAD, parked.body, group=parked.group, attributes=attributes)
 
 
-def test_it_lists_what_is_parked_and_why_and_sends_nothing_unless_told(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_it_lists_what_is_parked_and_why_and_sends_nothing_unless_told(capsys: pytest.CaptureFixture[str]) -> None:
     with delivery() as world:
         park(world, "a")
         park(world, "b", source="till", reason="crashed")
-        make_redrive(world, monkeypatch)
+        make_redrive(world)
         out = capsys.readouterr().out
         assert [line.split()[:3] for line in out.splitlines()[1:3]] == [
             ["shop", "refused_by_klaviyo", "1"],
@@ -94,7 +91,7 @@ def test_it_lists_what_is_parked_and_why_and_sends_nothing_unless_told(
         assert "GO=1" in out
         assert len(world.sqs.queues[DEAD]) == 2
         assert not world.sqs.queues[EVENTS]
-        make_redrive(world, monkeypatch)  # listing hides nothing from the next look
+        make_redrive(world)  # listing hides nothing from the next look
         assert "crashed" in capsys.readouterr().out
 
 
@@ -107,24 +104,24 @@ def test_it_lists_what_is_parked_and_why_and_sends_nothing_unless_told(
         (["--source", "shop", "--reason", "crashed"], {"c"}),
     ],
 )
-def test_it_sends_back_what_is_chosen(monkeypatch: pytest.MonkeyPatch, choice: list[str], delivered: set[str]) -> None:
+def test_it_sends_back_what_is_chosen(choice: list[str], delivered: set[str]) -> None:
     with delivery() as world:
         park(world, "a")
         park(world, "b", source="till", reason="crashed")
         park(world, "c", reason="crashed")
-        make_redrive(world, monkeypatch, "--go", *choice)
+        make_redrive(world, "--go", *choice)
         world.run()
         assert set(world.klaviyo.stored) == delivered
         assert len(world.sqs.queues[DEAD]) == 3 - len(delivered)
 
 
-def test_it_ends_although_what_it_sends_back_is_parked_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_ends_although_what_it_sends_back_is_parked_again_at_once() -> None:
     with delivery() as world:
         names = {f"bad{number}" for number in range(30)}
         world.klaviyo.bad = names
         for name in sorted(names):
             park(world, name)
-        make_redrive(world, monkeypatch, "--go", sent=world.invoke)
+        make_redrive(world, "--go", sent=world.invoke)
         assert not world.sqs.queues[EVENTS]
         assert len(world.klaviyo.requests) == 30  # each was tried once more
         found = [messages.decode(kept.body) for kept in world.sqs.queues[DEAD].values()]
@@ -146,27 +143,27 @@ def test_what_cannot_be_mended_is_deleted_only_when_chosen_and_only_as_it_was_li
             return ask
 
         monkeypatch.setattr("builtins.input", typed("y"))
-        make_redrive(world, monkeypatch, "--drop", "--reason", "no_identifier", status=2)
-        assert capsys.readouterr().err == "error: Not confirmed. Nothing was deleted\n"
+        with pytest.raises(ValueError, match="Not confirmed"):
+            make_redrive(world, "--drop", "--reason", "no_identifier")
         assert len(world.sqs.queues[DEAD]) == 3
         monkeypatch.setattr("builtins.input", typed("2"))
-        make_redrive(world, monkeypatch, "--drop", "--reason", "no_identifier")
+        make_redrive(world, "--drop", "--reason", "no_identifier")
         left = [messages.decode(kept.body) for kept in world.sqs.queues[DEAD].values()]
         names = {one.unique_id for kept in left if isinstance(kept, Message) for one in kept.events}
         assert names == {"b", "came-meanwhile"}
         assert capsys.readouterr().out.endswith("deleted 2 messages\n")
-        make_redrive(world, monkeypatch)  # what was kept is not hidden
+        make_redrive(world)  # what was kept is not hidden
         assert "came" not in (out := capsys.readouterr().out)
         assert "2026-09-21T10:00:00Z" in out
         assert out.count("Invalid input.") == 2
         assert commands.main(["redrive", "--drop"]) == 2
 
 
-def test_what_sqs_itself_moved_comes_back_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_sqs_itself_moved_comes_back_too() -> None:
     with delivery() as world:
         like = Message("shop", (event("a"),), 1_789_999_990.0)
         world.sqs.put(DEAD, messages.encode(like), group="shop")
-        make_redrive(world, monkeypatch, "--go")
+        make_redrive(world, "--go")
         world.run()
         assert world.klaviyo.stored == ["a"]
 
@@ -188,23 +185,23 @@ metric = "Wrote To Us"
 
 def test_a_webhook_is_mapped_by_the_mended_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Parked for a mistake in the mapping, which is mended; redriven, it is delivered, under the id it always had."""
-    monkeypatch.setattr(sources, "CUSTOM", tmp_path)
+    monkeypatch.setattr(senders, "CUSTOM", tmp_path)
     file = tmp_path / "contact.toml"
     body = json.dumps({"id": "c1", "kind": "message", "from": {"email": "ada@mail.example"}}).encode()
     webhook = Raw("contact", body, {"content-type": "application/json"}, 1_789_999_990.0)
     with delivery() as world:
         file.write_text(CONTACT.replace("EMAIL", "email"))
-        sources.load.cache_clear()
+        senders.load.cache_clear()
         world.put(webhook)
         world.run()
         (kept,) = world.sqs.queues[DEAD].values()
         assert kept.attributes["reason"]["StringValue"] == "no_identifier"
         assert world.klaviyo.requests == []
         file.write_text(CONTACT.replace("EMAIL", "from.email"))
-        sources.load.cache_clear()
+        senders.load.cache_clear()
         for _ in range(2):  # even if somebody redrives a copy, too, the id is the same
             world.sqs.put(EVENTS, kept.body, group=kept.group, attributes=kept.attributes)
         world.run()
         assert set(world.klaviyo.stored) == {world.klaviyo.stored[0]}
         assert "c1" in world.klaviyo.stored[0]
-    sources.load.cache_clear()
+    senders.load.cache_clear()

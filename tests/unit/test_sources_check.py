@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from handler import sources
+from handler.events import senders
 from tools import paths
 from tools.senders import catalogue, lint, outcome
 
@@ -46,13 +46,13 @@ def mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mistakes:
     (samples / "acme").mkdir(parents=True)
     body = {"type": "order", "id": 1, "email": "kim@mail.example", "total": "9.90"}
     (samples / "acme/order.json").write_text(json.dumps({"headers": {}, "body": body}))
-    monkeypatch.setattr(sources, "CUSTOM", folder)
+    monkeypatch.setattr(senders, "CUSTOM", folder)
 
     def find(text: str) -> list[str]:
-        sources.load.cache_clear()
+        senders.load.cache_clear()
         (folder / "acme.toml").write_text(text)
         found = [str(problem).replace(f"{folder}/", "") for problem in lint.problems("acme", samples)]
-        sources.load.cache_clear()
+        senders.load.cache_clear()
         return found
 
     return find
@@ -167,7 +167,7 @@ def test_a_store_may_not_shorten_what_covers_its_senders_retries(mistakes: Mista
     assert mistakes(store + '\n[retries]\nsigned_again = "yes"\n') == []
 
 
-@pytest.mark.parametrize("name", sources.names())
+@pytest.mark.parametrize("name", senders.names())
 def test_every_source_passes(name: str) -> None:
     assert [str(problem) for problem in lint.problems(name)] == []
 
@@ -177,7 +177,7 @@ def test_the_table_of_metrics_is_up_to_date() -> None:
     assert written == catalogue.metrics_table(), "run: python -m tools catalogue > docs/metrics.md"
 
 
-SHIPPED = {path.stem for path in sources.SHIPPED.glob("*.toml")}
+SHIPPED = {path.stem for path in senders.SHIPPED.glob("*.toml")}
 # Sources of the user's own keep their samples beside ours, and need no outcome to compare with.
 SAMPLES = sorted(path for path in paths.SAMPLES.glob("*/*.json") if path.parent.name in SHIPPED)
 

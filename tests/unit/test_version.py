@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from handler.klaviyo import Connection
+from handler.delivery.klaviyo import Connection
+from handler.pauses import PAUSES
 from handler.telemetry import logger
 from handler.version import VERSION
 
@@ -77,7 +78,7 @@ def klaviyo() -> Iterator[tuple[str, list[str]]]:
 
 def test_klaviyo_is_asked_under_a_name_with_the_version() -> None:
     with klaviyo() as (url, names):
-        connection = Connection(url, "2026-10-15")
+        connection = Connection(url, "2026-10-15", pauses=PAUSES)
         assert connection.open() is None
         assert connection.post(b"{}", "pk_test").kind == "delivered"
         connection.close()

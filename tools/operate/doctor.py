@@ -7,7 +7,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from handler import sources, zones
+from handler import zones
+from handler.events import senders
 from tools.senders import secret_forms
 from tools.terminal import say, warning
 
@@ -32,13 +33,13 @@ def warnings(stack: Deployed) -> Iterator[str]:
     document = stack.secret("SourcesSecretName")
     if not any(secrets.listed(document, source) for source in document):
         yield f"No source has a secret; every webhook is refused. Add one with: make secrets STACK={stack.name}"
-    for source in sorted(set(document) - set(sources.names())):
+    for source in sorted(set(document) - set(senders.names())):
         yield f"Secret for unknown source {source!r} (not in this version)"
     for names in secret_forms.shared(document):
         yield secrets.crossing(names)
     for number in "123":
         watched = stack.parameters.get(f"WatchedSource{number}", "")
-        if watched and not (watched in sources.names() and secrets.listed(document, watched)):
+        if watched and not (watched in senders.names() and secrets.listed(document, watched)):
             yield f"WatchedSource{number} is {watched!r}, but no source of that name has a secret; its alarm never ends"
     yield from _zone(stack)
     yield from _trigger(stack)

@@ -18,6 +18,7 @@ from tools.terminal import say, table
 
 from . import dead_letters, target
 from .dead_letters import DeadLetter, Sorted, put_back, read, release
+from .target import Relay
 
 RATE = 50
 
@@ -96,7 +97,11 @@ def run(asked: argparse.Namespace) -> int:
     """List what is parked; with ``--go`` re-queue it, with ``--drop`` delete it."""
     if asked.drop and (asked.go or not (asked.source or asked.reason)):
         raise ValueError("DROP=1 deletes messages. Choose them by SOURCE= or REASON=, and leave out GO=1")
-    relay = target.relay(asked.stack)
+    return redrive(target.relay(asked.stack), asked)
+
+
+def redrive(relay: Relay, asked: argparse.Namespace) -> int:
+    """Do what was asked for on ``relay``; returns the exit status."""
     sqs, queue = relay.client("sqs"), relay.outputs["DeadLetterQueueUrl"]
     if asked.drop:
         say(f"deleted {_messages(len(drop(sqs, queue, asked.source, asked.reason, input)))}")

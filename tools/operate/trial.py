@@ -12,7 +12,7 @@ from typing import Any
 
 import urllib3
 
-from handler import sources
+from handler.events import senders
 from tools import paths
 from tools.senders import payload, sign
 from tools.senders.payload import Payload
@@ -58,7 +58,7 @@ class Trial:
 
     def _choose(self, source: str | None) -> tuple[str, str]:
         document = self.stack.secret("SourcesSecretName")
-        known = [name for name in sources.names() if listed(document, name)]
+        known = [name for name in senders.names() if listed(document, name)]
         named = [source] if source else [name for name in known if _can_sign(name) and (paths.SAMPLES / name).is_dir()]
         if not named or not listed(document, named[0]):
             what = f"{source} has no secret yet" if source else "No source with a sample has a secret yet"
@@ -133,7 +133,7 @@ _REFUSED = {
 
 
 def _can_sign(name: str) -> bool:
-    return sources.load(name).schemes[0].scheme != "ecdsa"  # the private half is the sender's
+    return senders.load(name).schemes[0].scheme != "ecdsa"  # the private half is the sender's
 
 
 def _sample(name: str) -> Path:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from handler import sources
-from handler.sources import Rule, Source
+from handler.events import senders
+from handler.events.senders import Rule, Source
 from tools.terminal import say
 
 
 def metrics_table() -> str:
     """docs/metrics.md: every shipped source with how it signs; every metric, who sends it, and its properties."""
-    senders = [(source.title, f"`{source.name}`", _proof(source)) for source in map(sources.load, _shipped())]
+    listed = [(source.title, f"`{source.name}`", _proof(source)) for source in map(senders.load, _shipped())]
     return "\n".join(
         [
             "# Senders and metrics",
@@ -22,7 +22,7 @@ def metrics_table() -> str:
             "",
             "| sender | source | how it proves itself |",
             "|---|---|---|",
-            *(f"| {' | '.join(row)} |" for row in sorted(senders, key=lambda row: row[0].lower())),
+            *(f"| {' | '.join(row)} |" for row in sorted(listed, key=lambda row: row[0].lower())),
             "",
             "What each sender's topics become. The same business event has the same metric and the same property names",
             "from every sender.",
@@ -57,11 +57,11 @@ def _proof(source: Source) -> str:
 
 
 def _shipped() -> list[str]:
-    return sorted(path.stem for path in sources.SHIPPED.glob("*.toml"))
+    return sorted(path.stem for path in senders.SHIPPED.glob("*.toml"))
 
 
 def _rows() -> Iterator[tuple[str, ...]]:
-    for source in map(sources.load, _shipped()):
+    for source in map(senders.load, _shipped()):
         for rule in source.rules:
             yield _row(source, rule)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from handler import sources
+from handler.events import senders
 from tools.paths import shown
 
 from .outcome import understood
@@ -19,7 +19,7 @@ def unseen(name: str, checked: Checked, samples: Path) -> Iterator[tuple[Place, 
     """Events of a file that no sample shows."""
     outcomes = [understood(name, path) for path in sorted((samples / name).glob("*.json"))]
     where = f"a sample in {shown(samples / name)}"
-    source = sources.load(name)
+    source = senders.load(name)
     if source.klaviyo_format and "extends" not in checked.own and not any(outcome.events for outcome in outcomes):
         yield (), f"expected {where}"
     for index, event in enumerate(checked.own.get("event", [])):

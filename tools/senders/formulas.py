@@ -10,7 +10,7 @@ from typing import Any
 import jmespath
 from jmespath.exceptions import JMESPathError
 
-from handler import expressions
+from handler.events import expressions
 
 AMOUNTS = {"money", "minor", "add", "subtract", "multiply", "absolute"}
 

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from handler import sources
+from handler.events import senders
 from tools import paths
 from tools.paths import shown
 from tools.terminal import error, say
@@ -33,7 +33,7 @@ def made() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for path in sorted(paths.SAMPLES.glob("*/*.json")):
         source = path.parent.name
-        if (sources.SHIPPED / f"{source}.toml").exists():
+        if (senders.SHIPPED / f"{source}.toml").exists():
             ids = dict.fromkeys(event.unique_id for event in outcome.understood(source, path).events)
             found |= {f"{source}/{path.stem}": list(ids)} if ids else {}
     return found

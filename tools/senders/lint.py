@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from handler import sources
 from handler.errors import SourceError
+from handler.events import senders
 from tools import paths
 from tools.terminal import say
 
@@ -23,6 +23,6 @@ def problems(name: str, samples: Path = paths.SAMPLES) -> list[SourceError]:
 
 def run(_: argparse.Namespace) -> int:
     """Print what is wrong, or nothing; 1 if something is wrong."""
-    found = [problem for name in sources.names() for problem in problems(name)]
+    found = [problem for name in senders.names() for problem in problems(name)]
     say(*found, error=True)
     return 1 if found else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 
-from handler import sources
+from handler.events import senders
 
 
 def known(name: str) -> str:
@@ -15,7 +15,7 @@ def known(name: str) -> str:
     ValueError
         None has; the text names one like it, or says where they all are.
     """
-    names = sources.names()
+    names = senders.names()
     if name in names:
         return name
     if not name:

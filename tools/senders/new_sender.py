@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from handler import bodies, expressions, sources, values
 from handler.errors import Unmapped
+from handler.events import bodies, expressions, senders, values
 from tools import paths
 from tools.paths import shown
 from tools.terminal import say
@@ -446,8 +446,8 @@ def create(name: str, sent: payload.Payload, folder: Path, samples: Path) -> tup
         raise ValueError(
             f"{name!r} is not a valid source name. Use lower-case letters, digits and underscores, a letter first"
         )
-    if name in sources.names():
-        raise ValueError(f"Source {name} exists already: {shown(sources.path_of(name))}")
+    if name in senders.names():
+        raise ValueError(f"Source {name} exists already: {shown(senders.path_of(name))}")
     try:
         read_as, whole = read(sent.body)
     except Unmapped as error:
@@ -489,7 +489,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(asked: argparse.Namespace) -> int:
     """Write both files and say what to do next."""
     sent = payload.request(asked.file, asked.headers or None)
-    toml, sample = create(asked.name, sent, sources.CUSTOM, paths.SAMPLES)
+    toml, sample = create(asked.name, sent, senders.CUSTOM, paths.SAMPLES)
     say(f"Wrote {shown(toml)}. Every line is a guess: review it.")
     say(f"Wrote {shown(sample)}. Replace personal data in it before you share or commit it.")
     say(f"Next: make preview SOURCE={asked.name} FILE={shown(sample)}, and make lint")

@@ -6,9 +6,9 @@ import argparse
 import json
 from pathlib import Path
 
-from handler import mapping, sources
 from handler.errors import Unmapped
-from handler.mapping import Defaults, Outcome
+from handler.events import mapping, senders
+from handler.events.mapping import Defaults, Outcome
 from tools import paths
 
 from . import payload
@@ -25,7 +25,7 @@ def understood(name: str, path: Path) -> Outcome:
         return Outcome()
     try:
         return mapping.understand(
-            sources.load(name), headers=sent.headers, body=sent.body, received=RECEIVED, defaults=Defaults()
+            senders.load(name), headers=sent.headers, body=sent.body, received=RECEIVED, defaults=Defaults()
         )
     except Unmapped:
         return Outcome()

@@ -7,10 +7,10 @@ import json
 import time
 from typing import Any
 
-from handler import handshakes, mapping, sources
 from handler.errors import Unmapped
-from handler.mapping import Defaults
-from handler.signatures import Delivery
+from handler.events import handshakes, mapping, senders
+from handler.events.mapping import Defaults
+from handler.events.webhook import Webhook
 from tools.terminal import say
 
 from . import names, payload, rules, sign
@@ -36,8 +36,8 @@ def greeting(source: str, sent: Payload) -> Any:
     Unmapped
         ``not_a_handshake``: the request does not hold what the answer is made of.
     """
-    loaded = sources.load(source)
-    delivery = Delivery(sent.method, "", "", sent.headers, sent.query, sent.body)
+    loaded = senders.load(source)
+    delivery = Webhook(sent.method, "", "", sent.headers, sent.query, sent.body)
     for signed in (False, True):
         if check := handshakes.find(loaded, delivery, signed=signed):
             return handshakes.answer(*check, secret=sign.development_secret(source, loaded.schemes[0]))
@@ -60,7 +60,7 @@ def preview(source: str, headers: dict[str, str], body: bytes, received: float) 
     """``events`` (event-bulk-create entries), ``ignored`` and ``unmapped`` (``None`` or why)."""
     try:
         outcome = mapping.understand(
-            sources.load(source), headers=headers, body=body, received=received, defaults=Defaults()
+            senders.load(source), headers=headers, body=body, received=received, defaults=Defaults()
         )
     except Unmapped as error:
         return _nothing() | {"unmapped": str(error)}

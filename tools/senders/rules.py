@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
-from handler import bodies, schema, sources, values, zones
+from handler import zones
 from handler.errors import Refused, SourceError
-from handler.signatures import Scheme
+from handler.events import bodies, entry, senders, values
+from handler.events.senders import Scheme
 from tools.paths import shown
 
 from . import formulas, retries, secret_forms
@@ -29,7 +30,7 @@ _EVENT_EXPRESSIONS |= {"properties_from"}
 _EVENT = _EVENT_EXPRESSIONS | {"topic", "metric", "otherwise", "shared", "profile", "properties", "backfill"}
 _HANDSHAKE_EXPRESSIONS = {"when", "answer", "token", "hmac"}
 _HANDSHAKE = _HANDSHAKE_EXPRESSIONS | {"signed"}
-_PROFILE = (schema.PROFILE_FIELDS - {"id", "meta"}) | {"full_name", "customer_id"}
+_PROFILE = (entry.PROFILE_FIELDS - {"id", "meta"}) | {"full_name", "customer_id"}
 _CHOICES = {
     "scheme": ("hmac", "token", "digest", "ecdsa"),
     "digest": ("sha256", "sha1", "sha512"),
@@ -58,10 +59,10 @@ _TOML = {
 
 def mistakes(name: str) -> tuple[list[SourceError], Checked | None]:
     """Every mistake in a source's file alone, and the file's tables if they can be read at all."""
-    path = sources.path_of(name)
+    path = senders.path_of(name)
     text = path.read_text("utf-8")
     try:
-        checked = Checked(path, tomllib.loads(text), sources.document(name), lines(text))
+        checked = Checked(path, tomllib.loads(text), senders.document(name), lines(text))
     except tomllib.TOMLDecodeError as error:
         at = re.search(r"line (\d+)", str(error))
         return [SourceError(shown(path), int(at[1]) if at else None, f"expected TOML: {_toml(str(error))}")], None
@@ -175,7 +176,7 @@ def _signed(checked: Checked, place: Place, scheme: Mapping[str, Any]) -> Iterat
 
 
 def _retries(checked: Checked, text: str) -> Iterator[SourceError]:
-    shipped = checked.path.parent == sources.SHIPPED
+    shipped = checked.path.parent == senders.SHIPPED
     yield from _unknown(checked, ("retries",), checked.own.get("retries", {}), retries.FIELDS)
     for place, expected in retries.mistakes(checked.own, checked.whole, shipped=shipped):
         yield checked.problem(place, expected)
@@ -288,7 +289,7 @@ def _profiles(checked: Checked) -> Iterator[SourceError]:
 def _profile(checked: Checked, place: Place, table: Any) -> Iterator[SourceError]:
     yield from _unknown(checked, place, table, _PROFILE)
     location, properties = table.get("location", {}), table.get("properties", {})
-    yield from _unknown(checked, (*place, "location"), location, schema.LOCATION_FIELDS)
+    yield from _unknown(checked, (*place, "location"), location, entry.LOCATION_FIELDS)
     yield from _formulas(checked, place, table, set(table) - {"location", "properties"})
     yield from _formulas(checked, (*place, "location"), location, set(location))
     yield from _formulas(checked, (*place, "properties"), properties, set(properties))

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import NotParseable, NotVerified
-from .signatures import Delivery
+from ..errors import NotParseable, NotVerified
+from ..events.webhook import Webhook
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Request:
 
     webhook_id: str
     source: str
-    delivery: Delivery
+    delivery: Webhook
 
 
 def read(event: Mapping[str, Any]) -> Request:
@@ -42,7 +42,7 @@ def read(event: Mapping[str, Any]) -> Request:
     return Request(
         webhook_id=event["requestContext"].get("requestId", ""),
         source=(event.get("pathParameters") or {}).get("source", ""),
-        delivery=Delivery(
+        delivery=Webhook(
             method=http["method"].upper(),
             url=f"https://{event['requestContext'].get('domainName', '')}{uri}",
             uri=uri,
@@ -53,7 +53,7 @@ def read(event: Mapping[str, Any]) -> Request:
     )
 
 
-def check_not_klaviyo(delivery: Delivery) -> None:
+def check_not_klaviyo(delivery: Webhook) -> None:
     """Refuse Klaviyo's own webhooks: sent back as events they could trigger what sent them.
 
     Raises

@@ -1,7 +1,7 @@
 """What is authentic is never refused: what cannot be read or mapped is parked as it came, with its reason.
 
 Both functions settle raw webhooks here, ``receive`` when they come and
-``replay`` after a redrive. Neither an unreadable body nor a fault of our own
+``redriven`` after a redrive. Neither an unreadable body nor a fault of our own
 costs a webhook (docs/decisions/0029).
 """
 
@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
-from . import messages
-from .errors import SourceError, UnknownSource, Unmapped
+from .. import messages
+from ..errors import SourceError, UnknownSource, Unmapped
+from ..messages import Outgoing, Raw
+from ..telemetry import crash, logger
 from .mapping import Outcome, Parked
-from .messages import Outgoing, Raw
-from .telemetry import crash, logger
 
 _Made = TypeVar("_Made")
 

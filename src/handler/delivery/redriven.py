@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from . import handshakes, mapping, parking, sources
+from ..events import handshakes, mapping, parking, senders
+from ..events.mapping import Defaults, Outcome
+from ..events.webhook import Webhook
+from ..messages import Message, Raw
+from ..telemetry import event_id, logger
 from .batch import Parcel, Received, unmapped
-from .mapping import Defaults, Outcome
-from .messages import Message, Raw
 from .report import parked_whole
-from .signatures import Delivery
-from .telemetry import event_id, logger
 
 _MOST_IDS = 500  # the job's lines have all of them
 # A batch of 6 MB may hold a thousand raw webhooks, each of which may become 30 MB and take seconds. What one invocation
@@ -26,11 +26,16 @@ _LATE = "a check of the URL, whose sender no longer waits for the answer"
 
 
 def replay(
-    received: Sequence[Received], *, defaults: Defaults, at: str, is_late: Callable[[], bool] = lambda: False
+    received: Sequence[Received],
+    *,
+    defaults: Defaults,
+    at: str,
+    stagger: int,
+    is_late: Callable[[], bool] = lambda: False,
 ) -> tuple[list[Received], list[Parcel], list[Parcel]]:
     """``received`` with its raw webhooks mapped; what of them is to be parked again, and what to be mapped later.
 
-    Owners are places in ``received``. Some stay for later once ``is_late()``, or
+    Owners are places in ``received``. Some stay for later, ``stagger`` seconds, once ``is_late()``, or
     once there are ``MOST_BYTES`` of events; the first never does.
     """
     mapped: list[Received] = []
@@ -42,7 +47,7 @@ def replay(
             mapped.append(one)
             continue
         if begun and (made > MOST_BYTES or is_late()):
-            later.append(Parcel(unmapped(one, one.message), frozenset({owner})))
+            later.append(Parcel(unmapped(one, one.message, stagger), frozenset({owner})))
             mapped.append(one)
             continue
         begun = True
@@ -80,8 +85,8 @@ def _message(raw: Raw, outcome: Outcome) -> Message:
 
 
 def _understand(raw: Raw, defaults: Defaults) -> Outcome:
-    source = sources.load(raw.source)
-    delivery = Delivery("POST", "", "", raw.headers, {}, raw.body)
+    source = senders.load(raw.source)
+    delivery = Webhook("POST", "", "", raw.headers, {}, raw.body)
     if check := handshakes.find(source, delivery, signed=True):
         handshakes.answer(*check)
         return Outcome(ignored=_LATE)

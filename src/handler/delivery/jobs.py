@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
-from .messages import Event, Message
+from ..messages import Event, Message
 
 JOB_EVENTS = 1_000
 JOB_BYTES = 5_000_000
@@ -73,10 +73,10 @@ def _rows(owner: int, message: Message, oldest: float) -> list[Row]:
 
 def _late(entry: str) -> str:
     # Loaded here: most invocations meet no late event, and this brings the parsers of values along.
-    from . import schema
+    from ..events.entry import identifiers_only
 
     try:
-        return schema.identifiers_only(entry)
+        return identifiers_only(entry)
     except (ValueError, KeyError, TypeError):
         return entry  # not an entry: Klaviyo says so, and it is parked with that
 
@@ -160,10 +160,10 @@ def _layers(clashing: list[list[Row]]) -> list[list[list[Row]]]:
         parts: dict[int, list[Row]] = {}
         for row in batch:
             known = seen.setdefault(row.event.unique_id, {})
-            identity = _identity(row.entry)
-            if identity not in known:
-                known[identity] = len(known)
-                parts.setdefault(known[identity], []).append(row)
+            whose = identity(row.entry)
+            if whose not in known:
+                known[whose] = len(known)
+                parts.setdefault(known[whose], []).append(row)
         layers += [[] for _ in range(max(parts, default=-1) + 1 - len(layers))]
         for place, part in parts.items():
             layers[place].append(part)
@@ -192,10 +192,10 @@ def _weight(part: list[Row]) -> int:
 
 def _same(one: Row, other: Row) -> bool:
     """Whether Klaviyo takes both for one event: it goes by profile, metric and ``unique_id``."""
-    return one.entry == other.entry or _identity(one.entry) == _identity(other.entry)
+    return one.entry == other.entry or identity(one.entry) == identity(other.entry)
 
 
-def _identity(entry: bytes) -> str | bytes:
+def identity(entry: bytes) -> str | bytes:
     """What Klaviyo goes by, as one value; of what is no entry itself."""
     try:
         attributes = json.loads(entry)["attributes"]

@@ -13,20 +13,21 @@ from datetime import UTC, tzinfo
 from functools import cache, partial
 from typing import Any, NamedTuple
 
-from . import bodies, cleaning, identity, schema, values
-from .errors import Unmapped
+from .. import cleaning
+from ..errors import Unmapped
+from ..messages import Event
+from ..work import CHARACTERS, bounded, spend
+from . import bodies, entry, identity, values
+from .entry import Draft, Note
 from .expressions import Expression, ExpressionFailed, times_in
-from .messages import Event
-from .schema import Draft, Note
-from .sources import Expressions, Profile, Rule, Source
-from .work import CHARACTERS, bounded, spend
+from .senders import Expressions, Profile, Rule, Source
 
 _ITEM_UNITS, _NODE_UNITS, _EXPRESSION_UNITS = 20, 5, 2  # of work, whatever they hold
 _SENDER_IDS = 20  # of which the log line and the answer name no more
 _SLUGGED = 1_000  # characters of a metric's name, of which Klaviyo takes 127
 _NO_SLUG = re.compile(r"[^a-z0-9]+")
 # Klaviyo reads some properties as more than data ($value, $flow); "$ 5 and more" is a question of a form.
-_RESERVED = re.compile(rf"\s*(?:\$\w|{schema.MARK}\s*$)")
+_RESERVED = re.compile(rf"\s*(?:\$\w|{entry.MARK}\s*$)")
 _TOPIC = re.compile(r"[\w ./:-]{1,100}")
 _DELIVERIES = ("webhook-id", "svix-id")  # header names of Standard Webhooks
 
@@ -112,13 +113,13 @@ def _finished(
     only: Collection[int] | None,
 ) -> Outcome:
     """The events of a sender that speaks Klaviyo's own format."""
-    from . import klaviyo_format
+    from . import custom_source
 
     outcome = Outcome(topics=["events"], private_ids=True)
     region = source.region or defaults.phone_region
     live = False
     delivery = _signed_id(source, headers, _DELIVERIES)
-    drafts = klaviyo_format.read(document, delivery=delivery, received=received, local=_local(source, defaults))
+    drafts = custom_source.read(document, delivery=delivery, received=received, local=_local(source, defaults))
     for index, draft in enumerate(drafts):
         live = live or (isinstance(draft, Draft) and not draft.backfill)
         if only is None or index in only:
@@ -129,14 +130,6 @@ def _finished(
 
 def _local(source: Source, defaults: Defaults) -> tzinfo:
     return source.zone or defaults.time_zone
-
-
-def holds(condition: Expression, document: Any) -> bool:
-    """Whether ``condition`` is true of ``document``; one that cannot be asked is not."""
-    try:
-        return bool(condition.of(document))
-    except ExpressionFailed:
-        return False
 
 
 def _by_rules(
@@ -322,8 +315,8 @@ def _nodes(source: Source, rule: Rule, item: dict[str, Any], place: tuple[int, .
     bodies.check_items(found or [])
     around = cache(partial(identity.surroundings, item, root))
     common: dict[str, Any] = {}
-    for index, entry in enumerate(found or []):
-        fields = {**(entry if isinstance(entry, dict) else {"item": entry}), "_webhook": item, "_root": root}
+    for index, line in enumerate(found or []):
+        fields = {**(line if isinstance(line, dict) else {"item": line}), "_webhook": item, "_root": root}
         yield _Node(fields, (*place, index), around, common)
 
 
@@ -361,7 +354,7 @@ def _free(found: Any, notes: list[Note]) -> dict[str, Any]:
     """Properties whose names are the sender's, or its visitors', without those that are Klaviyo's or the relay's."""
     properties = found if isinstance(found, dict) else {}
     spend(len(properties))
-    reserved = {name for name in properties if _RESERVED.match(name[: schema.NAME_LENGTH])}
+    reserved = {name for name in properties if _RESERVED.match(name[: entry.NAME_LENGTH])}
     notes += [Note("reserved_name", f"properties.{name}") for name in sorted(reserved)]
     return {name: value for name, value in properties.items() if name not in reserved} if reserved else properties
 
@@ -433,7 +426,7 @@ def _add(outcome: Outcome, draft: Draft | Unmapped, index: int, region: str) -> 
 
 
 def _build(outcome: Outcome, draft: Draft, region: str) -> None:
-    event, notes = schema.build(draft, phone_region=region)
+    event, notes = entry.build(draft, phone_region=region)
     phones = draft.profile.get("phone_number")
     named = cleaning.tells(event.unique_id, phones if isinstance(phones, list) else [phones])
     # A visitor may have chosen the metric's name, of which a part of the id is made.

@@ -8,16 +8,16 @@ from collections.abc import Mapping, Sequence
 from aws_lambda_powertools import single_metric
 from aws_lambda_powertools.metrics import MetricUnit
 
+from ..cleaning import clean
+from ..closing import NO_SLOT, Closing
+from ..errors import NoSlot
+from ..messages import Message
+from ..telemetry import NAMESPACE, SERVICE, by_line, event_id, logger, metrics
 from .batch import Parked
-from .cleaning import clean
-from .closing import NO_SLOT, Closing
 from .dispatch import Post, Result
-from .errors import NoSlot
 from .jobs import Job, Row
 from .klaviyo import Answer
-from .messages import Message
 from .scrub import scrub
-from .telemetry import NAMESPACE, SERVICE, by_line, event_id, logger, metrics
 
 _TITLE = 200
 _NOT_SETTLED = Closing("not_settled", "refused without a reason, to be tried beside others")

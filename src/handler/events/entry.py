@@ -18,10 +18,10 @@ from decimal import Decimal
 from itertools import islice
 from typing import Any
 
+from ..errors import Unmapped
+from ..messages import Event, size
+from ..work import CHARACTERS, put_out, spend
 from . import values
-from .errors import Unmapped
-from .messages import Event, size
-from .work import CHARACTERS, put_out, spend
 
 STRING_BYTES = 100_000
 EVENT_PROPERTIES = 400
@@ -47,7 +47,7 @@ PROFILE_FIELDS = frozenset({*IDENTIFIERS, *_TEXTS, "id", "location", "properties
 LOCATION_FIELDS = frozenset({*_LOCATION, "country", "latitude", "longitude"})
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-_CONTROL = re.compile("[\x00\ufffe\uffff\ud800-\udfff]")
+CONTROL = re.compile("[\x00\ufffe\uffff\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ def _dump(document: Any) -> str:
 
 def _without_control(written: str) -> str:
     """``written`` without the characters that SQS or Klaviyo refuses, each replaced."""
-    return written if written.isprintable() else _CONTROL.sub("\ufffd", written)
+    return written if written.isprintable() else CONTROL.sub("\ufffd", written)
 
 
 def _short(value: str, limit: int, where: str, notes: list[Note]) -> str:

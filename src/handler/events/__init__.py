@@ -1,0 +1,1 @@
+"""What turns a payload into events: run by ``receive``, and by ``deliver`` after a redrive."""
