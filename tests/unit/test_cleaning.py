@@ -57,7 +57,7 @@ SHOPIFY_ID = "5310112345678"  # as many digits as a phone number has
         "shpat_0123456789abcdef",
         "Bearer 0123456789abcdef",
         "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln",
-        "token-eyJ-eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln",
+        "eyJ-eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln",
     ],
 )
 def test_what_looks_personal_or_secret_is_hidden(text: str) -> None:
