@@ -20,6 +20,7 @@ HIDDEN = "[…]"
 MOST = 1_000  # characters of one text
 IDS = frozenset({"webhook_id", "event_ids", "sender_ids", "delivery_ids"})  # fields of lines and answers
 _SEARCHED = 4  # a unit of work is 2 ** 4 characters that are searched for a shape
+_WORD_UNITS = 3  # of work for each word of a text with an address in it
 _PHONE_DIGITS = 7  # of a phone number without its codes of country and area
 
 # Each sign also as JSON, HTML and percent-encoding write it.
@@ -30,15 +31,17 @@ _GAP = r"[\s()./_\ufffd\u2010-\u2015\u2212-]"
 _PHONE = rf"{_PLUS}[\s\ufffd]?\d(?:{_GAP}{{0,3}}\d){{6,14}}(?!\d)|\(\d{{2,5}}\)(?:{_GAP}?\d){{5,12}}(?!\d)"
 _KEY = (
     r"\b(?:[prs]k_|whsec_|shp(?:at|ss|ca|pa)_|gh[opsu]_|xox[abp]-)[\w+/=-]{8,}"
-    r"|\b(?:bearer|klaviyo-api-key)\s+[\w.+/=~-]{8,}|\beyj[\w-]{8,}\.[\w.-]+|\bakia[0-9a-z]{16}\b"
+    r"|\b(?:bearer|klaviyo-api-key)\s+[\w.+/=~-]{8,}|\bakia[0-9a-z]{16}\b"
 )
+# A run without a dot matches too, so that it is read once and not from each "eyj" in it.
+_TOKEN = re.compile(r"\beyj[\w-]{8,}+(?:\.[\w.-]+)?", re.IGNORECASE)
 # Each of these shapes has one of the signs. Most texts have none, and this look is all that they cost.
 _SHAPES = tuple(
     (signs, re.compile(shape, re.IGNORECASE))
     for signs, shape in (
         (("//", "\\/", "%2f", "www."), _URL),
         (("+", "\ufe62", "\uff0b", "(", "%", "&", "\\"), _PHONE),
-        (("k_", "whsec_", "shp", "gh", "xox", "bearer", "klaviyo-", "eyj", "akia"), _KEY),
+        (("k_", "whsec_", "shp", "gh", "xox", "bearer", "klaviyo-", "akia"), _KEY),
     )
 )
 _RESOURCE = re.compile(r"https://[\w.-]+(?:/[\w.-]+)*", re.ASCII)
@@ -64,13 +67,21 @@ def clean(text: str, *, hide_numbers: bool = False, resources: bool = False) -> 
         if any(sign in plain for sign in signs):
             spend(len(text) >> _SEARCHED)
             text = shape.sub(_resource if resources else HIDDEN, text)
+    if "eyj" in plain:
+        spend(len(text) >> _SEARCHED)
+        text = _TOKEN.sub(_without_token, text)
     if hide_numbers:
         text = _NUMBER.sub(HIDDEN, text)
     return text if len(text) <= MOST else text[: MOST - 1] + "…"
 
 
 def _without_address(found: re.Match[str]) -> str:
+    spend(_WORD_UNITS)
     return HIDDEN if any(sign in found[0] for sign in _AT) else found[0]
+
+
+def _without_token(found: re.Match[str]) -> str:
+    return HIDDEN if "." in found[0] else found[0]
 
 
 def _resource(found: re.Match[str]) -> str:

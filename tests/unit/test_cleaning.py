@@ -5,15 +5,17 @@ from __future__ import annotations
 import io
 import json
 import time
+import timeit
 from typing import Any
 
 import pytest
 
 from handler import cleaning, messages, telemetry
 from handler.cleaning import HIDDEN, MOST, clean, cleaned
-from handler.errors import Crashed
+from handler.errors import Crashed, Unmapped
 from handler.events import mapping, senders
 from handler.events.mapping import Defaults, Outcome
+from handler.work import bounded
 from tests.unit import test_deliver
 from tests.unit.test_deliver import World, queued
 from tools.paths import SAMPLES
@@ -57,6 +59,7 @@ SHOPIFY_ID = "5310112345678"  # as many digits as a phone number has
         "shpat_0123456789abcdef",
         "Bearer 0123456789abcdef",
         "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln",
+        "eyJ-eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln",
     ],
 )
 def test_what_looks_personal_or_secret_is_hidden(text: str) -> None:
@@ -142,6 +145,21 @@ def test_time_is_bounded_whatever_the_text(shape: str) -> None:
     began = time.process_time()
     clean(shape * 2_000_000, hide_numbers=True)
     assert time.process_time() - began < 0.25
+
+
+@pytest.mark.parametrize("shape", ["eyJa-", '"a', "a,", "&a", "(12)1", "+1 ", "%2b1", "pk_a ", "bearer "])
+def test_four_times_the_text_takes_four_times_the_time(shape: str) -> None:
+    def least(length: int) -> float:
+        text = f"{(shape * length)[: length - 2]} @"
+        return min(timeit.repeat(lambda: clean(text, hide_numbers=True), timer=time.process_time, number=5, repeat=10))
+
+    assert least(2 * MOST) < 8 * least(MOST // 2)  # a square would be 16
+
+
+def test_each_word_beside_an_address_is_counted_as_work() -> None:
+    texts = ["a," * (MOST - 1) + "@"] * 200
+    with pytest.raises(Unmapped, match="too_much_work"), bounded(0):
+        cleaned(texts)
 
 
 def test_names_and_texts_are_cleaned_at_any_depth_and_numbers_kept() -> None:

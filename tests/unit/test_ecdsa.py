@@ -177,10 +177,16 @@ def test_the_tools_sign_what_the_door_verifies(name: str, content: bytes, place:
     assert not ecdsa.verifies(sign.development_secret("d", SCHEME), content, signature)
 
 
+def coordinates(point: ecdsa.Point) -> tuple[int, int] | None:
+    x, y, z = point
+    inverse = pow(z, -1, ecdsa.P) if z else 0
+    return (x * inverse**2 % ecdsa.P, y * inverse**3 % ecdsa.P) if z else None
+
+
 def test_adding_a_point_to_itself_and_to_its_opposite() -> None:
     x, y, _ = ecdsa.BASE
-    twice = ecdsa.affine(ecdsa.add(ecdsa.BASE, ecdsa.BASE))
+    twice = coordinates(ecdsa.add(ecdsa.BASE, ecdsa.BASE))
     assert twice is not None
     assert twice[0] == int("7CF27B188D034F7E8A52380304B51AC3C08969E277F21B35A60B48FC47669978", 16)
-    assert ecdsa.affine(ecdsa.add(ecdsa.BASE, (x, ecdsa.P - y, 1))) is None
-    assert ecdsa.affine(ecdsa.add(ecdsa.INFINITY, ecdsa.BASE)) == (x, y)
+    assert coordinates(ecdsa.add(ecdsa.BASE, (x, ecdsa.P - y, 1))) is None
+    assert coordinates(ecdsa.add(ecdsa.INFINITY, ecdsa.BASE)) == (x, y)

@@ -140,6 +140,12 @@ def test_a_good_file_passes(mistakes: Mistakes) -> None:
             9,
             "could stand for the end of the signed {id}",
         ),
+        (
+            'header = "x-acme-signature"\n\n[webhook]',
+            'header = "x"\nid_header = "y"\nsigned = "{id}.{body}"\n\n[webhook]\nbody = [{ a = 1 }]',
+            9,
+            "expected 'json', 'form' or 'multipart'",
+        ),
         ('title = "Acme"', 'title = "Acme', 1, "expected TOML"),
         ('title = "Acme"', 'extends = "nobody"', 1, "expected a source to extend"),
     ],

@@ -231,7 +231,7 @@ def _body(checked: Checked, table: Mapping[str, Any]) -> Iterator[SourceError]:
         )
     if kinds != bodies.FORM and any("{form}" in str(one.get("signed")) for one in _schemes(checked)):
         yield checked.problem(place, 'expected body = "form": this sender signs form fields')
-    if set(listed(kinds)) != {bodies.JSON} and any("{id}" in str(one.get("signed")) for one in _schemes(checked)):
+    if kinds != bodies.JSON and any("{id}" in str(one.get("signed")) for one in _schemes(checked)):
         yield checked.problem(place, "expected 'json': text of a form could stand for the end of the signed {id}")
     if "charset" in table and not _charset(table["charset"]):
         yield checked.problem(

@@ -10,7 +10,9 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from functools import lru_cache
+from collections.abc import Iterator
+from functools import lru_cache, reduce
+from itertools import islice
 
 P = 2**256 - 2**224 + 2**192 + 2**96 - 1
 N = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -21,7 +23,8 @@ _GY = 0x4FE342E2FE1A7F9B8EE7EB4A7C0F9E162BCE33576B315ECECBB6406837BF51F5
 KEY_PREFIX = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
 
 Point = tuple[int, int, int]  # Jacobian: (X / Z², Y / Z³); Z is 0 at infinity
-_TEETH, _WIDTH = 8, 32
+_TEETH, _WIDTH, _BLOCKS = 10, 26, 2
+_HEIGHT = _WIDTH // _BLOCKS
 BASE: Point = (_GX, _GY, 1)
 INFINITY: Point = (1, 1, 0)
 
@@ -43,8 +46,9 @@ def verifies(key: str, content: bytes, signature: str) -> bool:
     r, s = pair
     e = int.from_bytes(hashlib.sha256(content).digest(), "big")
     w = pow(s, -1, N)
-    x = affine(_sum_of_products(e * w % N, BASE, r * w % N, point))
-    return x is not None and x[0] % N == r
+    x, _, z = _sum_of_products(e * w % N, BASE, r * w % N, point)
+    # X is x·Z²: so no inversion is needed, but a look at both x below P that are r modulo N.
+    return z != 0 and any((x - one * z * z) % P == 0 for one in (r, r + N) if one < P)
 
 
 def public_point(key: str) -> Point | None:
@@ -88,44 +92,79 @@ def _integer(raw: bytes) -> tuple[int, bytes]:
 
 
 def _sum_of_products(a: int, left: Point, b: int, right: Point) -> Point:
-    """``a·left + b·right``, by a comb over the bits of both (Lim and Lee, "More flexible exponentiation", 1994)."""
-    combs = _comb(left), _comb(right)
+    """``a·left + b·right``, by combs over the bits of both (Lim and Lee, "More flexible exponentiation", 1994)."""
+    blocks = [*_blocks(a, _combs(left)), *_blocks(b, _combs(right))]
     total = INFINITY
-    for teeth in zip(_columns(a), _columns(b), strict=True):
-        total = _double(total)
-        for comb, tooth in zip(combs, teeth, strict=True):
-            total = add(total, comb[tooth])
+    for point in _sums([[comb[tooth] for comb, tooth in row] for row in zip(*blocks, strict=True)]):
+        total = add(_double(total), point)
     return total
+
+
+def _blocks(factor: int, combs: list[list[Point]]) -> Iterator[list[tuple[list[Point], int]]]:
+    """For each block of ``_HEIGHT`` columns, the highest first, its comb and the bits of each column."""
+    columns = _columns(factor)
+    for block, comb in enumerate(reversed(combs)):
+        yield [(comb, tooth) for tooth in columns[block * _HEIGHT : (block + 1) * _HEIGHT]]
+
+
+def _sums(rows: list[list[Point]]) -> list[Point]:
+    """The sum of each row of points with Z 1: in pairs, all of which share an inversion."""
+    rows = [[point for point in row if point[2]] for row in rows]
+    while any(len(row) > 1 for row in rows):
+        pairs = [pair for row in rows for pair in zip(row[::2], row[1::2], strict=False)]
+        differences = [right[0] - left[0] for left, right in pairs]
+        if 0 in differences:  # a point and itself, or its negative
+            return [reduce(add, row, INFINITY) for row in rows]
+        added = map(_chord, pairs, _inverses(differences))
+        rows = [[*islice(added, len(row) // 2), *row[len(row) & ~1 :]] for row in rows]
+    return [row[0] if row else INFINITY for row in rows]
+
+
+def _chord(pair: tuple[Point, Point], inverse: int) -> Point:
+    """The sum of two points with Z 1, from the inverse of the difference of their X."""
+    (x1, y1, _), (x2, y2, _) = pair
+    slope = (y2 - y1) * inverse % P
+    x3 = (slope * slope - x1 - x2) % P
+    return x3, (slope * (x1 - x3) - y1) % P, 1
 
 
 def _columns(factor: int) -> list[int]:
     """The bits of ``factor`` as ``_TEETH`` rows of ``_WIDTH``, read by column, the highest first."""
-    bits = f"{factor:0256b}"
+    bits = f"{factor:0{_TEETH * _WIDTH}b}"
     return [int(bits[place::_WIDTH], 2) for place in range(_WIDTH)]
 
 
 @lru_cache(maxsize=16)
-def _comb(point: Point) -> list[Point]:
-    """For each column of bits its multiple of ``point``, with Z 1: two milliseconds, once for a key."""
-    comb = [INFINITY]
-    for _ in range(_TEETH):
-        comb += [add(point, other) for other in comb]
-        for _ in range(_WIDTH):
+def _combs(point: Point) -> list[list[Point]]:
+    """For each block, the lowest first, and each column of bits its multiple of ``point``, with Z 1: once for a key."""
+    multiples = [point]
+    while len(multiples) < _TEETH * _BLOCKS:
+        for _ in range(_HEIGHT):
             point = _double(point)
-    return [INFINITY, *_normalised(comb[1:])]
+        multiples.append(point)
+    combs = [[INFINITY] for _ in range(_BLOCKS)]
+    for place, multiple in enumerate(_normalised(multiples)):
+        comb = combs[place % _BLOCKS]
+        comb += _sums([[multiple, other] for other in comb])
+    return combs
 
 
 def _normalised(points: list[Point]) -> list[Point]:
-    """``points`` with Z 1, none of them at infinity; one inversion for all of them."""
+    """``points`` with Z 1, none of them at infinity."""
+    inverses = _inverses([z for _, _, z in points])
+    return [(x * own**2 % P, y * own**3 % P, 1) for (x, y, _), own in zip(points, inverses, strict=True)]
+
+
+def _inverses(numbers: list[int]) -> list[int]:
+    """The inverse of each number, none of them 0, by one inversion (Montgomery's trick)."""
     products = [1]
-    for _, _, z in points:
-        products.append(products[-1] * z % P)
+    for number in numbers:
+        products.append(products[-1] * number % P)
     inverse = pow(products.pop(), -1, P)
-    found: list[Point] = []
-    for x, y, z in reversed(points):
-        own = inverse * products.pop() % P
-        inverse = inverse * z % P
-        found.append((x * own**2 % P, y * own**3 % P, 1))
+    found: list[int] = []
+    for number in reversed(numbers):
+        found.append(inverse * products.pop() % P)
+        inverse = inverse * number % P
     return found[::-1]
 
 
@@ -158,12 +197,3 @@ def _double(point: Point) -> Point:
     alpha = 3 * (x - zz) * (x + zz) % P  # the curve's a is -3
     x3 = (alpha * alpha - 8 * beta) % P
     return x3, (alpha * (4 * beta - x3) - 8 * yy * yy) % P, 2 * y * z % P
-
-
-def affine(point: Point) -> tuple[int, int] | None:
-    """The coordinates of a point; ``None`` at infinity."""
-    x, y, z = point
-    if not z:
-        return None
-    inverse = pow(z, -1, P)
-    return x * inverse**2 % P, y * inverse**3 % P

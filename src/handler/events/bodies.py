@@ -34,7 +34,8 @@ _DIGITS = 400
 _GZIP = b"\x1f\x8b"  # RFC 1952, 2.3.1; no text in UTF-8 starts so
 _START = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*(--|.?)", re.DOTALL)
 # A URL-encoded form has no line break after a boundary; without a look at it, name="a" would pass for a field.
-_MULTIPART = re.compile(rb"[ \t\r\n]*--[^\r\n]{1,200}\r?\nContent-Disposition:", re.IGNORECASE)
+# Of a part's headers any may be first, and all begin so (RFC 2046, 5.1).
+_MULTIPART = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*--[^\r\n]{1,200}\r?\nContent-[A-Za-z-]{1,50}:", re.IGNORECASE)
 _PLAIN_NAME = re.compile(rb"[A-Za-z0-9_.-]{1,100}")
 
 
@@ -130,6 +131,8 @@ def fields(body: bytes, read: Body) -> list[tuple[str, str]]:
     _check_form(body)
     if _MULTIPART.match(body):
         raise Unmapped("not_form", "the body is multipart/form-data, not a URL-encoded form")
+    if looks(body) == JSON:  # whose texts may hold "&email=…"; a form's name never begins with a bracket
+        raise Unmapped("not_form", "the body is JSON, not a URL-encoded form")
     text = _text(body, read.charset)
     if text.count("&") >= _FORM_FIELDS:
         raise Unmapped("too_many_fields", f"the form has more than {_FORM_FIELDS:,} fields")
