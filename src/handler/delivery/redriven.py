@@ -15,8 +15,9 @@ from ..events.mapping import Defaults, Outcome
 from ..events.webhook import Webhook
 from ..messages import Message, Raw
 from ..telemetry import event_id, logger
-from .batch import Parcel, Received, unmapped
+from .records import Received
 from .report import parked_whole
+from .returns import Parcel, unmapped
 
 _MOST_IDS = 500  # the job's lines have all of them
 # A batch of 6 MB may hold a thousand raw webhooks, each of which may become 30 MB and take seconds. What one invocation

@@ -13,10 +13,10 @@ from ..closing import NO_SLOT, Closing
 from ..errors import NoSlot
 from ..messages import Message
 from ..telemetry import NAMESPACE, SERVICE, by_line, event_id, logger, metrics
-from .batch import Parked
 from .dispatch import Post, Result
 from .jobs import Job, Row
 from .klaviyo import Answer
+from .returns import RefusedRows
 from .scrub import scrub
 
 _TITLE = 200
@@ -84,7 +84,7 @@ def resent(messages: int) -> None:
         metrics.add_metric("Resent", MetricUnit.Count, messages)
 
 
-def _parked(parked: Parked, messages: Mapping[int, Message]) -> None:
+def _parked(parked: RefusedRows, messages: Mapping[int, Message]) -> None:
     line = {
         "reason": parked.reason,
         "detail": parked.detail,
