@@ -155,7 +155,7 @@ class Deliver:
         parcels = [Parcel(outgoing, frozenset({place})) for place, (_, outgoing) in enumerate(found.unreadable)]
         unsent = returns.send(self._sqs, self._settings.dead_letter_queue_url, parcels)
         for _, outgoing in found.unreadable:
-            report.parked_whole(outgoing.attributes["reason"], outgoing.attributes["detail"], "unknown")
+            report.dead_letter(outgoing.attributes["reason"], outgoing.attributes["detail"], "unknown")
         return [found.unreadable[place][0] for place in sorted(unsent)]
 
     def _set_crashers_apart(self, records: list[Record], now: str) -> tuple[list[Record], list[str]]:
@@ -173,7 +173,7 @@ class Deliver:
             stuck += [parcels[place][0].id for place in sorted(unsent)]
         report.resent(len(triage.resend))
         for one in triage.park:
-            report.parked_whole("crashed", crashes.CRASHED, messages.source(one.body))
+            report.dead_letter("crashed", crashes.CRASHED, messages.source(one.body))
         return triage.handle, stuck
 
     def _map_raw(

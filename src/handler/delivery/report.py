@@ -95,9 +95,7 @@ def _parked(parked: RefusedRows, messages: Mapping[int, Message]) -> None:
     _count("Parked", parked.reason, len(parked.rows))
 
 
-def parked_whole(
-    reason: str, detail: str, source: str, *, webhook_id: str = "", sender_ids: Sequence[str] = ()
-) -> None:
+def dead_letter(reason: str, detail: str, source: str, *, webhook_id: str = "", sender_ids: Sequence[str] = ()) -> None:
     """Log and count a message that was parked as it came; the ids are those of the webhook's line, where known."""
     ids = {"webhook_id": webhook_id, "sender_ids": list(sender_ids)}
     named = {name: value for name, value in ids.items() if value}
