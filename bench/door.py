@@ -56,7 +56,7 @@ class _Raw(io.BytesIO):
 
 def answer_aws() -> Any:
     """Answer the functions' AWS clients, made from now on, in this process; returns the session's events."""
-    events = SESSION.get_component("event_emitter")
+    events = SESSION.events
     events.register("before-send.*.*", _answer)
     return events
 

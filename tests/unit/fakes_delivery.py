@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from handler.delivery import report
-from handler.delivery.dispatch import Dispatcher, Key, Poster
+from handler.delivery.dispatch import Dispatcher, Poster
 from handler.delivery.function import Deliver
 from handler.delivery.klaviyo import Answer, sort_answer
 from handler.delivery.pacing import Item, Pacer, Value, interval
 from handler.messages import Event
 from handler.pauses import PAUSES
+from handler.secret import Key
 from handler.settings import for_deliver
 from handler.telemetry import metrics
 

@@ -13,11 +13,12 @@ from botocore.exceptions import ClientError
 
 from handler import messages
 from handler.closing import Closing
-from handler.delivery.dispatch import Key, Poster
+from handler.delivery.dispatch import Poster
 from handler.delivery.klaviyo import Answer
 from handler.delivery.pacing import Item, Value
 from handler.errors import TableUnavailable
 from handler.messages import Message, Raw
+from handler.secret import Key
 from tests.unit.fakes_delivery import Clock, Klaviyo, Table, deliver
 
 EVENTS, DEAD = "events", "dead-letters"

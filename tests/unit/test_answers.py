@@ -21,11 +21,10 @@ from typing import Any
 import pytest
 
 from handler import telemetry
-from handler.delivery.dispatch import Key
 from handler.delivery.klaviyo import Answer, Connection
 from handler.messages import Message
 from handler.pauses import PAUSES
-from handler.secret import Secret
+from handler.secret import Key, Secret
 from local.standin import DEVELOPMENT_KEY, Klaviyo, Limits, Server
 from tests.unit.fakes_delivery import Clock, event
 from tests.unit.fakes_queue import Delivery, delivery

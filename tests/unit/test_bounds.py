@@ -12,7 +12,7 @@ import pytest
 from bench import worst
 from handler import messages
 from handler.delivery import redriven
-from handler.delivery.batch import Received
+from handler.delivery.records import Received
 from handler.events import entry, mapping, parking, senders
 from handler.events.entry import Draft
 from handler.events.expressions import Expression

@@ -29,7 +29,7 @@ ENVIRONMENT = {
     "ARRIVAL_SPREAD": "0.4",
     "LATE_AFTER_HOURS": "24",
 }
-HEAVY = ("pydantic", "aws_xray_sdk", "phonenumbers", "aws_lambda_powertools.event_handler", "boto3", "s3transfer")
+HEAVY = ("pydantic", "aws_xray_sdk", "phonenumbers", "aws_lambda_powertools.event_handler")
 # What only multipart forms and only signatures by key pair need.
 SELDOM = ("email.headerregistry", "handler.events.multipart", "multipart", "handler.door.ecdsa")
 # What each function may not load as it starts: the other's package, and for ``deliver`` what reads webhooks, which is

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from handler import aws
-from handler.delivery.pacing import DynamoTable
+from handler.delivery.pacing_table import DynamoTable
 from handler.errors import TableUnavailable
 from handler.pauses import PAUSES
 from tests.unit.test_klaviyo import whole_request

@@ -21,7 +21,8 @@ from handler import messages, telemetry
 from handler.door import function, http, signatures
 from handler.errors import Unmapped
 from handler.events import bodies, handshakes, mapping, parking, senders
-from handler.events.mapping import Parked
+from handler.events.handshakes import UNSIGNED_BYTES
+from handler.events.mapping import UnmappedItem
 from handler.events.parking import letters
 from handler.messages import MESSAGE_BYTES, Outgoing, Raw
 from tests.unit import fakes_door, test_receive
@@ -314,6 +315,32 @@ def test_nesting_that_only_the_mapping_finds_too_deep_has_the_same_reason(
     assert post(door, "custom", b"{}")[1]["parked"][0]["reason"] == "nested_too_deep"
 
 
+def several_readers(name: str) -> bool:
+    """Whether a time or a check of the URL is read from the body, as well as its events."""
+    source = senders.load(name)
+    timed = any(scheme.timestamp_body for scheme in source.schemes)
+    return timed or any(one.signed and one.reads_body for one in source.handshakes)
+
+
+@pytest.mark.parametrize("path", [path for path in SAMPLES if several_readers(path.parent.name)], ids=lambda p: p.stem)
+def test_a_body_is_parsed_once(door: Door, monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    read: list[bytes] = []
+    parse = bodies.parse
+
+    def counted(body: bytes, kind: bodies.Body = bodies.ANY_JSON) -> Any:
+        read.append(body)
+        return parse(body, kind)
+
+    monkeypatch.setattr(bodies, "parse", counted)
+    source, now = path.parent.name, time.time()
+    door.secrets.document = sign.development_secrets([source])["sources"]
+    sent = payload.request(path)
+    assert door.handler(request(source, sent, now), None)["statusCode"] in (200, 204)
+    # What is short is read before its signature, too, where a check of the URL needs no signature.
+    early = any(not one.signed and one.reads_body for one in senders.load(source).handshakes)
+    assert len(read) <= 1 + (early and len(sent.body) <= UNSIGNED_BYTES)
+
+
 # ------------------------------------------------- checks of the URL
 CHECKED = {
     "title": "Acme",
@@ -433,7 +460,11 @@ def test_a_list_of_places_that_fits_stays(door: Door) -> None:
 
 def test_places_are_kept_for_each_reason_and_from_the_redrive_before() -> None:
     raw = Raw("stripe", b"{}", {}, 1.0, only=(4, 7))
-    parked = [Parked(4, "no_metric", "a"), Parked(7, "no_identifier", "b"), Parked(None, "not_json", "c")]
+    parked = [
+        UnmappedItem(4, "no_metric", "a"),
+        UnmappedItem(7, "no_identifier", "b"),
+        UnmappedItem(None, "not_json", "c"),
+    ]
     made = {one.reason: messages.decode(one.outgoing.body) for one in letters(raw, parked, at="now")}
     assert {reason: one.only for reason, one in made.items() if isinstance(one, Raw)} == {
         "no_metric": (4,),

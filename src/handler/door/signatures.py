@@ -312,7 +312,7 @@ def _sign(scheme: Scheme, secret: str, signed: bytes) -> str | None:
 def _stamp_in_body(scheme: Scheme, place: Expression, webhook: Webhook, body: Body) -> str:
     """The time that the body gives; empty if it gives none that can be read, which only the sender can cause."""
     try:
-        found = place.of(bodies.parse(bodies.unpack(webhook.body), body))
+        found = place.of(webhook.document(body)[0])
     except (ExpressionFailed, Unmapped):
         return ""
     stamp = values.text(found) or ""

@@ -71,7 +71,8 @@ def _document(webhook: Webhook, read: Body | None, *, within: int | None) -> dic
     parsed = None
     if read and (within is None or len(webhook.body) <= within):
         try:
-            parsed = bodies.parse(bodies.unpack(webhook.body) if within is None else webhook.body, read)
+            # What nobody has signed is not decompressed.
+            parsed = webhook.document(read)[0] if within is None else bodies.parse(webhook.body, read)
         except Unmapped:
             parsed = None
     return {

@@ -21,6 +21,7 @@ from . import bodies, entry, identity, values
 from .entry import Draft, Note
 from .expressions import Expression, ExpressionFailed, times_in
 from .senders import Expressions, Profile, Rule, Source
+from .webhook import Webhook
 
 _ITEM_UNITS, _NODE_UNITS, _EXPRESSION_UNITS = 20, 5, 2  # of work, whatever they hold
 _SENDER_IDS = 20  # of which the log line and the answer name no more
@@ -41,7 +42,7 @@ class Defaults:
 
 
 @dataclass(frozen=True, slots=True)
-class Parked:
+class UnmappedItem:
     """An item of the body that no event could be made of; ``index`` is ``None`` for the whole body."""
 
     index: int | None
@@ -63,7 +64,7 @@ class Outcome:
     events: list[Event] = field(default_factory=list)
     metrics: list[str] = field(default_factory=list)
     ignored: str | None = None
-    parked: list[Parked] = field(default_factory=list)
+    parked: list[UnmappedItem] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     sender_ids: list[str] = field(default_factory=list)
     private_ids: bool = False
@@ -74,7 +75,7 @@ def understand(
     source: Source,
     *,
     headers: Mapping[str, str],
-    body: bytes,
+    body: bytes | Webhook,
     received: float,
     defaults: Defaults,
     only: Collection[int] | None = None,
@@ -85,6 +86,8 @@ def understand(
     ----------
     headers : mapping
         Names in lower case; only those of a topic and a signed id are read.
+    body : bytes or Webhook
+        A webhook's document may have been read before, and is not parsed again.
     received : float
         Epoch seconds; stands in for a missing or absurd time.
     only : collection of int, optional
@@ -95,9 +98,8 @@ def understand(
     Unmapped
         It cannot be read, nothing of it can become an event, or it would be ``too_much_work``.
     """
-    plain = bodies.unpack(body)
-    document, weight = bodies.parse(plain, source.body), len(plain)
-    del plain  # may have 20 MB
+    webhook = body if isinstance(body, Webhook) else Webhook("POST", "", "", headers, {}, body)
+    document, weight = webhook.document(source.body)
     with bounded(weight), times_in(_local(source, defaults)):
         if source.klaviyo_format:
             return _finished(source, document, headers, received, defaults, only)
@@ -150,7 +152,7 @@ def _by_rules(
             place = () if item is document else (index,)
             ignored = _item(source, item, place, headers, received, defaults, outcome)
         except Unmapped as error:
-            outcome.parked.append(Parked(index if len(items) > 1 else None, error.reason, error.detail))
+            outcome.parked.append(UnmappedItem(index if len(items) > 1 else None, error.reason, error.detail))
         else:
             if not ignored:
                 continue
@@ -422,7 +424,7 @@ def _add(outcome: Outcome, draft: Draft | Unmapped, index: int, region: str) -> 
             raise draft
         _build(outcome, draft, region)
     except Unmapped as error:
-        outcome.parked.append(Parked(index, error.reason, error.detail))
+        outcome.parked.append(UnmappedItem(index, error.reason, error.detail))
 
 
 def _build(outcome: Outcome, draft: Draft, region: str) -> None:
