@@ -203,7 +203,7 @@ def test_a_later_webhook_of_the_same_state_is_another_event_of_the_listed_topics
             body = json.dumps(changed_later(json.loads(sent.body))).encode()
             again = preview_request(name, Payload(sent.method, sent.query, sent.headers, body), RECEIVED)
             if by_id(again).keys() - by_id(preview_request(name, sent, RECEIVED)).keys():
-                found.add((name, sent.headers.get(sources.load(name).topic_header, "")))
+                found.add((name, sent.headers.get(senders.load(name).topic_header, "")))
     assert found == LATER
 
 

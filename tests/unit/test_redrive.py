@@ -68,7 +68,7 @@ def make_redrive(world: Delivery, *arguments: str, sent: Any = None) -> None:
     client = Client(world.sqs)
     client.sent = sent or client.sent
     asked = commands.parser("redrive")[0].parse_args([*arguments, "--rate", "1000000"])
-    assert redrive.redrive(Relay(lambda _: client, OUTPUTS, {}), asked) == 0
+    assert redrive.redrive(Relay(lambda _: client, OUTPUTS, {}), asked, world.clock) == 0
 
 
 def park(world: Delivery, name: str, *, source: str = "shop", reason: str = "refused_by_klaviyo") -> None:

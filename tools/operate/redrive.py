@@ -100,13 +100,13 @@ def run(asked: argparse.Namespace) -> int:
     return redrive(target.relay(asked.stack), asked)
 
 
-def redrive(relay: Relay, asked: argparse.Namespace) -> int:
-    """Do what was asked for on ``relay``; returns the exit status."""
+def redrive(relay: Relay, asked: argparse.Namespace, clock: Callable[[], float] = time.time) -> int:
+    """Do what was asked for on ``relay``; ``clock`` gives epoch seconds. Returns the exit status."""
     sqs, queue = relay.client("sqs"), relay.outputs["DeadLetterQueueUrl"]
     if asked.drop:
         say(f"deleted {_messages(len(drop(sqs, queue, asked.source, asked.reason, input)))}")
         return 0
-    began = datetime.now(UTC).replace(microsecond=0) if asked.go else None
+    began = datetime.fromtimestamp(int(clock()), UTC) if asked.go else None
     parcels = Sorted(asked.source, asked.reason, began)
     back = parcels.through(read(sqs, queue))
     if asked.go:
