@@ -22,7 +22,8 @@ from .time import Time
 PER_MINUTE = 150
 PER_SECOND = 10
 POINTER = "/data/attributes/events-bulk-create/data/{}/attributes/profile"
-_UNIQUE_ID = re.compile(rb'"unique_id":("(?:[^"\\]|\\.)*")')
+_UNIQUE_ID = re.compile(rb'"unique_id":\s*("(?:[^"\\]|\\.)*")')
+_LATE = re.compile(rb'"backfill":\s*true')
 
 
 class Windows:
@@ -102,7 +103,7 @@ class Request:
     def of(cls, at: float, key: str, body: bytes) -> Request:
         """Read ``body`` as far as it is kept; no property of an event may be called unique_id."""
         names: list[str] = json.loads(b"[" + b",".join(_UNIQUE_ID.findall(body)) + b"]")
-        return cls(at, key, body, names, body.count(b'"backfill":true'))
+        return cls(at, key, body, names, len(_LATE.findall(body)))
 
     @property
     def rows(self) -> list[dict[str, Any]]:

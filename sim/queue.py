@@ -62,6 +62,11 @@ class Message:
         """The message attributes' texts, by name."""
         return {name: value["StringValue"] for name, value in self.attributes.items()}
 
+    @property
+    def handle(self) -> str:
+        """The receipt handle; each receive has its own."""
+        return f"{self.id}#{self.receives}"
+
     def system_attributes(self) -> dict[str, str]:
         """What SQS itself says of a received message."""
         known = {"MessageGroupId": self.group, TRACE: self.trace}
@@ -72,7 +77,7 @@ class Message:
         """The message in the shape in which Lambda hands it over, as far as the functions read it."""
         return {
             "messageId": self.id,
-            "receiptHandle": self.id,
+            "receiptHandle": self.handle,
             "body": self.body,
             "attributes": self.system_attributes(),
             "messageAttributes": {
@@ -258,10 +263,12 @@ class Sqs:
         return self._batch("SendMessageBatch", QueueUrl, Entries, send, mistake, too_long=too_long)
 
     def delete_message_batch(self, *, QueueUrl: str, Entries: Sequence[Entry]) -> dict[str, Any]:  # noqa: N803
-        """DeleteMessageBatch; a handle, which here is the id, may be used twice."""
+        """DeleteMessageBatch; a handle that is not the latest deletes nothing, and is no failure (API reference)."""
 
         def delete(entry: Entry) -> dict[str, Any]:
-            queue.delete(entry["ReceiptHandle"])
+            message = queue.messages.get(entry["ReceiptHandle"].partition("#")[0])
+            if message and message.handle == entry["ReceiptHandle"]:
+                queue.delete(message.id)
             return {"Id": entry["Id"]}
 
         queue = self._queue("DeleteMessageBatch", QueueUrl)
@@ -279,7 +286,7 @@ class Sqs:
         if not 1 <= MaxNumberOfMessages <= MOST_ENTRIES:
             raise self._error("ReceiveMessage", "InvalidParameterValue")
         found = [
-            {"MessageId": message.id, "ReceiptHandle": message.id, "Body": message.body}
+            {"MessageId": message.id, "ReceiptHandle": message.handle, "Body": message.body}
             | {"Attributes": message.system_attributes()}
             | ({"MessageAttributes": dict(message.attributes)} if message.attributes else {})
             for message in queue.receive(MaxNumberOfMessages, visibility=VisibilityTimeout)

@@ -147,7 +147,7 @@ def test_text_is_no_number_to_compare(on_ministack: Callable[[], DynamoTable]) -
         assert answers(table, calls)[-2] == (False, {"next": "10"})
 
 
-@settings(max_examples=40)
+@settings(max_examples=30)
 @given(calls=CALLS)
 def test_any_calls_are_answered_alike(real: Callable[[], DynamoTable], calls: list[Call]) -> None:
     assert answers(Table(), calls) == answers(real(), calls)
