@@ -17,7 +17,9 @@ from typing import Any
 from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
 
-from handler import sources
+from handler import clients, sources
+from handler.door.function import Receive
+from handler.telemetry import metrics
 from local import aws, payload, sign
 from local.preview import preview_request
 
@@ -52,8 +54,6 @@ class _Raw(io.BytesIO):
 
 def answer_aws() -> Any:
     """Answer the functions' AWS clients, made from now on, in this process; returns the session's events."""
-    from handler import clients
-
     events = clients.SESSION.get_component("event_emitter")
     events.register("before-send.*.*", _answer)
     return events
@@ -75,15 +75,13 @@ ANSWERS: dict[str, Callable[[], dict[str, Any]]] = {
 
 
 class Door:
-    """``receive.handler``; ``called_at`` is the CPU time (ns) at which it last turned to SQS."""
+    """``receive``; ``called_at`` is the CPU time (ns) at which it last turned to SQS."""
 
     def __init__(self) -> None:
-        os.environ.update(ENVIRONMENT)
+        os.environ.update(aws.NO_ONE)
         self.called_at = 0
         answer_aws().register("before-parameter-build.sqs.SendMessageBatch", self._called)
-        from handler import receive  # reads the environment as it is imported
-
-        self.handler: Handler = receive.handler
+        self.handler: Handler = metrics.log_metrics(Receive.from_environment(ENVIRONMENT))
 
     def _called(self, **_: Any) -> None:
         self.called_at = time.process_time_ns()

@@ -1,46 +1,46 @@
 """The delivery whole on virtual time: the real ``deliver``, SQS and its event source in memory, a Klaviyo that fails.
 
 A day passes in a minute or two, and every run is the same for its seed. Real
-are the handler and all that it calls, one copy of the module for each
-container; the event source's batches and fair groups are ``local.trigger``'s.
-In memory are the queue (delays, receive counts, visibility, attributes, at most
-120,000 messages in flight, the limits of a SendMessageBatch), the pacing table, the
-secret, and Klaviyo: two fixed windows of a random phase, and faults. Recursive
-loops are counted by the header that botocore sends, and end after 16 rounds
-unless the template allows them (``local.lineage``). Billing
-counts what AWS bills; a function's time is its virtual waiting plus the
-processor time that this machine took, scaled to the processor's share that its
-memory buys.
+are the handler and all that it calls, one object for each container; the event
+source's batches and fair groups are ``local.trigger``'s. In memory are the queue
+(delays, receive counts, visibility, attributes, at most 120,000 messages in
+flight, the limits of a SendMessageBatch), the pacing table, the secret, and
+Klaviyo: two fixed windows of a random phase, and faults. Recursive loops are
+counted by the header that botocore sends, and end after 16 rounds unless the
+template allows them (``local.lineage``). Billing counts what AWS bills; a
+function's time is its virtual waiting plus the processor time that this machine
+took, scaled to the processor's share that its memory buys.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import math
 import os
 import random
 import re
-import sys
 import time as real_time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 from botocore.handlers import add_recursion_detection_header
 from samtranslator.yaml_helper import yaml_parse
 
 from handler import messages, report, telemetry
-from handler.dispatch import KEY_REREAD_SECONDS, Dispatcher, Key
+from handler.delivery.function import Deliver
+from handler.dispatch import Dispatcher, Key
 from handler.keys import Secret
 from handler.klaviyo import Answer, sort_answer
 from handler.messages import Event, Message
 from handler.pacing import Pacer, interval
-from local import aws, lineage, seams
+from handler.pauses import PAUSES
+from handler.settings import for_deliver
+from local import aws, lineage
 from local.trigger import POLLERS, Batch, Fair, Held
 
 from .cost import CHUNK, FULL_PROCESSOR_MB, PRICES
@@ -65,9 +65,6 @@ ENVIRONMENT = {
     "PACING_ACCOUNT": "default",
     "ARRIVAL_SPREAD": "0.4",
     "LATE_AFTER_HOURS": "24",
-    "AWS_DEFAULT_REGION": "us-east-1",
-    "AWS_ACCESS_KEY_ID": "none",
-    "AWS_SECRET_ACCESS_KEY": "none",
 }
 FUNCTION = "deliver"
 _NAME = re.compile(rb'"unique_id":"([^"]+)"')
@@ -333,6 +330,14 @@ class Sender:
         return str(params["headers"].get(lineage.HEADER, ""))
 
 
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One function, and the client through which it sends."""
+
+    sqs: Sender
+    handler: Callable[[dict[str, Any], Any], dict[str, Any]]
+
+
 @dataclass(slots=True)
 class Klaviyo:
     """Counts arrivals in its windows; ``fault`` may give a request's answer instead, and the seconds it takes."""
@@ -436,38 +441,37 @@ class Simulation:
         self.log = _Log(self.time, self.bill)
         self.faults: list[str] = []
         self.sent: dict[bytes, float] = {}
-        self._containers = deque(self._container(number) for number in range(concurrency))
+        self._containers = deque(self._container() for _ in range(concurrency))
 
-    def _container(self, number: int) -> ModuleType:
-        """A copy of the function's module, with this world in place of AWS's."""
-        module = _copy(number)
-        clock, sleep = self.time.clock, self.time.sleep
+    def _container(self) -> Container:
+        """A function with this world in place of AWS's."""
+        clock, sleep, chance = self.time.clock, self.time.sleep, self.chance.random
         secrets: Any = _SecretsManager(self.bill, lambda: self.key)
+        secret = Secret(secrets, "klaviyo", clock, kept=PAUSES.kept, reread=PAUSES.key_reread)
+        sqs: Any = Sender(self.queue)
         dispatcher = Dispatcher(
-            pacer=Pacer(self.table, spacing=interval(150, 0.4), clock=clock, sleep=sleep),
+            pacer=Pacer(self.table, spacing=interval(150, 0.4), clock=clock, sleep=sleep, pauses=PAUSES),
             poster=self.klaviyo,
-            key=Key(Secret(secrets, "klaviyo", clock, KEY_REREAD_SECONDS), clock),
+            key=Key(secret, clock, PAUSES),
             clock=clock,
             sleep=sleep,
-            random=self.chance.random,
+            random=chance,
             record=report.posted,
+            pauses=PAUSES,
         )
-        seams.put(
-            (module, "SQS", Sender(self.queue)),
-            (module, "time", SimpleNamespace(time=clock)),
-            (module, "random", self.chance),
-            (module, "DISPATCHER", dispatcher),
+        function = Deliver(
+            settings=for_deliver(ENVIRONMENT), sqs=sqs, dispatcher=dispatcher, pauses=PAUSES, clock=clock, random=chance
         )
-        return module
+        return Container(sqs, telemetry.metrics.log_metrics(function))
 
     def _invoke(self, batch: Batch) -> None:
         container = self._containers.pop()  # the one used last, as Lambda does
         self.time.spawn(lambda: self._run_function(container, batch))
 
-    def _run_function(self, container: ModuleType, batch: Batch) -> None:
+    def _run_function(self, container: Container, batch: Batch) -> None:
         began, cpu = self.time.now, real_time.thread_time()
         records = self.queue.records(batch)
-        container.SQS.invoked_with = self.queue.trace(batch)
+        container.sqs.invoked_with = self.queue.trace(batch)
         context = SimpleNamespace(
             get_remaining_time_in_millis=lambda: 1000 * (began + TIMEOUT - self.time.now), aws_request_id="r"
         )
@@ -566,22 +570,3 @@ def entry(name: str, size: int = 0) -> str:
         f'{{"Note":"%"}},"unique_id":"{name}"}}}}]}}}}}}'
     )
     return short.replace("%", "x" * max(0, size - len(short)))
-
-
-def _copy(number: int) -> ModuleType:
-    """``handler.deliver`` once more: every container has its own globals."""
-    name = f"handler.deliver_{number}"
-    if name not in sys.modules:
-        path = Path(messages.__file__).with_name("deliver.py")
-        spec = importlib.util.spec_from_file_location(name, path)
-        if spec is None or spec.loader is None:
-            raise ImportError(str(path))
-        before = dict(os.environ)
-        os.environ.update(ENVIRONMENT)
-        try:
-            sys.modules[name] = module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
-    return sys.modules[name]

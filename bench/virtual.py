@@ -20,6 +20,7 @@ from typing import Any
 
 from handler.errors import NoSlot
 from handler.pacing import Item, Pacer, Slot, Value, interval
+from handler.pauses import PAUSES
 
 from .measure import table
 
@@ -237,7 +238,7 @@ def _sender(
     chance: random.Random,
 ) -> Any:
     offset = chance.uniform(0, spread / 2)
-    pacer = Pacer(kept, spacing=spacing, clock=time.clock, sleep=time.sleep)
+    pacer = Pacer(kept, spacing=spacing, clock=time.clock, sleep=time.sleep, pauses=PAUSES)
 
     def post(slot: Slot) -> None:
         time.sleep(offset + chance.uniform(0, spread / 2))

@@ -16,7 +16,7 @@ from typing import Any
 from ministack import app
 from ministack.services import lambda_svc, sqs
 
-from . import lineage, seams
+from . import lineage
 
 _HEADER = lineage.HEADER.lower().encode()
 _trace: ContextVar[str] = ContextVar("trace", default="")
@@ -45,10 +45,9 @@ def _of_message(now: float, given: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """Serve as ``python -m ministack`` does."""
     app.app = _traced
-    seams.put(
-        (lambda_svc, "_xray_trace_id_for_invocation", _of_invocation),
-        (sqs, "_build_send_sys_attrs", _of_message),
-    )
+    # MiniStack has no other way in; both names are read above, so that a release without them does not start.
+    lambda_svc._xray_trace_id_for_invocation = _of_invocation
+    sqs._build_send_sys_attrs = _of_message
     app.main()
 
 

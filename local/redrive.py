@@ -214,7 +214,7 @@ def _queues(stack: str | None) -> tuple[Any, dict[str, str]]:
     return found.client("sqs"), found.outputs
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str], *, queues: Callable[[str | None], tuple[Any, dict[str, str]]] = _queues) -> int:
     """List what is parked; with ``--go`` send it back."""
     parser = argparse.ArgumentParser(prog="make redrive", description=__doc__)
     parser.add_argument("--stack", help="a deployed stack; the one of `make local` if not given")
@@ -227,7 +227,7 @@ def main(arguments: list[str]) -> int:
     if options.drop and (options.go or not (options.source or options.reason)):
         parser.error("DROP=1 deletes: choose by SOURCE= or REASON=, and not with GO=1")
     try:
-        sqs, outputs = _queues(options.stack)
+        sqs, outputs = queues(options.stack)
         dead_letters = outputs["DeadLetterQueueUrl"]
         if options.drop:
             gone = drop(sqs, dead_letters, options.source, options.reason, input)

@@ -2,62 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import os
+from collections.abc import Iterable, Mapping
 
-from handler import batch, deliver, dispatch, jobs, keys, pacing
-from local import seams
+from handler.delivery.function import Deliver
+from handler.dispatch import Dispatcher, Result
+from handler.jobs import Job
+from handler.klaviyo import Answer, Connection
+from handler.messages import Message
+from handler.pauses import PAUSES, Pauses
+from handler.telemetry import metrics
 
 from . import steps
 from .schedule import POISON, READ_SECONDS
 
 CONNECT_SECONDS = 1.0
 SHORTER = 10
-
-_pack, _delay = jobs.pack, batch.delay
-
-
-def _packed(messages: Any, **named: Any) -> list[jobs.Job]:
-    if any(POISON in event.unique_id for _, message in messages for event in message.events):
-        steps.kill()
-    return _pack(messages, **named)
-
-
-def _shorter(*arguments: Any, **named: Any) -> int:
-    return max(1, round(_delay(*arguments, **named) / SHORTER))
-
-
-def _between(before: str, call: Callable[..., Any], after: str) -> Callable[..., Any]:
-    return steps.between("deliver", before, call, after)
-
-
-_DISPATCHER: Any = deliver.DISPATCHER
-_PACER, _POSTER = _DISPATCHER._pacer, _DISPATCHER._poster
-seams.put(
-    (pacing, "LONG", pacing.LONG / SHORTER),
-    (dispatch, "LONG", pacing.LONG / SHORTER),
-    (pacing, "LONGEST", pacing.LONGEST / SHORTER),
-    (pacing, "BRIEF", pacing.BRIEF / SHORTER),
-    (pacing, "PROBE_WAIT", pacing.PROBE_WAIT / SHORTER),
-    (pacing, "HALF_LIFE", pacing.HALF_LIFE / SHORTER),
-    (pacing, "LEASE", CONNECT_SECONDS + READ_SECONDS + 1),
-    (dispatch, "PATIENCE", dispatch.PATIENCE / SHORTER),
-    (keys, "KEPT_SECONDS", 5),
-    (deliver._SECRET, "_reread_seconds", dispatch.KEY_REREAD_SECONDS / SHORTER),
-    (deliver, "RESERVE_SECONDS", CONNECT_SECONDS + READ_SECONDS + 2),
-    (batch, "STAGGER_SECONDS", 2),
-    (batch, "delay", _shorter),
-    (jobs, "pack", _packed),
-    (_POSTER, "_connect_seconds", CONNECT_SECONDS),
-    (_POSTER, "_read_seconds", READ_SECONDS),
-    (_PACER, "reserve", _between("reserving", _PACER.reserve, "reserved")),
-    (_POSTER, "post", _between("posting", _POSTER.post, "posted")),
-    (batch, "send", _between("sending", batch.send, "sent")),
-    (batch, "delete", _between("sent", batch.delete, "deleted")),
+SHORT = Pauses(
+    brief=PAUSES.brief / SHORTER,
+    long=PAUSES.long / SHORTER,
+    longest=PAUSES.longest / SHORTER,
+    lease=CONNECT_SECONDS + READ_SECONDS + 1,
+    probe_wait=PAUSES.probe_wait / SHORTER,
+    half_life=PAUSES.half_life / SHORTER,
+    patience=PAUSES.patience / SHORTER,
+    connect=CONNECT_SECONDS,
+    read=READ_SECONDS,
+    finish=2.0,
+    kept=5.0,
+    reread=PAUSES.reread / SHORTER,
+    key_reread=PAUSES.key_reread / SHORTER,
+    stagger=2,
+    spread=PAUSES.spread / SHORTER,
+    deferral=PAUSES.deferral / SHORTER,
+    longest_deferral=PAUSES.longest_deferral / SHORTER,
 )
 
 
-def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """The real handler between its first and its last step."""
-    found: dict[str, Any] = _between("received", deliver.handler, "answering")(event, context)
-    return found
+class Poisoned(Dispatcher):
+    """Dies of poison, before its first request."""
+
+    def run(self, work: Iterable[Job], messages: Mapping[int, Message], deadline: float) -> Result:
+        """See ``Dispatcher``."""
+        if any(POISON in event.unique_id for message in messages.values() for event in message.events):
+            steps.kill()
+        return super().run(work, messages, deadline)
+
+
+class Killed(Connection):
+    """Dies before or after a request, if it is to."""
+
+    def post(self, body: bytes, key: str) -> Answer:
+        """See ``Connection``."""
+        steps.step("deliver", "posting")
+        answer = super().post(body, key)
+        steps.step("deliver", "posted")
+        return answer
+
+
+_CALLS = {
+    "dynamodb": {"update_item": ("reserving", "reserved")},
+    "sqs": {"send_message_batch": ("sending", "sent"), "delete_message_batch": ("sent", "deleted")},
+}
+_DELIVER = Deliver.from_environment(
+    os.environ, pauses=SHORT, client=steps.clients("deliver", _CALLS), dispatcher=Poisoned, connection=Killed
+)
+handler = steps.between("deliver", "received", metrics.log_metrics(_DELIVER), "answering")

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from dataclasses import replace
 
-from handler import keys, messages, receive
-from local import seams
+from handler.door.function import Receive
+from handler.pauses import PAUSES
+from handler.telemetry import metrics
 
 from . import steps
 
-seams.put(
-    (keys, "KEPT_SECONDS", 5),
-    (receive.SECRETS, "_reread_seconds", 5),
-    (messages, "send", steps.between("receive", "queueing", messages.send, "queued")),
+_RECEIVE = Receive.from_environment(
+    os.environ,
+    pauses=replace(PAUSES, kept=5.0, reread=5.0),
+    client=steps.clients("receive", {"sqs": {"send_message_batch": ("queueing", "queued")}}),
 )
-
-
-def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """The real handler between its first and its last step."""
-    found: dict[str, Any] = steps.between("receive", "received", receive.handler, "answering")(event, context)
-    return found
+handler = steps.between("receive", "received", metrics.log_metrics(_RECEIVE), "answering")

@@ -7,8 +7,10 @@ import os
 import signal
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from handler import clients as aws
 
 from .proxy import STEP
 
@@ -37,5 +39,31 @@ def between(function: str, before: str, call: Callable[..., Any], after: str) ->
         found = call(*arguments, **named)
         step(function, after)
         return found
+
+    return stepped
+
+
+class Stepped:
+    """An AWS client with steps around some of its calls."""
+
+    def __init__(self, client: Any, calls: Mapping[str, Callable[..., Any]]) -> None:
+        self._client = client
+        self._calls = calls
+
+    def __getattr__(self, name: str) -> Any:
+        """The call ``name``."""
+        return self._calls[name] if name in self._calls else getattr(self._client, name)
+
+
+def clients(function: str, calls: Mapping[str, Mapping[str, tuple[str, str]]]) -> Callable[..., Any]:
+    """``aws.client`` with steps of ``function``: ``calls`` has for a service's calls the step before and after."""
+
+    def stepped(service: str, **named: Any) -> Any:
+        made = aws.client(service, **named)
+        around = calls.get(service, {})
+        return Stepped(
+            made,
+            {name: between(function, first, getattr(made, name), last) for name, (first, last) in around.items()},
+        )
 
     return stepped

@@ -21,6 +21,7 @@ from .closing import NO_SLOT, THROTTLED
 from .errors import MessageError, NewerMessage, NoSlot
 from .jobs import Job, Row
 from .messages import MAX_DELAY, Message, Outgoing, Raw
+from .pauses import Pauses
 from .telemetry import logger
 
 if TYPE_CHECKING:
@@ -29,13 +30,11 @@ if TYPE_CHECKING:
 ALONE_AT = 2  # a message that came back as often is handled alone ...
 PARKED_AT = 3  # ... and one that came back from that is parked
 SHAKY = 32  # messages that came back once which one invocation risks together
-STAGGER_SECONDS = 6  # longer than the trigger's batching window, so that they come one at a time
 CRASHED = "the function ended without settling this message three times, at last while it handled it alone"
 _COUNTED = ("1", "2")
 DAY = 86_400
 LONGEST_WAIT = 13 * DAY  # of a message that is sent again and again; SQS starts its 14 days again each time
 _MOST_DEFERRALS = 8  # from here on the delay grows no more
-_LONGEST_SPREAD = 780.0  # with a closing and the batching window, a backlog is back within a quarter of an hour
 
 
 class Record(NamedTuple):
@@ -132,8 +131,8 @@ def read(given: Iterable[Record], *, at: str) -> Batch:
     return batch
 
 
-def triage(given: Sequence[Record]) -> Triage:
-    """Apply the crash rule.
+def triage(given: Sequence[Record], *, stagger: int) -> Triage:
+    """Apply the crash rule; what is suspected comes back ``stagger`` seconds apart.
 
     What came back is sent anew, with that on its account, before anything is
     handled. Of what was sent so, one message that came back twice is handled
@@ -154,7 +153,7 @@ def triage(given: Sequence[Record]) -> Triage:
             continue
         late += bool(one.crashes)
         group = late if one.crashes == ALONE_AT else -(-late // SHAKY)
-        result.resend.append((one, min(MAX_DELAY, group * STAGGER_SECONDS) if one.crashes else 0))
+        result.resend.append((one, min(MAX_DELAY, group * stagger) if one.crashes else 0))
     return result
 
 
@@ -167,9 +166,9 @@ def _account(crashes: int) -> dict[str, str]:
     return {"crashes": str(crashes)} if crashes else {}
 
 
-def unmapped(one: Received, raw: Raw) -> Outgoing:
+def unmapped(one: Received, raw: Raw, delay: int) -> Outgoing:
     """``one``, which is ``raw``, to be sent anew as it is: there was no time, or no room, to map it."""
-    return Outgoing(messages.encode(raw), f"{raw.source}#redrive", STAGGER_SECONDS, _account(one.crashes))
+    return Outgoing(messages.encode(raw), f"{raw.source}#redrive", delay, _account(one.crashes))
 
 
 def _outgoing(message: Message, crashes: int, delay: int) -> Outgoing:
@@ -183,6 +182,7 @@ def defer(
     cause: NoSlot | None,
     now: float,
     random: Callable[[], float],
+    pauses: Pauses,
     late_after: float = 0.0,
     refused_at: float = float("inf"),
 ) -> list[Parcel]:
@@ -210,7 +210,7 @@ def defer(
         like = _like(rows, received, now=now, refused_at=refused, backfill=backfill, cause=cause)
         crashes = received[rows[0].owner].crashes
         parcels += [
-            Parcel(_outgoing(part, crashes, delay(cause, like.deferred, now=now, random=random)), owners)
+            Parcel(_outgoing(part, crashes, delay(cause, like.deferred, now=now, random=random, pauses=pauses)), owners)
             for part, owners in _packed(rows, like)
         ]
     return parcels
@@ -282,7 +282,7 @@ def _ends_when_it_says(cause: NoSlot | None) -> bool:
     return cause is not None and cause.closing.code in (NO_SLOT, THROTTLED)
 
 
-def delay(cause: NoSlot | None, deferred: int, *, now: float, random: Callable[[], float]) -> int:
+def delay(cause: NoSlot | None, deferred: int, *, now: float, random: Callable[[], float], pauses: Pauses) -> int:
     """Seconds until a deferred message comes back: not before it can go, and spread.
 
     If nobody knows when that is, the more often it was deferred the longer, up
@@ -291,9 +291,10 @@ def delay(cause: NoSlot | None, deferred: int, *, now: float, random: Callable[[
     """
     wait = max(0.0, cause.retry_at - now) if cause else 0.0
     if _ends_when_it_says(cause):
-        spread = 10 * random()
+        spread = pauses.spread * random()
     else:
-        spread = min(_LONGEST_SPREAD, 5.0 * 2 ** min(deferred, _MOST_DEFERRALS)) * (0.5 + 0.5 * random())
+        longest = min(pauses.longest_deferral, pauses.deferral * 2 ** min(deferred, _MOST_DEFERRALS))
+        spread = longest * (0.5 + 0.5 * random())
     return max(1, min(MAX_DELAY, round(wait + spread)))
 
 

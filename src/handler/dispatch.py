@@ -19,11 +19,9 @@ from .jobs import Doubt, Job, Row
 from .keys import Secret
 from .klaviyo import Answer
 from .messages import Message
-from .pacing import LONG, Pacer, Slot
+from .pacing import Pacer, Slot
+from .pauses import Pauses
 from .scrub import scrub
-
-PATIENCE = 3.0  # seconds to wait for a brief closing to end; a longer one is waited for in the queue
-KEY_REREAD_SECONDS = 25.0  # less than a closing for a refused key, so that each probe may have a new one
 
 
 class Poster(Protocol):
@@ -39,18 +37,19 @@ class Poster(Protocol):
 class Key:
     """The private key out of the secret ``{"api_key": "pk_..."}``."""
 
-    def __init__(self, secret: Secret, clock: Callable[[], float]) -> None:
+    def __init__(self, secret: Secret, clock: Callable[[], float], pauses: Pauses) -> None:
         self._secret = secret
         self._clock = clock
+        self._pauses = pauses
 
     def current(self) -> str:
         """The key; ``NoSlot`` if it cannot be read: without one there is nothing to post."""
         try:
             found = self._secret.document().get("api_key")
         except Unavailable as error:
-            raise NoSlot(self._clock() + LONG, Closing(NO_KEY, error.detail)) from None
+            raise NoSlot(self._clock() + self._pauses.long, Closing(NO_KEY, error.detail)) from None
         if not _usable(found):
-            raise NoSlot(self._clock() + LONG, Closing(NO_KEY, 'the Klaviyo secret holds no "api_key"'))
+            raise NoSlot(self._clock() + self._pauses.long, Closing(NO_KEY, 'the Klaviyo secret holds no "api_key"'))
         return str(found).strip()
 
     def renewed(self, old: str) -> bool:
@@ -110,6 +109,7 @@ class Dispatcher:
         sleep: Callable[[float], None],
         random: Callable[[], float],
         record: Callable[[Post, Mapping[int, Message], float], None],
+        pauses: Pauses,
     ) -> None:
         self._pacer = pacer
         self._poster = poster
@@ -118,6 +118,7 @@ class Dispatcher:
         self._sleep = sleep
         self._random = random
         self._record = record
+        self._pauses = pauses
         self._accepted_at = float("-inf")  # kept over invocations: what Klaviyo accepted seconds ago is proof
 
     def run(self, work: Iterable[Job], messages: Mapping[int, Message], deadline: float) -> Result:
@@ -157,7 +158,7 @@ class Dispatcher:
 
     def _turn(self, deadline: float) -> tuple[Slot, Answer | None]:
         """A slot, waiting out a brief closing rather than sending a whole batch back."""
-        patient_until = min(deadline, self._clock() + PATIENCE)
+        patient_until = min(deadline, self._clock() + self._pauses.patience)
         while True:
             try:
                 return self._pacer.turn(deadline, self._poster.open)
@@ -176,15 +177,17 @@ class Dispatcher:
         elif answer.kind == "configuration":
             renewed = answer.reason == KEY_REFUSED and self._key.renewed(key)
             if not renewed or slot.lease is not None:
-                self._pacer.failed(slot, Closing(answer.reason, answer.detail), pause=0.0 if renewed else LONG)
+                self._pacer.failed(
+                    slot, Closing(answer.reason, answer.detail), pause=0.0 if renewed else self._pauses.long
+                )
         elif answer.kind == "refused" and slot.closing is not None and slot.closing.code == REFUSED_ALIKE:
-            self._pacer.failed(slot, BRAKE, pause=LONG)
+            self._pacer.failed(slot, BRAKE, pause=self._pauses.long)
         else:
             run.doubt.accepted_at = max(run.doubt.accepted_at, self._pacer.accepted_at)
             braked = run.settle(answer, self._clock())
             if braked:
-                self._pacer.failed(slot, BRAKE, pause=LONG)
-                raise Closed(self._clock() + LONG, BRAKE)
+                self._pacer.failed(slot, BRAKE, pause=self._pauses.long)
+                raise Closed(self._clock() + self._pauses.long, BRAKE)
             accepted = answer.kind in ("delivered", "rows")
             self._pacer.answered(slot, accepted=accepted, remaining=answer.remaining, reset=answer.reset)
 

@@ -160,10 +160,10 @@ def _layers(clashing: list[list[Row]]) -> list[list[list[Row]]]:
         parts: dict[int, list[Row]] = {}
         for row in batch:
             known = seen.setdefault(row.event.unique_id, {})
-            identity = _identity(row.entry)
-            if identity not in known:
-                known[identity] = len(known)
-                parts.setdefault(known[identity], []).append(row)
+            whose = identity(row.entry)
+            if whose not in known:
+                known[whose] = len(known)
+                parts.setdefault(known[whose], []).append(row)
         layers += [[] for _ in range(max(parts, default=-1) + 1 - len(layers))]
         for place, part in parts.items():
             layers[place].append(part)
@@ -192,10 +192,10 @@ def _weight(part: list[Row]) -> int:
 
 def _same(one: Row, other: Row) -> bool:
     """Whether Klaviyo takes both for one event: it goes by profile, metric and ``unique_id``."""
-    return one.entry == other.entry or _identity(one.entry) == _identity(other.entry)
+    return one.entry == other.entry or identity(one.entry) == identity(other.entry)
 
 
-def _identity(entry: bytes) -> str | bytes:
+def identity(entry: bytes) -> str | bytes:
     """What Klaviyo goes by, as one value; of what is no entry itself."""
     try:
         attributes = json.loads(entry)["attributes"]

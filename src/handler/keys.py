@@ -1,4 +1,4 @@
-"""Secrets Manager documents: kept for five minutes, and re-read at most once a minute on a suspicion."""
+"""Secrets Manager documents: kept for a while, and read again on a suspicion, but not each time."""
 
 from __future__ import annotations
 
@@ -13,9 +13,6 @@ from .errors import Unavailable
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
-KEPT_SECONDS = 300
-REREAD_SECONDS = 60
-
 
 class Secret:
     """One JSON secret of Secrets Manager.
@@ -28,8 +25,8 @@ class Secret:
         Name or ARN.
     clock : callable
         Epoch seconds; tells how old the document is.
-    reread_seconds : float
-        A doubted document is read anew once in this time.
+    kept, reread : float
+        Seconds for which the document is used, and in which a doubted one is read again once.
     """
 
     def __init__(
@@ -37,12 +34,15 @@ class Secret:
         client: SecretsManagerClient,
         name: str,
         clock: Callable[[], float],
-        reread_seconds: float = REREAD_SECONDS,
+        *,
+        kept: float,
+        reread: float,
     ) -> None:
         self._client = client
         self._name = name
         self._clock = clock
-        self._reread_seconds = reread_seconds
+        self._kept = kept
+        self._reread = reread
         self._read_at = float("-inf")
         self._document: dict[str, Any] = {}
 
@@ -54,13 +54,13 @@ class Secret:
         Unavailable
             It cannot be read, or is not a JSON object. The text holds none of it.
         """
-        if self._clock() - self._read_at >= KEPT_SECONDS:
+        if self._clock() - self._read_at >= self._kept:
             self._read()
         return self._document
 
     def doubted(self) -> dict[str, Any] | None:
         """The document read anew; ``None`` if that was done lately. Raises as ``document``."""
-        if self._clock() - self._read_at < self._reread_seconds:
+        if self._clock() - self._read_at < self._reread:
             return None
         self._read()
         return self._document

@@ -27,9 +27,9 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError
 from urllib3.exceptions import TimeoutError as HTTPTimeoutError
 
+from .pauses import Pauses
+
 PATH = "/api/event-bulk-create-jobs"
-CONNECT_SECONDS = 3.0
-READ_SECONDS = 20.0
 IDLE_SECONDS = 10.0  # a connection that was idle for longer may have died, above all while the function was frozen
 ANSWER_BYTES = 2_000_000
 _FAULTS = (OSError, HTTPException, HTTPError)
@@ -230,18 +230,16 @@ class Connection:
         url: str,
         revision: str,
         *,
-        connect_seconds: float = CONNECT_SECONDS,
-        read_seconds: float = READ_SECONDS,
+        pauses: Pauses,
         clock: Callable[[], float] = time.time,
     ) -> None:
         parts = urlsplit(url)
         self._path = parts.path.rstrip("/") + PATH
-        self._connect_seconds = connect_seconds
-        self._read_seconds = read_seconds
+        self._pauses = pauses
         self._clock = clock
         self._used = -math.inf
         kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-        self._connection = kind(parts.hostname or "", parts.port, timeout=connect_seconds)
+        self._connection = kind(parts.hostname or "", parts.port, timeout=pauses.connect)
         self._headers = {
             "revision": revision,
             # A retired revision is to answer 410 rather than to be read as another one.
@@ -257,7 +255,7 @@ class Connection:
         if self._connection.is_connected and 0 <= self._clock() - self._used < IDLE_SECONDS:
             return None
         self.close()
-        self._connection.timeout = self._connect_seconds
+        self._connection.timeout = self._pauses.connect
         try:
             self._connection.connect()
         except _FAULTS as error:
@@ -277,7 +275,7 @@ class Connection:
         answer that comes, by drips would outlast the function. So the connection is
         cut when the request has taken a fifth longer than that in all.
         """
-        end = threading.Timer(1.2 * self._read_seconds, _cut, [self._connection.sock])
+        end = threading.Timer(1.2 * self._pauses.read, _cut, [self._connection.sock])
         end.daemon = True
         end.start()
         try:
@@ -287,9 +285,9 @@ class Connection:
 
     def _exchange(self, body: bytes, key: str) -> Answer:
         try:
-            self._connection.timeout = self._read_seconds
+            self._connection.timeout = self._pauses.read
             if self._connection.sock is not None:
-                self._connection.sock.settimeout(self._read_seconds)
+                self._connection.sock.settimeout(self._pauses.read)
             self._connection.request(
                 "POST",
                 self._path,

@@ -33,6 +33,7 @@ from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedErro
 
 from .closing import CONFIGURATION, NO_SLOT, NO_TABLE, THROTTLED, Closing
 from .errors import Closed, TableUnavailable, TooLate
+from .pauses import Pauses
 from .telemetry import logger
 
 if TYPE_CHECKING:
@@ -48,14 +49,8 @@ TOLERANCE = 0.05  # seconds that a POST may start after its slot; counted into t
 LEADS = (0.05, 0.5, 2.0)  # seconds between asking and the slot; longer after a slot went by unused
 LOOK_AHEAD = 0.3  # seconds before the slot at which a sender looks again and opens its connection ...
 LONGEST_LOOK = 1.0  # ... and up to so many when the table has become slow, lest the slot go by meanwhile
-BRIEF = 2.0  # seconds closed after a first fault
-LONG = 30.0  # ... after a failed probe, so that Klaviyo sees at most two probes a minute
-LONGEST = 600.0  # a longer Retry-After is no window of Klaviyo's, and is not believed
-LEASE = 30.0  # seconds after its slot by which a probe has its answer: connect and read time-outs, and slack
-PROBE_WAIT = 1.0  # seconds after which to ask again whether the probe got through
 HORIZON = 960.0  # no function lives longer than 900 s, so no reserved slot lies further ahead
 MINUTE_OF_SILENCE = 60.0
-HALF_LIFE = 30.0
 SLOWEST = 4  # times the own interval; whoever leaves us less is met by closing
 _ATTEMPTS = 8
 _UNTOLD = Closing(CONFIGURATION)
@@ -139,12 +134,19 @@ class Pacer:
     """
 
     def __init__(
-        self, table: Table, *, spacing: float, clock: Callable[[], float], sleep: Callable[[float], None]
+        self,
+        table: Table,
+        *,
+        spacing: float,
+        clock: Callable[[], float],
+        sleep: Callable[[float], None],
+        pauses: Pauses,
     ) -> None:
         self._table = table
         self._own = math.ceil(round(spacing * 1000, 6))
         self._clock = clock
         self._sleep = sleep
+        self._pauses = pauses
         self._known = State()
         self._ahead = LOOK_AHEAD
 
@@ -177,7 +179,7 @@ class Pacer:
                 return slot, None
             lease = slot.lease
         late = Closing(NO_TABLE, "slots went by before the pacing table had answered")
-        raise TableUnavailable(self._clock() + LONG, late)
+        raise TableUnavailable(self._clock() + self._pauses.long, late)
 
     def _approach(self, slot: Slot) -> None:
         if slot.at - self._clock() > self._ahead + TOLERANCE:
@@ -220,7 +222,7 @@ class Pacer:
             slot = self._closed(state, now, first, last, lease) or self._idle(state, now, first, last)
             if slot is not None:
                 return slot
-        raise TableUnavailable(self._clock() + BRIEF, _CONTENDED)
+        raise TableUnavailable(self._clock() + self._pauses.brief, _CONTENDED)
 
     def _state(self, item: Item) -> State | None:
         """The item's state, remembered; ``None`` if it was damaged, and is now reset."""
@@ -241,7 +243,7 @@ class Pacer:
             return self._own
         excess = min(state.interval, SLOWEST * self._own) - self._own
         age = max(0, now - state.learned_at) / 1000
-        return self._own + max(0, round(excess * math.exp2(-age / HALF_LIFE)))
+        return self._own + max(0, round(excess * math.exp2(-age / self._pauses.half_life)))
 
     def _idle(self, state: State, now: int, first: int, last: int) -> Slot | None:
         """The first slot after a rest; ``None`` if ``next`` has just moved and ``advance`` will do."""
@@ -262,17 +264,18 @@ class Pacer:
         if state.closed_until is None:
             return None
         # Times further ahead than anybody sets them are damage, and don't hold.
-        if now < state.closed_until <= now + 2 * _ms(LONGEST):
+        if now < state.closed_until <= now + 2 * _ms(self._pauses.longest):
             raise Closed(state.closed_until / 1000, state.closing)
         mine = lease is not None and lease == state.probe_until
-        if not mine and state.probe_until is not None and now < state.probe_until <= now + _ms(HORIZON + LEASE):
-            raise Closed(min(state.probe_until / 1000, now / 1000 + PROBE_WAIT), state.closing)
+        leased = now + _ms(HORIZON + self._pauses.lease)
+        if not mine and state.probe_until is not None and now < state.probe_until <= leased:
+            raise Closed(min(state.probe_until / 1000, now / 1000 + self._pauses.probe_wait), state.closing)
         near = state.next is not None and state.next <= now + _ms(HORIZON)
         at = max(first, state.next) if near and state.next is not None else first
         if at > last:
             raise TooLate(at / 1000, _PAST_DEADLINE)
         seen = {"next": state.next, "closed_until": state.closed_until, "probe_until": state.probe_until}
-        until = at + _ms(LEASE)
+        until = at + _ms(self._pauses.lease)
         taken, _ = self._table.swap(seen, {"next": at + self._step(now), "probe_until": until})
         return Slot(at / 1000, until, state.closed_until, state.closing) if taken else None
 
@@ -319,14 +322,14 @@ class Pacer:
         float
             Seconds for which it was closed.
         """
-        now = self._clock()
-        least = BRIEF if slot.lease is None else max(BRIEF, slot.at + LONG - now)
-        pause = max(least, pause if pause <= LONGEST else LONG)
+        now, pauses = self._clock(), self._pauses
+        least = pauses.brief if slot.lease is None else max(pauses.brief, slot.at + pauses.long - now)
+        pause = max(least, pause if pause <= pauses.longest else pauses.long)
         until = _ms(now + pause)
         state = State()
         for _ in range(_ATTEMPTS):
             changed: dict[str, Value] = {"closed_until": until, "closed_reason": str(closing)}
-            if state.closed_until is not None and until <= state.closed_until <= until + _ms(LONGEST):
+            if state.closed_until is not None and until <= state.closed_until <= until + _ms(pauses.longest):
                 changed = {}
             if slot.lease is not None and state.probe_until == slot.lease:
                 changed["probe_until"] = None
@@ -337,7 +340,7 @@ class Pacer:
             if done:
                 return pause
             state = self._state(item) or State()
-        raise TableUnavailable(self._clock() + BRIEF, _CONTENDED)
+        raise TableUnavailable(self._clock() + self._pauses.brief, _CONTENDED)
 
     def throttled(self, slot: Slot, retry_after: float | None) -> float:
         """Close after a 429; a second one within minutes means that somebody else uses the allowance, too."""
@@ -366,11 +369,14 @@ class DynamoTable:
     the half minute for which events would be deferred.
     """
 
-    def __init__(self, client: DynamoDBClient, table: str, account: str, *, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, client: DynamoDBClient, table: str, account: str, *, clock: Callable[[], float], pauses: Pauses
+    ) -> None:
         self._client = client
         self._table = table
         self._key: dict[str, Any] = {"id": {"S": f"{account}/event-bulk-create-jobs"}}
         self._clock = clock
+        self._pauses = pauses
 
     def read(self) -> Item:
         """See ``Table``."""
@@ -436,7 +442,7 @@ class DynamoTable:
 
     def _unavailable(self, error: Exception) -> TableUnavailable:
         silent = Closing(NO_TABLE, f"the pacing table does not answer ({type(error).__name__})")
-        return TableUnavailable(self._clock() + LONG, silent)
+        return TableUnavailable(self._clock() + self._pauses.long, silent)
 
 
 def _awake(call: Callable[..., Any], **asked: Any) -> Any:

@@ -26,11 +26,16 @@ _LATE = "a check of the URL, whose sender no longer waits for the answer"
 
 
 def replay(
-    received: Sequence[Received], *, defaults: Defaults, at: str, is_late: Callable[[], bool] = lambda: False
+    received: Sequence[Received],
+    *,
+    defaults: Defaults,
+    at: str,
+    stagger: int,
+    is_late: Callable[[], bool] = lambda: False,
 ) -> tuple[list[Received], list[Parcel], list[Parcel]]:
     """``received`` with its raw webhooks mapped; what of them is to be parked again, and what to be mapped later.
 
-    Owners are places in ``received``. Some stay for later once ``is_late()``, or
+    Owners are places in ``received``. Some stay for later, ``stagger`` seconds, once ``is_late()``, or
     once there are ``MOST_BYTES`` of events; the first never does.
     """
     mapped: list[Received] = []
@@ -42,7 +47,7 @@ def replay(
             mapped.append(one)
             continue
         if begun and (made > MOST_BYTES or is_late()):
-            later.append(Parcel(unmapped(one, one.message), frozenset({owner})))
+            later.append(Parcel(unmapped(one, one.message, stagger), frozenset({owner})))
             mapped.append(one)
             continue
         begun = True

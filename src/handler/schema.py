@@ -47,7 +47,7 @@ PROFILE_FIELDS = frozenset({*IDENTIFIERS, *_TEXTS, "id", "location", "properties
 LOCATION_FIELDS = frozenset({*_LOCATION, "country", "latitude", "longitude"})
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-_CONTROL = re.compile("[\x00\ufffe\uffff\ud800-\udfff]")
+CONTROL = re.compile("[\x00\ufffe\uffff\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ def _dump(document: Any) -> str:
 
 def _without_control(written: str) -> str:
     """``written`` without the characters that SQS or Klaviyo refuses, each replaced."""
-    return written if written.isprintable() else _CONTROL.sub("\ufffd", written)
+    return written if written.isprintable() else CONTROL.sub("\ufffd", written)
 
 
 def _short(value: str, limit: int, where: str, notes: list[Note]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from local.template import metrics_of, of_type
 from tests.template.test_observability import shown
 from tests.unit import test_receive as at_the_door
 from tests.unit.fakes_delivery import event
+from tests.unit.fakes_door import Door
 from tests.unit.fakes_queue import delivery
 
 Stack = dict[str, Any]
@@ -33,7 +33,7 @@ def metrics(output: str) -> set[Metric]:
     return found
 
 
-def webhooks(door: ModuleType) -> None:
+def webhooks(door: Door) -> None:
     """One webhook of every kind."""
     good, parked = at_the_door.custom(at_the_door.event()), at_the_door.custom(at_the_door.event(profile={}))
     dense = random.Random(1).randbytes(1_200_000).hex()  # noqa: S311 (incompressible text, no secret)
@@ -43,7 +43,7 @@ def webhooks(door: ModuleType) -> None:
     at_the_door.post(door, "custom", good, pathParameters={"source": "nobody"})
     at_the_door.post(door, "custom", good, now=1.0)
     door.handler({"requestContext": {"http": {"method": "POST"}}, "body": "*", "isBase64Encoded": True}, None)
-    door.SQS.down = True
+    door.sqs.down = True
     at_the_door.post(door, "custom", good)
 
 
@@ -65,7 +65,7 @@ def deliveries() -> None:
 
 
 @pytest.fixture
-def emitted(door: ModuleType, capsys: pytest.CaptureFixture[str]) -> set[Metric]:
+def emitted(door: Door, capsys: pytest.CaptureFixture[str]) -> set[Metric]:
     webhooks(door)
     deliveries()
     return metrics(capsys.readouterr().out)

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from types import ModuleType
 from typing import Any
 
 import pytest
 
-from handler import settings
 from local import template as reading
 from local.template import metrics_of, of_type
 from tests.template.test_emitted import Metric, deliveries, webhooks
 from tests.template.test_emitted import metrics as emitted
-from tests.unit import test_receive as at_the_door
+from tests.unit import fakes_door
+from tests.unit.fakes_door import Door
 
 Stack = dict[str, Any]
-door = at_the_door.door  # the fixture
 ALARM = "AWS::CloudWatch::Alarm"
 DAY = 86_400
 # Each alarm that essential leaves out, and the one that stays and fires for the same within an hour (or, for what is in
@@ -109,11 +107,10 @@ def counted_by_source(output: str) -> Iterator[str]:
             yield document["source"]
 
 
-def as_deployed(door: ModuleType, stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give receive the settings of ``stack``."""
+def as_deployed(stack: Stack) -> Door:
+    """Receive with the settings of ``stack``."""
     variables = stack["ReceiveFunction"]["Properties"]["Environment"]["Variables"]
-    own = {"METRICS_BY_SOURCE": variables["METRICS_BY_SOURCE"]}
-    monkeypatch.setattr(door, "SETTINGS", settings.for_receive(at_the_door.ENVIRONMENT | own))
+    return Door(environment=fakes_door.ENVIRONMENT | {"METRICS_BY_SOURCE": variables["METRICS_BY_SOURCE"]})
 
 
 def by_dimensions(stack: Stack) -> set[Metric]:
@@ -123,36 +120,28 @@ def by_dimensions(stack: Stack) -> set[Metric]:
 
 
 def test_essential_counts_watched_sources_alone_by_name(
-    essential_stack: Stack, door: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    essential_stack: Stack, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    as_deployed(door, essential_stack, monkeypatch)
-    webhooks(door)
+    webhooks(as_deployed(essential_stack))
     output = capsys.readouterr().out
     assert set(counted_by_source(output)) == {"stripe"}
     assert ("Authentic", frozenset({"service"})) in emitted(output)
 
 
-def test_full_counts_every_source_by_name(
-    full_stack: Stack, door: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    as_deployed(door, full_stack, monkeypatch)
-    webhooks(door)
+def test_full_counts_every_source_by_name(full_stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:
+    webhooks(as_deployed(full_stack))
     assert set(counted_by_source(capsys.readouterr().out)) == {"stripe", "custom", "unknown"}
 
 
-def test_without_a_watched_source_essential_counts_none_by_name(
-    door: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    as_deployed(door, reading.resources(Monitoring="essential"), monkeypatch)
-    webhooks(door)
+def test_without_a_watched_source_essential_counts_none_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    webhooks(as_deployed(reading.resources(Monitoring="essential")))
     assert not set(counted_by_source(capsys.readouterr().out))
 
 
 def test_the_alarms_that_stay_watch_what_is_still_emitted(
-    essential_stack: Stack, door: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    essential_stack: Stack, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    as_deployed(door, essential_stack, monkeypatch)
-    webhooks(door)
+    webhooks(as_deployed(essential_stack))
     deliveries()
     in_the_access_log = {("ThrottledAtDoor", frozenset({"service"}))}
     assert by_dimensions(essential_stack) - in_the_access_log - emitted(capsys.readouterr().out) == set()

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from handler import errors, pacing
+from handler import errors
+from handler.pauses import PAUSES
 from local.template import ROOT, metrics_of, of_type
 
 Stack = dict[str, Any]
@@ -48,7 +49,7 @@ def emitted(stack: Stack) -> set[str]:
         for one in of_type(stack, "AWS::Logs::MetricFilter").values()
         for transformation in one["MetricTransformations"]
     }
-    return words_of("receive.py", "report.py") | refusals | filtered
+    return words_of("door/function.py", "report.py") | refusals | filtered
 
 
 def dashboard(stack: Stack) -> dict[str, Any]:
@@ -190,7 +191,7 @@ def test_the_relay_held_back_by_long_pauses_raises_an_alarm(stack: Stack) -> Non
         for one in of_type(stack, "AWS::CloudWatch::Alarm").values()
         if one.get("MetricName") == "Closed" and one["Dimensions"][1]["Value"] == "throttled"
     )
-    assert alarm["Period"] >= pacing.LONGEST
+    assert alarm["Period"] >= PAUSES.longest
     assert alarm["Period"] * alarm["EvaluationPeriods"] <= 3600
 
 
@@ -259,7 +260,7 @@ def table(heading: str) -> set[str]:
 def raised(*kinds: str) -> set[str]:
     """Reasons with which the code raises these errors."""
     found: set[str] = set()
-    for path in sorted((ROOT / "src/handler").glob("*.py")):
+    for path in sorted((ROOT / "src/handler").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in kinds and node.args:
                 inner = [one.value for one in ast.walk(node.args[0]) if isinstance(one, ast.Constant)]
@@ -288,7 +289,7 @@ def test_the_runbook_says_what_to_do_about_each_reason() -> None:
 
 
 # Which lines stand in which log group; the API's own have the fields of their format.
-_WRITERS = {"ReceiveLogs": "receive.py", "DeliverLogs": "report.py"}
+_WRITERS = {"ReceiveLogs": "door/function.py", "DeliverLogs": "report.py"}
 
 
 def held(stack: Stack, group: str) -> set[str]:
@@ -332,7 +333,7 @@ def test_queries_sort_by_columns_that_they_name(stack: Stack) -> None:
 
 
 def test_queries_ask_for_lines_that_are_written(stack: Stack) -> None:
-    written = words_of("receive.py", "report.py", "klaviyo.py")
+    written = words_of("door/function.py", "report.py", "klaviyo.py")
     for name, query in of_type(stack, "AWS::Logs::QueryDefinition").items():
         for field, value in re.findall(r'(message|outcome) !?= "([^"]+)"', query["QueryString"]):
             assert value in written, f"{name} looks for {field} {value}"
@@ -345,7 +346,7 @@ def test_the_log_lines_schema_is_written_down(field: str) -> None:
 
 def test_every_field_logged_is_written_down() -> None:
     text = (ROOT / "docs/logs.md").read_text("utf-8")
-    missing = {field for field in _fields("receive.py", "report.py") if f"`{field}`" not in text}
+    missing = {field for field in _fields("door/function.py", "report.py") if f"`{field}`" not in text}
     assert not missing
 
 

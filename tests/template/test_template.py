@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from handler import jobs, klaviyo, messages, pacing, zones
+from handler import jobs, messages, pacing, zones
+from handler.pauses import PAUSES
 from local import template as reading
 from local.template import ROOT, of_type
 
@@ -103,7 +104,7 @@ def test_deliver_lives_longer_than_it_may_wait(stack: Stack) -> None:
     variables = function(stack, "Deliver")["Environment"]["Variables"]
     interval = pacing.interval(int(variables["REQUESTS_PER_MINUTE"]), float(variables["ARRIVAL_SPREAD"]))
     worst_wait = event_source(stack)["ScalingConfig"]["MaximumConcurrency"] * interval
-    assert worst_wait + klaviyo.CONNECT_SECONDS + klaviyo.READ_SECONDS < function(stack, "Deliver")["Timeout"] <= 900
+    assert worst_wait + PAUSES.connect + PAUSES.read < function(stack, "Deliver")["Timeout"] <= 900
 
 
 def test_a_message_stays_hidden_while_it_is_worked_on(stack: Stack) -> None:
@@ -514,7 +515,8 @@ def test_the_handlers_exist_in_the_package(template: Stack, stack: Stack) -> Non
         assert found is not None
         assert Path(str(found.origin)).is_relative_to(ROOT / "src")
         tree = ast.parse(Path(str(found.origin)).read_text("utf-8"))
-        assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+        assigned = [node.targets for node in tree.body if isinstance(node, ast.Assign)]
+        assert name in {ast.unparse(target) for targets in assigned for target in targets}
 
 
 def test_the_runtime_changes_with_a_deployment_only(stack: Stack) -> None:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from handler import report
+from handler.delivery.function import Deliver
+from handler.dispatch import Dispatcher, Key, Poster
 from handler.klaviyo import Answer, sort_answer
 from handler.messages import Event
 from handler.pacing import Item, Pacer, Value, interval
+from handler.pauses import PAUSES
+from handler.settings import for_deliver
+from handler.telemetry import metrics
 
 # What the template gives deliver.
 ENVIRONMENT = {
@@ -25,9 +32,6 @@ ENVIRONMENT = {
     "PACING_ACCOUNT": "default",
     "ARRIVAL_SPREAD": "0.4",
     "LATE_AFTER_HOURS": "24",
-    "AWS_DEFAULT_REGION": "us-east-1",
-    "AWS_ACCESS_KEY_ID": "none",
-    "AWS_SECRET_ACCESS_KEY": "none",
 }
 POINTER = "/data/attributes/events-bulk-create/data/{}/attributes/profile"
 
@@ -150,5 +154,45 @@ class Klaviyo:
         return sort_answer(status, named, body, now=self.clock())
 
 
+class Known(Key):
+    """The key ``pk_one``, which nobody replaces."""
+
+    def __init__(self, key: str = "pk_one") -> None:
+        self.key = key
+
+    def current(self) -> str:
+        return self.key
+
+    def renewed(self, old: str) -> bool:
+        return False
+
+
 def pacer(table: Table, clock: Clock) -> Pacer:
-    return Pacer(table, spacing=interval(150, 0.4), clock=clock, sleep=clock.sleep)
+    return Pacer(table, spacing=interval(150, 0.4), clock=clock, sleep=clock.sleep, pauses=PAUSES)
+
+
+def deliver(
+    *, sqs: Any, table: Table, poster: Poster, clock: Clock, key: Key | None = None
+) -> Callable[[dict[str, Any], Any], dict[str, Any]]:
+    """The function as ``deliver.py`` builds it, with all that is outside in memory."""
+    dispatcher = Dispatcher(
+        pacer=pacer(table, clock),
+        poster=poster,
+        key=key or Known(),
+        clock=clock,
+        sleep=clock.sleep,
+        random=random.random,
+        record=report.posted,
+        pauses=PAUSES,
+    )
+    found: Callable[[dict[str, Any], Any], dict[str, Any]] = metrics.log_metrics(
+        Deliver(
+            settings=for_deliver(ENVIRONMENT),
+            sqs=sqs,
+            dispatcher=dispatcher,
+            pauses=PAUSES,
+            clock=clock,
+            random=random.random,
+        )
+    )
+    return found

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
 import random
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
 from botocore.exceptions import ClientError
 
 from handler import messages
 from handler.closing import Closing
+from handler.dispatch import Key, Poster
 from handler.errors import TableUnavailable
+from handler.klaviyo import Answer
 from handler.messages import Message, Raw
-from tests.unit.fakes_delivery import ENVIRONMENT, Clock, Klaviyo, Table, pacer
+from handler.pacing import Item, Value
+from tests.unit.fakes_delivery import Clock, Klaviyo, Table, deliver
 
 EVENTS, DEAD = "events", "dead-letters"
 VISIBILITY = 725.0
@@ -150,51 +150,75 @@ class Sqs:
 
 
 class FlakyTable(Table):
-    """A pacing item that does not answer with a ``chance``."""
+    """A pacing item that does not answer with a ``chance``; each call is two points."""
 
-    def __init__(self, clock: Clock, chance: random.Random) -> None:
+    def __init__(self, clock: Clock, chance: random.Random, points: Points) -> None:
         super().__init__()
         self.away = 0.0
         self._clock = clock
         self._chance = chance
+        self._points = points
+
+    def read(self) -> Item:
+        found: Item = self._points.around(super().read)()
+        return found
+
+    def advance(self, **step: Any) -> tuple[bool, Item]:
+        found: tuple[bool, Item] = self._points.around(super().advance)(**step)
+        return found
+
+    def swap(self, expected: Mapping[str, Value], changed: Mapping[str, Value]) -> tuple[bool, Item]:
+        found: tuple[bool, Item] = self._points.around(super().swap)(expected, changed)
+        return found
 
     def _check(self) -> None:
+        super()._check()
         if self._chance.random() < self.away:
             raise TableUnavailable(self._clock() + 30, Closing("no_table", "the pacing table does not answer (a test)"))
+
+
+class Counted:
+    """Klaviyo, each of whose requests is two points."""
+
+    def __init__(self, klaviyo: Klaviyo, points: Points) -> None:
+        self._klaviyo = klaviyo
+        self._points = points
+
+    def open(self) -> Answer | None:
+        return self._klaviyo.open()
+
+    def post(self, body: bytes, key: str) -> Answer:
+        found: Answer = self._points.around(self._klaviyo.post)(body, key)
+        return found
 
 
 class Delivery:
     """``deliver`` whole, with SQS, table and Klaviyo in memory."""
 
-    def __init__(self, module: Any, patch: pytest.MonkeyPatch, *, points: Points, seed: int = 0) -> None:
-        self.clock = Clock()
+    def __init__(
+        self,
+        *,
+        points: Points,
+        seed: int = 0,
+        clock: Clock | None = None,
+        poster: Poster | None = None,
+        key: Key | None = None,
+    ) -> None:
+        self.clock = clock or Clock()
         self.sqs = Sqs(self.clock, seed)
         self.klaviyo = Klaviyo(self.clock)
-        self.table = FlakyTable(self.clock, self.sqs.chance)
         self.points = points
+        self.table = FlakyTable(self.clock, self.sqs.chance, points)
         self.killed = 0
         self.twice = 0  # so many batches are handed over twice
         self.queue = SimpleNamespace(
             send_message_batch=points.around(self.sqs.send_message_batch),
             delete_message_batch=points.around(self.sqs.delete_message_batch),
         )
-        self.pacer = pacer(self.table, self.clock)
-        for name in ("advance", "swap", "read"):
-            patch.setattr(self.table, name, points.around(getattr(self.table, name)))
-        post = points.around(self.klaviyo.post)
-        for name, value in {
-            "_pacer": self.pacer,
-            "_poster": SimpleNamespace(open=self.klaviyo.open, post=post),
-            "_key": SimpleNamespace(current=lambda: "pk_one", renewed=lambda old: False),
-            "_clock": self.clock,
-            "_sleep": self.clock.sleep,
-            "_accepted_at": float("-inf"),
-        }.items():
-            patch.setattr(module.DISPATCHER, name, value)
-        patch.setattr(module, "SQS", self.queue)
-        patch.setattr(module, "time", SimpleNamespace(time=self.clock))
-        self.dispatcher = module.DISPATCHER
-        self._handler = points.around(module.handler)
+        poster = poster or Counted(self.klaviyo, points)
+        self._handler = points.around(
+            deliver(sqs=self.queue, table=self.table, poster=poster, clock=self.clock, key=key)
+        )
 
     def put(self, message: Message | Raw, **attributes: str) -> None:
         typed = {name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()}
@@ -230,10 +254,6 @@ class Delivery:
 
 
 @contextmanager
-def delivery(kill: set[int] | None = None, *, seed: int = 0) -> Iterator[Delivery]:
+def delivery(kill: set[int] | None = None, **parts: Any) -> Iterator[Delivery]:
     """A ``Delivery`` that dies at the points in ``kill``."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in ENVIRONMENT.items():
-            patch.setenv(name, value)
-        module = sys.modules.get("handler.deliver") or importlib.import_module("handler.deliver")
-        yield Delivery(module, patch, points=Points(kill or set()), seed=seed)
+    yield Delivery(points=Points(kill or set()), **parts)

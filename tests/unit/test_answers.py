@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from itertools import pairwise
@@ -21,10 +21,11 @@ from typing import Any
 import pytest
 
 from handler import telemetry
-from handler.dispatch import KEY_REREAD_SECONDS, Key
+from handler.dispatch import Key
 from handler.keys import Secret
 from handler.klaviyo import Answer, Connection
 from handler.messages import Message
+from handler.pauses import PAUSES
 from local.standin import DEVELOPMENT_KEY, Klaviyo, Limits, Server
 from tests.unit.fakes_delivery import Clock, event
 from tests.unit.fakes_queue import Delivery, delivery
@@ -161,8 +162,8 @@ class Wire:
         self.clock = clock
         self.server = server
         self.mended_at = clock() + MENDED
-        self._bad = Connection(address, "2026-10-15", read_seconds=READ_SECONDS)
-        self._good = Connection(server.url, "2026-10-15", read_seconds=READ_SECONDS)
+        self._bad = Connection(address, "2026-10-15", pauses=replace(PAUSES, read=READ_SECONDS))
+        self._good = Connection(server.url, "2026-10-15", pauses=replace(PAUSES, read=READ_SECONDS))
         self.tried: list[float] = []
 
     def _current(self) -> Connection:
@@ -218,12 +219,14 @@ def world(server: Server, address: str = "", faults: list[dict[str, Any]] | None
     server.klaviyo.key = DEVELOPMENT_KEY
     server.klaviyo.set_faults(faults or [], time.monotonic())
     log = io.StringIO()
-    with delivery() as whole, pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(log):
-        dispatcher = whole.dispatcher
-        wire, secrets = Wire(whole.clock, address or server.url, server), SecretsManager()
-        secret = Secret(secrets, "klaviyo", whole.clock, KEY_REREAD_SECONDS)  # type: ignore[arg-type]  # its one method
-        patch.setattr(dispatcher, "_poster", wire)
-        patch.setattr(dispatcher, "_key", Key(secret, whole.clock))
+    clock, secrets = Clock(), SecretsManager()
+    wire = Wire(clock, address or server.url, server)
+    secret = Secret(secrets, "klaviyo", clock, kept=PAUSES.kept, reread=PAUSES.key_reread)  # type: ignore[arg-type]  # its one method
+    with (
+        delivery(clock=clock, poster=wire, key=Key(secret, clock, PAUSES)) as whole,
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(log),
+    ):
         patch.setattr(telemetry.logger.registered_handler, "stream", log)
         yield World(whole, wire, secrets, server, log)
         wire.close()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import pytest
 
 from handler import mapping, messages, sources
-from handler.klaviyo import Answer
 from handler.mapping import Defaults
 from handler.messages import Event, Message
+from tests.unit.fakes_door import Door
 from tests.unit.fakes_queue import DEAD, EVENTS, delivery
 from tests.unit.test_receive import custom, door, event, post
 
@@ -19,16 +19,16 @@ __all__ = ["door"]  # the fixture
 SAMPLE = Path(__file__).parents[2] / "events" / "stripe" / "customer.created.json"
 
 
-def groups(door: ModuleType) -> list[str]:
-    return [entry["MessageGroupId"] for _, entry in door.SQS.taken]
+def groups(door: Door) -> list[str]:
+    return [entry["MessageGroupId"] for _, entry in door.sqs.taken]
 
 
-def test_a_request_of_backfills_travels_in_a_group_of_its_own(door: ModuleType) -> None:
+def test_a_request_of_backfills_travels_in_a_group_of_its_own(door: Door) -> None:
     post(door, "custom", custom(event(backfill=True), event(unique_id="v2", backfill=True)))
     post(door, "custom", json.dumps({"backfill": True, "events": [event(unique_id="v3")]}).encode())
     post(door, "custom", custom(event(unique_id="v4"), event(unique_id="v5", backfill=True)))
     assert groups(door) == ["custom#backfill", "custom#backfill", "custom"]
-    assert [body.count('"backfill":true}') for body in door.SQS.bodies("events")] == [2, 1, 1]
+    assert [body.count('"backfill":true}') for body in door.sqs.bodies("events")] == [2, 1, 1]
 
 
 def test_a_source_of_backfills_marks_each_event_and_has_a_group_of_its_own(
@@ -60,14 +60,8 @@ def test_a_redrive_after_days_brings_events_back_as_late_ones() -> None:
         },
     }
     with delivery() as world:
-        bodies: list[bytes] = []
-        take = world.klaviyo.post
-
-        def noted(body: bytes, key: str) -> Answer:
-            bodies.append(body)
-            return take(body, key)
-
-        world.dispatcher._poster.post = noted
+        sent: list[dict[str, Any]] = []
+        world.klaviyo.told = lambda _: sent.append(world.klaviyo.rows[0])
         world.klaviyo.bad = {"old"}
         world.put(Message("shop", (Event("old", int(world.clock()), json.dumps(entry)),), world.clock()))
         world.run()
@@ -77,7 +71,7 @@ def test_a_redrive_after_days_brings_events_back_as_late_ones() -> None:
         world.sqs.put(EVENTS, parked.body, group=parked.group, attributes=parked.attributes)
         world.run()
     assert parked.group == "shop#redrive"
-    first, last = (json.loads(body)["data"]["attributes"]["events-bulk-create"]["data"][0] for body in bodies)
+    first, last = sent
     assert "backfill" not in first["attributes"]
     assert last["attributes"]["backfill"] is True
     assert last["attributes"]["profile"]["data"]["attributes"] == {"email": "old@mail.example"}

@@ -15,6 +15,7 @@ from handler.batch import Parked, Received, Record
 from handler.closing import Closing
 from handler.errors import Closed, NoSlot, TooLate
 from handler.messages import Message, Outgoing
+from handler.pauses import PAUSES
 from tests.unit.fakes_delivery import event
 
 NOW = 1_790_000_000.0
@@ -68,24 +69,24 @@ def test_garbage_is_parked_with_its_reason_and_a_newer_format_waits_for_newer_co
 
 
 def test_ordinary_records_are_all_handled() -> None:
-    triage = batch.triage(records(NEW, NEW, ONCE))
+    triage = batch.triage(records(NEW, NEW, ONCE), stagger=PAUSES.stagger)
     assert len(triage.handle) == 3
     assert not triage.resend
     assert not triage.park
 
 
 def test_what_came_back_twice_is_handled_alone_and_the_rest_sent_anew_first() -> None:
-    triage = batch.triage(records(NEW, TWICE, TWICE, ONCE, (3, True)))
+    triage = batch.triage(records(NEW, TWICE, TWICE, ONCE, (3, True)), stagger=PAUSES.stagger)
     assert [one.id for one in triage.handle] == ["1"]
     assert [one.id for one in triage.park] == ["4"]
     anew = {one.id: batch.again(one, delay) for one, delay in triage.resend}
     assert {name: out.attributes.get("crashes") for name, out in anew.items()} == {"0": None, "2": "2", "3": "1"}
     assert anew["0"].delay == 0
-    assert anew["2"].delay >= batch.STAGGER_SECONDS
+    assert anew["2"].delay >= PAUSES.stagger
 
 
 def test_what_comes_back_is_written_down_before_it_is_handled_again() -> None:
-    triage = batch.triage(records(NEW, BACK, (2, True)))
+    triage = batch.triage(records(NEW, BACK, (2, True)), stagger=PAUSES.stagger)
     assert [one.id for one in triage.handle] == ["0"]
     anew = {one.id: batch.again(one, delay).attributes for one, delay in triage.resend}
     assert anew == {"1": {"crashes": "1"}, "2": {"crashes": "2"}}
@@ -95,14 +96,14 @@ def test_a_redriven_message_keeps_its_reason_while_it_is_sent_anew() -> None:
     body = messages.encode(message("a"))
     given = record(body, receives=2)
     given["messageAttributes"] = {"reason": {"stringValue": "crashed", "dataType": "String"}}
-    ((one, delay),) = batch.triage(batch.records([given])).resend
+    ((one, delay),) = batch.triage(batch.records([given]), stagger=PAUSES.stagger).resend
     assert batch.again(one, delay).attributes == {"reason": "crashed", "crashes": "1"}
     assert batch.again(one, delay).body == body
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=200))
 def test_nobody_is_forgotten_or_handled_twice(accounts: list[tuple[int, bool]]) -> None:
-    triage = batch.triage(records(*accounts))
+    triage = batch.triage(records(*accounts), stagger=PAUSES.stagger)
     names = [one.id for one in [*triage.handle, *triage.park, *(one for one, _ in triage.resend)]]
     assert sorted(names) == sorted(str(number) for number in range(len(accounts)))
     assert all(0 <= delay <= 900 for _, delay in triage.resend)
@@ -121,7 +122,7 @@ def crash_story(count: int, poison: str) -> tuple[set[str], set[str], int]:
         now = max(now, min(due for _, due in queue))
         taken = [one for one, due in queue if due <= now + 5]
         queue = [(one, due) for one, due in queue if due > now + 5]
-        triage = batch.triage(batch.records(taken))
+        triage = batch.triage(batch.records(taken), stagger=PAUSES.stagger)
         parked |= {name(one) for one in triage.park}
         for one, delay in triage.resend:
             out = batch.again(one, delay)
@@ -155,7 +156,7 @@ def test_deferred_events_travel_together_and_remember() -> None:
     got = [Received(str(n), message(f"a{n}", deferred=n % 2)) for n in range(150)]
     work = jobs.pack([(n, one.message) for n, one in enumerate(got) if isinstance(one.message, Message)], now=NOW)
     cause = Closed(NOW + 30, Closing("outage", "status_503"))
-    parcels = batch.defer(work, got, cause=cause, now=NOW, random=lambda: 0.5)
+    parcels = batch.defer(work, got, cause=cause, now=NOW, random=lambda: 0.5, pauses=PAUSES)
     assert len(parcels) == 2
     assert frozenset().union(*(parcel.owners for parcel in parcels)) == frozenset(range(150))
     for parcel in parcels:
@@ -171,7 +172,7 @@ def test_suspects_stay_apart_and_count_from_their_refusal() -> None:
     got = [Received("0", message("a", "b", "c", deferred=7))]
     (job,) = jobs.pack([(0, got[0].message)] if isinstance(got[0].message, Message) else [], now=NOW)
     parcels = batch.defer(
-        job.halves(), got, cause=TooLate(NOW, Closing("no_slot", "busy")), now=NOW, random=lambda: 0.5
+        job.halves(), got, cause=TooLate(NOW, Closing("no_slot", "busy")), now=NOW, random=lambda: 0.5, pauses=PAUSES
     )
     bodies = [messages.decode(parcel.outgoing.body) for parcel in parcels]
     assert [(body.suspect, body.deferred, len(body.events)) for body in bodies if isinstance(body, Message)] == [
@@ -185,7 +186,7 @@ def test_late_events_are_deferred_as_they_came() -> None:
     assert isinstance(got[0].message, Message)
     work = jobs.pack([(0, got[0].message)], now=NOW + 90_000, late_after=86_400)
     assert '"backfill":true' in work[0].body().decode()
-    (parcel,) = batch.defer(work, got, cause=None, now=NOW, random=lambda: 0.5)
+    (parcel,) = batch.defer(work, got, cause=None, now=NOW, random=lambda: 0.5, pauses=PAUSES)
     assert messages.decode(parcel.outgoing.body).events == got[0].message.events  # type: ignore[union-attr]  # it is no raw one
 
 
@@ -195,13 +196,13 @@ def test_late_events_are_deferred_as_they_came() -> None:
     st.floats(0, 1),
 )
 def test_delays_are_what_sqs_takes(cause: NoSlot | None, deferred: int, chance: float) -> None:
-    assert 1 <= batch.delay(cause, deferred, now=NOW, random=lambda: chance) <= 900
+    assert 1 <= batch.delay(cause, deferred, now=NOW, random=lambda: chance, pauses=PAUSES) <= 900
 
 
 def test_waiting_out_a_day_costs_a_message_few_sends() -> None:
     now, sends = NOW, 0
     while now < NOW + 86_400:
-        now += batch.delay(Closed(now + 15, Closing("outage")), sends, now=now, random=lambda: 0.5)
+        now += batch.delay(Closed(now + 15, Closing("outage")), sends, now=now, random=lambda: 0.5, pauses=PAUSES)
         sends += 1
     assert sends < 170
 
@@ -224,7 +225,7 @@ def test_a_crasher_comes_back_from_a_redrive_to_be_handled_alone() -> None:
     parked = batch.crashed(records((3, True))[0], at=AT)
     assert parked.attributes["source"] == "shop"
     (again,) = batch.records([record(parked.body, 1, parked.attributes["crashes"])])
-    assert batch.triage([*records(NEW), again]).handle == [again]
+    assert batch.triage([*records(NEW), again], stagger=PAUSES.stagger).handle == [again]
 
 
 class Queue:
@@ -260,7 +261,7 @@ def deferrals(cause: NoSlot, *times: int, deferred: int = 3) -> list[tuple[Messa
         for n, time in enumerate(times)
     ]
     work = jobs.pack([(n, one.message) for n, one in enumerate(got) if isinstance(one.message, Message)], now=NOW)
-    parcels = batch.defer(work, got, cause=cause, now=NOW, random=lambda: 1.0, late_after=86_400)
+    parcels = batch.defer(work, got, cause=cause, now=NOW, random=lambda: 1.0, pauses=PAUSES, late_after=86_400)
     decoded = [(messages.decode(parcel.outgoing.body), parcel.outgoing) for parcel in parcels]
     return [(body, outgoing) for body, outgoing in decoded if isinstance(body, Message)]
 
@@ -315,7 +316,9 @@ def test_what_waited_for_thirteen_days_is_parked_with_the_reason_and_its_neighbo
 
 def test_a_message_waits_from_its_first_deferral_on_and_a_redrive_begins_again() -> None:
     got = waited(0, 3 * batch.DAY + 60, 3 * batch.DAY + 90)
-    parcels = batch.defer(packed(got), got, cause=TooLate(NOW, Closing("no_slot", "busy")), now=NOW, random=lambda: 0.5)
+    parcels = batch.defer(
+        packed(got), got, cause=TooLate(NOW, Closing("no_slot", "busy")), now=NOW, random=lambda: 0.5, pauses=PAUSES
+    )
     since = {event.unique_id: body.waiting_since for body in decoded(parcels) for event in body.events}
     assert since == {"w0": int(NOW), "w1": int(NOW) - 3 * batch.DAY - 60, "w2": int(NOW) - 3 * batch.DAY - 60}
     waiting = got[1:]
@@ -341,7 +344,9 @@ def decoded(parcels: list[batch.Parcel]) -> list[Message]:
 def test_no_event_inherits_the_waiting_of_one_that_began_on_another_day(ages: list[int]) -> None:
     got = waited(*ages)
     given = {f"w{n}": int(NOW - age) if age else int(NOW) for n, age in enumerate(ages)}
-    parcels = batch.defer(packed(got), got, cause=TooLate(NOW, Closing("no_slot", "busy")), now=NOW, random=lambda: 0.5)
+    parcels = batch.defer(
+        packed(got), got, cause=TooLate(NOW, Closing("no_slot", "busy")), now=NOW, random=lambda: 0.5, pauses=PAUSES
+    )
     for body in decoded(parcels):
         for one in body.events:
             assert 0 <= body.waiting_since - given[one.unique_id] < batch.DAY

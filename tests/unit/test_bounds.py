@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -16,11 +15,13 @@ from handler.batch import Received
 from handler.expressions import Expression
 from handler.mapping import Defaults, Outcome
 from handler.messages import Message, Raw
+from handler.pauses import PAUSES
 from handler.schema import Draft
 from handler.sources import Source
 from local import check
 from tests import mutations
 from tests.unit import test_receive
+from tests.unit.fakes_door import Door
 from tests.unit.test_receive import post
 
 door = test_receive.door  # the fixture
@@ -281,7 +282,7 @@ def test_a_redrive_has_the_same_budget() -> None:
         Received(str(number), Raw("custom", copied(number), {"content-type": worst.JSON}, RECEIVED, webhook_id="w"))
         for number in (count, count + 1)
     ]
-    mapped, parcels, _ = replay.replay(raws, defaults=Defaults("DE"), at="2026-11-30T00:00:00Z")
+    mapped, parcels, _ = replay.replay(raws, defaults=Defaults("DE"), at="2026-11-30T00:00:00Z", stagger=PAUSES.stagger)
     made = [one.message for one in mapped if isinstance(one.message, Message)]
     assert [len(message.events) for message in made] == [count, 0]
     assert [(parcel.outgoing.attributes["reason"], parcel.owners) for parcel in parcels] == [
@@ -289,11 +290,11 @@ def test_a_redrive_has_the_same_budget() -> None:
     ]
 
 
-def test_the_sender_is_answered_200_and_told(door: ModuleType) -> None:
+def test_the_sender_is_answered_200_and_told(door: Door) -> None:
     status, answer = post(door, "custom", copied(1_000))
     assert (status, answer["accepted"]) == (200, 0)
     assert [one["reason"] for one in answer["parked"]] == ["too_much_work"]
-    (kept,) = door.SQS.bodies("dead-letters")
+    (kept,) = door.sqs.bodies("dead-letters")
     found = messages.decode(kept)
     assert isinstance(found, Raw)
     assert (found.body, found.only) == (copied(1_000), None)

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import importlib
 import io
 import json
 import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -27,9 +25,10 @@ from handler.closing import Closing
 from handler.errors import SourceError, TableUnavailable
 from handler.klaviyo import Answer, fault
 from handler.messages import Message, Raw
-from local import payload, seams, sign
+from local import payload, sign
 from local.payload import Payload
-from tests.unit.fakes_delivery import ENVIRONMENT, POINTER
+from tests.unit import fakes_door
+from tests.unit.fakes_delivery import POINTER, Known
 from tests.unit.fakes_queue import DEAD, Delivery, delivery
 
 EVENTS = Path(__file__).parents[2] / "events"
@@ -139,15 +138,13 @@ class Ear:
 class Door:
     """``receive`` with SQS and Secrets Manager in memory."""
 
-    def __init__(self, module: ModuleType, patch: pytest.MonkeyPatch, ear: Ear) -> None:
-        self.module = module
+    def __init__(self, ear: Ear) -> None:
         self.ear = ear
         self.queue = Queue(ear.heard)
         self.documents: Any = SECRETS
-        patch.setattr(module, "SQS", self.queue)
-        patch.setattr(module.SECRETS, "_client", SimpleNamespace(get_secret_value=self._secrets))
+        self.whole = fakes_door.Door(sqs=self.queue, secrets=self)
 
-    def _secrets(self, **_: Any) -> dict[str, str]:
+    def get_secret_value(self, **_: Any) -> dict[str, str]:
         if self.documents is None:
             raise ClientError({"Error": {"Code": KEY}}, "GetSecretValue")
         return {"SecretString": json.dumps(self.documents)}
@@ -182,7 +179,7 @@ class Door:
             "isBase64Encoded": True,
         }
         with self.ear.listening():
-            answer = self.module.handler(event, None)
+            answer = self.whole.handler(event, None)
         if "error" in answer.get("body", "") or "accepted" in answer.get("body", ""):
             self.ear.heard(answer)  # what a handshake answers is the sender's own
         return int(answer["statusCode"])
@@ -198,12 +195,8 @@ def ear() -> Iterator[Ear]:
 
 
 @pytest.fixture(scope="module")
-def opened(ear: Ear) -> Iterator[Door]:
-    with pytest.MonkeyPatch.context() as patch:
-        own = {"SOURCES_SECRET": "sources", "METRICS_BY_SOURCE": "*", "EVENTS_QUEUE_URL": "events"}
-        for name, value in {**ENVIRONMENT, **own}.items():
-            patch.setenv(name, value)
-        yield Door(importlib.reload(importlib.import_module("handler.receive")), patch, ear)
+def opened(ear: Ear) -> Door:
+    return Door(ear)
 
 
 @pytest.fixture
@@ -273,12 +266,12 @@ def test_what_fails_at_the_door_names_nobody(door: Door, ear: Ear, monkeypatch: 
     assert door.ask(EMAIL, "POST", f"https://relay.example/{EMAIL}", sent.headers, sent.body) == 404
     for broken in (crash, out_of_order):
         with monkeypatch.context() as patch:
-            patch.setattr(door.module.mapping, "understand", broken)
+            patch.setattr(mapping, "understand", broken)
             door.post("custom", sent)
     door.queue.down = True
     assert door.post("custom", sent) == 503
     door.documents = None
-    seams.put((door.module.SECRETS, "_read_at", float("-inf")))
+    door.whole.forget()
     assert door.post("custom", sent) == 503
     assert ear.canaries() == []
 
@@ -356,9 +349,8 @@ ANSWERS = ["accepted", "pointed", "some", "all", "too large", "401", "403", "404
 
 @pytest.mark.parametrize("answer", [*ANSWERS, "page", "time-out", "dropped"])
 def test_whatever_klaviyo_says_the_delivery_names_nobody(queued: list[Message | Raw], ear: Ear, answer: str) -> None:
-    with delivery() as world, ear.listening():
+    with delivery(key=Known(KEY)) as world, ear.listening():
         world.clock.now = 1_600_000_000.0  # before all samples: a late event goes without the names
-        seams.put((world.dispatcher, "_key", SimpleNamespace(current=lambda: KEY, renewed=lambda old: False)))
         world.klaviyo.told = told(world, entries(queued))[answer]
         for message in queued:
             if isinstance(message, Message):

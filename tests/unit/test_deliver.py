@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import json
-import sys
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +13,7 @@ from botocore.exceptions import ClientError
 from handler import mapping, messages, replay, telemetry
 from handler.klaviyo import Answer
 from handler.messages import Message, Raw
-from tests.unit.fakes_delivery import ENVIRONMENT, Clock, Klaviyo, Table, event, pacer
+from tests.unit.fakes_delivery import Clock, Klaviyo, Table, deliver, event
 
 SECRET_WORDS = ("mail.example", "pk_one")
 
@@ -43,24 +41,13 @@ class Queue:
 
 
 class World:
-    """The function's module and its surroundings."""
+    """The function and its surroundings."""
 
-    def __init__(self, module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self) -> None:
         self.clock = Clock()
         self.queue = Queue()
         self.klaviyo = Klaviyo(self.clock)
-        dispatcher = module.DISPATCHER
-        for name, value in {
-            "_pacer": pacer(Table(), self.clock),
-            "_poster": self.klaviyo,
-            "_key": SimpleNamespace(current=lambda: "pk_one", renewed=lambda old: False),
-            "_clock": self.clock,
-            "_sleep": self.clock.sleep,
-        }.items():
-            monkeypatch.setattr(dispatcher, name, value)
-        monkeypatch.setattr(module, "SQS", self.queue)
-        monkeypatch.setattr(module, "time", SimpleNamespace(time=self.clock))
-        self._handler = module.handler
+        self._handler = deliver(sqs=self.queue, table=Table(), poster=self.klaviyo, clock=self.clock)
 
     def deliver(self, *records: dict[str, Any]) -> list[str]:
         """The records that stay in the queue."""
@@ -70,11 +57,8 @@ class World:
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    for name, value in ENVIRONMENT.items():
-        monkeypatch.setenv(name, value)
-    module = sys.modules.get("handler.deliver") or importlib.import_module("handler.deliver")
-    return World(module, monkeypatch)
+def world() -> World:
+    return World()
 
 
 def record(body: str, name: str, receives: int = 1, crashes: int = 0) -> dict[str, Any]:

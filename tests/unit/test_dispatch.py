@@ -15,6 +15,7 @@ from handler.dispatch import Dispatcher, Key, Post, Result
 from handler.errors import Closed, NoSlot, TableUnavailable, TooLate, Unavailable
 from handler.klaviyo import Answer
 from handler.messages import Message
+from handler.pauses import PAUSES
 from tests.unit.fakes_delivery import Clock, Klaviyo, Table, event, pacer
 
 
@@ -48,11 +49,12 @@ class Relay:
         self.dispatcher = Dispatcher(
             pacer=pacer(self.table, self.clock),
             poster=self.klaviyo,
-            key=Key(self.secret, self.clock),  # type: ignore[arg-type]  # the two methods that Key calls
+            key=Key(self.secret, self.clock, PAUSES),  # type: ignore[arg-type]  # the two methods that Key calls
             clock=self.clock,
             sleep=self.clock.sleep,
             random=lambda: 0.5,
             record=lambda post, _messages, _now: self.posts.append(post),
+            pauses=PAUSES,
         )
 
     def run(self, *messages: Message, seconds: float = 1_000) -> Result:

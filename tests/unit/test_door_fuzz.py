@@ -6,7 +6,6 @@ import base64
 import contextlib
 import gc
 import gzip
-import importlib
 import io
 import json
 import logging
@@ -15,7 +14,6 @@ import time
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from urllib.parse import urlencode
 
@@ -26,11 +24,9 @@ from hypothesis import strategies as st
 
 from handler import messages, sources, telemetry
 from handler.errors import MessageError
-from handler.keys import Secret
 from handler.messages import Raw
-from handler.refusals import Refusals
 from local import payload, sign
-from tests.unit.test_receive import ENVIRONMENT, Queue, SecretsManager
+from tests.unit.fakes_door import Door, SecretsManager
 
 NAMES = sorted(sources.names())
 SECRETS = sign.development_secrets(NAMES)["sources"]
@@ -57,21 +53,13 @@ JSON = st.recursive(
 
 
 @contextlib.contextmanager
-def at_the_door() -> Iterator[ModuleType]:
+def at_the_door() -> Iterator[Door]:
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in ENVIRONMENT.items():
-            patch.setenv(name, value)
-        module = importlib.import_module("handler.receive")
-        patch.setattr(module, "SQS", Queue())
-        client: Any = SecretsManager(dict(SECRETS))
-        patch.setattr(module, "REFUSALS", Refusals(time.monotonic))  # each has a line of its own
         patch.setattr(telemetry.logger.registered_handler, "stream", io.StringIO())
-        # A document that another test has read would still be in use.
-        patch.setattr(module, "SECRETS", Secret(client, "sources", time.time))
-        yield module
+        yield Door(secrets=SecretsManager(dict(SECRETS)))
 
 
-def answered(module: ModuleType, event: dict[str, Any], *statuses: int) -> tuple[int, Any]:
+def answered(module: Door, event: dict[str, Any], *statuses: int) -> tuple[int, Any]:
     """The answer, in the form that API Gateway takes; its status must be one of ``statuses``, and one line says so."""
     handler: Any = telemetry.logger.registered_handler
     log = handler.stream
@@ -147,7 +135,7 @@ def test_what_is_not_signed_gets_nowhere(data: st.DataObject) -> None:
         del event["pathParameters"]
     with at_the_door() as module:
         answered(module, event, 200, 204, 400, 401, 404)
-        assert module.SQS.taken == []
+        assert module.sqs.taken == []
 
 
 @profile(max_examples=300)
@@ -167,7 +155,7 @@ def test_an_event_of_no_http_api_is_answered_too(event: Any) -> None:
         handler: Any = telemetry.logger.registered_handler
         assert 200 <= module.handler(event, None)["statusCode"] <= 503
         assert json.loads(handler.stream.getvalue().splitlines()[-1])["message"] == "webhook"
-        assert module.SQS.taken == []
+        assert module.sqs.taken == []
 
 
 PART = st.sampled_from(
@@ -198,7 +186,7 @@ def test_a_body_in_any_form_is_answered_before_and_after_verification(source: st
     headers = {"content-type": kind}
     with at_the_door() as module:
         answered(module, request(source, body, headers), 200, 204, 400, 401)
-        assert module.SQS.taken == []
+        assert module.sqs.taken == []
         status, answer = answered(module, signed(source, body, headers), 200, 204)
         accounted(module, status, answer)
 
@@ -215,9 +203,9 @@ def signed(source: str, body: bytes, headers: dict[str, str]) -> dict[str, Any]:
     return request(source, body, made) | {"rawQueryString": query, "queryStringParameters": parameters}
 
 
-def accounted(module: ModuleType, status: int, answer: Any) -> None:
+def accounted(module: Door, status: int, answer: Any) -> None:
     """What the door says it took or parked is in a queue, readable, and nothing else is; no mapping crashed."""
-    kept = [messages.decode(entry["MessageBody"]) for _, entry in module.SQS.taken]
+    kept = [messages.decode(entry["MessageBody"]) for _, entry in module.sqs.taken]
     if status == 204:  # this sender is told nothing
         return
     said = answer if isinstance(answer, dict) and "accepted" in answer else {}
@@ -353,4 +341,4 @@ def test_ever_new_forgeries_leave_nothing_in_memory(caplog: pytest.LogCaptureFix
         finally:
             tracemalloc.stop()
         assert grown < 40_000  # 50 bytes for each forgery
-        assert module.SQS.taken == []
+        assert module.sqs.taken == []

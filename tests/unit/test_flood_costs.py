@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-
 import pytest
 
 from bench import flood
 from bench.cost import PRICES
 from local.template import ROOT
 from tests.unit import test_receive
+from tests.unit.fakes_door import Door
 from tests.unit.test_receive import post
 
 door = test_receive.door  # the fixture
@@ -21,9 +20,7 @@ def test_the_page_shows_what_the_command_prints() -> None:
     assert written in page, f"run `make costs FLOOD=500` and put its output into SECURITY.md:\n{written}"
 
 
-def test_a_refusals_metrics_are_as_long_as_they_are_billed(
-    door: ModuleType, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_refusals_metrics_are_as_long_as_they_are_billed(door: Door, capsys: pytest.CaptureFixture[str]) -> None:
     assert post(door, "shopify", b"{}", secret="x")[0] == 401
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith('{"_aws"')]
     assert abs(len(line) - flood.METRICS) < 0.1 * flood.METRICS

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 from handler import bodies, handshakes, sources
+from tests.unit.fakes_door import Door
 from tests.unit.test_door_fuzz import NAMES, at_the_door, own_headers, request
 
 TIMES = 5  # as much as a forged webhook of Stripe, whose bytes are read and hashed and no more
@@ -38,7 +38,7 @@ def forged(source: str, body: bytes) -> dict[str, Any]:
     )
 
 
-def cost(module: ModuleType, event: dict[str, Any], size: int) -> float:
+def cost(module: Door, event: dict[str, Any], size: int) -> float:
     """CPU seconds of one call: the least of several, for what else runs here only adds."""
     calls, best = max(1, 30_000 // size), 1e9
     for _ in range(5):

@@ -90,7 +90,7 @@ def test_a_start_looks_for_no_other_service_of_aws(function: str, services: set[
 
 
 def test_the_door_reads_no_sender_before_its_first_webhook() -> None:
-    statement = "import handler.receive as r; assert r.sources.load.cache_info().currsize == 0"
+    statement = "import handler.receive; from handler.sources import load; assert load.cache_info().currsize == 0"
     assert "handler.klaviyo_format" not in loaded(statement)
 
 

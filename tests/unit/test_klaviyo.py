@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handler.klaviyo import Connection, sort_answer
+from handler.pauses import PAUSES
 
 ROW = "/data/attributes/events-bulk-create/data/"
 NOW = 1_790_000_000.0
@@ -179,7 +181,7 @@ def server(*answers: bytes) -> Iterator[tuple[str, list[bytes]]]:
 
 def posted(answer: bytes, *, read_seconds: float = 5.0) -> tuple[str, str]:
     with server(answer) as (url, _):
-        connection = Connection(url, "2026-10-15", connect_seconds=2, read_seconds=read_seconds)
+        connection = Connection(url, "2026-10-15", pauses=replace(PAUSES, connect=2.0, read=read_seconds))
         assert connection.open() is None
         found = connection.post(b"{}", "pk_test")
         connection.close()
@@ -188,7 +190,7 @@ def posted(answer: bytes, *, read_seconds: float = 5.0) -> tuple[str, str]:
 
 def test_a_request_says_all_that_klaviyo_asks_for() -> None:
     with server(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n") as (url, requests):
-        connection = Connection(url, "2026-10-15")
+        connection = Connection(url, "2026-10-15", pauses=PAUSES)
         assert connection.open() is None
         assert connection.post(b'{"data":1}', "pk_test").kind == "delivered"
         connection.close()
@@ -211,7 +213,9 @@ def test_a_connection_that_froze_with_the_function_is_not_used_again(frozen: flo
     now = [NOW]
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(0.2)
-        connection = Connection(f"http://127.0.0.1:{listening.getsockname()[1]}", "2026-10-15", clock=lambda: now[0])
+        connection = Connection(
+            f"http://127.0.0.1:{listening.getsockname()[1]}", "2026-10-15", pauses=PAUSES, clock=lambda: now[0]
+        )
         assert connection.open() is None
         now[0] += frozen
         assert connection.open() is None
@@ -252,7 +256,7 @@ def dripping(answer: bytes) -> Iterator[str]:
 
 def test_an_answer_by_drips_does_not_outlast_the_function() -> None:
     with dripping(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n") as url:
-        connection = Connection(url, "2026-10-15", read_seconds=0.5)
+        connection = Connection(url, "2026-10-15", pauses=replace(PAUSES, read=0.5))
         assert connection.open() is None
         began = time.monotonic()
         assert connection.post(b"{}", "pk_test").kind == "transient"
@@ -268,10 +272,10 @@ def test_a_cut_body_still_says_its_status() -> None:
 def test_nobody_listens_or_no_such_name() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
-    refused = Connection(f"http://127.0.0.1:{port}", "2026-10-15").open()
+    refused = Connection(f"http://127.0.0.1:{port}", "2026-10-15", pauses=PAUSES).open()
     assert refused is not None
     assert refused.kind == "transient"
-    unknown = Connection("http://klaviyo.invalid", "2026-10-15").open()
+    unknown = Connection("http://klaviyo.invalid", "2026-10-15", pauses=PAUSES).open()
     assert unknown is not None
     assert unknown.reason == "name_not_resolved"
 
@@ -321,7 +325,7 @@ def test_tls_is_verified(tmp_path: Path) -> None:
     certificate = tmp_path / "self-signed.pem"
     certificate.write_text(SELF_SIGNED)
     with behind_tls(certificate) as (url, told):
-        connection = Connection(url, "2026-10-15")
+        connection = Connection(url, "2026-10-15", pauses=PAUSES)
         refused = connection.open()
         answer = connection.post(b"{}", "pk_one") if refused is None else refused
         connection.close()

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from handler.closing import Closing
 from handler.errors import Closed, TooLate
-from handler.pacing import LONG, TOLERANCE, Item, Pacer, Slot, Value, interval
+from handler.pacing import TOLERANCE, Item, Pacer, Slot, Value, interval
+from handler.pauses import PAUSES
 
 SPACING = interval(150, 0.4)
 
@@ -58,7 +59,7 @@ class World:
         self.table = Memory()
 
     def sender(self) -> Pacer:
-        return Pacer(self.table, spacing=SPACING, clock=lambda: self.now, sleep=self.sleep)
+        return Pacer(self.table, spacing=SPACING, clock=lambda: self.now, sleep=self.sleep, pauses=PAUSES)
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -159,7 +160,7 @@ def test_an_outage_is_probed_at_most_twice_a_minute() -> None:
             continue
         probes += 1
         sender.failed(slot, Closing("outage", "away"))
-    assert 3_600 / LONG - 5 <= probes <= 3_600 / LONG + 1
+    assert 3_600 / PAUSES.long - 5 <= probes <= 3_600 / PAUSES.long + 1
 
 
 def test_a_damaged_slot_is_reset_rather_than_waited_for() -> None:

@@ -17,6 +17,7 @@ import pytest
 from handler.closing import Closing
 from handler.errors import Closed, NoSlot
 from handler.pacing import Item, Pacer, Slot, Value, interval
+from handler.pauses import PAUSES
 from tests.unit.fakes_delivery import Clock, Table
 
 SPACING = interval(150, 0.4)
@@ -136,7 +137,9 @@ def explore(item: dict[str, int | str], *senders: Callable[[World], Sender]) -> 
     for choices, tell in orders():
         world = World(item)
         turns = Turns(world.table)
-        pacers = [Pacer(turns, spacing=SPACING, clock=world.clock, sleep=world.clock.sleep) for _ in senders]
+        pacers = [
+            Pacer(turns, spacing=SPACING, clock=world.clock, sleep=world.clock.sleep, pauses=PAUSES) for _ in senders
+        ]
         works = [_work(sender(world), pacer) for sender, pacer in zip(senders, pacers, strict=True)]
         tell(turns.run(works, choices))
         yield world

@@ -13,6 +13,7 @@ import pytest
 from handler import clients
 from handler.errors import TableUnavailable
 from handler.pacing import DynamoTable
+from handler.pauses import PAUSES
 from tests.unit.test_klaviyo import whole_request
 
 ITEM = json.dumps({"Item": {"id": {"S": "one"}, "next": {"N": "5"}}}).encode()
@@ -52,7 +53,8 @@ def table(url: str, monkeypatch: pytest.MonkeyPatch) -> DynamoTable:
         "AWS_DEFAULT_REGION": "us-east-1",
     }.items():
         monkeypatch.setenv(name, value)
-    return DynamoTable(clients.client("dynamodb", connect=1, read=2, attempts=1), "t", "a", clock=lambda: 0.0)
+    client = clients.client("dynamodb", connect=1, read=2, attempts=1)
+    return DynamoTable(client, "t", "a", clock=lambda: 0.0, pauses=PAUSES)
 
 
 def test_a_connection_that_died_while_the_function_was_frozen_costs_no_deferral(

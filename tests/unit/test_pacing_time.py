@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from handler.closing import Closing
 from handler.errors import NoSlot, TableUnavailable
-from handler.pacing import LONG, LOOK_AHEAD, TOLERANCE, Item, Pacer, Value, interval
+from handler.pacing import LOOK_AHEAD, TOLERANCE, Item, Pacer, Value, interval
+from handler.pauses import PAUSES
 from tests.unit.fakes_delivery import Table
 
 
@@ -95,7 +96,9 @@ class Slow:
         self._world.sleep(self._world.chance.uniform(0, self._latency))
         since, until = self._away
         if since <= self._world.now < until or self._world.chance.random() < self._unreachable:
-            raise TableUnavailable(self._world.now + LONG, Closing("no_table", "the pacing table does not answer"))
+            raise TableUnavailable(
+                self._world.now + PAUSES.long, Closing("no_table", "the pacing table does not answer")
+            )
 
     def read(self) -> Item:
         self._pass()
@@ -138,6 +141,7 @@ def backlog(
             spacing=interval(150, spread),
             clock=lambda: world.now - error,
             sleep=world.sleep,
+            pauses=PAUSES,
         )
         while world.now < world.until:
             try:
@@ -326,7 +330,9 @@ def test_another_user_of_the_allowance_is_given_way_and_then_no_more() -> None:
     world.answer = answer
 
     def sender() -> None:
-        pacer = Pacer(Slow(world, 0.01), spacing=interval(150, 0.4), clock=lambda: world.now, sleep=world.sleep)
+        pacer = Pacer(
+            Slow(world, 0.01), spacing=interval(150, 0.4), clock=lambda: world.now, sleep=world.sleep, pauses=PAUSES
+        )
         while world.now < world.until:
             try:
                 slot, _ = pacer.turn(world.now + 60, lambda: None)

@@ -125,13 +125,13 @@ def test_one_id_for_all_events_makes_a_job_for_each_and_no_work_that_grows_with_
 ) -> None:
     """Each profile's event is one of its own to Klaviyo; the function that compares each with each runs out of time."""
     looked: list[bytes] = []
-    identity = jobs._identity
+    identity = jobs.identity
 
     def look(entry: bytes) -> str | bytes:
         looked.append(entry)
         return identity(entry)
 
-    monkeypatch.setattr(jobs, "_identity", look)
+    monkeypatch.setattr(jobs, "identity", look)
     people = 400
     events = [Event("same", 1, fakes_delivery.entry(f"p{number}")) for number in range(people)]
     twice = [Message("s", tuple(events[start : start + 20]), 1.0) for start in range(0, people, 20)] * 2

@@ -4,90 +4,27 @@ from __future__ import annotations
 
 import base64
 import gzip
-import importlib
 import io
 import json
 import random
 import time
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from botocore.exceptions import ClientError
 
-from handler import sources, telemetry
-from local import payload, seams, sign
+from handler import mapping, sources, telemetry
+from local import payload, sign
 from local.preview import preview_request
-
-SECRETS = sign.development_secrets(["stripe", "custom", "shopify"])["sources"]
-ENVIRONMENT = {
-    "EVENTS_QUEUE_URL": "events",
-    "DEAD_LETTER_QUEUE_URL": "dead-letters",
-    "REQUESTS_PER_MINUTE": "150",
-    "PHONE_REGION": "",
-    "TIME_ZONE": "UTC",
-    "SOURCES_SECRET": "sources",
-    "METRICS_BY_SOURCE": "*",
-    "AWS_DEFAULT_REGION": "us-east-1",
-    "AWS_ACCESS_KEY_ID": "none",
-    "AWS_SECRET_ACCESS_KEY": "none",
-}
-
-
-class Queue:
-    """An SQS client that takes messages, and fails as often as it is told."""
-
-    def __init__(self) -> None:
-        self.taken: list[tuple[str, dict[str, Any]]] = []
-        self.refuse = 0
-        self.down = False
-
-    def send_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
-        if self.down:
-            raise ClientError({"Error": {"Code": "ServiceUnavailable"}}, "SendMessageBatch")
-        failed = []
-        for entry in Entries:
-            if self.refuse:
-                self.refuse -= 1
-                failed.append({"Id": entry["Id"], "Code": "InternalError", "SenderFault": False})
-            else:
-                self.taken.append((QueueUrl, entry))
-        return {"Failed": failed} if failed else {}
-
-    def bodies(self, queue: str) -> list[str]:
-        return [entry["MessageBody"] for url, entry in self.taken if url == queue]
-
-
-class SecretsManager:
-    """Secrets Manager in memory."""
-
-    def __init__(self, document: Any) -> None:
-        self.document = document
-        self.reads = 0
-        self.down = False
-
-    def get_secret_value(self, *, SecretId: str) -> dict[str, str]:  # noqa: N803
-        self.reads += 1
-        if self.down:
-            raise ClientError({"Error": {"Code": "InternalServiceError"}}, "GetSecretValue")
-        return {"SecretString": json.dumps(self.document)}
-
+from tests.unit.fakes_door import SECRETS, Door
 
 NO_PERSON = "the event names no email, phone or other identifier that Klaviyo takes"
 
 
 @pytest.fixture
-def door(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    for name, value in ENVIRONMENT.items():
-        monkeypatch.setenv(name, value)
-    from handler import receive
-
-    module = importlib.reload(receive)
-    monkeypatch.setattr(module, "SQS", Queue())
-    monkeypatch.setattr(module.SECRETS, "_client", SecretsManager(dict(SECRETS)))
-    return module
+def door() -> Door:
+    return Door()
 
 
 @pytest.fixture
@@ -98,7 +35,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     return stream
 
 
-def post(door: ModuleType, source: str, body: bytes, **change: Any) -> tuple[int, dict[str, Any]]:
+def post(door: Door, source: str, body: bytes, **change: Any) -> tuple[int, dict[str, Any]]:
     secret = change.pop("secret", SECRETS[source][0])
     _, headers = sign.sign(
         source,
@@ -128,73 +65,65 @@ def event(**change: Any) -> dict[str, Any]:
     return {"profile": {"email": "ada@mail.example"}, "metric": "Visited", "unique_id": "v1"} | change
 
 
-def test_accepted_events_are_named_and_queued(door: ModuleType) -> None:
+def test_accepted_events_are_named_and_queued(door: Door) -> None:
     status, answer = post(door, "custom", custom(event(), event(unique_id="v2")))
     assert status == 200
     assert answer["accepted"] == 2
     assert len(set(answer["event_ids"])) == 2
-    (body,) = door.SQS.bodies("events")
+    (body,) = door.sqs.bodies("events")
     assert [json.loads(line)["type"] for line in body.split("\n")[1:]] == ["event-bulk-create"] * 2
 
 
-def test_a_refused_part_of_a_batch_alone_is_sent_again(door: ModuleType) -> None:
-    door.SQS.refuse = 2
+def test_a_refused_part_of_a_batch_alone_is_sent_again(door: Door) -> None:
+    door.sqs.refuse = 2
     status, _ = post(door, "custom", custom(*[event(unique_id=f"v{n}") for n in range(250)]))
     assert status == 200
-    heads = [json.loads(body.split("\n")[0]) for body in door.SQS.bodies("events")]
+    heads = [json.loads(body.split("\n")[0]) for body in door.sqs.bodies("events")]
     assert sorted(uid for head in heads for uid, _ in head["events"]) == sorted(f"v{n}" for n in range(250))
 
 
-@pytest.mark.parametrize("failure", ["refuse", "down"])
-def test_a_queue_that_does_not_take_it_makes_the_sender_retry(door: ModuleType, failure: str) -> None:
-    seams.put((door.SQS, failure, 1_000))
+@pytest.mark.parametrize(("refuse", "down"), [(1_000, False), (0, True)], ids=["refuse", "down"])
+def test_a_queue_that_does_not_take_it_makes_the_sender_retry(door: Door, refuse: int, down: bool) -> None:
+    door.sqs.refuse, door.sqs.down = refuse, down
     status, answer = post(door, "custom", custom(event()))
     assert status == 503
     assert answer["error"] in ("queue_refuses", "unavailable")
 
 
-def test_unreadable_secrets_make_the_sender_retry(door: ModuleType) -> None:
-    door.SECRETS._client.down = True
+def test_unreadable_secrets_make_the_sender_retry(door: Door) -> None:
+    door.secrets.down = True
     assert post(door, "custom", custom(event()))[0] == 503
-    door.SECRETS._client.down = False
+    door.secrets.down = False
     assert post(door, "custom", custom(event()))[0] == 200
 
 
-def test_no_secret_configured_lets_nobody_in(door: ModuleType) -> None:
-    door.SECRETS._client.document = {}
+def test_no_secret_configured_lets_nobody_in(door: Door) -> None:
+    door.secrets.document = {}
     status, answer = post(door, "custom", custom(event()))
     assert (status, answer["error"]) == (401, "no_secret")
-    assert not door.SQS.taken
+    assert not door.sqs.taken
 
 
-def test_a_rotated_secret_is_read_at_once_but_forgeries_do_not_read_it_again(
-    door: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = [1_000_000.0]
-    monkeypatch.setattr(door.SECRETS, "_clock", lambda: clock[0])
+def test_a_rotated_secret_is_read_at_once_but_forgeries_do_not_read_it_again(door: Door) -> None:
     rotated = sign.development_secret("another", sources.load("custom").schemes[0])
     assert post(door, "custom", custom(event()))[0] == 200
-    clock[0] += 61
-    door.SECRETS._client.document = {"custom": [rotated, *SECRETS["custom"]]}
+    door.secrets_time += 61
+    door.secrets.document = {"custom": [rotated, *SECRETS["custom"]]}
     assert post(door, "custom", custom(event()), secret=rotated)[0] == 200
-    before = door.SECRETS._client.reads
+    before = door.secrets.reads
     forged = sign.development_secret("forged", sources.load("custom").schemes[0])
     assert all(post(door, "custom", custom(event()), secret=forged)[0] == 401 for _ in range(20))
-    assert door.SECRETS._client.reads <= before + 21
-    assert not [1 for body in door.SQS.bodies("events")[2:] if body]
+    assert door.secrets.reads <= before + 21
+    assert not [1 for body in door.sqs.bodies("events")[2:] if body]
 
 
-def test_a_rotation_refuses_nothing_on_the_way(door: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [1_000_000.0]
-    monkeypatch.setattr(door.SECRETS, "_clock", lambda: clock[0])
+def test_a_rotation_refuses_nothing_on_the_way(door: Door) -> None:
     old, new = SECRETS["custom"][0], sign.development_secret("another", sources.load("custom").schemes[0])
-    secrets = SecretsManager({"custom": [old]})
-    monkeypatch.setattr(door.SECRETS, "_client", secrets)
     passed: list[tuple[str, str]] = []
     for listed, sending in (([old], old), ([new, old], old), ([new, old], new), ([new], new)):
-        secrets.document = {"custom": listed}
+        door.secrets.document = {"custom": listed}
         for _ in range(12):  # through all ages that the cached document can have
-            clock[0] += 61
+            door.secrets_time += 61
             status, _ = post(door, "custom", custom(event()), secret=sending)
             assert status == 200
             passed.append((listed[0], sending))
@@ -202,28 +131,28 @@ def test_a_rotation_refuses_nothing_on_the_way(door: ModuleType, monkeypatch: py
     assert (new, old) in passed
 
 
-def test_a_good_event_goes_and_a_bad_one_beside_it_is_parked(door: ModuleType) -> None:
+def test_a_good_event_goes_and_a_bad_one_beside_it_is_parked(door: Door) -> None:
     status, answer = post(door, "custom", custom(event(), event(profile={}), event(unique_id="v3")))
     assert status == 200
     assert answer["accepted"] == 2
     assert answer["parked"][0]["index"] == 1
-    (_, entry) = next(taken for taken in door.SQS.taken if taken[0] == "dead-letters")
+    (_, entry) = next(taken for taken in door.sqs.taken if taken[0] == "dead-letters")
     assert entry["MessageAttributes"]["reason"]["StringValue"] == "no_identifier"
     assert json.loads(entry["MessageBody"].split("\n")[0])["only"] == [1]
 
 
 def test_a_fault_in_the_mapping_parks_what_is_authentic(
-    door: ModuleType, monkeypatch: pytest.MonkeyPatch, log: io.StringIO
+    door: Door, monkeypatch: pytest.MonkeyPatch, log: io.StringIO
 ) -> None:
     def crash(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("ada@mail.example")
 
-    monkeypatch.setattr(door.mapping, "understand", crash)
+    monkeypatch.setattr(mapping, "understand", crash)
     status, answer = post(door, "custom", custom(event()))
     assert status == 200
     assert answer["parked"][0]["reason"] == "mapping_crashed"
     assert "ada@mail.example" not in log.getvalue()
-    assert len(door.SQS.bodies("dead-letters")) == 1
+    assert len(door.sqs.bodies("dead-letters")) == 1
 
 
 @pytest.mark.parametrize(
@@ -234,7 +163,7 @@ def test_a_fault_in_the_mapping_parks_what_is_authentic(
     ],
 )
 def test_what_becomes_no_event_is_found_by_the_senders_id(
-    door: ModuleType, log: io.StringIO, webhook: dict[str, Any], outcome: str
+    door: Door, log: io.StringIO, webhook: dict[str, Any], outcome: str
 ) -> None:
     post(door, "stripe", json.dumps(webhook).encode())
     (line,) = [json.loads(text) for text in log.getvalue().splitlines()]
@@ -242,7 +171,7 @@ def test_what_becomes_no_event_is_found_by_the_senders_id(
     assert line["detail"] == {"parked": NO_PERSON, "ignored": sources.load("stripe").why_ignored("unheard.of")}[outcome]
 
 
-def test_the_ids_of_a_delivery_are_logged_and_nothing_else_of_its_headers(door: ModuleType, log: io.StringIO) -> None:
+def test_the_ids_of_a_delivery_are_logged_and_nothing_else_of_its_headers(door: Door, log: io.StringIO) -> None:
     headers = {
         "x-shopify-topic": "orders/create",
         "x-shopify-event-id": "98880550-7158",
@@ -255,7 +184,7 @@ def test_the_ids_of_a_delivery_are_logged_and_nothing_else_of_its_headers(door: 
 
 
 @pytest.mark.parametrize("encoding", ["identity", "gzip"])
-def test_a_webhook_of_millions_of_parts_is_parked_whole_in_time(door: ModuleType, encoding: str) -> None:
+def test_a_webhook_of_millions_of_parts_is_parked_whole_in_time(door: Door, encoding: str) -> None:
     body = b"[" + b"{}," * (1_400_000 if encoding == "identity" else 6_000_000) + b"{}]"
     body = gzip.compress(body, 1) if encoding == "gzip" else body
     began = time.process_time()
@@ -263,29 +192,29 @@ def test_a_webhook_of_millions_of_parts_is_parked_whole_in_time(door: ModuleType
     assert time.process_time() - began < 2
     assert (status, answer["accepted"]) == (200, 0)
     assert [one["reason"] for one in answer["parked"]] == ["too_many_objects"]
-    ((queue, kept),) = door.SQS.taken
+    ((queue, kept),) = door.sqs.taken
     assert queue == "dead-letters"
     assert kept["MessageAttributes"]["reason"]["StringValue"] == "too_many_objects"
 
 
-def test_brackets_in_a_text_are_no_objects(door: ModuleType) -> None:
+def test_brackets_in_a_text_are_no_objects(door: Door) -> None:
     log = "[info] {} \\ [" * 40_000
     status, answer = post(door, "custom", custom(event(unique_id="v1", properties={"Log": log})))
     assert (status, answer["accepted"]) == (200, 1)
 
 
-def test_a_webhook_of_thousands_of_events_is_taken(door: ModuleType) -> None:
+def test_a_webhook_of_thousands_of_events_is_taken(door: Door) -> None:
     body = custom(*(event(unique_id=f"v{number}") for number in range(10_000)))
     assert post(door, "custom", body)[1]["accepted"] == 10_000
 
 
-def test_unknown_sources_are_not_found(door: ModuleType) -> None:
+def test_unknown_sources_are_not_found(door: Door) -> None:
     status, answer = post(door, "custom", custom(event()), pathParameters={"source": "../custom"})
     assert (status, answer["error"]) == (404, "unknown_source")
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_url_checks_of_senders_are_answered(door: ModuleType, method: str) -> None:
+def test_url_checks_of_senders_are_answered(door: Door, method: str) -> None:
     event = {
         "requestContext": {"http": {"method": method}, "requestId": "request"},
         "pathParameters": {"source": "custom"},
@@ -307,15 +236,15 @@ ORDER = {"type": "order", "id": "1", "email": "ada@mail.example"}
 
 
 @pytest.fixture
-def acme(door: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def acme(door: Door) -> Door:
     """The door with a sender that signs nothing, checks its URL, and is called ``stripe``."""
-    monkeypatch.setattr(door.sources, "load", lambda name: sources.build(name, SCHEMES))
-    door.SECRETS._client.document = {"stripe": ["hidden-secret", "token:hidden-token"]}
+    door.load = lambda name: sources.build(name, SCHEMES)
+    door.secrets.document = {"stripe": ["hidden-secret", "token:hidden-token"]}
     return door
 
 
 def ask(
-    door: ModuleType, body: Any = None, query: dict[str, str] | None = None, method: str = "POST", **headers: str
+    door: Door, body: Any = None, query: dict[str, str] | None = None, method: str = "POST", **headers: str
 ) -> tuple[int, str]:
     query = query or {}
     answer = door.handler(
@@ -333,7 +262,7 @@ def ask(
     return answer["statusCode"], answer["body"]
 
 
-def test_a_url_check_with_a_token_hears_its_challenge_and_a_stranger_does_not(acme: ModuleType) -> None:
+def test_a_url_check_with_a_token_hears_its_challenge_and_a_stranger_does_not(acme: Door) -> None:
     query = {"mode": "subscribe", "verify": "hidden-token", "challenge": "1158201444"}
     assert ask(acme, query=query, method="GET") == (200, "1158201444")
     status, body = ask(acme, query=query | {"verify": "guess"}, method="GET")
@@ -342,7 +271,7 @@ def test_a_url_check_with_a_token_hears_its_challenge_and_a_stranger_does_not(ac
     assert ask(acme, method="HEAD") == (200, "ok")
 
 
-def test_what_is_signed_in_an_answer_is_signed_for_the_sender_only(acme: ModuleType) -> None:
+def test_what_is_signed_in_an_answer_is_signed_for_the_sender_only(acme: Door) -> None:
     check = {"type": "validation", "plain": "text"}
     assert ask(acme, check)[0] == 401
     status, body = ask(acme, check, authorization="Bearer hidden-secret")
@@ -352,23 +281,21 @@ def test_what_is_signed_in_an_answer_is_signed_for_the_sender_only(acme: ModuleT
 
 @pytest.mark.parametrize("given", ["hidden-secret", "a-wrong-token"])
 @pytest.mark.parametrize("place", ["url", "header"])
-def test_a_token_stays_out_of_the_log_and_the_queues(
-    acme: ModuleType, log: io.StringIO, given: str, place: str
-) -> None:
+def test_a_token_stays_out_of_the_log_and_the_queues(acme: Door, log: io.StringIO, given: str, place: str) -> None:
     if place == "url":
         status, body = ask(acme, ORDER, {"token": given})
     else:
         status, body = ask(acme, ORDER, authorization=f"Bearer {given}")
     assert status == (200 if given == "hidden-secret" else 401)
     ask(acme, ORDER | {"type": "unheard of"}, {"token": given})
-    written = log.getvalue() + body + json.dumps(acme.SQS.taken)
+    written = log.getvalue() + body + json.dumps(acme.sqs.taken)
     assert given not in written
     assert "hidden" not in written
 
 
-def test_a_sender_that_acts_on_words_hears_none(acme: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sender_that_acts_on_words_hears_none(acme: Door) -> None:
     quiet = SCHEMES | {"webhook": {"topic": "type", "key": "id", "silent": True}}
-    monkeypatch.setattr(acme.sources, "load", lambda name: sources.build(name, quiet))
+    acme.load = lambda name: sources.build(name, quiet)
     for query, method in (({"token": "hidden-secret"}, "POST"), ({}, "GET")):
         event = {
             "requestContext": {"http": {"method": method}, "requestId": "request"},
@@ -382,13 +309,13 @@ def test_a_sender_that_acts_on_words_hears_none(acme: ModuleType, monkeypatch: p
     assert ask(acme, ORDER, {"token": "wrong"})[0] == 401
 
 
-def test_klaviyos_own_webhooks_do_not_loop(acme: ModuleType) -> None:
+def test_klaviyos_own_webhooks_do_not_loop(acme: Door) -> None:
     status, body = ask(acme, ORDER, {"token": "hidden-secret"}, klaviyo_signature="c2lnbmVk")
     assert (status, json.loads(body)["error"]) == (401, "klaviyo_webhook")
-    assert not acme.SQS.taken
+    assert not acme.sqs.taken
 
 
-def test_the_log_names_events_and_nobody(door: ModuleType, log: io.StringIO) -> None:
+def test_the_log_names_events_and_nobody(door: Door, log: io.StringIO) -> None:
     status, answer = post(
         door,
         "custom",
@@ -408,7 +335,7 @@ def test_the_log_names_events_and_nobody(door: ModuleType, log: io.StringIO) -> 
     assert "Adaline" not in out
 
 
-def test_what_queries_ask_for_stands_before_the_ids(door: ModuleType, log: io.StringIO) -> None:
+def test_what_queries_ask_for_stands_before_the_ids(door: Door, log: io.StringIO) -> None:
     # Logs Insights discovers the first 200 fields of a JSON line (its guide, "Supported logs and discovered fields").
     status, _ = post(
         door, "custom", custom(*(event(unique_id=str(number)) for number in range(300)), event(profile={}))
@@ -445,8 +372,8 @@ def request(source: str, sent: payload.Payload, now: float) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("source", SENDERS)
-def test_every_sample_passes_the_door_and_a_changed_one_does_not(door: ModuleType, source: str) -> None:
-    door.SECRETS._client.document = sign.development_secrets([source])["sources"]
+def test_every_sample_passes_the_door_and_a_changed_one_does_not(door: Door, source: str) -> None:
+    door.secrets.document = sign.development_secrets([source])["sources"]
     for path in (path for path in SAMPLES if path.parent.name == source):
         sent, now = payload.request(path), time.time()
         wanted = preview_request(source, sent, now)
@@ -464,8 +391,8 @@ def test_every_sample_passes_the_door_and_a_changed_one_does_not(door: ModuleTyp
 
 
 @pytest.mark.parametrize("source", SENDERS)
-def test_a_forgery_of_any_bytes_is_refused_and_nothing_else(door: ModuleType, source: str) -> None:
-    door.SECRETS._client.document = sign.development_secrets([source])["sources"]
+def test_a_forgery_of_any_bytes_is_refused_and_nothing_else(door: Door, source: str) -> None:
+    door.secrets.document = sign.development_secrets([source])["sources"]
     dice = random.Random(source)  # noqa: S311 (no secret)
     scheme = sources.load(source).schemes[0]
     names = ["content-type", "content-encoding", *scheme.header, *scheme.timestamp_header, *scheme.id_header]

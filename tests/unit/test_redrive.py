@@ -61,11 +61,10 @@ class Client:
             self._sqs.queues[QueueUrl][entry["ReceiptHandle"]].visible_at = self._sqs.clock()
 
 
-def make_redrive(world: Delivery, monkeypatch: pytest.MonkeyPatch, *arguments: str, sent: Any = None) -> None:
+def make_redrive(world: Delivery, *arguments: str, sent: Any = None) -> None:
     client = Client(world.sqs)
     client.sent = sent or client.sent
-    monkeypatch.setattr(redrive, "_queues", lambda stack: (client, OUTPUTS))
-    assert redrive.main([*arguments, "--rate", "1000000"]) == 0
+    assert redrive.main([*arguments, "--rate", "1000000"], queues=lambda _: (client, OUTPUTS)) == 0
 
 
 def park(world: Delivery, name: str, *, source: str = "shop", reason: str = "refused_by_klaviyo") -> None:
@@ -75,13 +74,11 @@ def park(world: Delivery, name: str, *, source: str = "shop", reason: str = "ref
     world.sqs.put(DEAD, parked.body, group=parked.group, attributes=attributes)
 
 
-def test_it_lists_what_is_parked_and_why_and_sends_nothing_unless_told(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_it_lists_what_is_parked_and_why_and_sends_nothing_unless_told(capsys: pytest.CaptureFixture[str]) -> None:
     with delivery() as world:
         park(world, "a")
         park(world, "b", source="till", reason="crashed")
-        make_redrive(world, monkeypatch)
+        make_redrive(world)
         out = capsys.readouterr().out
         assert [line.split()[:3] for line in out.splitlines()[1:3]] == [
             ["shop", "refused_by_klaviyo", "1"],
@@ -90,7 +87,7 @@ def test_it_lists_what_is_parked_and_why_and_sends_nothing_unless_told(
         assert "GO=1" in out
         assert len(world.sqs.queues[DEAD]) == 2
         assert not world.sqs.queues[EVENTS]
-        make_redrive(world, monkeypatch)  # listing hides nothing from the next look
+        make_redrive(world)  # listing hides nothing from the next look
         assert "crashed" in capsys.readouterr().out
 
 
@@ -103,24 +100,24 @@ def test_it_lists_what_is_parked_and_why_and_sends_nothing_unless_told(
         (["--source", "shop", "--reason", "crashed"], {"c"}),
     ],
 )
-def test_it_sends_back_what_is_chosen(monkeypatch: pytest.MonkeyPatch, choice: list[str], delivered: set[str]) -> None:
+def test_it_sends_back_what_is_chosen(choice: list[str], delivered: set[str]) -> None:
     with delivery() as world:
         park(world, "a")
         park(world, "b", source="till", reason="crashed")
         park(world, "c", reason="crashed")
-        make_redrive(world, monkeypatch, "--go", *choice)
+        make_redrive(world, "--go", *choice)
         world.run()
         assert set(world.klaviyo.stored) == delivered
         assert len(world.sqs.queues[DEAD]) == 3 - len(delivered)
 
 
-def test_it_ends_although_what_it_sends_back_is_parked_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_ends_although_what_it_sends_back_is_parked_again_at_once() -> None:
     with delivery() as world:
         names = {f"bad{number}" for number in range(30)}
         world.klaviyo.bad = names
         for name in sorted(names):
             park(world, name)
-        make_redrive(world, monkeypatch, "--go", sent=world.invoke)
+        make_redrive(world, "--go", sent=world.invoke)
         assert not world.sqs.queues[EVENTS]
         assert len(world.klaviyo.requests) == 30  # each was tried once more
         found = [messages.decode(kept.body) for kept in world.sqs.queues[DEAD].values()]
@@ -142,15 +139,15 @@ def test_what_cannot_be_mended_is_deleted_only_when_chosen_and_only_as_it_was_li
             return ask
 
         monkeypatch.setattr("builtins.input", typed("y"))
-        make_redrive(world, monkeypatch, "--drop", "--reason", "no_identifier")
+        make_redrive(world, "--drop", "--reason", "no_identifier")
         assert len(world.sqs.queues[DEAD]) == 3
         monkeypatch.setattr("builtins.input", typed("2"))
-        make_redrive(world, monkeypatch, "--drop", "--reason", "no_identifier")
+        make_redrive(world, "--drop", "--reason", "no_identifier")
         left = [messages.decode(kept.body) for kept in world.sqs.queues[DEAD].values()]
         names = {one.unique_id for kept in left if isinstance(kept, Message) for one in kept.events}
         assert names == {"b", "came-meanwhile"}
         assert capsys.readouterr().out.endswith("deleted 2 messages\n")
-        make_redrive(world, monkeypatch)  # what was kept is not hidden
+        make_redrive(world)  # what was kept is not hidden
         assert "came" not in (out := capsys.readouterr().out)
         assert "2026-09-21T10:00:00Z" in out
         assert out.count("Invalid input.") == 2
@@ -158,11 +155,11 @@ def test_what_cannot_be_mended_is_deleted_only_when_chosen_and_only_as_it_was_li
             redrive.main(["--drop"])
 
 
-def test_what_sqs_itself_moved_comes_back_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_sqs_itself_moved_comes_back_too() -> None:
     with delivery() as world:
         like = Message("shop", (event("a"),), 1_789_999_990.0)
         world.sqs.put(DEAD, messages.encode(like), group="shop")
-        make_redrive(world, monkeypatch, "--go")
+        make_redrive(world, "--go")
         world.run()
         assert world.klaviyo.stored == ["a"]
 

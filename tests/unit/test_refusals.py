@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import io
 import json
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 from handler.refusals import PER_WINDOW, WINDOW, Refusals
-from local import questions, seams
+from local import questions
 from tests.unit import test_receive
+from tests.unit.fakes_door import Door
 from tests.unit.test_receive import custom, event, post
 
-door, log = test_receive.door, test_receive.log  # the fixtures
+log = test_receive.log  # the fixture
 FLOOD = 5 * PER_WINDOW
 
 
@@ -29,10 +29,13 @@ class Clock:
 
 
 @pytest.fixture
-def clock(door: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Clock:
-    passing = Clock()
-    monkeypatch.setattr(door, "REFUSALS", Refusals(passing))
-    return passing
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def door(clock: Clock) -> Door:
+    return Door(refusals=Refusals(clock))
 
 
 def lines(log: io.StringIO) -> list[dict[str, Any]]:
@@ -42,13 +45,13 @@ def lines(log: io.StringIO) -> list[dict[str, Any]]:
     return found
 
 
-def forge(door: ModuleType, source: str = "stripe", times: int = FLOOD) -> None:
+def forge(door: Door, source: str = "stripe", times: int = FLOOD) -> None:
     for number in range(times):
         assert post(door, source, b"%d" % number, secret="whsec_" + "x" * 32)[0] == 401
 
 
 def test_of_many_refusals_the_first_have_a_line_and_one_says_how_many_more(
-    door: ModuleType, log: io.StringIO, clock: Clock
+    door: Door, log: io.StringIO, clock: Clock
 ) -> None:
     forge(door)
     assert [line["message"] for line in lines(log)] == ["webhook"] * PER_WINDOW
@@ -62,12 +65,12 @@ def test_of_many_refusals_the_first_have_a_line_and_one_says_how_many_more(
 
 
 def test_each_minute_and_each_source_and_reason_has_lines_of_its_own(
-    door: ModuleType, log: io.StringIO, clock: Clock
+    door: Door, log: io.StringIO, clock: Clock
 ) -> None:
     forge(door)
     forge(door, "shopify")
-    door.SECRETS._client.document = {}
-    seams.put((door.SECRETS, "_read_at", float("-inf")))
+    door.secrets.document = {}
+    door.forget()
     post(door, "stripe", b"{}")
     said = [(line["source"], line["reason"]) for line in lines(log)]
     assert set(said) == {("stripe", "signature_wrong"), ("shopify", "signature_wrong"), ("stripe", "no_secret")}
@@ -77,7 +80,7 @@ def test_each_minute_and_each_source_and_reason_has_lines_of_its_own(
     assert [line["message"] for line in lines(log)] == ["webhooks refused"] * 2 + ["webhook"] * 2
 
 
-def test_no_line_of_an_authentic_webhook_is_dropped(door: ModuleType, log: io.StringIO, clock: Clock) -> None:
+def test_no_line_of_an_authentic_webhook_is_dropped(door: Door, log: io.StringIO, clock: Clock) -> None:
     forge(door)
     lines(log)
     bodies = {
@@ -89,21 +92,21 @@ def test_no_line_of_an_authentic_webhook_is_dropped(door: ModuleType, log: io.St
         for outcome, body in bodies.items():
             post(door, "stripe" if outcome == "ignored" else "custom", body)
     assert [line["outcome"] for line in lines(log)] == list(bodies) * FLOOD
-    door.SQS.down = True
+    door.sqs.down = True
     for _ in range(FLOOD):
         post(door, "custom", custom(event()))
     assert [line["status"] for line in lines(log) if line["message"] == "webhook"] == [503] * FLOOD
 
 
 def test_every_refusal_is_counted_with_a_line_or_without(
-    door: ModuleType, clock: Clock, capsys: pytest.CaptureFixture[str]
+    door: Door, clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     forge(door)
     counted = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
     assert sum(one["NotVerified"][0] for one in counted) == FLOOD
 
 
-def test_make_logs_counts_what_has_no_line(door: ModuleType, log: io.StringIO, clock: Clock) -> None:
+def test_make_logs_counts_what_has_no_line(door: Door, log: io.StringIO, clock: Clock) -> None:
     forge(door)
     clock.now += WINDOW
     forge(door, times=1)

@@ -17,15 +17,16 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from handler import bodies, messages, sources, telemetry
+from handler import bodies, handshakes, mapping, messages, parking, signatures, sources, telemetry
+from handler.door import function, http
 from handler.errors import Unmapped
 from handler.mapping import Parked
 from handler.messages import MESSAGE_BYTES, Outgoing, Raw
 from handler.parking import letters
-from handler.refusals import Refusals
 from local import payload, sign
 from local.preview import preview_request
-from tests.unit import test_receive
+from tests.unit import fakes_door, test_receive
+from tests.unit.fakes_door import Door
 from tests.unit.fakes_queue import delivery
 from tests.unit.test_receive import SAMPLES, ask, custom, event, post, request
 
@@ -52,10 +53,10 @@ def told(answer: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: f"{path.parent.name}-{path.stem}")
-def test_every_sample_is_answered_200_whatever_became_of_it(door: ModuleType, path: Path) -> None:
+def test_every_sample_is_answered_200_whatever_became_of_it(door: Door, path: Path) -> None:
     # RevenueCat, for one, counts every other status as a failed delivery and sends the webhook again.
     source, sent, now = path.parent.name, payload.request(path), time.time()
-    door.SECRETS._client.document = sign.development_secrets([source])["sources"]
+    door.secrets.document = sign.development_secrets([source])["sources"]
     answer = door.handler(request(source, sent, now), None)
     silent = sources.load(source).silent
     assert answer["statusCode"] == (204 if silent else 200)
@@ -139,15 +140,12 @@ def is_utf8(body: bytes) -> bool:
 
 
 @pytest.mark.parametrize("source", NAMES)
-def test_what_cannot_be_read_is_parked_or_ignored_and_never_refused(
-    door: ModuleType, log: io.StringIO, source: str
-) -> None:
-    door.SECRETS._client.document = sign.development_secrets([source])["sources"]
+def test_what_cannot_be_read_is_parked_or_ignored_and_never_refused(door: Door, log: io.StringIO, source: str) -> None:
+    door.secrets.document = sign.development_secrets([source])["sources"]
     silent = sources.load(source).silent
     for name, (body, headers) in UNREADABLE.items():
-        door.REFUSALS = Refusals(time.time)  # type: ignore[attr-defined]  # of many in a minute only some have a line
+        door = Door(secrets=door.secrets)  # of many refusals in a minute only some have a line
         log.truncate(log.seek(0))
-        door.SQS.taken.clear()
         answer = door.handler(signed(source, body, headers), None)
         (line,) = [json.loads(text) for text in log.getvalue().splitlines()]
         if cannot_be_signed(source, body):
@@ -156,7 +154,7 @@ def test_what_cannot_be_read_is_parked_or_ignored_and_never_refused(
         assert answer["statusCode"] == (204 if silent else 200), (name, answer)
         assert line["outcome"] in ("parked", "ignored", "handshake"), (name, line)
         assert line.get("reason") != "mapping_crashed", (name, line)
-        kept = [(queue, messages.decode(entry["MessageBody"])) for queue, entry in door.SQS.taken]
+        kept = [(queue, messages.decode(entry["MessageBody"])) for queue, entry in door.sqs.taken]
         if line["outcome"] != "parked":
             assert not kept, name
             continue
@@ -170,7 +168,7 @@ def test_what_cannot_be_read_is_parked_or_ignored_and_never_refused(
             assert {(one["reason"], one["detail"]) for one in document["parked"]} == {(line["reason"], line["detail"])}
 
 
-def test_the_log_line_is_written_whatever_an_id_holds(door: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_line_is_written_whatever_an_id_holds(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.TextIOWrapper(io.BytesIO(), "utf-8")
     monkeypatch.setattr(telemetry.logger.registered_handler, "stream", stream)
     assert post(door, "stripe", b'{"id": "evt_\\ud800", "type": "unheard.of"}')[0] == 200
@@ -204,8 +202,8 @@ REASONS = [
 
 
 @pytest.mark.parametrize(("source", "name", "reason"), REASONS)
-def test_the_reason_says_what_could_not_be_read(door: ModuleType, source: str, name: str, reason: str) -> None:
-    door.SECRETS._client.document = sign.development_secrets([source])["sources"]
+def test_the_reason_says_what_could_not_be_read(door: Door, source: str, name: str, reason: str) -> None:
+    door.secrets.document = sign.development_secrets([source])["sources"]
     body, headers = UNREADABLE[name]
     answer = json.loads(door.handler(signed(source, body, headers), None)["body"])
     assert [(one["index"], one["reason"]) for one in answer["parked"]] == [(None, reason)]
@@ -217,7 +215,7 @@ def metrics(output: str) -> dict[str, Any]:
 
 
 def test_an_unreadable_webhook_counts_as_authentic_and_parked(
-    door: ModuleType, log: io.StringIO, capsys: pytest.CaptureFixture[str]
+    door: Door, log: io.StringIO, capsys: pytest.CaptureFixture[str]
 ) -> None:
     post(door, "stripe", b"{")
     counted = metrics(capsys.readouterr().out)
@@ -225,10 +223,10 @@ def test_an_unreadable_webhook_counts_as_authentic_and_parked(
     assert not {"Refused", "NotParseable"} & set(counted)
 
 
-def test_a_queue_that_does_not_take_what_is_parked_makes_the_sender_retry(door: ModuleType) -> None:
-    door.SQS.refuse = 1_000
+def test_a_queue_that_does_not_take_what_is_parked_makes_the_sender_retry(door: Door) -> None:
+    door.sqs.refuse = 1_000
     assert post(door, "stripe", b"{")[0] == 503
-    door.SQS.refuse = 0
+    door.sqs.refuse = 0
     assert post(door, "stripe", b"{")[0] == 200
 
 
@@ -247,37 +245,35 @@ def failing_once(whole: Callable[..., Any], **only: Any) -> Callable[..., Any]:
 @pytest.mark.parametrize(
     ("module", "step", "only"),
     [
-        ("handshakes", "find", {"signed": True}),
-        ("mapping", "understand", {}),
-        ("messages", "pack", {}),
-        ("parking", "letters", {}),
+        (handshakes, "find", {"signed": True}),
+        (mapping, "understand", {}),
+        (messages, "pack", {}),
+        (parking, "letters", {}),
     ],
 )
 def test_a_fault_of_ours_after_the_signature_parks_the_whole_webhook(
-    door: ModuleType, monkeypatch: pytest.MonkeyPatch, module: str, step: str, only: dict[str, Any]
+    door: Door, monkeypatch: pytest.MonkeyPatch, module: ModuleType, step: str, only: dict[str, Any]
 ) -> None:
-    owner = getattr(door, module)
-    monkeypatch.setattr(owner, step, failing_once(getattr(owner, step), **only))
+    monkeypatch.setattr(module, step, failing_once(getattr(module, step), **only))
     body = custom(event(), event(profile={}))
     status, answer = post(door, "custom", body)
     assert (status, answer["accepted"]) == (200, 0)
     assert [(one["index"], one["reason"]) for one in answer["parked"]] == [(None, "mapping_crashed")]
-    ((queue, entry),) = door.SQS.taken
+    ((queue, entry),) = door.sqs.taken
     kept = messages.decode(entry["MessageBody"])
     assert (queue, kept.body if isinstance(kept, Raw) else b"") == ("dead-letters", body)
 
 
-@pytest.mark.parametrize(("module", "step"), [("door", "read"), ("handshakes", "find"), ("signatures", "verify")])
+@pytest.mark.parametrize(("module", "step"), [(http, "read"), (handshakes, "find"), (signatures, "verify")])
 def test_a_fault_of_ours_before_the_signature_is_answered_logged_and_counted(
-    door: ModuleType,
+    door: Door,
     log: io.StringIO,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-    module: str,
+    module: ModuleType,
     step: str,
 ) -> None:
-    owner = getattr(door, module)
-    monkeypatch.setattr(owner, step, failing_once(getattr(owner, step)))
+    monkeypatch.setattr(module, step, failing_once(getattr(module, step)))
     status, answer = post(door, "custom", custom(event()))
     assert (status, answer["error"]) == (503, "unavailable")
     crash, line = [json.loads(text) for text in log.getvalue().splitlines()]
@@ -287,17 +283,15 @@ def test_a_fault_of_ours_before_the_signature_is_answered_logged_and_counted(
     assert "ada@" not in log.getvalue()
     counted = metrics(capsys.readouterr().out)
     assert (counted["Received"], counted["Refused"], counted["Unavailable"]) == ([1.0], [1.0], [1.0])
-    assert door.SQS.taken == []
+    assert door.sqs.taken == []
 
 
-def test_an_answer_that_cannot_be_written_is_one_of_ours_instead(
-    door: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_answer_that_cannot_be_written_is_one_of_ours_instead(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     deep: list[Any] = []
     for _ in range(100_000):
         deep = [deep]
-    monkeypatch.setattr(door.handshakes, "answer", lambda *_, **__: {"challenge": deep})
-    monkeypatch.setattr(door.sources, "load", lambda name: sources.build(name, CHECKED))
+    monkeypatch.setattr(handshakes, "answer", lambda *_, **__: {"challenge": deep})
+    door.load = lambda name: sources.build(name, CHECKED)
     answered = door.handler(
         {
             "requestContext": {"http": {"method": "GET"}},
@@ -310,12 +304,12 @@ def test_an_answer_that_cannot_be_written_is_one_of_ours_instead(
 
 
 def test_nesting_that_only_the_mapping_finds_too_deep_has_the_same_reason(
-    door: ModuleType, monkeypatch: pytest.MonkeyPatch
+    door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def descend(*_: Any, **__: Any) -> Any:
         raise RecursionError
 
-    monkeypatch.setattr(door.mapping, "understand", descend)
+    monkeypatch.setattr(mapping, "understand", descend)
     assert post(door, "custom", b"{}")[1]["parked"][0]["reason"] == "nested_too_deep"
 
 
@@ -334,10 +328,10 @@ CHECKED = {
 
 
 @pytest.fixture
-def checked(door: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def checked(door: Door) -> Door:
     """The door with a sender that checks its URL in every way, and is called ``stripe``."""
-    monkeypatch.setattr(door.sources, "load", lambda name: sources.build(name, CHECKED))
-    door.SECRETS._client.document = {"stripe": [*test_receive.SECRETS["stripe"], "token:hidden-token"]}
+    door.load = lambda name: sources.build(name, CHECKED)
+    door.secrets.document = {"stripe": [*fakes_door.SECRETS["stripe"], "token:hidden-token"]}
     return door
 
 
@@ -345,26 +339,26 @@ def checked(door: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     "check",
     [{"type": "check"}, {"type": "check", "challenge": 1}, {"type": "hmac"}, {"type": "hmac", "text": ["x"]}],
 )
-def test_a_signed_check_without_its_challenge_is_parked(checked: ModuleType, check: dict[str, Any]) -> None:
+def test_a_signed_check_without_its_challenge_is_parked(checked: Door, check: dict[str, Any]) -> None:
     status, answer = post(checked, "stripe", json.dumps(check).encode())
     assert (status, answer["parked"][0]["reason"]) == (200, "not_a_handshake")
-    assert len(checked.SQS.bodies("dead-letters")) == 1
+    assert len(checked.sqs.bodies("dead-letters")) == 1
 
 
-def test_a_check_with_a_good_token_and_no_challenge_is_parked(checked: ModuleType) -> None:
+def test_a_check_with_a_good_token_and_no_challenge_is_parked(checked: Door) -> None:
     status, body = ask(checked, query={"mode": "subscribe", "verify": "hidden-token"}, method="GET")
     assert (status, json.loads(body)["parked"][0]["reason"]) == (200, "not_a_handshake")
     assert ask(checked, query={"mode": "subscribe", "verify": "guess"}, method="GET")[0] == 401
 
 
-def test_a_strangers_request_that_cannot_be_answered_is_refused(checked: ModuleType) -> None:
+def test_a_strangers_request_that_cannot_be_answered_is_refused(checked: Door) -> None:
     # Twilio's messages in a URL: a 204 would lose them, and nobody has proved to have sent them.
     status, body = ask(checked, query={"message": "SM1"}, method="GET")
     assert (status, json.loads(body)["error"]) == (400, "not_a_handshake")
-    assert not checked.SQS.taken
+    assert not checked.sqs.taken
 
 
-def test_an_answer_that_no_response_can_hold_is_made_one(checked: ModuleType) -> None:
+def test_an_answer_that_no_response_can_hold_is_made_one(checked: Door) -> None:
     headers = {"content-type": JSON}
     answer = checked.handler(signed("stripe", b'{"type": "check", "challenge": "a\\ud800b"}', headers), None)
     assert answer["statusCode"] == 200
@@ -378,20 +372,20 @@ def dense(size: int) -> bytes:
 
 
 def test_what_no_message_can_hold_is_refused_and_counted(
-    door: ModuleType, log: io.StringIO, capsys: pytest.CaptureFixture[str]
+    door: Door, log: io.StringIO, capsys: pytest.CaptureFixture[str]
 ) -> None:
     status, answer = post(door, "custom", dense(1_200_000))
     assert (status, answer["error"]) == (413, "too_large")
-    assert not door.SQS.taken
+    assert not door.sqs.taken
     counted = metrics(capsys.readouterr().out)
     assert (counted["TooLarge"], counted["service"], counted["source"]) == ([1.0], "klaviyo-relay", "custom")
 
 
 @pytest.mark.parametrize("size", [600_000, 660_000])
-def test_what_a_message_can_hold_is_not_refused(door: ModuleType, size: int) -> None:
+def test_what_a_message_can_hold_is_not_refused(door: Door, size: int) -> None:
     body = b'{"dense": "' + dense(size)  # cut off: it is parked whole
     assert post(door, "custom", body)[0] == 200
-    ((_, entry),) = door.SQS.taken
+    ((_, entry),) = door.sqs.taken
     assert MESSAGE_BYTES * 0.75 < len(entry["MessageBody"]) < MESSAGE_BYTES
 
 
@@ -422,17 +416,17 @@ def many(count: int, size: int) -> bytes:
     return custom(event(properties={"filler": filler}), *([{"a": 1}] * count))
 
 
-def test_a_list_of_places_that_does_not_fit_is_left_out(door: ModuleType) -> None:
+def test_a_list_of_places_that_does_not_fit_is_left_out(door: Door) -> None:
     status, answer = post(door, "custom", many(45_000, 1_250_000))
     assert (status, answer["accepted"], len(answer["parked"])) == (200, 1, 100)
-    (kept,) = door.SQS.bodies("dead-letters")
+    (kept,) = door.sqs.bodies("dead-letters")
     assert len(kept) < MESSAGE_BYTES
     assert "only" not in json.loads(kept.split("\n")[0])
 
 
-def test_a_list_of_places_that_fits_stays(door: ModuleType) -> None:
+def test_a_list_of_places_that_fits_stays(door: Door) -> None:
     post(door, "custom", many(3, 1_250_000))
-    (kept,) = door.SQS.bodies("dead-letters")
+    (kept,) = door.sqs.bodies("dead-letters")
     assert json.loads(kept.split("\n")[0])["only"] == [1, 2, 3]
 
 
@@ -448,39 +442,37 @@ def test_places_are_kept_for_each_reason_and_from_the_redrive_before() -> None:
 
 
 def test_an_answer_names_no_more_events_than_a_response_can_hold(
-    door: ModuleType, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
+    door: Door, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     body = custom(*(event(unique_id=f"v{number}") for number in range(4_000)))
     assert len(post(door, "custom", body)[1]["event_ids"]) == 4_000
     log.truncate(log.seek(0))
-    monkeypatch.setattr(door, "ANSWER_BYTES", 100_000)
+    monkeypatch.setattr(function, "ANSWER_BYTES", 100_000)
     status, answer = post(door, "custom", body)
     assert (status, answer["accepted"], len(answer["event_ids"])) == (200, 4_000, 3_000)
     assert sum(len(json.loads(text)["event_ids"]) for text in log.getvalue().splitlines()) == 4_000
 
 
-def test_a_list_of_an_items_own_is_no_longer_than_a_webhook_may_be(
-    door: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_list_of_an_items_own_is_no_longer_than_a_webhook_may_be(door: Door) -> None:
     rule = {"topic": "order", "metric": "Ordered Product", "each": "lines", "profile": {"email": "_root.email"}}
-    monkeypatch.setattr(door.sources, "load", lambda name: sources.build(name, CHECKED | {"event": [rule]}))
+    door.load = lambda name: sources.build(name, CHECKED | {"event": [rule]})
     order = {"type": "order", "id": "1", "email": "kim@letters.example", "lines": [1] * 60_000}
     status, answer = post(door, "stripe", json.dumps(order).encode())
     assert (status, answer["accepted"], answer["parked"][0]["reason"]) == (200, 0, "too_many_objects")
 
 
-def test_what_only_looks_like_too_many_values_is_read(door: ModuleType) -> None:
+def test_what_only_looks_like_too_many_values_is_read(door: Door) -> None:
     text = "a, b, " * 600_000
     assert post(door, "custom", custom(event(properties={"Text": text})))[1]["accepted"] == 1
 
 
 # ------------------------------------------------- after a redrive
-def parked_by(door: ModuleType, source: str, body: bytes, headers: dict[str, str]) -> Raw:
+def parked_by(door: Door, source: str, body: bytes, headers: dict[str, str]) -> Raw:
     """What ``receive`` parks of a webhook."""
-    door.SECRETS._client.document = sign.development_secrets([source])["sources"]
-    door.SQS.taken.clear()
+    door.secrets.document = sign.development_secrets([source])["sources"]
+    door.sqs.taken.clear()
     assert door.handler(signed(source, body, headers), None)["statusCode"] == 200
-    ((_, entry),) = door.SQS.taken
+    ((_, entry),) = door.sqs.taken
     kept = messages.decode(entry["MessageBody"])
     assert isinstance(kept, Raw)
     return kept
@@ -497,7 +489,7 @@ def redriven(*raws: Raw) -> tuple[list[str], list[tuple[str, Any]]]:
 
 @pytest.mark.parametrize(("source", "name", "reason"), REASONS)
 def test_what_still_cannot_be_read_is_parked_again_with_its_reason(
-    door: ModuleType, source: str, name: str, reason: str
+    door: Door, source: str, name: str, reason: str
 ) -> None:
     raw = parked_by(door, source, *UNREADABLE[name])
     assert redriven(raw) == ([], [(reason, raw)])
@@ -508,7 +500,7 @@ TICKET = """{"type": "ticket.created", "triggered_event": "{ticket_action:create
 
 
 def test_a_freshdesk_subject_with_quotes_is_parked_and_delivered_once_it_can_be_read(
-    door: ModuleType, monkeypatch: pytest.MonkeyPatch
+    door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     raw = parked_by(door, "freshdesk", TICKET.encode(), {"content-type": JSON})
     (again,) = redriven(raw)[1]
@@ -526,8 +518,9 @@ def test_a_webhook_that_an_older_version_parked_with_its_labels_is_read_without_
 
 
 def test_a_check_without_its_challenge_is_parked_again_until_its_file_takes_it_for_a_webhook(
-    checked: ModuleType, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(sources, "load", lambda name: sources.build(name, CHECKED))
     raw = Raw("stripe", b'{"type": "check", "id": "1", "email": "kim@letters.example"}', {"content-type": JSON}, 1.7e9)
     assert redriven(raw) == ([], [("not_a_handshake", raw)])
     answered = raw._replace(body=b'{"type": "check", "challenge": "1"}')

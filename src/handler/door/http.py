@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import NotParseable, NotVerified
-from .signatures import Delivery
+from ..errors import NotParseable, NotVerified
+from ..signatures import Delivery
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,335 @@
+"""Lambda 1, the door: a webhook comes in, its events go into the queue.
+
+Every request is answered, counted and logged once; of very many refusals only
+some have a line of their own. What is not authentic leaves no trace but that;
+what is authentic is queued, parked or deliberately ignored before the sender
+gets its 200. Nothing authentic is refused but what no queue message can hold
+(docs/decisions/0029).
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from aws_lambda_powertools.metrics import MetricUnit
+from botocore.exceptions import BotoCoreError, ClientError
+
+from .. import clients, handshakes, mapping, messages, parking, signatures, sources
+from ..cleaning import clean, cleaned
+from ..errors import NotParseable, NotVerified, Refused, SourceError, TooLarge, Unavailable, UnknownSource, Unmapped
+from ..keys import Secret
+from ..mapping import Defaults, Outcome
+from ..messages import Message, Outgoing, Raw
+from ..pauses import PAUSES, Pauses
+from ..refusals import Refusals
+from ..settings import ReceiveSettings, for_receive
+from ..signatures import Delivery
+from ..sources import Handshake, Source
+from ..telemetry import by_line, crash, event_id, logger, metrics
+from ..values import iso
+from . import http
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+_Checked = TypeVar("_Checked")
+ANSWER_BYTES = 4_000_000  # of ids; Lambda returns 6 MB at most, and a longer answer would be a 500
+_IDS_AT_LEAST = 3_000  # have up to 255 characters each
+_ID = re.compile(r"[\w.:-]{1,100}", re.ASCII)  # these headers are not signed: what is no id stays out of the log
+_REFUSALS = {kind.status: kind.__name__ for kind in (UnknownSource, NotVerified, NotParseable, TooLarge, Unavailable)}
+
+
+@dataclass(slots=True)
+class Answer:
+    """Status and document for the sender, and what the log line says of it."""
+
+    status: int
+    document: Any
+    outcome: str
+    reason: str = ""
+    log: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def told(self) -> Any:
+        """The document as it may leave; the answer to a check of the URL is the sender's own, and compared there."""
+        return self.document if self.outcome == "handshake" else cleaned(self.document)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an authentic webhook comes to: its answer, and what each queue has to take before that is given."""
+
+    answer: Answer
+    events: list[Outgoing] = field(default_factory=list)
+    parked: list[Outgoing] = field(default_factory=list)
+
+
+class Receive:
+    """The function: called with an HTTP API event and Lambda's context.
+
+    ``clock`` gives epoch seconds, ``load`` a source by its name.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: ReceiveSettings,
+        sqs: SQSClient,
+        secrets: Secret,
+        refusals: Refusals,
+        clock: Callable[[], float],
+        load: Callable[[str], Source] = sources.load,
+    ) -> None:
+        self._settings = settings
+        self._sqs = sqs
+        self._secrets = secrets
+        self._refusals = refusals
+        self._clock = clock
+        self._load = load
+        self._defaults = Defaults(settings.phone_region, settings.time_zone)
+
+    @classmethod
+    def from_environment(
+        cls, env: Mapping[str, str], *, pauses: Pauses = PAUSES, client: Callable[..., Any] = clients.client
+    ) -> Self:
+        """Build the function with AWS as ``env`` names it; raises as ``settings.for_receive``."""
+        settings = for_receive(env)
+        return cls(
+            settings=settings,
+            # Senders wait five seconds at the least: one slow try and one more fit in.
+            sqs=client("sqs", connect=1, read=3, attempts=2),
+            secrets=Secret(
+                client("secretsmanager", connect=1, read=3, attempts=2),
+                settings.sources_secret,
+                time.time,
+                kept=pauses.kept,
+                reread=pauses.reread,
+            ),
+            refusals=Refusals(time.time),
+            clock=time.time,
+        )
+
+    def __call__(self, event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ARG002 (Lambda calls with both)
+        """Answer one HTTP API request."""
+        received = self._clock()
+        name, silent = "unknown", False
+        given: dict[str, Any] = {}
+        try:
+            request = http.read(event)
+            source = self._load(request.source)
+            name, silent = source.name, source.silent
+            answer = self._take(request, source, received)
+            given = http.answer(answer.status, answer.told, silent=silent)
+        except Refused as error:
+            answer = Answer(error.status, {"error": error.reason, "detail": error.detail}, "refused", error.reason)
+        except Exception as error:  # noqa: BLE001 (whatever comes in, there is an answer, a line and a count)
+            answer = _unavailable(error, name)
+        self._record(event, answer, name, received)
+        return given or http.answer(answer.status, answer.told, silent=silent)
+
+    def _take(self, request: http.Request, source: Source, received: float) -> Answer:
+        """Find out who sent it. What is proved goes on to ``_settle``; only what is not is refused here."""
+        delivery = request.delivery
+        raw = Raw(source.name, delivery.body, _kept(source, delivery), received, webhook_id=request.webhook_id)
+        if check := handshakes.find(source, delivery, signed=False):
+            if check[0].token is None:
+                return _strangers(*check)
+            self._with_secrets(source, lambda secrets: handshakes.check_token(*check, secrets))
+            return self._settle(source, raw, lambda: _greeting(*check))
+        if delivery.method in ("GET", "HEAD"):
+            return Answer(200, "ok", "handshake")
+        http.check_not_klaviyo(delivery)
+        secret = self._with_secrets(
+            source, lambda secrets: signatures.verify(source.schemes, delivery, secrets, now=received, body=source.body)
+        )
+        return self._settle(source, raw, lambda: self._read(source, raw, delivery, secret))
+
+    def _settle(self, source: Source, raw: Raw, read: Callable[[], Plan]) -> Answer:
+        """Answer what is authentic: as ``read`` plans it, or parked if ``read`` fails, for whatever reason.
+
+        Raises
+        ------
+        TooLarge
+            No message could hold it, were it to be parked.
+        Unavailable, ClientError, BotoCoreError
+            The queue does not take it.
+        """
+        if not messages.holds(raw):
+            raise TooLarge(
+                "too_large", "the webhook is larger than a queue message can hold (1 MiB), even when compressed"
+            )
+        found = parking.settled(source.name, read)
+        plan = self._plan(source, raw, found) if isinstance(found, Outcome) else found
+        self._send(self._settings.events_queue_url, plan.events)
+        self._send(self._settings.dead_letter_queue_url, plan.parked)
+        return plan.answer
+
+    def _read(self, source: Source, raw: Raw, delivery: Delivery, secret: str) -> Plan:
+        if check := handshakes.find(source, delivery, signed=True):
+            return _greeting(*check, secret=secret)
+        outcome = mapping.understand(
+            source, headers=raw.headers, body=raw.body, received=raw.received, defaults=self._defaults
+        )
+        return self._plan(source, raw, outcome)
+
+    def _plan(self, source: Source, raw: Raw, outcome: Outcome) -> Plan:
+        """The events, cut and staggered; what no event could be made of, once for each reason; the answer."""
+        named = _named(outcome, source, raw)
+        if outcome.ignored:
+            log = named | {"detail": outcome.ignored}
+            return Plan(Answer(200, {"accepted": 0, "ignored": outcome.ignored}, "ignored", log=log))
+        like = Message(source.name, (), raw.received, backfill=outcome.backfill, private_ids=outcome.private_ids)
+        packed = list(messages.pack(outcome.events, like))
+        return Plan(
+            _accepted(outcome, named),
+            messages.stagger(packed, requests_per_minute=self._settings.requests_per_minute),
+            [letter.outgoing for letter in parking.letters(raw, outcome.parked, at=iso(raw.received))],
+        )
+
+    def _with_secrets(self, source: Source, check: Callable[[list[str]], _Checked]) -> _Checked:
+        """Check with the source's secrets; what they refuse is checked once more with freshly read ones."""
+        try:
+            return check(_secrets(self._secrets.document(), source.name))
+        except NotVerified as error:
+            if error.reason not in ("no_secret", "signature_wrong", "token_wrong"):
+                raise
+            document = self._secrets.doubted()
+            if document is None:
+                raise
+            return check(_secrets(document, source.name))
+
+    def _send(self, queue_url: str, outgoing: list[Outgoing]) -> None:
+        if messages.send(self._sqs, queue_url, outgoing):
+            raise Unavailable("queue_refuses", "some events could not be queued; please retry (repeats are discarded)")
+
+    def _record(self, event: dict[str, Any], answer: Answer, name: str, received: float) -> None:
+        webhook_id, length = _told(event)
+        line: dict[str, Any] = {
+            "webhook_id": webhook_id,
+            "source": name,
+            "outcome": answer.outcome,
+            "status": answer.status,
+            "bytes": length,
+            "milliseconds": round((self._clock() - received) * 1000, 1),
+            **({"reason": answer.reason} if answer.reason else {}),
+            **({"detail": answer.document["detail"]} if answer.outcome == "refused" else {}),
+            **{key: value for key, value in answer.log.items() if value},
+        }
+        for source, reason, more, detail in self._refusals.left():
+            extra = {"source": source, "outcome": "refused", "reason": reason, "more": more, "detail": detail}
+            logger.info("webhooks refused", extra=extra)
+        if answer.outcome != "refused" or self._refusals.told(name, answer.status, answer.reason, line["detail"]):
+            _log(line)
+        if self._settings.metrics_by_source & {"*", name}:
+            metrics.add_dimensions(source=name)
+        for counted, count in _counts(answer).items():
+            metrics.add_metric(counted, MetricUnit.Count, count)
+
+
+def _unavailable(error: Exception, name: str) -> Answer:
+    """The answer if ``receive`` itself fails; the log says how, and whether the fault is in our code."""
+    cause, place = crash(error)
+    line, reason = {"cause": cause, "source": name}, "unavailable"
+    if isinstance(error, (ClientError, BotoCoreError, SourceError)):
+        logger.error("receive unavailable", extra=line)
+    else:
+        logger.error("receive crashed", extra=line | {"place": place})
+        reason = "receive_crashed"
+    detail = "the relay cannot take webhooks now; please retry"
+    return Answer(503, {"error": "unavailable", "detail": detail}, "refused", reason)
+
+
+def _strangers(check: Handshake, document: dict[str, Any]) -> Answer:
+    """The answer to a check of the URL that anybody may make."""
+    try:
+        return _greeting(check, document).answer
+    except Unmapped as error:
+        raise NotParseable(error.reason, error.detail) from None
+
+
+def _greeting(check: Handshake, document: dict[str, Any], *, secret: str = "") -> Plan:
+    return Plan(Answer(200, handshakes.answer(check, document, secret=secret), "handshake"))
+
+
+def _kept(source: Source, delivery: Delivery) -> dict[str, str]:
+    return {name: delivery.headers[name] for name in source.kept_headers if name in delivery.headers}
+
+
+def _secrets(document: dict[str, Any], name: str) -> list[str]:
+    found = document.get(name, [])
+    listed = [found] if isinstance(found, str) else found
+    if not isinstance(listed, list) or not all(isinstance(secret, str) for secret in listed):
+        raise Unavailable("secret_unreadable", "the secrets of this source are not a list of strings")
+    return listed
+
+
+def _accepted(outcome: Outcome, named: dict[str, Any]) -> Answer:
+    ids = [event_id(event.unique_id, private=outcome.private_ids) for event in outcome.events]
+    named_in_answer = ids if sum(map(messages.size, ids)) <= ANSWER_BYTES else ids[:_IDS_AT_LEAST]
+    document: dict[str, Any] = {"accepted": len(ids), "event_ids": named_in_answer}
+    if outcome.parked:
+        document["parked"] = [
+            {"index": parked.index, "reason": parked.reason, "detail": parked.detail} for parked in outcome.parked[:100]
+        ]
+    log = {
+        **named,
+        "metrics": sorted(set(outcome.metrics))[:20] if not outcome.private_ids else [],
+        "event_ids": ids,
+        "parked": dict(Counter(parked.reason for parked in outcome.parked)),
+        "detail": outcome.parked[0].detail if outcome.parked else "",
+        "left_out": dict(Counter(f"{note.code}: {_place(note.where)}" for note in outcome.notes)),
+    }
+    state = "accepted" if ids else "parked"
+    return Answer(200, document, state, outcome.parked[0].reason if outcome.parked else "", log)
+
+
+def _named(outcome: Outcome, source: Source, raw: Raw) -> dict[str, Any]:
+    told = (raw.headers.get(name, "") for name in source.delivery_headers)
+    return {
+        "topics": [clean(topic, hide_numbers=True) for topic in outcome.topics[:20]],
+        "sender_ids": outcome.sender_ids[:20],
+        "delivery_ids": [one for one in told if _ID.fullmatch(one)],
+    }
+
+
+def _place(where: str) -> str:
+    # Names of properties are the sender's and may be anything: the log names only the part of the event.
+    return where if where in ("email", "phone_number", "time", "value", "metric") else where.split(".")[0]
+
+
+def _told(event: Any) -> tuple[str, int]:
+    """The request's id and the length of its body, as far as ``event`` has them: a test event may be anything."""
+    given = event if isinstance(event, dict) else {}
+    context, body = given.get("requestContext"), given.get("body")
+    found = context.get("requestId", "") if isinstance(context, dict) else ""
+    return found if isinstance(found, str) else "", len(body) if isinstance(body, str) else 0
+
+
+def _log(line: dict[str, Any]) -> None:
+    """Write ``line``; ids that it has no room for go on in further ones."""
+    # Ids last, for Logs Insights finds the first 200 fields of a line, and each id is one.
+    first, *rest = by_line(line.pop("event_ids", []))
+    logger.info("webhook", extra=line | ({"event_ids": first} if first else {}))
+    for more in rest:
+        extra = {"webhook_id": line["webhook_id"], "source": line["source"], "event_ids": more}
+        logger.info("webhook continued", extra=extra)
+
+
+def _counts(answer: Answer) -> dict[str, int]:
+    """Metrics of one webhook; accepted and parked count events, the others webhooks."""
+    counts = {
+        "Received": 1,
+        "Authentic": answer.outcome in ("accepted", "parked", "ignored"),
+        "Accepted": len(answer.log.get("event_ids", [])),
+        "Parked": sum(answer.log.get("parked", {}).values()),
+        "Ignored": answer.outcome == "ignored",
+        "Handshake": answer.outcome == "handshake",
+        "Refused": answer.outcome == "refused",
+        _REFUSALS.get(answer.status, ""): 1,
+    }
+    return {name: int(count) for name, count in counts.items() if name and count}
