@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handler.pacing import DynamoTable, Item, Value
+from handler.pauses import PAUSES
 from sim.table import Table
 
 Client = Callable[[str], Any]
@@ -70,7 +71,7 @@ def tables(clients: Client) -> Callable[[], DynamoTable]:
         AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
         BillingMode="PAY_PER_REQUEST",
     )
-    return lambda: DynamoTable(client, TABLE, f"account{next(ACCOUNTS)}", clock=lambda: 0.0)
+    return lambda: DynamoTable(client, TABLE, f"account{next(ACCOUNTS)}", clock=lambda: 0.0, pauses=PAUSES)
 
 
 def answers(table: Table | DynamoTable, calls: list[Call]) -> list[Any]:
