@@ -17,6 +17,7 @@ from typing import Any
 
 from handler.klaviyo import Answer, sort_answer
 
+from .hooks import Hook, nothing
 from .time import Time
 
 PER_MINUTE = 150
@@ -112,11 +113,11 @@ class Request:
         return found
 
 
-# An answer, with the seconds that it takes if those are others than usual; ``None``: as usual.
+# Of a request: an answer, with the seconds that it takes if those are others than usual; ``None``: as usual.
 Told = Callable[[Request], "Answer | tuple[Answer, float] | None"]
 
 
-def nothing(request: Request) -> None:
+def untold(request: Request) -> None:
     """Klaviyo is told nothing: it answers as usual."""
 
 
@@ -126,18 +127,20 @@ class Klaviyo:
 
     ``seconds`` pass until an answer; without ``windows`` there is no limit. ``pointers`` is whether a
     refusal names its rows. ``stored`` are the unique_ids in order, repeats included, ``first`` when each
-    of them came first.
+    of them came first. ``before`` and ``after`` a request the hooks are called.
     """
 
     time: Time
     windows: Windows | None = None
     seconds: float = 0.2
-    told: Told = nothing
+    told: Told = untold
     bad: set[str] = field(default_factory=set)
     pointers: bool = True
     requests: list[Request] = field(default_factory=list)
     stored: list[str] = field(default_factory=list)
     first: dict[str, float] = field(default_factory=dict)
+    before: Hook = nothing
+    after: Hook = nothing
 
     def open(self) -> Answer | None:
         """Connect, which always works."""
@@ -145,9 +148,10 @@ class Klaviyo:
 
     def post(self, body: bytes, key: str) -> Answer:
         """One request."""
+        self.before("post")
         request = Request.of(self.time.now, key, body)
         self.requests.append(request)
-        answer, seconds = self._answer(request)
+        answer, seconds = self._decide(request)
         request.body = b""
         self.time.sleep(seconds)
         request.status, request.answered_at = answer.status or 0, self.time.now
@@ -155,16 +159,17 @@ class Klaviyo:
             self.stored += request.names
             for name in request.names:
                 self.first.setdefault(name, request.at)
+        self.after("post")
         return answer
 
-    def reply(self, status: int, errors: Sequence[dict[str, Any]] | None = None, **headers: str) -> Answer:
+    def answer(self, status: int, errors: Sequence[dict[str, Any]] | None = None, **headers: str) -> Answer:
         """An answer of this ``status``; names of ``headers`` with ``_`` for ``-``."""
         return self._sorted(status, {name.replace("_", "-"): value for name, value in headers.items()}, errors)
 
-    def _answer(self, request: Request) -> tuple[Answer, float]:
+    def _decide(self, request: Request) -> tuple[Answer, float]:
         wait = self.windows.take(request.at) if self.windows else None
         if wait is not None:
-            return self.reply(429, Retry_After=str(max(1, math.ceil(wait)))), self.seconds
+            return self.answer(429, Retry_After=str(max(1, math.ceil(wait)))), self.seconds
         told = self.told(request)
         if told is not None:
             return told if isinstance(told, tuple) else (told, self.seconds)

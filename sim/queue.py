@@ -25,7 +25,7 @@ TRACE = "AWSTraceHeader"
 _ID = re.compile(r"[A-Za-z0-9_-]{1,80}", re.ASCII)
 _REFUSED_CHARACTER = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
-Hook = Callable[[str, Mapping[str, Any]], None]
+Call = Callable[[str, Mapping[str, Any]], None]  # a hook with the operation and what is asked
 Entry = Mapping[str, Any]
 Refuse = Callable[[Entry], bool]
 
@@ -236,8 +236,8 @@ class Sqs:
         queues: Mapping[str, Queue],
         *,
         refuse: Refuse = never,
-        before: Hook = nothing,
-        after: Hook = nothing,
+        before: Call = nothing,
+        after: Call = nothing,
         trace: Callable[[], str] = str,
     ) -> None:
         self.queues = dict(queues)
@@ -266,7 +266,7 @@ class Sqs:
         """DeleteMessageBatch; a handle that is not the latest deletes nothing, and is no failure (API reference)."""
 
         def delete(entry: Entry) -> dict[str, Any]:
-            message = queue.messages.get(entry["ReceiptHandle"].partition("#")[0])
+            message = queue.messages.get(_name(entry["ReceiptHandle"]))
             if message and message.handle == entry["ReceiptHandle"]:
                 queue.delete(message.id)
             return {"Id": entry["Id"]}
@@ -274,14 +274,34 @@ class Sqs:
         queue = self._queue("DeleteMessageBatch", QueueUrl)
         return self._batch("DeleteMessageBatch", QueueUrl, Entries, delete)
 
+    def change_message_visibility_batch(self, *, QueueUrl: str, Entries: Sequence[Entry]) -> dict[str, Any]:  # noqa: N803
+        """ChangeMessageVisibilityBatch, by the latest handles."""
+
+        def hide(entry: Entry) -> dict[str, Any]:
+            queue.hide(_name(entry["ReceiptHandle"]), entry["VisibilityTimeout"])
+            return {"Id": entry["Id"]}
+
+        queue = self._queue("ChangeMessageVisibilityBatch", QueueUrl)
+        return self._batch("ChangeMessageVisibilityBatch", QueueUrl, Entries, hide)
+
+    def send_message(self, *, QueueUrl: str, **entry: Any) -> None:  # noqa: N803
+        """SendMessage; raises ``ClientError`` where a batch would list the entry as failed."""
+        self._one("SendMessage", self.send_message_batch(QueueUrl=QueueUrl, Entries=[{"Id": "0", **entry}]))
+
+    def delete_message(self, *, QueueUrl: str, ReceiptHandle: str) -> None:  # noqa: N803
+        """DeleteMessage; raises as ``send_message``."""
+        entry = {"Id": "0", "ReceiptHandle": ReceiptHandle}
+        self._one("DeleteMessage", self.delete_message_batch(QueueUrl=QueueUrl, Entries=[entry]))
+
     def receive_message(
         self,
         *,
         QueueUrl: str,  # noqa: N803
         MaxNumberOfMessages: int = 1,  # noqa: N803
         VisibilityTimeout: int | None = None,  # noqa: N803
+        **_: Any,
     ) -> dict[str, Any]:
-        """ReceiveMessage with all attributes."""
+        """ReceiveMessage, at once and with all attributes, whatever else is asked."""
         queue = self._queue("ReceiveMessage", QueueUrl)
         if not 1 <= MaxNumberOfMessages <= MOST_ENTRIES:
             raise self._error("ReceiveMessage", "InvalidParameterValue")
@@ -292,6 +312,10 @@ class Sqs:
             for message in queue.receive(MaxNumberOfMessages, visibility=VisibilityTimeout)
         ]
         return {"Messages": found} if found else {}
+
+    def _one(self, operation: str, answer: Mapping[str, Any]) -> None:
+        for failed in answer.get("Failed", []):
+            raise self._error(operation, failed["Code"])
 
     def _queue(self, operation: str, url: str) -> Queue:
         if url not in self.queues:
@@ -328,6 +352,11 @@ class Sqs:
     def _error(self, operation: str, code: str) -> ClientError:
         self.mistakes.append(code)
         return ClientError({"Error": {"Code": code}}, operation)
+
+
+def _name(handle: str) -> str:
+    """The id of the message that a receipt handle is of."""
+    return handle.partition("#")[0]
 
 
 def size(entry: Entry) -> int:

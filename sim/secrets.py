@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from botocore.exceptions import ClientError
+
+from .hooks import Hook, nothing
 
 
 class Secrets:
@@ -21,7 +23,7 @@ class Secrets:
         Called with the operation's name before it is answered: to raise, or to count.
     """
 
-    def __init__(self, documents: Mapping[str, Any], *, before: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, documents: Mapping[str, Any], *, before: Hook = nothing) -> None:
         self.documents = dict(documents)
         self.before = before
         self.reads = 0

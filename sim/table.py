@@ -6,11 +6,7 @@ from collections.abc import Callable, Mapping
 
 from handler.pacing import Item, Value
 
-Hook = Callable[[str], None]
-
-
-def nothing(operation: str) -> None:
-    """The hook that does nothing."""
+from .hooks import Hook, nothing
 
 
 class Table:
@@ -39,6 +35,12 @@ class Table:
         self.before = before
         self.after = after
         self.reads = self.writes = 0
+
+    def reached(self, *, before: Hook = nothing, after: Hook = nothing) -> Table:
+        """The same item as somebody else reaches it, with hooks of their own."""
+        other = Table(before=before, after=after)
+        other.item = self.item
+        return other
 
     def read(self) -> Item:
         """See ``pacing.Table``."""
@@ -75,7 +77,10 @@ class Table:
         before = dict(self.item)
         good = condition(before)
         if good:
-            merged: dict[str, Value] = {**before, **change(before)}
-            self.item = {name: value for name, value in merged.items() if value is not None}
+            for name, value in change(before).items():
+                if value is None:
+                    self.item.pop(name, None)
+                else:
+                    self.item[name] = value
         self.after(operation)
         return good, before
