@@ -29,7 +29,7 @@ with atheris.instrument_imports(include=["handler", "multipart"]):
     from handler.errors import MessageError, NotVerified, Unmapped
     from handler.refusals import WINDOW, Refusals
     from local import sign
-    from tests.unit.fakes_door import Door, SecretsManager
+    from tests.unit.fakes_door import Door
 
 SETTLED = 20_000  # runs after which memory is looked at for the first time ...
 LOOK = 10_000  # ... and then again
@@ -45,7 +45,7 @@ KINDS = [
 PART = b"--x\r\nContent-Disposition: form-data"
 # Time passes so quickly that each refusal has a line of its own.
 DOOR = Door(
-    secrets=SecretsManager(sign.development_secrets(sources.names())["sources"]),
+    sign.development_secrets(sources.names())["sources"],
     refusals=Refusals(map(float, itertools.count(step=2 * WINDOW)).__next__),
 )
 LOG = io.StringIO()

@@ -214,8 +214,13 @@ def _queues(stack: str | None) -> tuple[Any, dict[str, str]]:
     return found.client("sqs"), found.outputs
 
 
-def main(arguments: list[str], *, queues: Callable[[str | None], tuple[Any, dict[str, str]]] = _queues) -> int:
-    """List what is parked; with ``--go`` send it back."""
+def main(
+    arguments: list[str],
+    *,
+    queues: Callable[[str | None], tuple[Any, dict[str, str]]] = _queues,
+    clock: Callable[[], float] = time.time,
+) -> int:
+    """List what is parked; with ``--go`` send it back. ``clock`` gives epoch seconds."""
     parser = argparse.ArgumentParser(prog="make redrive", description=__doc__)
     parser.add_argument("--stack", help="a deployed stack; the one of `make local` if not given")
     parser.add_argument("--source", help="only what this source sent")
@@ -233,7 +238,7 @@ def main(arguments: list[str], *, queues: Callable[[str | None], tuple[Any, dict
             gone = drop(sqs, dead_letters, options.source, options.reason, input)
             say(f"deleted {_messages(len(gone))}")
             return 0
-        began = datetime.now(UTC).replace(microsecond=0) if options.go else None
+        began = datetime.fromtimestamp(int(clock()), UTC) if options.go else None
         parcels = Sorted(options.source, options.reason, began)
         back = parcels.through(read(sqs, dead_letters))
         if options.go:

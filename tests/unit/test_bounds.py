@@ -21,6 +21,7 @@ from handler.sources import Source
 from local import check
 from tests import mutations
 from tests.unit import test_receive
+from tests.unit.fakes_delivery import DEAD
 from tests.unit.fakes_door import Door
 from tests.unit.test_receive import post
 
@@ -294,7 +295,7 @@ def test_the_sender_is_answered_200_and_told(door: Door) -> None:
     status, answer = post(door, "custom", copied(1_000))
     assert (status, answer["accepted"]) == (200, 0)
     assert [one["reason"] for one in answer["parked"]] == ["too_much_work"]
-    (kept,) = door.sqs.bodies("dead-letters")
+    (kept,) = door.bodies(DEAD)
     found = messages.decode(kept)
     assert isinstance(found, Raw)
     assert (found.body, found.only) == (copied(1_000), None)
