@@ -17,8 +17,9 @@ from typing import Any
 from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
 
-from handler import clients, sources
+from handler.aws import SESSION
 from handler.door.function import Receive
+from handler.events import senders
 from handler.telemetry import metrics
 from local import aws, payload, sign
 from local.preview import preview_request
@@ -31,7 +32,7 @@ TYPICAL = {
     "woocommerce": "order.created",
     "custom": "event",
 }
-SECRETS: dict[str, Any] = sign.development_secrets(sources.names())["sources"]
+SECRETS: dict[str, Any] = sign.development_secrets(senders.names())["sources"]
 ENVIRONMENT = {
     **aws.NO_ONE,
     "EVENTS_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/0/events",
@@ -54,7 +55,7 @@ class _Raw(io.BytesIO):
 
 def answer_aws() -> Any:
     """Answer the functions' AWS clients, made from now on, in this process; returns the session's events."""
-    events = clients.SESSION.get_component("event_emitter")
+    events = SESSION.events
     events.register("before-send.*.*", _answer)
     return events
 

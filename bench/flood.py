@@ -3,7 +3,7 @@
 A forgery is refused before anything is queued. AWS bills the request to the
 API, ``receive`` and what both log; not what the API turns away with 429 (AWS's
 answers on re:Post, of REST APIs). Refusals beyond the first few a minute have no
-line of their own (``handler.refusals``), but each is counted, and counts are log
+line of their own (``handler.door.refusals``), but each is counted, and counts are log
 lines in embedded metric format.
 """
 

@@ -12,7 +12,10 @@ from typing import Any
 import orjson
 from klaviyo_api import KlaviyoAPI
 
-from handler import batch, jobs, messages
+from handler import messages
+from handler.delivery import crashes, jobs
+from handler.delivery.records import of_event
+from handler.delivery.records import read as decoded
 from handler.messages import Message
 from handler.pauses import PAUSES
 
@@ -42,7 +45,7 @@ def _record(place: int, body: str) -> dict[str, Any]:
 
 def ours(given: list[dict[str, Any]]) -> bytes:
     """What ``deliver`` does with a batch's records before it posts, step by step as its handler does."""
-    received = batch.read(batch.triage(batch.records(given), stagger=PAUSES.stagger).handle, at="").received
+    received = decoded(crashes.triage(of_event(given), stagger=PAUSES.stagger).handle, at="").received
     read = {owner: one.message for owner, one in enumerate(received) if isinstance(one.message, Message)}
     (job,) = jobs.pack(list(read.items()), now=orders.START, late_after=86_400)
     return job.body()

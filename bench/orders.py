@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
-from handler import schema
+from handler.events import entry
 from handler.messages import Event
 
 START = 1_780_000_000
@@ -18,14 +18,14 @@ _GOODS = ("Merino crew neck", "Linen shirt", "Trail running shoe", "Enamel mug",
 _COLOURS = ("navy", "ochre", "forest", "off-white", "charcoal")
 
 
-def draft(number: int) -> schema.Draft:
+def draft(number: int) -> entry.Draft:
     """Order ``number``: one to five items, an address, a customer of her own."""
     chance = random.Random(number)  # noqa: S311 (made-up orders)
     first, last = chance.choice(_FIRST), chance.choice(_LAST)
     city, code, country = chance.choice(_CITIES)
     items = [_item(chance) for _ in range(chance.randint(1, 5))]
     total = sum((item["RowTotal"] for item in items), Decimal(0))
-    return schema.Draft(
+    return entry.Draft(
         profile={
             "email": f"customer.{number}@mail{number % 7}.example",
             "first_name": first,
@@ -84,5 +84,5 @@ def _item(chance: random.Random) -> dict[str, Any]:
 def events(count: int, *, first: int = 0) -> Iterator[Event]:
     """``count`` orders as the door would queue them."""
     for number in range(first, first + count):
-        event, _ = schema.build(draft(number))
+        event, _ = entry.build(draft(number))
         yield event

@@ -13,8 +13,8 @@ import time as real_time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from handler import jobs
-from handler.klaviyo import Answer, sort_answer
+from handler.delivery import jobs
+from handler.delivery.klaviyo import Answer, sort_answer
 
 from .measure import table
 from .simulation import Simulation

@@ -31,14 +31,15 @@ from typing import Any
 from botocore.handlers import add_recursion_detection_header
 from samtranslator.yaml_helper import yaml_parse
 
-from handler import messages, report, telemetry
+from handler import messages, telemetry
+from handler.delivery import report
+from handler.delivery.dispatch import Dispatcher
 from handler.delivery.function import Deliver
-from handler.dispatch import Dispatcher, Key
-from handler.keys import Secret
-from handler.klaviyo import Answer, sort_answer
+from handler.delivery.klaviyo import Answer, sort_answer
+from handler.delivery.pacing import Pacer, interval
 from handler.messages import Event, Message
-from handler.pacing import Pacer, interval
 from handler.pauses import PAUSES
+from handler.secret import Key, Secret
 from handler.settings import for_deliver
 from local import aws, lineage
 from local.trigger import POLLERS, Batch, Fair, Held

@@ -18,8 +18,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from handler.delivery.pacing import Item, Pacer, Slot, Value, interval
 from handler.errors import NoSlot
-from handler.pacing import Item, Pacer, Slot, Value, interval
 from handler.pauses import PAUSES
 
 from .measure import table

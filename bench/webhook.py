@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from handler import sources
+from handler.events import senders
 
 from . import door
 from .measure import Timing, once, table, timing
@@ -74,7 +74,7 @@ def _floor(body: bytes, key: bytes) -> None:
 def run(seconds: float = 1.5) -> dict[str, Any]:
     """Time every sender that has a sample; prints the table and returns the figures."""
     relay = door.Door()
-    paths = [path for name in sources.names() if (path := door.sample(name))]
+    paths = [path for name in senders.names() if (path := door.sample(name))]
     with door.silenced():
         found = [measure(relay, path, seconds=seconds) for path in paths]
     print(table("A webhook: CPU of receive, by sender", HEAD, [_row(one) for one in found]))

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from handler.bodies import INFLATED_BYTES, MOST_OBJECTS
+from handler.events.bodies import INFLATED_BYTES, MOST_OBJECTS
 from local import aws
 
 from . import door

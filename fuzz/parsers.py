@@ -23,19 +23,23 @@ from typing import Any
 import atheris
 
 with atheris.instrument_imports(include=["handler", "multipart"]):
-    from handler import bodies, handshakes, klaviyo, messages, signatures, sources, telemetry, values
-    from handler import multipart as parts
-    from handler import scrub as cleaner
+    from handler import messages, telemetry
+    from handler.delivery import klaviyo
+    from handler.delivery import scrub as cleaner
+    from handler.door import signatures
+    from handler.door.refusals import WINDOW, Refusals
     from handler.errors import MessageError, NotVerified, Unmapped
-    from handler.refusals import WINDOW, Refusals
+    from handler.events import bodies, handshakes, senders, values
+    from handler.events import multipart as parts
+    from handler.events.webhook import Webhook
     from local import sign
     from tests.unit.fakes_door import Door
 
 SETTLED = 20_000  # runs after which memory is looked at for the first time ...
 LOOK = 10_000  # ... and then again
 GROWTH_KB = 150_000
-SCHEMES = [(name, sources.load(name).schemes) for name in sources.names()]
-CHECKING = [name for name in sources.names() if sources.load(name).handshakes]
+SCHEMES = [(name, senders.load(name).schemes) for name in senders.names()]
+CHECKING = [name for name in senders.names() if senders.load(name).handshakes]
 KINDS = [
     *((kind,) for kind in bodies.KINDS),
     (bodies.JSON, bodies.FORM),
@@ -45,7 +49,7 @@ KINDS = [
 PART = b"--x\r\nContent-Disposition: form-data"
 # Time passes so quickly that each refusal has a line of its own.
 DOOR = Door(
-    sign.development_secrets(sources.names())["sources"],
+    sign.development_secrets(senders.names())["sources"],
     refusals=Refusals(map(float, itertools.count(step=2 * WINDOW)).__next__),
 )
 LOG = io.StringIO()
@@ -72,16 +76,16 @@ def multipart(data: atheris.FuzzedDataProvider) -> None:
 
 def handshake(data: atheris.FuzzedDataProvider) -> None:
     """A sender's check of its URL, with and without a signature."""
-    source = sources.load(data.PickValueInList(CHECKING))
+    source = senders.load(data.PickValueInList(CHECKING))
     query = {name: data.ConsumeUnicode(40) for name in ("hub.mode", "hub.verify_token", "hub.challenge", "MessageSid")}
     method = data.PickValueInList(["GET", "POST", "HEAD"])
-    sent = signatures.Delivery(method, "https://a.example/w", "/w", {}, query, data.ConsumeBytes(2_000))
+    sent = Webhook(method, "https://a.example/w", "/w", {}, query, data.ConsumeBytes(2_000))
     for signed in (False, True):
         if check := handshakes.find(source, sent, signed=signed):
             with contextlib.suppress(Unmapped):
                 handshakes.answer(*check, secret=NOBODYS)
             with contextlib.suppress(NotVerified):
-                handshakes.check_token(*check, ["token:t"])
+                signatures.check_token(*check, ["token:t"])
 
 
 def door(data: atheris.FuzzedDataProvider) -> None:
@@ -147,7 +151,7 @@ def signature(data: atheris.FuzzedDataProvider) -> None:
     names = [name for scheme in schemes for name in (*scheme.header, *scheme.timestamp_header, *scheme.id_header)]
     headers = {name: data.ConsumeUnicode(100) for name in names}
     query = {"token": data.ConsumeUnicode(40)} if data.ConsumeBool() else {}
-    delivery = signatures.Delivery("POST", "https://a.example/w", "/w", headers, query, data.ConsumeBytes(500))
+    delivery = Webhook("POST", "https://a.example/w", "/w", headers, query, data.ConsumeBytes(500))
     try:
         signatures.verify(schemes, delivery, [NOBODYS], now=1.8e9)
     except NotVerified:

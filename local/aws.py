@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError
 from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
-from handler import sources
+from handler.events import senders
 
 from .template import NoPolicies
 
@@ -141,7 +141,7 @@ def package(root: Path = ROOT) -> bytes:
         for path in sorted(handler.rglob("*")):
             if path.is_file() and not {"__pycache__", "custom"}.intersection(path.parts[len(handler.parts) :]):
                 archive.write(path, path.relative_to(root / "src"))
-        for path in sorted(sources.CUSTOM.glob("*.toml")):
+        for path in sorted(senders.CUSTOM.glob("*.toml")):
             archive.write(path, f"handler/sources/custom/{path.name}")
     return buffer.getvalue()
 

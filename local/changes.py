@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from handler import sources
 from handler.errors import SourceError, UnknownSource
+from handler.events import senders
 
 Stamps = dict[Path, tuple[int, int]]
 LOOK_SECONDS = 1.0
@@ -15,7 +15,7 @@ LOOK_SECONDS = 1.0
 
 def stamps() -> Stamps:
     """Time and size of every sender's file."""
-    found = {path: path.stat() for folder in (sources.SHIPPED, sources.CUSTOM) for path in folder.glob("*.toml")}
+    found = {path: path.stat() for folder in (senders.SHIPPED, senders.CUSTOM) for path in folder.glob("*.toml")}
     return {path: (one.st_mtime_ns, one.st_size) for path, one in found.items()}
 
 
@@ -37,7 +37,7 @@ def watch(
         known = found
         if not changed:
             continue
-        sources.load.cache_clear()
+        senders.load.cache_clear()
         names = ", ".join(path.name for path in changed)
         if wrong := _unreadable([path.stem for path in changed if path in found]):
             say(f"{names}: {wrong}; the functions keep what they have")
@@ -49,7 +49,7 @@ def watch(
 def _unreadable(names: list[str]) -> str:
     for name in names:
         try:
-            sources.load(name)
+            senders.load(name)
         except (SourceError, UnknownSource) as error:
             return str(error)
     return ""

@@ -22,11 +22,11 @@ from typing import Any
 import jmespath
 from jmespath.exceptions import JMESPathError
 
-from handler import bodies, expressions, mapping, schema, sources, values, zones
+from handler import zones
 from handler.errors import Refused, SourceError, Unmapped
-from handler.mapping import Defaults, Outcome
-from handler.signatures import Scheme
-from handler.sources import Rule, Source
+from handler.events import bodies, entry, expressions, mapping, senders, values
+from handler.events.mapping import Defaults, Outcome
+from handler.events.senders import Rule, Scheme, Source
 
 from . import payload, retries, secret_forms
 from .preview import preview_request
@@ -50,7 +50,7 @@ _EVENT_EXPRESSIONS |= {"properties_from"}
 _EVENT = _EVENT_EXPRESSIONS | {"topic", "metric", "otherwise", "shared", "profile", "properties", "backfill"}
 _HANDSHAKE_EXPRESSIONS = {"when", "answer", "token", "hmac"}
 _HANDSHAKE = _HANDSHAKE_EXPRESSIONS | {"signed"}
-_PROFILE = (schema.PROFILE_FIELDS - {"id", "meta"}) | {"full_name", "customer_id"}
+_PROFILE = (entry.PROFILE_FIELDS - {"id", "meta"}) | {"full_name", "customer_id"}
 _CHOICES = {
     "scheme": ("hmac", "token", "digest", "ecdsa"),
     "digest": ("sha256", "sha1", "sha512"),
@@ -131,10 +131,10 @@ def problems(name: str, samples: Path = SAMPLES) -> list[SourceError]:
 
 def mistakes(name: str) -> tuple[list[SourceError], Checked | None]:
     """Every mistake in a source's file alone, and the file's tables if they can be read at all."""
-    path = sources.path_of(name)
+    path = senders.path_of(name)
     text = path.read_text("utf-8")
     try:
-        checked = Checked(path, tomllib.loads(text), sources.document(name), lines(text))
+        checked = Checked(path, tomllib.loads(text), senders.document(name), lines(text))
     except tomllib.TOMLDecodeError as error:
         at = re.search(r"line (\d+)", str(error))
         return [SourceError(shown(path), int(at[1]) if at else None, f"expected TOML: {_toml(str(error))}")], None
@@ -254,7 +254,7 @@ def _signed(checked: Checked, place: Place, scheme: Mapping[str, Any]) -> Iterat
 
 
 def _retries(checked: Checked, text: str) -> Iterator[SourceError]:
-    shipped = checked.path.parent == sources.SHIPPED
+    shipped = checked.path.parent == senders.SHIPPED
     yield from _unknown(checked, ("retries",), checked.own.get("retries", {}), retries.FIELDS)
     for place, expected in retries.mistakes(checked.own, checked.whole, shipped=shipped):
         yield checked.problem(place, expected)
@@ -367,7 +367,7 @@ def _profiles(checked: Checked) -> Iterator[SourceError]:
 def _profile(checked: Checked, place: Place, table: Any) -> Iterator[SourceError]:
     yield from _unknown(checked, place, table, _PROFILE)
     location, properties = table.get("location", {}), table.get("properties", {})
-    yield from _unknown(checked, (*place, "location"), location, schema.LOCATION_FIELDS)
+    yield from _unknown(checked, (*place, "location"), location, entry.LOCATION_FIELDS)
     yield from _formulas(checked, place, table, set(table) - {"location", "properties"})
     yield from _formulas(checked, (*place, "location"), location, set(location))
     yield from _formulas(checked, (*place, "properties"), properties, set(properties))
@@ -477,7 +477,7 @@ def understood(name: str, path: Path) -> Outcome:
         return Outcome()
     try:
         return mapping.understand(
-            sources.load(name), headers=sent.headers, body=sent.body, received=RECEIVED, defaults=Defaults()
+            senders.load(name), headers=sent.headers, body=sent.body, received=RECEIVED, defaults=Defaults()
         )
     except Unmapped:
         return Outcome()
@@ -487,7 +487,7 @@ def _unseen(name: str, checked: Checked, samples: Path) -> Iterator[tuple[Place,
     """Events of a file that no sample shows."""
     outcomes = [understood(name, path) for path in sorted((samples / name).glob("*.json"))]
     where = f"a sample in {shown(samples / name)}"
-    source = sources.load(name)
+    source = senders.load(name)
     if source.klaviyo_format and "extends" not in checked.own and not any(outcome.events for outcome in outcomes):
         yield (), f"expected {where}"
     for index, event in enumerate(checked.own.get("event", [])):
@@ -504,7 +504,7 @@ def _unseen(name: str, checked: Checked, samples: Path) -> Iterator[tuple[Place,
 
 def metrics_table() -> str:
     """docs/metrics.md: every shipped source with how it signs; every metric, who sends it, and its properties."""
-    senders = [(source.title, f"`{source.name}`", _proof(source)) for source in map(sources.load, _shipped())]
+    listed = [(source.title, f"`{source.name}`", _proof(source)) for source in map(senders.load, _shipped())]
     return "\n".join(
         [
             "# Senders and metrics",
@@ -514,7 +514,7 @@ def metrics_table() -> str:
             "",
             "| sender | source | how it proves itself |",
             "|---|---|---|",
-            *(f"| {' | '.join(row)} |" for row in sorted(senders, key=lambda row: row[0].lower())),
+            *(f"| {' | '.join(row)} |" for row in sorted(listed, key=lambda row: row[0].lower())),
             "",
             "What each sender's topics become. The same business event has the same metric and the same property names",
             "from every sender.",
@@ -549,11 +549,11 @@ def _proof(source: Source) -> str:
 
 
 def _shipped() -> list[str]:
-    return sorted(path.stem for path in sources.SHIPPED.glob("*.toml"))
+    return sorted(path.stem for path in senders.SHIPPED.glob("*.toml"))
 
 
 def _rows() -> Iterator[tuple[str, ...]]:
-    for source in map(sources.load, _shipped()):
+    for source in map(senders.load, _shipped()):
         for rule in source.rules:
             yield _row(source, rule)
 
@@ -596,7 +596,7 @@ def main(arguments: list[str]) -> int:
     if options.expected:
         write_expected()
         return 0
-    found = [problem for name in sources.names() for problem in problems(name)]
+    found = [problem for name in senders.names() for problem in problems(name)]
     for problem in found:
         say(problem, error=True)
     return 1 if found else 0

@@ -22,7 +22,8 @@ import boto3
 import urllib3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from handler import sources, zones
+from handler import zones
+from handler.events import senders
 
 from . import aws, parameters, payload, samconfig, secret_forms, sign
 from .logs import matching, readable
@@ -139,8 +140,8 @@ def write_source(
     stack: Deployed, source: str, ask: Callable[[str], str], confirm: Callable[[str], str], say: Say
 ) -> None:
     """Ask for a secret of ``source``; it goes before the older ones, which stay until the sender has switched."""
-    if source not in sources.names():
-        raise ValueError(f"no source {source!r}; there are: {', '.join(sources.names())}")
+    if source not in senders.names():
+        raise ValueError(f"no source {source!r}; there are: {', '.join(senders.names())}")
     typed = ask(f"signing secret of {source} (empty adds none): ").strip()
     if typed and (wrong := secret_forms.wrong(source, typed)):
         again = f"make secrets STACK={stack.name} SOURCE={source}"
@@ -201,7 +202,7 @@ class Trial:
 
     def _choose(self, source: str | None) -> tuple[str, str]:
         document = self.stack.secret("SourcesSecretName")
-        known = [name for name in sources.names() if _listed(document, name)]
+        known = [name for name in senders.names() if _listed(document, name)]
         named = [source] if source else [name for name in known if _can_sign(name) and (EVENTS / name).is_dir()]
         if not named or not _listed(document, named[0]):
             what = f"{source} has no secret yet" if source else "no source with a sample has a secret yet"
@@ -276,7 +277,7 @@ _REFUSED = {
 
 
 def _can_sign(name: str) -> bool:
-    return sources.load(name).schemes[0].scheme != "ecdsa"  # the private half is the sender's
+    return senders.load(name).schemes[0].scheme != "ecdsa"  # the private half is the sender's
 
 
 def _sample(name: str) -> Path:
@@ -306,13 +307,13 @@ def warnings(stack: Deployed) -> Iterator[str]:
     document = stack.secret("SourcesSecretName")
     if not any(_listed(document, source) for source in document):
         yield f"no source has a secret, so every webhook is refused: make secrets STACK={stack.name}"
-    for source in sorted(set(document) - set(sources.names())):
+    for source in sorted(set(document) - set(senders.names())):
         yield f"there is a secret for {source!r}, and no such source in this version"
     for names in secret_forms.shared(document):
         yield _crossing(names)
     for number in "123":
         watched = stack.parameters.get(f"WatchedSource{number}", "")
-        if watched and not (watched in sources.names() and _listed(document, watched)):
+        if watched and not (watched in senders.names() and _listed(document, watched)):
             yield f"WatchedSource{number} is {watched!r}, and no source of that name has a secret: its alarm never ends"
     yield from _zone(stack)
     yield from _trigger(stack)

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from handler import sources
+from handler.events import senders
 
 from . import check
 from .terminal import say
@@ -32,7 +32,7 @@ def made() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for path in sorted(check.SAMPLES.glob("*/*.json")):
         source = path.parent.name
-        if (sources.SHIPPED / f"{source}.toml").exists():
+        if (senders.SHIPPED / f"{source}.toml").exists():
             ids = dict.fromkeys(event.unique_id for event in check.understood(source, path).events)
             found |= {f"{source}/{path.stem}": list(ids)} if ids else {}
     return found

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from handler import bodies, expressions, sources, values
 from handler.errors import Unmapped
+from handler.events import bodies, expressions, senders, values
 
 from . import check, payload
 from .terminal import say
@@ -443,8 +443,8 @@ def create(name: str, sent: payload.Payload, folder: Path, samples: Path) -> tup
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,49}", name):
         raise ValueError(f"{name!r} is no name of a source: small letters, digits and underscores, a letter first")
-    if name in sources.names():
-        raise ValueError(f"there is a source {name} already: {check.shown(sources.path_of(name))}")
+    if name in senders.names():
+        raise ValueError(f"there is a source {name} already: {check.shown(senders.path_of(name))}")
     try:
         read_as, whole = read(sent.body)
     except Unmapped as error:
@@ -485,7 +485,7 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     try:
         sent = payload.request(options.file, options.headers or None)
-        toml, sample = create(options.name, sent, sources.CUSTOM, check.SAMPLES)
+        toml, sample = create(options.name, sent, senders.CUSTOM, check.SAMPLES)
     except (OSError, ValueError) as error:
         say(f"new-sender: {error}", error=True)
         return 2

@@ -8,10 +8,10 @@ import sys
 import time
 from typing import Any
 
-from handler import handshakes, mapping, sources
 from handler.errors import Refused, SourceError, Unmapped
-from handler.mapping import Defaults
-from handler.signatures import Delivery
+from handler.events import handshakes, mapping, senders
+from handler.events.mapping import Defaults
+from handler.events.webhook import Webhook
 
 from . import payload, sign
 from .payload import Payload
@@ -37,8 +37,8 @@ def greeting(source: str, sent: Payload) -> Any:
     Unmapped
         ``not_a_handshake``: the request does not hold what the answer is made of.
     """
-    loaded = sources.load(source)
-    delivery = Delivery(sent.method, "", "", sent.headers, sent.query, sent.body)
+    loaded = senders.load(source)
+    delivery = Webhook(sent.method, "", "", sent.headers, sent.query, sent.body)
     for signed in (False, True):
         if check := handshakes.find(loaded, delivery, signed=signed):
             return handshakes.answer(*check, secret=sign.development_secret(source, loaded.schemes[0]))
@@ -61,7 +61,7 @@ def preview(source: str, headers: dict[str, str], body: bytes, received: float) 
     """``events`` (event-bulk-create entries), ``ignored`` and ``unmapped`` (``None`` or why)."""
     try:
         outcome = mapping.understand(
-            sources.load(source), headers=headers, body=body, received=received, defaults=Defaults()
+            senders.load(source), headers=headers, body=body, received=received, defaults=Defaults()
         )
     except Unmapped as error:
         return _nothing() | {"unmapped": str(error)}
@@ -83,8 +83,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("headers", nargs="?")
     options = parser.parse_args(arguments)
     try:
-        if options.source not in sources.names():
-            raise ValueError(f"no source {options.source!r}; there are: {', '.join(sources.names())}")
+        if options.source not in senders.names():
+            raise ValueError(f"no source {options.source!r}; there are: {', '.join(senders.names())}")
         wrong, _ = check.mistakes(options.source)
         sent = payload.request(options.file, options.headers or None)
         found = preview_request(options.source, sent, time.time())

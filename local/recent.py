@@ -7,9 +7,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from handler import mapping, sources, values
 from handler.errors import RelayError
-from handler.mapping import Defaults
+from handler.events import mapping, senders, values
+from handler.events.mapping import Defaults
 
 from .payload import Payload
 
@@ -25,7 +25,7 @@ def dated_now(source: str, sent: Payload, now: float) -> Payload:
     """
     try:
         outcome = mapping.understand(
-            sources.load(source), headers=sent.headers, body=sent.body, received=now, defaults=Defaults()
+            senders.load(source), headers=sent.headers, body=sent.body, received=now, defaults=Defaults()
         )
         document = json.loads(sent.body)
     except (RelayError, ValueError):

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from handler import sources
-from handler.signatures import Scheme
+from handler.events import senders
+from handler.events.senders import Scheme
 
 CALLER = "the caller decides"
 GRADES = ("documented", "observed", "not known", CALLER)
@@ -104,8 +104,8 @@ same `unique_id`, and Klaviyo drops it.
 
 def page() -> str:
     """docs/retries.md: how each shipped sender retries, and which ages of signatures are taken from it."""
-    names = sorted(_shipped(), key=lambda name: sources.load(name).title.lower())
-    tables = {name: sources.document(name)["retries"] for name in names}
+    names = sorted(_shipped(), key=lambda name: senders.load(name).title.lower())
+    tables = {name: senders.document(name)["retries"] for name in names}
     once = [_code(name) for name, table in tables.items() if table.get("tries") == 1]
     picky = [f"{_code(name)} ({table['not_retried']})" for name, table in tables.items() if "not_retried" in table]
     gone = [_code(name) for name, table in tables.items() if _ends_at_401(table)]
@@ -114,7 +114,7 @@ def page() -> str:
         for name, table in tables.items()
         if table["accepts"] in ("200", "200 or 204")
     ]
-    stamped = [name for name in names if any(map(_has_stamp, sources.load(name).schemes))]
+    stamped = [name for name in names if any(map(_has_stamp, senders.load(name).schemes))]
     return "\n".join(
         [
             _INTRO,
@@ -144,7 +144,7 @@ def page() -> str:
 
 
 def _shipped() -> list[str]:
-    return [path.stem for path in sources.SHIPPED.glob("*.toml")]
+    return [path.stem for path in senders.SHIPPED.glob("*.toml")]
 
 
 def _code(name: str) -> str:
@@ -161,7 +161,7 @@ def _has_stamp(scheme: Scheme) -> bool:
 
 
 def _oldest(name: str) -> str:
-    return span(max(scheme.tolerance for scheme in sources.load(name).schemes if _has_stamp(scheme)))
+    return span(max(scheme.tolerance for scheme in senders.load(name).schemes if _has_stamp(scheme)))
 
 
 def _row(name: str, table: Mapping[str, Any]) -> tuple[str, ...]:
@@ -169,7 +169,7 @@ def _row(name: str, table: Mapping[str, Any]) -> tuple[str, ...]:
     tries = {None: unknown, 1: "once"}.get(table.get("tries"), str(table.get("tries")))
     over = span(table["lasts"]) if "lasts" in table else "" if table.get("tries") == 1 else unknown
     known = f"[{table['known']}]({table['source']})" if "source" in table else table["known"]
-    title = sources.load(name).title
+    title = senders.load(name).title
     return title, _code(name), table["accepts"], tries, over, table["switches_off"], table["by_hand"], known
 
 

@@ -11,12 +11,14 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from handler import ecdsa, signatures, sources
-from handler.signatures import TOKEN, TOKEN_SECRET, Delivery, Scheme
-from handler.sources import Source
+from handler.door import ecdsa, signatures
+from handler.door.signatures import TOKEN, TOKEN_SECRET
+from handler.events import senders
+from handler.events.senders import Scheme, Source
+from handler.events.webhook import Webhook
 
 FIELDS = {"form", "hint"}
-_NOTHING = Delivery("POST", "", "", {}, {}, b"")
+_NOTHING = Webhook("POST", "", "", {}, {}, b"")
 
 
 def mistakes(table: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -37,7 +39,7 @@ def wrong(name: str, secret: str) -> str | None:
 
     The text holds nothing of the secret.
     """
-    source, table = sources.load(name), sources.document(name).get("secret", {})
+    source, table = senders.load(name), senders.document(name).get("secret", {})
     if secret.startswith(TOKEN_SECRET):
         return _wrong_token(source, secret.removeprefix(TOKEN_SECRET))
     schemes = [scheme for scheme in source.schemes if scheme.scheme != TOKEN] or source.schemes

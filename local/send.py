@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 import urllib3
 
-from handler import sources
 from handler.errors import Refused
+from handler.events import senders
 
 from . import payload, recent, sign
 from .check import SAMPLES
@@ -49,8 +49,8 @@ def send(source: str, file: str, headers_file: str | None, url: str | None) -> t
     ValueError
         No such source, no secret for it, no relay running; the text says what to do.
     """
-    if source not in sources.names():
-        raise ValueError(f"no source {source!r}; there are: {', '.join(sources.names())}")
+    if source not in senders.names():
+        raise ValueError(f"no source {source!r}; there are: {', '.join(senders.names())}")
     running = {} if url else _running()
     target = _target(url or str(running["webhooks"]), source)
     parts = urlsplit(target)

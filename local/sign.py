@@ -1,6 +1,6 @@
 """Sign a payload as its sender would, by the same TOML that the door verifies with.
 
-ECDSA is signed with the library ``cryptography``, so that ``handler.ecdsa`` is tested against code that is not ours.
+ECDSA is signed with the library ``cryptography``, so that ``handler.door.ecdsa`` is tested against others' code.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from handler import ecdsa, signatures, sources
+from handler.door import ecdsa, signatures
 from handler.errors import NotVerified
-from handler.signatures import Delivery, Scheme
-from handler.sources import Source
+from handler.events import senders
+from handler.events.senders import Scheme, Source
+from handler.events.webhook import Webhook
 
 DEVELOPMENT_TOKEN = "development_token"  # noqa: S105 (for one machine)
 
@@ -42,7 +43,7 @@ def development_secrets(names: Iterable[str]) -> dict[str, Any]:
     """The secrets document of one machine: a made-up key, and a signing secret for each source."""
     return {
         "klaviyo": {"api_key": "pk_development"},
-        "sources": {name: _secrets(sources.load(name)) for name in names},
+        "sources": {name: _secrets(senders.load(name)) for name in names},
     }
 
 
@@ -70,7 +71,7 @@ def sign(
         ``secret`` is not a key in this sender's form, or a public key whose
         private half only the sender has, or this sender cannot sign such a body.
     """
-    scheme = sources.load(source).schemes[0]
+    scheme = senders.load(source).schemes[0]
     signed = {name.lower(): value for name, value in headers.items()}
     if scheme.scheme == signatures.TOKEN:
         return _with_token(scheme, secret.removeprefix(signatures.TOKEN_SECRET), url, signed)
@@ -82,7 +83,7 @@ def sign(
         signed[scheme.id_header[0]] = identity
     parts = urlsplit(url)
     uri = parts.path + (f"?{parts.query}" if parts.query else "")
-    delivery = Delivery(method, url, uri, signed, dict(parse_qsl(parts.query)), body)
+    delivery = Webhook(method, url, uri, signed, dict(parse_qsl(parts.query)), body)
     if scheme.scheme == "ecdsa":
         if secret != development_secret(source, scheme):
             raise ValueError(f"the private half of this key is {source}'s alone: only a development key can sign here")
@@ -102,7 +103,7 @@ def sign(
 
 def fresh(source: str, body: bytes, now: float) -> bytes:
     """``body`` as if made at ``now``, if its sender writes the time of signing into it (at the top, in JSON)."""
-    scheme = sources.load(source).schemes[0]
+    scheme = senders.load(source).schemes[0]
     if scheme.timestamp_body is None:
         return body
     document = json.loads(body)

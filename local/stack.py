@@ -22,7 +22,7 @@ from urllib.parse import urlencode
 
 import urllib3
 
-from handler import sources
+from handler.events import senders
 
 from . import aws, front, sign, trigger
 from .payload import Payload
@@ -91,7 +91,7 @@ class Stack:
         self._processes: list[Any] = []
         self.klaviyo_url = klaviyo_url
         self.has_standin = not klaviyo_url
-        self.secrets = dict(secrets or sign.development_secrets(sources.names()))
+        self.secrets = dict(secrets or sign.development_secrets(senders.names()))
         self.left_out: Counter[str] = Counter()
 
     def __enter__(self) -> Stack:
@@ -182,8 +182,8 @@ class Stack:
 
     def redeploy(self) -> None:
         """Hand the functions the code and the sources' files as they are now, and secrets for new sources."""
-        sources.load.cache_clear()
-        missing = [name for name in sources.names() if name not in self.secrets["sources"]]
+        senders.load.cache_clear()
+        missing = [name for name in senders.names() if name not in self.secrets["sources"]]
         if missing and self._made_up:
             self.secrets["sources"] |= sign.development_secrets(missing)["sources"]
             self._write_secrets()
@@ -328,7 +328,7 @@ def read_secrets(path: Path) -> dict[str, Any]:
     """
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(sign.development_secrets(sources.names()), indent=2) + "\n")
+        path.write_text(json.dumps(sign.development_secrets(senders.names()), indent=2) + "\n")
         path.chmod(0o600)
     try:
         document = json.loads(path.read_text())
@@ -337,7 +337,7 @@ def read_secrets(path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError):
         raise ValueError(f'{path} is not {{"klaviyo": {{"api_key": …}}, "sources": {{name: [secret, …]}}}}') from None
     if path == SECRETS_FILE:
-        document["sources"] = sign.development_secrets(sources.names())["sources"] | document["sources"]
+        document["sources"] = sign.development_secrets(senders.names())["sources"] | document["sources"]
     return dict(document)
 
 

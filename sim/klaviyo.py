@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from handler.klaviyo import Answer, sort_answer
+from handler.delivery.klaviyo import Answer, sort_answer
 
 from .hooks import Hook, nothing
 from .time import Time

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from handler.pacing import Item, Value
+from handler.delivery.pacing import Item, Value
 
 from .hooks import Hook, nothing
 

@@ -20,9 +20,9 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
-from handler import mapping, sources
 from handler.errors import Unmapped
-from handler.mapping import Defaults, Outcome
+from handler.events import mapping, senders
+from handler.events.mapping import Defaults, Outcome
 from local import check, payload
 from local.klaviyo_checks import problems
 from local.payload import Payload
@@ -159,7 +159,7 @@ def outcome(name: str, sent: Payload, body: bytes) -> Outcome | Unmapped:
     """What becomes of a body; any other exception is a crash, and passes."""
     try:
         return mapping.understand(
-            sources.load(name), headers=sent.headers, body=body, received=RECEIVED, defaults=Defaults()
+            senders.load(name), headers=sent.headers, body=body, received=RECEIVED, defaults=Defaults()
         )
     except Unmapped as error:
         return error
@@ -207,7 +207,7 @@ def run(name: str, count: int, seed: int = 1) -> tuple[Counter[str], list[str]]:
 def main(arguments: list[str]) -> int:
     """Print a line for each source; 1 if anything is wrong."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutations", description=__doc__)
-    parser.add_argument("sources", nargs="*", default=sources.names())
+    parser.add_argument("sources", nargs="*", default=senders.names())
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 
+from handler.delivery.dispatch import Dispatcher, Result
 from handler.delivery.function import Deliver
-from handler.dispatch import Dispatcher, Result
-from handler.jobs import Job
-from handler.klaviyo import Answer, Connection
+from handler.delivery.jobs import Job
+from handler.delivery.klaviyo import Answer, Connection
 from handler.messages import Message
 from handler.pauses import PAUSES, Pauses
 from handler.telemetry import metrics

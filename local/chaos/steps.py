@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from handler import clients as aws
+from handler import aws as aws
 
 from .proxy import STEP
 

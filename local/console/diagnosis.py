@@ -15,9 +15,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from urllib.parse import parse_qsl, urlsplit
 
-from handler import signatures, values
+from handler.door import signatures
 from handler.errors import NotVerified
-from handler.signatures import Delivery, Scheme
+from handler.events import values
+from handler.events.senders import Scheme
+from handler.events.webhook import Webhook
 
 from ..sign import development_secret
 from .ledger import Exchange
@@ -90,7 +92,7 @@ def _expected_form(scheme: Scheme) -> Form:
     return Form((size + 2) // 3 * 4, BASE64)
 
 
-def _made(exchange: Exchange, scheme: Scheme, secrets: Sequence[str], delivery: Delivery, stamp: str) -> str:
+def _made(exchange: Exchange, scheme: Scheme, secrets: Sequence[str], delivery: Webhook, stamp: str) -> str:
     """What the development secret makes of this request, with the timestamp that it has."""
     secret = development_secret(exchange.source, scheme)
     needs_stamp = "{timestamp}" in scheme.signed and not stamp
@@ -118,7 +120,7 @@ def _age(scheme: Scheme, stamp: str, received: float) -> str:
     return f"{stamp}, which is {when}: {abs(age):,.0f} s {side} it came in; the limit is {limit} s"
 
 
-def _hints(scheme: Scheme, secrets: Sequence[str], delivery: Delivery, written: str, now: float) -> Iterator[str]:
+def _hints(scheme: Scheme, secrets: Sequence[str], delivery: Webhook, written: str, now: float) -> Iterator[str]:
     found, expected = form(written), _expected_form(scheme)
     size = len(written) // 2 if found.alphabet in (HEX, CAPITALS) else len(written.rstrip("=")) * 3 // 4
     digest = next((name for name in ("sha1", "sha256", "sha512") if hashlib.new(name).digest_size == size), "")
@@ -136,7 +138,7 @@ def _hints(scheme: Scheme, secrets: Sequence[str], delivery: Delivery, written: 
         )
 
 
-def _mistakes(scheme: Scheme, delivery: Delivery) -> Iterator[tuple[str, Scheme, Delivery]]:
+def _mistakes(scheme: Scheme, delivery: Webhook) -> Iterator[tuple[str, Scheme, Webhook]]:
     """What goes wrong in practice: what is said of it, and the scheme and the request with which it would fit."""
     for text, body in _rewritten(delivery.body):
         yield f"it fits the body {text}: something on the way wrote the body anew", scheme, replace(delivery, body=body)
@@ -166,7 +168,7 @@ def _rewritten(body: bytes) -> Iterator[tuple[str, bytes]]:
             yield text, written.encode("utf-8", "surrogatepass")
 
 
-def _fits(scheme: Scheme, delivery: Delivery, secrets: Sequence[str], now: float) -> bool:
+def _fits(scheme: Scheme, delivery: Webhook, secrets: Sequence[str], now: float) -> bool:
     try:
         signatures.verify([scheme], delivery, secrets, now=now)
     except NotVerified as error:
@@ -174,9 +176,9 @@ def _fits(scheme: Scheme, delivery: Delivery, secrets: Sequence[str], now: float
     return True
 
 
-def _delivery(exchange: Exchange, known_as: str) -> Delivery:
+def _delivery(exchange: Exchange, known_as: str) -> Webhook:
     query = dict(parse_qsl(urlsplit(exchange.path).query))
-    return Delivery(exchange.method, known_as + exchange.path, exchange.path, exchange.headers, query, exchange.body)
+    return Webhook(exchange.method, known_as + exchange.path, exchange.path, exchange.headers, query, exchange.body)
 
 
 def _short(text: str) -> str:

@@ -15,9 +15,10 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from handler import signatures, sources
+from handler.door import signatures
 from handler.errors import SourceError, UnknownSource
-from handler.sources import Source
+from handler.events import senders
+from handler.events.senders import Source
 
 KEPT = 5_000
 KEPT_BYTES = 64_000_000
@@ -215,6 +216,6 @@ def _hidden(value: str) -> str:
 
 def _mapping(name: str) -> Source | None:
     try:
-        return sources.load(name)
+        return senders.load(name)
     except (UnknownSource, SourceError):
         return None

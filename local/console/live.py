@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from flask import Blueprint, abort, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
-from handler import sources
+from handler.events import senders
 from local.payload import Payload
 
 from . import curl, signing, story
@@ -94,7 +94,7 @@ def _rows() -> dict[str, Any]:
 @pages.get("/")
 def index() -> str:
     """Webhooks as they come in."""
-    names = sorted({*sources.names(), *(one.source for one in console().ledger.newest_first() if one.mapping)})
+    names = sorted({*senders.names(), *(one.source for one in console().ledger.newest_first() if one.mapping)})
     return render_template("live.html", page="live", names=names, outcomes=OUTCOMES, **_rows(), **frame())
 
 

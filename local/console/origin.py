@@ -94,7 +94,7 @@ class Written:
 
 
 def _places(path: Path, rule: int, title: str, shared: str) -> Iterator[Place]:
-    """Where the expression may stand, the first that is there counts; as ``handler.sources`` joins the tables."""
+    """Where the expression may stand, the first that is there counts, as ``handler.events.senders`` joins them."""
     event: Place = ("event", rule)
     first, *rest = path
     if first == "metric":

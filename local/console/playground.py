@@ -16,8 +16,9 @@ from flask import Blueprint, abort, redirect, render_template, request
 from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Response
 
-from handler import bodies, signatures, sources
+from handler.door import signatures
 from handler.errors import UnknownSource, Unmapped
+from handler.events import bodies, senders
 from local import check, new_sender, payload
 from local.payload import Payload
 
@@ -61,19 +62,19 @@ def index() -> str:
 
 def _exists(source: str) -> bool:
     try:
-        sources.path_of(source)
+        senders.path_of(source)
     except UnknownSource:
         return False
     return True
 
 
 def _file(source: str) -> str:
-    return sources.path_of(source).read_text("utf-8") if _exists(source) else ""
+    return senders.path_of(source).read_text("utf-8") if _exists(source) else ""
 
 
 def _mark(source: str) -> str:
     """Tells a source's file from any other text that it may have; empty if there is none of that name."""
-    return hashlib.sha256(sources.path_of(source).read_bytes()).hexdigest() if _exists(source) else ""
+    return hashlib.sha256(senders.path_of(source).read_bytes()).hexdigest() if _exists(source) else ""
 
 
 def _samples(source: str) -> list[str]:
@@ -87,7 +88,7 @@ def _page(source: str, toml: str, sent: Payload, sample: str = "", wrong: str = 
         page="playground",
         source=source,
         name=source or name,
-        names=sources.names(),
+        names=senders.names(),
         samples=_samples(source) if source else [],
         sample=sample,
         toml=toml,
@@ -118,8 +119,8 @@ def _where(source: str) -> str:
     """The file that is shown, and what saving does to it, in a sentence."""
     if not source:
         return "Saved as a file of your own, which no release touches."
-    path = sources.path_of(source)
-    if path.parent == sources.CUSTOM:
+    path = senders.path_of(source)
+    if path.parent == senders.CUSTOM:
         return f"custom/{path.name}, your own file."
     return f"{path.name} ships with the relay. Saved, it becomes custom/{path.name}, which goes before it."
 
@@ -264,10 +265,10 @@ def save() -> Response | str:
 
 
 def _save_file(source: str, toml: str) -> str:
-    sources.CUSTOM.mkdir(parents=True, exist_ok=True)
-    path = sources.CUSTOM / f"{source}.toml"
+    senders.CUSTOM.mkdir(parents=True, exist_ok=True)
+    path = senders.CUSTOM / f"{source}.toml"
     # Whole or not at all, and never through a link to somewhere else.
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", newline="", dir=sources.CUSTOM, delete=False) as file:
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", newline="", dir=senders.CUSTOM, delete=False) as file:
         file.write(toml)
     Path(file.name).replace(path)
     path.chmod(0o644)
@@ -279,7 +280,7 @@ def _save_sample(source: str, topic: str, sent: Payload) -> str:
     left_out = {*_LEFT_OUT, *CREDENTIALS}
     kept = {name: value for name, value in sent.headers.items() if name not in left_out and MASKED not in value}
     query = {name: value for name, value in sent.query.items() if name != signatures.TOKEN and value != MASKED}
-    for scheme in sources.build(source, sources.document(source)).schemes:
+    for scheme in senders.build(source, senders.document(source)).schemes:
         for name in (*scheme.header, *scheme.timestamp_header):
             kept.pop(name, None)  # samples are unsigned: the tools sign them
     text = worker.sample(Payload(sent.method, query, kept, sent.body)) + "\n"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from handler import signatures
-from handler.signatures import Scheme
+from handler.door import signatures
+from handler.events.senders import Scheme
 
 from . import diagnosis
 from .ledger import Exchange

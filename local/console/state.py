@@ -8,8 +8,9 @@ from typing import Any, cast
 
 from flask import current_app
 
-from handler import sources, zones
-from handler.mapping import Defaults
+from handler import zones
+from handler.events import senders
+from handler.events.mapping import Defaults
 from local.payload import Payload
 from local.stack import Stack
 
@@ -19,14 +20,14 @@ from .watch import Watch
 
 
 class State:
-    """A running ``stack`` as the pages see it; what is saved goes into ``samples`` and ``sources.CUSTOM``."""
+    """A running ``stack`` as the pages see it; what is saved goes into ``samples`` and ``senders.CUSTOM``."""
 
     def __init__(self, stack: Stack, ledger: Ledger, samples: Path) -> None:
         self.stack = stack
         self.ledger = ledger
         self.samples = samples
         self.watch = Watch(stack)
-        self.trial = Trial(sources.CUSTOM, samples)
+        self.trial = Trial(senders.CUSTOM, samples)
         self._deployed = _fingerprint()
         self._deploying = threading.Lock()
 
@@ -63,7 +64,7 @@ class State:
 
 def _fingerprint() -> dict[str, bytes]:
     """Every source's file and what stands in it."""
-    folders = (sources.SHIPPED, sources.CUSTOM)
+    folders = (senders.SHIPPED, senders.CUSTOM)
     return {str(path): path.read_bytes() for folder in folders for path in folder.glob("*.toml")}
 
 

@@ -1,6 +1,6 @@
 """One webhook's story: the request, the events that it became, what Klaviyo got and answered.
 
-The events are made by ``handler.mapping``, with the source's file as it stood
+The events are made by ``handler.events.mapping``, with the source's file as it stood
 when the webhook came; what happened to them is read from the log and from the
 stand-in, never guessed.
 """
@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from handler import mapping, parking, schema, sources, values
 from handler.errors import SourceError, UnknownSource
-from handler.mapping import Defaults, Outcome
-from handler.sources import Source
+from handler.events import mapping, parking, senders, values
+from handler.events.entry import MARK, identifiers_only
+from handler.events.mapping import Defaults, Outcome
+from handler.events.senders import Source
 from handler.telemetry import event_id
 from local import standin
 
@@ -77,7 +78,7 @@ class Told:
     @property
     def late(self) -> bool:
         """Whether Klaviyo got a backfill with identifiers only, because the event was old when it was delivered."""
-        late = json.loads(schema.identifiers_only(json.dumps(self.entry)))
+        late = json.loads(identifiers_only(json.dumps(self.entry)))
         return late != self.entry and any(alike(one.get("entry"), late) for one in self.stored)
 
     @property
@@ -96,7 +97,7 @@ def outcome_of(exchange: Exchange, defaults: Defaults) -> Outcome:
         return Outcome()
     try:
         if exchange.outcome == "parked":
-            source = sources.load(exchange.source)
+            source = senders.load(exchange.source)
     except (UnknownSource, SourceError):
         return Outcome()
     known = exchange.understood.get((source.name, defaults))
@@ -118,7 +119,7 @@ def _understood(exchange: Exchange, source: Source, defaults: Defaults) -> Outco
 def unknown_topics(exchange: Exchange, defaults: Defaults) -> list[str]:
     """The topics of a parked webhook of which its source's file says nothing."""
     outcome = outcome_of(exchange, defaults)
-    return unknown(sources.load(exchange.source), outcome) if outcome.parked else []
+    return unknown(senders.load(exchange.source), outcome) if outcome.parked else []
 
 
 def unknown(source: Source, outcome: Outcome) -> list[str]:
@@ -221,7 +222,7 @@ def _event(entry: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def marks_of(entry: Mapping[str, Any]) -> list[str]:
     """``where: code`` of everything that was left out or cut, as the event itself carries it."""
-    return list(_event(entry)["properties"].get(schema.MARK, []))
+    return list(_event(entry)["properties"].get(MARK, []))
 
 
 def is_silent(entry: Mapping[str, Any]) -> bool:

@@ -23,10 +23,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from handler import bodies, mapping, schema, sources, zones
+from handler import zones
 from handler.errors import RelayError
-from handler.mapping import Defaults, Outcome
-from handler.sources import Source
+from handler.events import bodies, mapping, senders
+from handler.events.entry import EVENT_PROPERTIES, IDENTIFIERS
+from handler.events.mapping import Defaults, Outcome
+from handler.events.senders import Source
 from local import check, klaviyo_checks, payload, preview
 from local.payload import Payload
 
@@ -45,7 +47,7 @@ class Bench:
         self._custom, self._samples = custom, samples
         self._own = folder / "custom"
         self._own_samples = folder / "samples"
-        sources.CUSTOM = self._own
+        senders.CUSTOM = self._own
 
     def put(self, name: str, toml: str, sent: Payload) -> None:
         """Lay out the file and the payload, as if both had been saved."""
@@ -60,7 +62,7 @@ class Bench:
         for path in (self._samples / name).glob("*.json"):
             shutil.copy(path, own)
         (own / "playground.json").write_text(sample(sent), "utf-8")
-        sources.load.cache_clear()
+        senders.load.cache_clear()
 
     def samples(self, name: str) -> Iterator[Payload]:
         """The source's samples."""
@@ -97,7 +99,7 @@ def tried(bench: Bench, request: Mapping[str, Any]) -> dict[str, Any]:
     mistakes = bench.problems(name)
     if any(not one["missing"] for one in mistakes):
         return {"mistakes": mistakes}
-    source, received = sources.load(name), float(request["received"])
+    source, received = senders.load(name), float(request["received"])
     defaults = Defaults(request["region"], zones.load(request["zone"]))
     try:
         if (greeting := preview.greeting(name, sent)) is not None:
@@ -166,11 +168,11 @@ def _understood(source: Source, sent: Payload, received: float, defaults: Defaul
 
 
 def _written(name: str, toml: str, title: str, *, shown: str = "") -> Written:
-    own, whole = tomllib.loads(toml), sources.document(name)
+    own, whole = tomllib.loads(toml), senders.document(name)
     if "extends" not in own:
         return Written(shown, title, whole, check.lines(toml))
     extended = own["extends"]
-    base = _written(extended, sources.path_of(extended).read_text("utf-8"), title, shown=extended)
+    base = _written(extended, senders.path_of(extended).read_text("utf-8"), title, shown=extended)
     inherited = len(whole.get("event", [])) - len(own.get("event", []))
     return Written(shown, title, whole, check.lines(toml), base, inherited)
 
@@ -239,7 +241,7 @@ def _checks(entry: dict[str, Any], plain: Mapping[str, Any], late: bool) -> Iter
         yield "refused", f"refused: {problem.detail} ({'/'.join(map(str, problem.path[4:]))})"
     if story.is_silent(entry):
         yield "silent", "accepted and silently ignored: Klaviyo stores no event for this email's domain"
-    by = [name for name in (*schema.IDENTIFIERS, "id") if name in plain["profile"]]
+    by = [name for name in (*IDENTIFIERS, "id") if name in plain["profile"]]
     yield "kept", f"the profile is found or made by {', '.join(by)}"
     for mark in story.marks_of(entry):
         yield "changed", story.explained(mark)
@@ -249,7 +251,7 @@ def _checks(entry: dict[str, Any], plain: Mapping[str, Any], late: bool) -> Iter
             "older than the limit for late events: sent as backfill with identifiers only, triggers no flow",
         )
     count = len(plain["properties"])
-    yield "kept", f"{count} propert{'y' if count == 1 else 'ies'}, of at most {schema.EVENT_PROPERTIES}"
+    yield "kept", f"{count} propert{'y' if count == 1 else 'ies'}, of at most {EVENT_PROPERTIES}"
     if "value" in plain:
         yield "kept", f"counts {plain['value']} {plain.get('value_currency', '(no currency)')} as value"
     yield "kept", "retries and repeats collapse by its unique_id"

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from handler import jobs
-from handler.klaviyo import Answer, sort_answer
+from handler.delivery import jobs
+from handler.delivery.klaviyo import Answer, sort_answer
 from handler.messages import Event, Message
 from local import standin
 from sim.klaviyo import Klaviyo, Windows

@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handler.pacing import DynamoTable, Item, Value
+from handler.delivery.pacing import Item, Value
+from handler.delivery.pacing_table import DynamoTable
 from handler.pauses import PAUSES
 from sim.table import Table
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from handler import sources
+from handler.events import senders
 from local import check
 from local.console.ledger import Ledger
 from local.console.pictures import CHROMIUM, FLAGS
@@ -24,13 +24,13 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
     shutil.copytree(check.SAMPLES, folder / "events")
     properties = {"MaximumBatchingWindowInSeconds": 0, "ScalingConfig": {"MaximumConcurrency": 2}}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sources, "CUSTOM", folder / "custom")
+        patch.setattr(senders, "CUSTOM", folder / "custom")
         with (
             Stack(ledger=ledger, properties=properties) as stack,
             Console(stack, ledger, samples=folder / "events") as running,
         ):
             yield running
-    sources.load.cache_clear()
+    senders.load.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ import urllib3
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from handler import sources
+from handler.events import senders
 from local import check, payload, sign
 from local.console.server import Console
 
@@ -111,8 +111,8 @@ def test_events_of_one_id_and_two_profiles_are_not_mixed_up(page: Page, console:
 
 def test_what_was_parked_and_sent_back_does_not_contradict_itself(page: Page, console: Console) -> None:
     body = json.dumps({"id": "late_1", "type": "order", "who": "ada@letters.example"}).encode()
-    sources.CUSTOM.mkdir(parents=True, exist_ok=True)
-    path = sources.CUSTOM / "mended.toml"
+    senders.CUSTOM.mkdir(parents=True, exist_ok=True)
+    path = senders.CUSTOM / "mended.toml"
     path.write_text(TOML.replace('topic = "order"', 'topic = "other"'))
     console.deploy()
     assert console.stack.send("mended", body, JSON)[1]["parked"]
@@ -171,8 +171,8 @@ def test_what_one_remembers_of_a_webhook_finds_it(page: Page, console: Console) 
 
 def test_an_unknown_topic_is_named_where_it_is_parked(page: Page, console: Console) -> None:
     body = json.dumps({"type": "order.vanished", "id": 1, "who": "ada@letters.example"}).encode()
-    sources.CUSTOM.mkdir(parents=True, exist_ok=True)
-    (sources.CUSTOM / "topics.toml").write_text(TOML)
+    senders.CUSTOM.mkdir(parents=True, exist_ok=True)
+    (senders.CUSTOM / "topics.toml").write_text(TOML)
     console.deploy()
     assert console.stack.send("topics", body, JSON)[1]["parked"]
     page.goto("/parked")
@@ -272,7 +272,7 @@ def test_an_inherited_value_leads_to_the_file_that_it_comes_from(page: Page) -> 
     expect(parent.locator("#band")).to_be_visible()
     chosen = parent.evaluate("(e => e.value.slice(e.selectionStart, e.selectionEnd))(document.getElementById('toml'))")
     assert chosen.startswith("key = ")
-    assert chosen in sources.path_of("tally").read_text()
+    assert chosen in senders.path_of("tally").read_text()
     expect(page.get_by_label("The file in TOML")).to_have_value(re.compile("extends"))
 
 
@@ -301,7 +301,7 @@ def test_a_new_sender_is_led_from_step_to_step(page: Page) -> None:
     expect(tried.get_by_role("heading", name="Order Lost")).to_be_visible()
     page.keyboard.press("Control+s")
     expect(page.get_by_role("status").filter(has_text="the functions have it")).to_be_visible()
-    assert "order.lost" in (sources.CUSTOM / "led.toml").read_text()
+    assert "order.lost" in (senders.CUSTOM / "led.toml").read_text()
 
 
 def test_what_is_saved_is_deployed_and_sent(page: Page, console: Console) -> None:
@@ -313,7 +313,7 @@ def test_what_is_saved_is_deployed_and_sent(page: Page, console: Console) -> Non
     page.get_by_role("button", name="Save and send").click()
     expect(page.get_by_role("region", name="Klaviyo")).to_contain_text("202, delivered")
     expect(page.get_by_role("region", name="Event")).to_contain_text('"Number": 19.9')
-    assert (sources.CUSTOM / "shop.toml").read_text() == TOML
+    assert (senders.CUSTOM / "shop.toml").read_text() == TOML
     sample = json.loads((console.samples / "shop" / "order.json").read_text())
     assert sample["body"]["who"] == "ada@letters.example"
     assert "x-shop-signature" not in sample["headers"]
@@ -336,7 +336,7 @@ def save(console: Console, **form: str) -> urllib3.BaseHTTPResponse:
 
 
 def test_a_file_that_is_another_by_now_is_not_overwritten_unasked(page: Page, console: Console) -> None:
-    path = sources.CUSTOM / "met.toml"
+    path = senders.CUSTOM / "met.toml"
     assert save(console, name="met", toml=TOML, body=ORDER, opened="").status == 303
     page.goto("/playground?source=met")
     edited = TOML.replace("Placed Order", "Edited elsewhere")
@@ -355,10 +355,10 @@ def test_a_file_that_is_another_by_now_is_not_overwritten_unasked(page: Page, co
 def test_what_is_saved_holds_no_credentials_and_leaves_no_folder(console: Console) -> None:
     for name in ("../shop", "a/b", "a.b", "", "Shop", "a\x00"):
         assert b"Nothing was saved" in save(console, name=name, toml=TOML, body=ORDER, opened="").data, name
-    elsewhere = sources.CUSTOM.parent / "elsewhere.txt"
+    elsewhere = senders.CUSTOM.parent / "elsewhere.txt"
     elsewhere.write_text("mine")
-    sources.CUSTOM.mkdir(exist_ok=True)
-    (sources.CUSTOM / "linked.toml").symlink_to(elsewhere)
+    senders.CUSTOM.mkdir(exist_ok=True)
+    (senders.CUSTOM / "linked.toml").symlink_to(elsewhere)
     headers = json.dumps(
         {"authorization": "Bearer hidden", "cookie": "hidden", "x-kept": "1", "query": {"token": "hidden"}}
     )
@@ -378,7 +378,7 @@ def test_a_file_with_a_mistake_is_not_saved(page: Page) -> None:
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.get_by_role("alert")).to_contain_text("Nothing was saved: expected TOML")
     expect(page.get_by_label("The file in TOML")).to_have_value(re.compile(r"metric = \n"))
-    assert not (sources.CUSTOM / "tally.toml").exists()
+    assert not (senders.CUSTOM / "tally.toml").exists()
 
 
 def test_of_five_thousand_webhooks_the_newest_sixty_are_shown(page: Page, console: Console) -> None:

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 import pytest
 import urllib3
 
-from handler import sources
+from handler.events import senders
 from local.console.server import Console
 from tests.unit.test_terminal import FORBIDDEN, UNSEEN
 
@@ -50,8 +50,8 @@ def numbers(console: Console) -> list[int]:
     assert stack.send("custom", json.dumps(event, ensure_ascii=False).encode(), JSON)[0] < 300
     odd = "\x1b]0;owned\x07\x9b31m\xad <script>alert(1)</script>"
     assert stack.post(f"{stack.url('stripe')}?topic={quote(HOSTILE)}", HOSTILE.encode(), {"x-odd": odd})[0] == 401
-    sources.CUSTOM.mkdir(parents=True, exist_ok=True)
-    (sources.CUSTOM / "odd.toml").write_text(TOML)
+    senders.CUSTOM.mkdir(parents=True, exist_ok=True)
+    (senders.CUSTOM / "odd.toml").write_text(TOML)
     console.deploy()
     webhook = {"type": HOSTILE, "id": HOSTILE, "who": "ada@letters.example"}
     assert stack.send("odd", json.dumps(webhook).encode(), JSON)[1]["parked"]

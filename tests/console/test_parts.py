@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler import mapping, schema, sources
-from handler.mapping import Defaults
+from handler.events import mapping, senders
+from handler.events.mapping import Defaults
 from local import check, payload, run, sign, stack
 from local.console import curl, rate, render, signing, story
 from local.console.ledger import Exchange, Ledger
@@ -157,9 +157,9 @@ def came(source: str, headers: dict[str, str], body: bytes = b"{}", query: str =
     )
 
 
-@pytest.mark.parametrize("source", sources.names())
+@pytest.mark.parametrize("source", senders.names())
 def test_every_source_says_how_it_signs_and_hides_its_token(source: str) -> None:
-    schemes = sources.load(source).schemes
+    schemes = senders.load(source).schemes
     headers = {name: "Bearer hidden-value" for scheme in schemes for name in scheme.header}
     exchange = came(source, headers, query="?token=hidden-value")
     told = dict(signing.described(exchange, "https://relay"))
@@ -179,7 +179,7 @@ def refused(
     _, signed = sign.sign(
         source, secrets[0], body=body, headers={}, url=f"https://relay/webhooks/{source}", now=now - age
     )
-    (name,) = (one for one in sources.load(source).schemes[0].header if one in signed)
+    (name,) = (one for one in senders.load(source).schemes[0].header if one in signed)
     signed[name], body = change(signed[name], body)
     answer = json.dumps({"error": "signature_wrong", "detail": ""}).encode()
     exchange = Ledger().add(
@@ -245,7 +245,7 @@ def test_an_event_is_told_without_its_envelopes_and_with_what_was_left_out() -> 
     assert plain["profile"]["email"] == "jonas.wimmer@post.example"
     assert plain["properties"]["InvoiceId"]
     assert exchange.outcome == "accepted"
-    late = story.plain(json.loads(schema.identifiers_only(outcome.events[0].entry)))
+    late = story.plain(json.loads(entry.identifiers_only(outcome.events[0].entry)))
     assert late["backfill"] is True
     assert set(late["profile"]) == {"email"}
 
@@ -253,7 +253,7 @@ def test_an_event_is_told_without_its_envelopes_and_with_what_was_left_out() -> 
 def test_the_time_of_receipt_alone_makes_no_other_event() -> None:
     headers, body = payload.read(check.SAMPLES / "stripe" / "invoice.paid.json")
     made = mapping.understand(
-        sources.load("stripe"), headers=headers, body=body, received=1_795_000_000.0, defaults=Defaults()
+        senders.load("stripe"), headers=headers, body=body, received=1_795_000_000.0, defaults=Defaults()
     )
     entry, later, another = (json.loads(made.events[0].entry) for _ in range(3))
     event = later["attributes"]["events"]["data"][0]["attributes"]
@@ -267,7 +267,7 @@ def test_the_time_of_receipt_alone_makes_no_other_event() -> None:
 
 def test_every_note_is_explained() -> None:
     codes = set(
-        re.findall(r'Note\(\s*"(\w+)"', "".join(path.read_text() for path in sources.SHIPPED.parent.glob("*.py")))
+        re.findall(r'Note\(\s*"(\w+)"', "".join(path.read_text() for path in senders.SHIPPED.parent.rglob("*.py")))
     )
     assert codes <= set(story.NOTES)
 

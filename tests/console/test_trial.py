@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from handler import sources
+from handler.events import senders
 from local import check, payload
 from local.console.trial import Trial
 
@@ -95,7 +95,7 @@ def test_each_value_names_the_expression_and_the_line_that_it_comes_from(trial: 
 
 @pytest.mark.parametrize("source", ["stripe", "shopify", "woocommerce", "typeform"])
 def test_every_value_of_the_shipped_samples_has_its_line(trial: Trial, source: str) -> None:
-    toml = sources.path_of(source).read_text()
+    toml = senders.path_of(source).read_text()
     for path in sorted((check.SAMPLES / source).glob("*.json")):
         sent = payload.request(path)
         found = tried(trial, toml, source, sent.body.decode(), headers=sent.headers)
@@ -115,7 +115,7 @@ def test_what_is_inherited_names_its_file_and_the_line_there(trial: Trial) -> No
     (event,) = tried(trial, toml, "stripe_eu", body)["events"]
     found = {".".join(one["path"]): one for one in event["values"]}
     assert (found["value"]["file"], found["value"]["line"]) == ("", 6)
-    stripe = sources.path_of("stripe").read_text()
+    stripe = senders.path_of("stripe").read_text()
     for name, start in (("unique_id", "key = "), ("profile.email", "email = ")):
         assert (found[name]["file"], found[name]["line"]) == ("stripe", line(stripe, start))
     assert found["unique_id"]["expression"] == "_webhook.id"
@@ -125,7 +125,7 @@ def test_an_inherited_event_and_what_is_not_relayed_name_their_lines_too(trial: 
     # One event is replaced, so that those after it have other places than in the file that is extended.
     toml = 'extends = "stripe"\ntitle = "Stripe EU"\n[[event]]\ntopic = "invoice.paid"\nmetric = "Paid Invoice"\n'
     sent = payload.request(check.SAMPLES / "stripe" / "customer.subscription.trial_will_end.json")
-    stripe = sources.path_of("stripe").read_text().splitlines()
+    stripe = senders.path_of("stripe").read_text().splitlines()
     (event,) = tried(trial, toml, "stripe_eu", sent.body.decode())["events"]
     assert [one for one in event["values"] if one["line"]]
     for one in event["values"]:
@@ -219,7 +219,7 @@ def test_a_misspelt_path_is_told_with_what_was_meant(trial: Trial) -> None:
 
 def test_what_another_sample_has_is_no_mistake(trial: Trial) -> None:
     sent = payload.request(check.SAMPLES / "stripe" / "checkout.session.completed.json")
-    toml = sources.path_of("stripe").read_text().replace('"payment_link"', '"payment_lnik"')
+    toml = senders.path_of("stripe").read_text().replace('"payment_link"', '"payment_lnik"')
     (event,) = tried(trial, toml, "stripe", sent.body.decode(), headers=sent.headers)["events"]
     odd = {one["path"][1]: one["meant"] for one in event["nothing"] if one["odd"]}
     assert odd.pop("PaymentLink") in ("payment_link for payment_lnik", "")

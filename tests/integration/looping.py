@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from handler import clients
+from handler import aws
 
-SQS = clients.client("sqs", connect=2, read=10, attempts=1)
+SQS = aws.client("sqs", connect=2, read=10, attempts=1)
 
 
 def handler(event: dict[str, Any], _: Any) -> dict[str, Any]:

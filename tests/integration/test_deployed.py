@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from handler import sources
+from handler.events import senders
 from local import aws, deployed, logs, preview, samconfig, sign
 from local import template as reading
 from local.deployed import Deployed, Trial
@@ -21,7 +21,7 @@ from local.stack import NAME, Stack
 from tests.template.conftest import EVERYTHING
 
 ADDRESS = "ops@relay.invalid"
-OLD, NEW = (f"whsec_{sign.development_secret(name, sources.load('stripe').schemes[0])}" for name in ("old", "new"))
+OLD, NEW = (f"whsec_{sign.development_secret(name, senders.load('stripe').schemes[0])}" for name in ("old", "new"))
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,13 @@ PUBLISHED = {
     "AWS/Lambda": {"Errors", "Throttles", "ConcurrentExecutions", "RecursiveInvocationsDropped"},
     "AWS/ApiGateway": {"5xx", "Count"},
 }
+LATER = (
+    "delivery/crashes.py",
+    "delivery/returns.py",
+    "delivery/records.py",
+    "delivery/klaviyo.py",
+    "events/parking.py",
+)
 OF_THE_LOGGER = {"timestamp", "level", "message", "service", "location"}
 
 
@@ -49,7 +56,7 @@ def emitted(stack: Stack) -> set[str]:
         for one in of_type(stack, "AWS::Logs::MetricFilter").values()
         for transformation in one["MetricTransformations"]
     }
-    return words_of("door/function.py", "report.py") | refusals | filtered
+    return words_of("door/function.py", "delivery/report.py") | refusals | filtered
 
 
 def dashboard(stack: Stack) -> dict[str, Any]:
@@ -270,7 +277,7 @@ def raised(*kinds: str) -> set[str]:
 
 def test_the_runbook_says_what_to_do_about_each_reason() -> None:
     of_a_signature = {
-        word for word in words_of("signatures.py") if re.fullmatch(r"(signature|timestamp|token)_[a-z]+", word)
+        word for word in words_of("door/signatures.py") if re.fullmatch(r"(signature|timestamp|token)_[a-z]+", word)
     }
     parameters = {"timestamp_header", "timestamp_body", "timestamp_format"}
     assert table("Signatures refused") == raised("NotVerified") | of_a_signature - parameters
@@ -284,12 +291,12 @@ def test_the_runbook_says_what_to_do_about_each_reason() -> None:
         "source_file",
         "mapping_crashed",
     }
-    assert later <= words_of("batch.py", "klaviyo.py", "parking.py")
+    assert later <= words_of(*LATER)
     assert table("Dead letters") == raised("Unmapped") | later
 
 
 # Which lines stand in which log group; the API's own have the fields of their format.
-_WRITERS = {"ReceiveLogs": "door/function.py", "DeliverLogs": "report.py"}
+_WRITERS = {"ReceiveLogs": "door/function.py", "DeliverLogs": "delivery/report.py"}
 
 
 def held(stack: Stack, group: str) -> set[str]:
@@ -333,7 +340,7 @@ def test_queries_sort_by_columns_that_they_name(stack: Stack) -> None:
 
 
 def test_queries_ask_for_lines_that_are_written(stack: Stack) -> None:
-    written = words_of("door/function.py", "report.py", "klaviyo.py")
+    written = words_of("door/function.py", "delivery/report.py", "delivery/klaviyo.py")
     for name, query in of_type(stack, "AWS::Logs::QueryDefinition").items():
         for field, value in re.findall(r'(message|outcome) !?= "([^"]+)"', query["QueryString"]):
             assert value in written, f"{name} looks for {field} {value}"
@@ -346,7 +353,7 @@ def test_the_log_lines_schema_is_written_down(field: str) -> None:
 
 def test_every_field_logged_is_written_down() -> None:
     text = (ROOT / "docs/logs.md").read_text("utf-8")
-    missing = {field for field in _fields("door/function.py", "report.py") if f"`{field}`" not in text}
+    missing = {field for field in _fields("door/function.py", "delivery/report.py") if f"`{field}`" not in text}
     assert not missing
 
 

@@ -68,7 +68,7 @@ def test_a_package_brings_bytecode_that_holds_whatever_the_times_of_its_files(na
     # A Python that installs nothing, and is this one, whatever its version: what is in the package is ours.
     done = build(name, package, f'[ "$1" = -c ] || [ "$2" = pip ] || exec {sys.executable} "$@"')
     assert done.returncode == 0, done.stderr
-    sources = sorted((package / "handler").glob("*.py"))
+    sources = sorted((package / "handler").rglob("*.py"))
     assert {path.name for path in sources} >= {"receive.py", "deliver.py"}
     assert (package / "handler" / "sources" / "stripe.toml").exists()
     assert not old.exists()

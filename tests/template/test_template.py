@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from handler import jobs, messages, pacing, zones
+from handler import messages, zones
+from handler.delivery import jobs, pacing
 from handler.pauses import PAUSES
 from local import template as reading
 from local.template import ROOT, of_type

@@ -7,14 +7,15 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from handler import report
 from handler.closing import Closing
+from handler.delivery import report
+from handler.delivery.dispatch import Dispatcher, Poster
 from handler.delivery.function import Deliver
-from handler.dispatch import Dispatcher, Key, Poster
+from handler.delivery.pacing import Pacer, Table, interval
 from handler.errors import TableUnavailable
 from handler.messages import Event
-from handler.pacing import Pacer, Table, interval
 from handler.pauses import PAUSES
+from handler.secret import Key
 from handler.settings import for_deliver
 from handler.telemetry import metrics
 from sim import environment

@@ -8,13 +8,13 @@ from typing import Any, cast
 
 from botocore.exceptions import ClientError
 
-from handler import sources
 from handler.door.function import Receive
-from handler.keys import Secret
+from handler.door.refusals import Refusals
+from handler.events import senders
+from handler.events.senders import Source
 from handler.pauses import PAUSES
-from handler.refusals import Refusals
+from handler.secret import Secret
 from handler.settings import for_receive
-from handler.sources import Source
 from handler.telemetry import metrics
 from local import sign
 from sim import environment
@@ -48,7 +48,7 @@ class Door:
         self.queues = {EVENTS: Queue("events", self.clock), DEAD: Queue("dead", self.clock)}
         self.sqs = Sqs(self.queues, refuse=self._refuses, before=lambda operation, _: self._check("sqs", operation))
         self.secrets = Secrets({_SECRET: secrets}, before=lambda operation: self._check("secrets", operation))
-        self.load: Callable[[str], Source] = sources.load
+        self.load: Callable[[str], Source] = senders.load
         self.handler: Callable[[Any, Any], dict[str, Any]] = metrics.log_metrics(
             Receive(
                 settings=for_receive(environment),

@@ -12,8 +12,9 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from handler import messages
-from handler.dispatch import Key, Poster
+from handler.delivery.dispatch import Poster
 from handler.messages import Message, Raw
+from handler.secret import Key
 from sim import environment
 from sim.klaviyo import Klaviyo
 from sim.queue import Queue, Sqs

@@ -21,11 +21,10 @@ from typing import Any, cast
 import pytest
 
 from handler import telemetry
-from handler.dispatch import Key
-from handler.keys import Secret
-from handler.klaviyo import Answer, Connection
+from handler.delivery.klaviyo import Answer, Connection
 from handler.messages import Message
 from handler.pauses import PAUSES
+from handler.secret import Key, Secret
 from local.standin import DEVELOPMENT_KEY, Klaviyo, Limits, Server
 from sim.secrets import Secrets
 from sim.time import Time

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from handler import mapping, messages, sources
-from handler.mapping import Defaults
+from handler import messages
+from handler.events import mapping, senders
+from handler.events.mapping import Defaults
 from handler.messages import Event, Message
 from tests.unit.fakes_delivery import EVENTS
 from tests.unit.fakes_door import Door
@@ -36,10 +37,10 @@ def test_a_source_of_backfills_marks_each_event_and_has_a_group_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "history.toml").write_text('extends = "stripe"\n\n[webhook]\nbackfill = true\n')
-    monkeypatch.setattr(sources, "CUSTOM", tmp_path)
+    monkeypatch.setattr(senders, "CUSTOM", tmp_path)
     sample = json.loads(SAMPLE.read_text())
     outcome = mapping.understand(
-        sources.load("history"),
+        senders.load("history"),
         headers=sample["headers"],
         body=json.dumps(sample["body"]).encode(),
         received=1_790_000_000.0,

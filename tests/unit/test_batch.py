@@ -10,9 +10,11 @@ from botocore.exceptions import ClientError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler import batch, jobs, messages
-from handler.batch import Parked, Received, Record
+from handler import messages
 from handler.closing import Closing
+from handler.delivery import crashes, jobs, returns
+from handler.delivery.records import Received, Record, of_event, read
+from handler.delivery.returns import RefusedRows
 from handler.errors import Closed, NoSlot, TooLate
 from handler.messages import Message, Outgoing
 from handler.pauses import PAUSES
@@ -54,7 +56,7 @@ BACK = (1, True)
     ("receives", "told", "crashes"), [(1, "", 0), (2, "", 1), (400, "", 1), (1, "2", 2), (9, "2", 3), (1, "-7", 0)]
 )
 def test_a_return_counts_once_however_often_sqs_counted_it(receives: int, told: str, crashes: int) -> None:
-    (found,) = batch.records([record(messages.encode(message("a")), receives, told)])
+    (found,) = of_event([record(messages.encode(message("a")), receives, told)])
     assert (found.crashes, found.returned) == (crashes, receives > 1)
     assert (found.group, found.attributes) == ("shop", {})
 
@@ -62,7 +64,7 @@ def test_a_return_counts_once_however_often_sqs_counted_it(receives: int, told: 
 def test_garbage_is_parked_with_its_reason_and_a_newer_format_waits_for_newer_code() -> None:
     newer = '{"v":2,"kind":"events","source":"shop","received":1}'
     given = [Record("1", "r", "garbage", "g", {}), *(Record(str(n + 1), "r", newer, "g", {}, n) for n in (1, 2))]
-    found = batch.read(given, at=AT)
+    found = read(given, at=AT)
     assert found.newer == ["2"]
     assert [(name, out.attributes["reason"], out.body) for name, out in found.unreadable] == [
         ("1", "unreadable_message", "garbage"),
@@ -71,26 +73,26 @@ def test_garbage_is_parked_with_its_reason_and_a_newer_format_waits_for_newer_co
 
 
 def test_ordinary_records_are_all_handled() -> None:
-    triage = batch.triage(records(NEW, NEW, ONCE), stagger=PAUSES.stagger)
+    triage = crashes.triage(records(NEW, NEW, ONCE), stagger=PAUSES.stagger)
     assert len(triage.handle) == 3
     assert not triage.resend
     assert not triage.park
 
 
 def test_what_came_back_twice_is_handled_alone_and_the_rest_sent_anew_first() -> None:
-    triage = batch.triage(records(NEW, TWICE, TWICE, ONCE, (3, True)), stagger=PAUSES.stagger)
+    triage = crashes.triage(records(NEW, TWICE, TWICE, ONCE, (3, True)), stagger=PAUSES.stagger)
     assert [one.id for one in triage.handle] == ["1"]
     assert [one.id for one in triage.park] == ["4"]
-    anew = {one.id: batch.again(one, delay) for one, delay in triage.resend}
+    anew = {one.id: crashes.again(one, delay) for one, delay in triage.resend}
     assert {name: out.attributes.get("crashes") for name, out in anew.items()} == {"0": None, "2": "2", "3": "1"}
     assert anew["0"].delay == 0
     assert anew["2"].delay >= PAUSES.stagger
 
 
 def test_what_comes_back_is_written_down_before_it_is_handled_again() -> None:
-    triage = batch.triage(records(NEW, BACK, (2, True)), stagger=PAUSES.stagger)
+    triage = crashes.triage(records(NEW, BACK, (2, True)), stagger=PAUSES.stagger)
     assert [one.id for one in triage.handle] == ["0"]
-    anew = {one.id: batch.again(one, delay).attributes for one, delay in triage.resend}
+    anew = {one.id: crashes.again(one, delay).attributes for one, delay in triage.resend}
     assert anew == {"1": {"crashes": "1"}, "2": {"crashes": "2"}}
 
 
@@ -98,18 +100,18 @@ def test_a_redriven_message_keeps_its_reason_while_it_is_sent_anew() -> None:
     body = messages.encode(message("a"))
     given = record(body, receives=2)
     given["messageAttributes"] = {"reason": {"stringValue": "crashed", "dataType": "String"}}
-    ((one, delay),) = batch.triage(batch.records([given]), stagger=PAUSES.stagger).resend
-    assert batch.again(one, delay).attributes == {"reason": "crashed", "crashes": "1"}
-    assert batch.again(one, delay).body == body
+    ((one, delay),) = crashes.triage(of_event([given]), stagger=PAUSES.stagger).resend
+    assert crashes.again(one, delay).attributes == {"reason": "crashed", "crashes": "1"}
+    assert crashes.again(one, delay).body == body
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=200))
 def test_nobody_is_forgotten_or_handled_twice(accounts: list[tuple[int, bool]]) -> None:
-    triage = batch.triage(records(*accounts), stagger=PAUSES.stagger)
+    triage = crashes.triage(records(*accounts), stagger=PAUSES.stagger)
     names = [one.id for one in [*triage.handle, *triage.park, *(one for one, _ in triage.resend)]]
     assert sorted(names) == sorted(str(number) for number in range(len(accounts)))
     assert all(0 <= delay <= 900 for _, delay in triage.resend)
-    assert sum(one.crashes == 1 for one in triage.handle) <= batch.SHAKY
+    assert sum(one.crashes == 1 for one in triage.handle) <= crashes.SHAKY
 
 
 def crash_story(count: int, poison: str) -> tuple[set[str], set[str], int]:
@@ -124,10 +126,10 @@ def crash_story(count: int, poison: str) -> tuple[set[str], set[str], int]:
         now = max(now, min(due for _, due in queue))
         taken = [one for one, due in queue if due <= now + 5]
         queue = [(one, due) for one, due in queue if due > now + 5]
-        triage = batch.triage(batch.records(taken), stagger=PAUSES.stagger)
+        triage = crashes.triage(of_event(taken), stagger=PAUSES.stagger)
         parked |= {name(one) for one in triage.park}
         for one, delay in triage.resend:
-            out = batch.again(one, delay)
+            out = crashes.again(one, delay)
             queue.append((record(out.body, 1, out.attributes.get("crashes", "")), now + delay))
         if any(name(one) == poison for one in triage.handle):
             # The process dies: what was in hand comes back after the visibility timeout.
@@ -158,7 +160,7 @@ def test_deferred_events_travel_together_and_remember() -> None:
     got = [Received(str(n), message(f"a{n}", deferred=n % 2)) for n in range(150)]
     work = jobs.pack([(n, one.message) for n, one in enumerate(got) if isinstance(one.message, Message)], now=NOW)
     cause = Closed(NOW + 30, Closing("outage", "status_503"))
-    parcels = batch.defer(work, got, cause=cause, now=NOW, random=lambda: 0.5, pauses=PAUSES)
+    parcels = returns.defer(work, got, cause=cause, now=NOW, random=lambda: 0.5, pauses=PAUSES)
     assert len(parcels) == 2
     assert frozenset().union(*(parcel.owners for parcel in parcels)) == frozenset(range(150))
     for parcel in parcels:
@@ -173,7 +175,7 @@ def test_deferred_events_travel_together_and_remember() -> None:
 def test_suspects_stay_apart_and_count_from_their_refusal() -> None:
     got = [Received("0", message("a", "b", "c", deferred=7))]
     (job,) = jobs.pack([(0, got[0].message)] if isinstance(got[0].message, Message) else [], now=NOW)
-    parcels = batch.defer(
+    parcels = returns.defer(
         job.halves(), got, cause=TooLate(NOW, Closing("no_slot", "busy")), now=NOW, random=lambda: 0.5, pauses=PAUSES
     )
     bodies = [messages.decode(parcel.outgoing.body) for parcel in parcels]
@@ -188,7 +190,7 @@ def test_late_events_are_deferred_as_they_came() -> None:
     assert isinstance(got[0].message, Message)
     work = jobs.pack([(0, got[0].message)], now=NOW + 90_000, late_after=86_400)
     assert '"backfill":true' in work[0].body().decode()
-    (parcel,) = batch.defer(work, got, cause=None, now=NOW, random=lambda: 0.5, pauses=PAUSES)
+    (parcel,) = returns.defer(work, got, cause=None, now=NOW, random=lambda: 0.5, pauses=PAUSES)
     assert messages.decode(parcel.outgoing.body).events == got[0].message.events  # type: ignore[union-attr]  # it is no raw one
 
 
@@ -198,13 +200,13 @@ def test_late_events_are_deferred_as_they_came() -> None:
     st.floats(0, 1),
 )
 def test_delays_are_what_sqs_takes(cause: NoSlot | None, deferred: int, chance: float) -> None:
-    assert 1 <= batch.delay(cause, deferred, now=NOW, random=lambda: chance, pauses=PAUSES) <= 900
+    assert 1 <= returns.delay(cause, deferred, now=NOW, random=lambda: chance, pauses=PAUSES) <= 900
 
 
 def test_waiting_out_a_day_costs_a_message_few_sends() -> None:
     now, sends = NOW, 0
     while now < NOW + 86_400:
-        now += batch.delay(Closed(now + 15, Closing("outage")), sends, now=now, random=lambda: 0.5, pauses=PAUSES)
+        now += returns.delay(Closed(now + 15, Closing("outage")), sends, now=now, random=lambda: 0.5, pauses=PAUSES)
         sends += 1
     assert sends < 170
 
@@ -213,7 +215,7 @@ def test_parked_rows_share_a_message_and_come_back_as_new() -> None:
     got = [Received(str(n), message(f"a{n}", deferred=9, suspect=True), 1) for n in range(3)]
     given = [(n, one.message) for n, one in enumerate(got) if isinstance(one.message, Message)]
     work = [row for job in jobs.pack(given, now=NOW) for row in job.rows]
-    parcels = batch.park([Parked((row,), "refused_by_klaviyo", "Invalid.") for row in work], got, at=AT)
+    parcels = returns.park([RefusedRows((row,), "refused_by_klaviyo", "Invalid.") for row in work], got, at=AT)
     (parcel,) = parcels
     body = messages.decode(parcel.outgoing.body)
     assert isinstance(body, Message)
@@ -224,28 +226,28 @@ def test_parked_rows_share_a_message_and_come_back_as_new() -> None:
 
 
 def test_a_crasher_comes_back_from_a_redrive_to_be_handled_alone() -> None:
-    parked = batch.crashed(records((3, True))[0], at=AT)
+    parked = crashes.crashed(records((3, True))[0], at=AT)
     assert parked.attributes["source"] == "shop"
-    (again,) = batch.records([record(parked.body, 1, parked.attributes["crashes"])])
-    assert batch.triage([*records(NEW), again], stagger=PAUSES.stagger).handle == [again]
+    (again,) = of_event([record(parked.body, 1, parked.attributes["crashes"])])
+    assert crashes.triage([*records(NEW), again], stagger=PAUSES.stagger).handle == [again]
 
 
 def test_only_what_the_queue_did_not_take_stays() -> None:
-    parcels = [batch.Parcel(Outgoing(body, "g"), frozenset({n})) for n, body in enumerate(["aa", "bb", "bb"])]
+    parcels = [returns.Parcel(Outgoing(body, "g"), frozenset({n})) for n, body in enumerate(["aa", "bb", "bb"])]
     sqs = Sqs({"queue": Queue("queue", Time())}, refuse=lambda entry: "b" in entry["MessageBody"])
     client: Any = sqs
-    assert batch.send(client, "queue", parcels) == {1, 2}
+    assert returns.send(client, "queue", parcels) == {1, 2}
 
     def down(operation: str, _: object) -> None:
         raise ClientError({"Error": {"Code": "ServiceUnavailable"}}, operation)
 
     sqs.before = down
-    assert batch.send(client, "queue", parcels) == {0, 1, 2}
-    assert batch.send(client, "queue", []) == frozenset()
+    assert returns.send(client, "queue", parcels) == {0, 1, 2}
+    assert returns.send(client, "queue", []) == frozenset()
 
 
 def test_the_parked_form_is_the_queues_own() -> None:
-    assert json.loads(batch.crashed(records((3, True))[0], at=AT).body.split("\n")[0])["kind"] == "events"
+    assert json.loads(crashes.crashed(records((3, True))[0], at=AT).body.split("\n")[0])["kind"] == "events"
 
 
 def deferrals(cause: NoSlot, *times: int, deferred: int = 3) -> list[tuple[Message, Outgoing]]:
@@ -255,7 +257,7 @@ def deferrals(cause: NoSlot, *times: int, deferred: int = 3) -> list[tuple[Messa
         for n, time in enumerate(times)
     ]
     work = jobs.pack([(n, one.message) for n, one in enumerate(got) if isinstance(one.message, Message)], now=NOW)
-    parcels = batch.defer(work, got, cause=cause, now=NOW, random=lambda: 1.0, pauses=PAUSES, late_after=86_400)
+    parcels = returns.defer(work, got, cause=cause, now=NOW, random=lambda: 1.0, pauses=PAUSES, late_after=86_400)
     decoded = [(messages.decode(parcel.outgoing.body), parcel.outgoing) for parcel in parcels]
     return [(body, outgoing) for body, outgoing in decoded if isinstance(body, Message)]
 
@@ -284,7 +286,7 @@ def test_late_events_go_on_in_the_group_of_the_backfills() -> None:
     }
 
 
-LONG = batch.LONGEST_WAIT
+LONG = returns.LONGEST_WAIT
 
 
 def waited(*seconds: float) -> list[Received]:
@@ -300,7 +302,7 @@ def packed(got: list[Received]) -> list[jobs.Job]:
 def test_what_waited_for_thirteen_days_is_parked_with_the_reason_and_its_neighbours_wait_on() -> None:
     got = waited(0, 60, LONG - 60, LONG + 60)
     cause = Closed(NOW + 30, Closing("outage", "status_503"))
-    left, parked = batch.overdue(packed(got), got, cause=cause, now=NOW)
+    left, parked = returns.overdue(packed(got), got, cause=cause, now=NOW)
     assert {row.event.unique_id for job in left for row in job.rows} == {"w0", "w1", "w2"}
     (one,) = parked
     assert ([row.event.unique_id for row in one.rows], one.reason) == (["w3"], "waited_too_long")
@@ -309,27 +311,27 @@ def test_what_waited_for_thirteen_days_is_parked_with_the_reason_and_its_neighbo
 
 
 def test_a_message_waits_from_its_first_deferral_on_and_a_redrive_begins_again() -> None:
-    got = waited(0, 3 * batch.DAY + 60, 3 * batch.DAY + 90)
-    parcels = batch.defer(
+    got = waited(0, 3 * returns.DAY + 60, 3 * returns.DAY + 90)
+    parcels = returns.defer(
         packed(got), got, cause=TooLate(NOW, Closing("no_slot", "busy")), now=NOW, random=lambda: 0.5, pauses=PAUSES
     )
     since = {event.unique_id: body.waiting_since for body in decoded(parcels) for event in body.events}
-    assert since == {"w0": int(NOW), "w1": int(NOW) - 3 * batch.DAY - 60, "w2": int(NOW) - 3 * batch.DAY - 60}
+    assert since == {"w0": int(NOW), "w1": int(NOW) - 3 * returns.DAY - 60, "w2": int(NOW) - 3 * returns.DAY - 60}
     waiting = got[1:]
     rows = tuple(row for job in packed(waiting) for row in job.rows)
-    parked = batch.park([Parked(rows, "waited_too_long", "waited")], waiting, at=AT)
+    parked = returns.park([RefusedRows(rows, "waited_too_long", "waited")], waiting, at=AT)
     assert {body.waiting_since for body in decoded(parked)} == {0}
 
 
 def test_what_was_parked_as_it_is_waits_from_its_redrive_on() -> None:
     body = messages.encode(message("a", waiting_since=int(NOW - LONG) - 60))
-    crashed = batch.crashed(Record("1", "r1", body, "shop", {}, 3, returned=True), at=AT)
+    crashed = crashes.crashed(Record("1", "r1", body, "shop", {}, 3, returned=True), at=AT)
     typed = {name: {"stringValue": text, "dataType": "String"} for name, text in crashed.attributes.items()}
-    back = batch.read(batch.records([record(crashed.body) | {"messageAttributes": typed}]), at=AT).received
-    assert batch.overdue(packed(back), back, cause=TooLate(NOW, Closing("no_slot", "busy")), now=NOW)[1] == []
+    back = read(of_event([record(crashed.body) | {"messageAttributes": typed}]), at=AT).received
+    assert returns.overdue(packed(back), back, cause=TooLate(NOW, Closing("no_slot", "busy")), now=NOW)[1] == []
 
 
-def decoded(parcels: list[batch.Parcel]) -> list[Message]:
+def decoded(parcels: list[returns.Parcel]) -> list[Message]:
     bodies = [messages.decode(parcel.outgoing.body) for parcel in parcels]
     return [body for body in bodies if isinstance(body, Message)]
 
@@ -338,13 +340,13 @@ def decoded(parcels: list[batch.Parcel]) -> list[Message]:
 def test_no_event_inherits_the_waiting_of_one_that_began_on_another_day(ages: list[int]) -> None:
     got = waited(*ages)
     given = {f"w{n}": int(NOW - age) if age else int(NOW) for n, age in enumerate(ages)}
-    parcels = batch.defer(
+    parcels = returns.defer(
         packed(got), got, cause=TooLate(NOW, Closing("no_slot", "busy")), now=NOW, random=lambda: 0.5, pauses=PAUSES
     )
     for body in decoded(parcels):
         for one in body.events:
-            assert 0 <= body.waiting_since - given[one.unique_id] < batch.DAY
+            assert 0 <= body.waiting_since - given[one.unique_id] < returns.DAY
 
 
 def test_what_is_parked_comes_back_behind_what_is_new() -> None:
-    assert batch.crashed(records((3, True))[0], at=AT).group == "shop#redrive"
+    assert crashes.crashed(records((3, True))[0], at=AT).group == "shop#redrive"

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler import bodies
-from handler.bodies import Body
 from handler.errors import Unmapped
-from handler.expressions import Expression
+from handler.events import bodies
+from handler.events.bodies import Body
+from handler.events.expressions import Expression
 
 JSON, FORM, MULTIPART = Body(), Body(("form",)), Body(("multipart",))
 EITHER = Body(("json", "form"), form=("payload",))

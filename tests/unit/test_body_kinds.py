@@ -12,9 +12,9 @@ from urllib.parse import urlencode
 
 import pytest
 
-from handler import bodies, sources
-from handler.bodies import Body
 from handler.errors import Unmapped
+from handler.events import bodies, senders
+from handler.events.bodies import Body
 from local import payload
 from local.payload import Payload
 from local.preview import preview, preview_request
@@ -60,10 +60,10 @@ def test_no_label_changes_what_a_sample_becomes(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_gzip_and_a_byte_order_mark_are_read_whatever_the_labels_say(name: str) -> None:
     for stem, sent in samples(name):
-        if sent.method == "POST" and sources.load(name).body.kinds != (bodies.MULTIPART,):
+        if sent.method == "POST" and senders.load(name).body.kinds != (bodies.MULTIPART,):
             first = preview(name, sent.headers, sent.body, RECEIVED)
             assert preview(name, sent.headers, gzip.compress(sent.body), RECEIVED) == first, stem
-            if not sources.load(name).body.once:  # there the mark would be in the signed text
+            if not senders.load(name).body.once:  # there the mark would be in the signed text
                 assert preview(name, sent.headers, b"\xef\xbb\xbf" + sent.body, RECEIVED) == first, stem
 
 
@@ -84,7 +84,7 @@ def test_a_note_that_is_a_form_stays_a_note() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_sample_is_of_no_other_kind_than_its_senders_file_says(name: str) -> None:
-    source = sources.load(name)
+    source = senders.load(name)
     for stem, sent in samples(name):
         if sent.method != "POST":
             continue
@@ -141,7 +141,7 @@ PAIRS: list[tuple[str, set[str], set[str], str]] = [
     ),
 ]
 LISTED = {(name, own, other) for name, owns, others, _ in PAIRS for own in owns for other in others}
-WITH_HEADER = [name for name in NAMES if sources.load(name).topic_header]
+WITH_HEADER = [name for name in NAMES if senders.load(name).topic_header]
 
 
 def by_id(found: dict[str, Any]) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def by_id(found: dict[str, Any]) -> dict[str, Any]:
 
 def passing(name: str) -> set[tuple[str, str, str]]:
     """The pairs of topics under which a sample becomes what it does not become under its own."""
-    source = sources.load(name)
+    source = senders.load(name)
     topics = {topic for rule in source.rules for topic in rule.topics} | {*source.ignored, *source.nobody}
     found: set[tuple[str, str, str]] = set()
     for _, sent in samples(name):

@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 
 from bench import worst
-from handler import mapping, messages, parking, replay, schema, sources
-from handler.batch import Received
-from handler.expressions import Expression
-from handler.mapping import Defaults, Outcome
+from handler import messages
+from handler.delivery import redriven
+from handler.delivery.records import Received
+from handler.events import entry, mapping, parking, senders
+from handler.events.entry import Draft
+from handler.events.expressions import Expression
+from handler.events.mapping import Defaults, Outcome
+from handler.events.senders import Source
 from handler.messages import Message, Raw
 from handler.pauses import PAUSES
-from handler.schema import Draft
-from handler.sources import Source
 from local import check
 from tests import mutations
 from tests.unit import test_receive
@@ -33,7 +35,7 @@ FLOOR = 0.05
 
 def understand(source: str, body: bytes, **headers: str) -> Outcome:
     return mapping.understand(
-        sources.load(source),
+        senders.load(source),
         headers={"content-type": "application/json"}
         | {name.replace("_", "-"): value for name, value in headers.items()},
         body=body,
@@ -60,7 +62,7 @@ def settled(source: str, body: bytes, headers: dict[str, str]) -> Outcome:
     return parking.settled(
         source,
         lambda: mapping.understand(
-            sources.load(source), headers=headers, body=body, received=RECEIVED, defaults=Defaults("DE")
+            senders.load(source), headers=headers, body=body, received=RECEIVED, defaults=Defaults("DE")
         ),
     )
 
@@ -96,7 +98,7 @@ def sample(source: str) -> tuple[dict[str, str], Callable[[int], bytes]]:
     return sent.headers, make
 
 
-SHIPPED = [path.stem for path in sorted(sources.SHIPPED.glob("*.toml")) if mutations.samples(path.stem)]
+SHIPPED = [path.stem for path in sorted(senders.SHIPPED.glob("*.toml")) if mutations.samples(path.stem)]
 
 
 @pytest.mark.parametrize("source", SHIPPED)
@@ -167,7 +169,7 @@ PLACES: list[dict[str, Any]] = [
 
 
 def acme(*events: dict[str, Any]) -> Source:
-    return sources.build(
+    return senders.build(
         "acme",
         {
             "title": "Acme",
@@ -210,15 +212,15 @@ def test_rules_entries_and_expressions_count_whatever_becomes_of_them() -> None:
 
 
 def test_items_and_topics_count_whatever_becomes_of_them() -> None:
-    assert is_too_much(sources.load("sendgrid"), [1] * 45_000)
-    assert is_too_much(sources.load("custom"), {"events": [{}] * 45_000})
+    assert is_too_much(senders.load("sendgrid"), [1] * 45_000)
+    assert is_too_much(senders.load("custom"), {"events": [{}] * 45_000})
     topics = {"x-shopify-topic": "x" * 8_000}
-    assert is_too_much(sources.load("shopify"), [{"id": 1}] * 2_000, **topics)
+    assert is_too_much(senders.load("shopify"), [{"id": 1}] * 2_000, **topics)
 
 
 def test_a_text_that_is_cut_for_each_event_is_too_much_work() -> None:
     profile = {"email": worst.EMAIL, "properties": {"p": "\xe9" * 2_000_000}}
-    assert is_too_much(sources.load("custom"), {"profile": profile, "events": [{"metric": "M"}] * 150})
+    assert is_too_much(senders.load("custom"), {"profile": profile, "events": [{"metric": "M"}] * 150})
 
 
 @pytest.mark.parametrize(
@@ -231,10 +233,10 @@ def test_one_text_takes_no_longer_than_its_length(text: str) -> None:
 
 def test_each_property_is_measured_once() -> None:
     draft = Draft({"email": worst.EMAIL}, "M", "1", RECEIVED, {f"p{number}": "x" * 50_000 for number in range(399)})
-    event, notes = schema.build(draft)
-    assert 800_000 < len(event.entry) < schema.ENTRY_BYTES
+    event, notes = entry.build(draft)
+    assert 800_000 < len(event.entry) < entry.ENTRY_BYTES
     assert {note.code for note in notes} == {"too_large"}
-    assert cpu(lambda: schema.build(draft)) < 2  # 0.2 s; it was 25
+    assert cpu(lambda: entry.build(draft)) < 2  # 0.2 s; it was 25
 
 
 # ------------------------------------------------------------------------------------------------- what is parked
@@ -283,7 +285,9 @@ def test_a_redrive_has_the_same_budget() -> None:
         Received(str(number), Raw("custom", copied(number), {"content-type": worst.JSON}, RECEIVED, webhook_id="w"))
         for number in (count, count + 1)
     ]
-    mapped, parcels, _ = replay.replay(raws, defaults=Defaults("DE"), at="2026-11-30T00:00:00Z", stagger=PAUSES.stagger)
+    mapped, parcels, _ = redriven.replay(
+        raws, defaults=Defaults("DE"), at="2026-11-30T00:00:00Z", stagger=PAUSES.stagger
+    )
     made = [one.message for one in mapped if isinstance(one.message, Message)]
     assert [len(message.events) for message in made] == [count, 0]
     assert [(parcel.outgoing.attributes["reason"], parcel.owners) for parcel in parcels] == [

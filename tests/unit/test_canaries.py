@@ -20,9 +20,10 @@ import pytest
 from botocore.exceptions import ClientError
 from urllib3.exceptions import ReadTimeoutError
 
-from handler import errors, mapping, messages, sources, telemetry
+from handler import errors, messages, telemetry
+from handler.delivery.klaviyo import Answer, fault
 from handler.errors import SourceError
-from handler.klaviyo import Answer, fault
+from handler.events import mapping, senders
 from handler.messages import Message, Raw
 from local import payload, sign
 from local.payload import Payload
@@ -33,8 +34,8 @@ from tests.unit.fakes_delivery import DEAD, EVENTS, Known
 from tests.unit.fakes_queue import Delivery, delivery
 
 SAMPLES = Path(__file__).parents[2] / "events"
-NAMES = [name for name in sources.names() if (SAMPLES / name).is_dir()]
-SECRETS = sign.development_secrets(sources.names())["sources"]
+NAMES = [name for name in senders.names() if (SAMPLES / name).is_dir()]
+SECRETS = sign.development_secrets(senders.names())["sources"]
 KEY = "pk_zzcanarykey0123456789abcdef012345"
 EMAIL, PHONE = "zzcanarymail@letters.example", "+12025550187"
 # Each holds the word that is looked for; the kinds of field, by their names.
@@ -151,7 +152,7 @@ class Door:
     def post(self, source: str, sent: Payload, *, secret: str = "", age: float = 0, **headers: str) -> int:
         """The answer's status, after a request signed ``age`` seconds ago."""
         now = time.time() - age
-        scheme = sources.load(source).schemes[0]
+        scheme = senders.load(source).schemes[0]
         url, signed = sign.sign(
             source,
             secret or sign.development_secret(source, scheme),
@@ -222,13 +223,13 @@ def test_the_door_names_nobody_whatever_a_source_sends(door: Door, ear: Ear, nam
 @pytest.mark.parametrize("name", NAMES)
 def test_refusals_name_nobody(door: Door, ear: Ear, name: str) -> None:
     sent = next(one for one in samples(name) if one.method == "POST")
-    token = sources.load(name).schemes[0].scheme == "token"
-    other = "token:zzcanarywrong" if token else sign.development_secret("zzcanary", sources.load(name).schemes[0])
-    if sources.load(name).schemes[0].scheme != "ecdsa":
+    token = senders.load(name).schemes[0].scheme == "token"
+    other = "token:zzcanarywrong" if token else sign.development_secret("zzcanary", senders.load(name).schemes[0])
+    if senders.load(name).schemes[0].scheme != "ecdsa":
         assert door.post(name, sent, secret=other) in (200, 401)  # an unsigned handshake asks for no secret
     door.post(name, sent, age=10_000)
     door.ask(name, "POST", f"https://relay.example/webhooks/{name}?token={KEY}", sent.headers, sent.body)
-    header = next(iter(sources.load(name).schemes[0].header), "x-none")
+    header = next(iter(senders.load(name).schemes[0].header), "x-none")
     door.ask(name, "POST", "https://relay.example/", sent.headers | {header: "zzcanary=,;"}, sent.body)
     door.post(name, sent, klaviyo_signature="zzcanary")
     door.whole.hold({})

@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl, urlencode
 
 import pytest
 
-from handler import sources
+from handler.events import senders
 from handler.messages import Message, Raw
 from local import payload, sign
 from local.payload import Payload
@@ -128,7 +128,7 @@ class Sender:
 
     def __init__(self, door: Door, name: str) -> None:
         self._door, self._name = door, name
-        self._secret = sign.development_secret(name, sources.load(name).schemes[0])
+        self._secret = sign.development_secret(name, senders.load(name).schemes[0])
 
     def post(self, sent: Payload, body: bytes) -> int:
         now = time.time()
@@ -139,7 +139,7 @@ class Sender:
                 self._name, self._secret, body=body, headers=sent.headers, url=address, now=now, method=sent.method
             )
         except ValueError:  # Twilio signs no form in which a field's name is a person's
-            url, headers = address, {**sent.headers, sources.load(self._name).schemes[0].header[0]: "none"}
+            url, headers = address, {**sent.headers, senders.load(self._name).schemes[0].header[0]: "none"}
         return self._door.ask(self._name, sent.method, url, headers, body)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from handler import sources
+from handler.events import senders
 from local import changes
 
 FILE = 'extends = "hmac"\ntitle = "Acme"\n[signature]\nheader = "acme-signature"\n'
@@ -48,16 +48,16 @@ class Watched:
 
 @pytest.fixture
 def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
-    monkeypatch.setattr(sources, "CUSTOM", tmp_path)
+    monkeypatch.setattr(senders, "CUSTOM", tmp_path)
     found = Watched(tmp_path)
     found.file.write_text(FILE)
-    sources.load.cache_clear()
+    senders.load.cache_clear()
     thread = threading.Thread(target=found.run, args=(changes.stamps(),))
     thread.start()
     yield found
     found.stopped.set()
     thread.join()
-    sources.load.cache_clear()
+    senders.load.cache_clear()
 
 
 def test_an_edited_file_reaches_the_functions_and_is_named(watched: Watched) -> None:

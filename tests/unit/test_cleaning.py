@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from handler import cleaning, mapping, messages, sources, telemetry
+from handler import cleaning, messages, telemetry
 from handler.cleaning import HIDDEN, MOST, clean, cleaned
 from handler.errors import Crashed
-from handler.mapping import Defaults, Outcome
+from handler.events import mapping, senders
+from handler.events.mapping import Defaults, Outcome
 from local import payload
 from local.check import RECEIVED, SAMPLES, understood
 from tests.unit import test_deliver
@@ -101,7 +102,7 @@ def test_ids_topics_and_metrics_of_every_sample_stay() -> None:
     hidden = []
     for path in sorted(SAMPLES.glob("*/*.json")):
         source = path.parent.name
-        if source in sources.names() and payload.request(path).body:
+        if source in senders.names() and payload.request(path).body:
             outcome = understood(source, path)
             hidden += [path] * (outcome.private_ids and source != "custom")
             named = [*outcome.topics, *outcome.metrics]
@@ -192,7 +193,7 @@ def left(number: str, **participant: str) -> dict[str, Any]:
 def understand(source: str, document: Any) -> Outcome:
     body = json.dumps(document).encode()
     defaults = Defaults(phone_region="US")
-    return mapping.understand(sources.load(source), headers={}, body=body, received=RECEIVED, defaults=defaults)
+    return mapping.understand(senders.load(source), headers={}, body=body, received=RECEIVED, defaults=defaults)
 
 
 @pytest.mark.parametrize("number", ["+12025550187", "12025550187"])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from handler import closing, klaviyo
+from handler import closing
 from handler.closing import BRAKE, Closing
+from handler.delivery import klaviyo
 
 # As versions before ``Closing`` wrote them.
 STORED = {

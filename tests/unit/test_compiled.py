@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from jmespath.exceptions import JMESPathError
 from jmespath.visitor import Options, TreeInterpreter
 
-from handler.compiled import Compiler
-from handler.expressions import _Functions
+from handler.events.compiler import Compiler
+from handler.events.expressions import _Functions
 
 FUNCTIONS = _Functions()
 THEIRS = TreeInterpreter(Options(custom_functions=FUNCTIONS))

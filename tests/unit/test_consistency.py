@@ -10,10 +10,10 @@ from typing import Any
 import jmespath
 import pytest
 
-from handler import sources
+from handler.events import senders
 
-SHIPPED = sorted(path.stem for path in sources.SHIPPED.glob("*.toml"))
-RULES = [(name, rule) for name in SHIPPED for rule in sources.load(name).rules]
+SHIPPED = sorted(path.stem for path in senders.SHIPPED.glob("*.toml"))
+RULES = [(name, rule) for name in SHIPPED for rule in senders.load(name).rules]
 
 # The members of an order's item, in Klaviyo's own spelling for its e-commerce metrics.
 ITEM = {

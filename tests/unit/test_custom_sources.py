@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from handler import signatures, sources
+from handler.door import signatures
 from handler.errors import NotVerified
+from handler.events import senders
+from handler.events.webhook import Webhook
 from local import check, payload, sign
 from local.preview import main as preview_main
 from local.preview import preview
@@ -73,10 +75,10 @@ timestamp_header = "acme-time"
 def custom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name, text in (("shop_de", STORE_DE), ("shop_uk", STORE_UK), ("acme", ACME)):
         (tmp_path / f"{name}.toml").write_text(text, "utf-8")
-    monkeypatch.setattr(sources, "CUSTOM", tmp_path)
-    sources.load.cache_clear()
+    monkeypatch.setattr(senders, "CUSTOM", tmp_path)
+    senders.load.cache_clear()
     yield tmp_path
-    sources.load.cache_clear()
+    senders.load.cache_clear()
 
 
 def order(**change: Any) -> tuple[dict[str, str], bytes]:
@@ -123,8 +125,8 @@ def signed(name: str, secret: str, body: bytes) -> dict[str, str]:
 @pytest.mark.parametrize("name", ["shop_de", "shop_uk", "acme"])
 def test_each_source_has_its_own_secret(name: str) -> None:
     body = order()[1]
-    delivery = signatures.Delivery("POST", URL, "/webhooks/x", signed(name, "its own", body), {}, body)
-    schemes = sources.load(name).schemes
+    delivery = Webhook("POST", URL, "/webhooks/x", signed(name, "its own", body), {}, body)
+    schemes = senders.load(name).schemes
     assert signatures.verify(schemes, delivery, ["its own"], now=1_795_500_100) == "its own"
     with pytest.raises(NotVerified):
         signatures.verify(schemes, delivery, ["of the other"], now=1_795_500_100)
@@ -138,7 +140,7 @@ def test_the_development_secrets_of_two_stores_differ() -> None:
 def test_what_a_source_ignores_by_name_is_no_event_of_a_pattern(custom: Path) -> None:
     ignoring = ACME + '\n[ignore]\n"cart.touched" = "nothing is bought"\n"cart.*" = "too small"\n'
     (custom / "acme.toml").write_text(ignoring, "utf-8")
-    sources.load.cache_clear()
+    senders.load.cache_clear()
     body = {"id": 1, "email": "noor@letters.example"}
     found = {
         topic: preview("acme", {}, json.dumps(body | {"type": topic}).encode(), 1_795_500_000)["ignored"]
@@ -203,7 +205,7 @@ def test_a_misspelt_key_shows_in_the_preview(custom: Path, tmp_path: Path, capsy
     assert preview_main(arguments) == 0
     assert not capsys.readouterr().err
     (custom / "acme.toml").write_text(STORE_UK.replace("agrees =", "agres ="), "utf-8")
-    sources.load.cache_clear()
+    senders.load.cache_clear()
     assert preview_main(arguments) == 1
     told = capsys.readouterr()
     assert "acme.toml:" in told.err

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from handler import mapping, messages, replay, telemetry
+from handler import messages, telemetry
+from handler.delivery import redriven
+from handler.events import mapping
 from handler.messages import Message, Raw
 from sim import queue as sim
 from sim.klaviyo import Request
@@ -192,7 +194,7 @@ def test_of_many_large_raw_webhooks_some_are_mapped_later(
     world: World, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
     if why == "MOST_BYTES":
-        monkeypatch.setattr(replay, "MOST_BYTES", 10)
+        monkeypatch.setattr(redriven, "MOST_BYTES", 10)
     else:
         understand = mapping.understand
 

@@ -10,14 +10,14 @@ from botocore.exceptions import ClientError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler import jobs
 from handler.closing import BRAKE, Closing
-from handler.dispatch import Dispatcher, Key, Post, Result
+from handler.delivery import blame, jobs
+from handler.delivery.dispatch import Dispatcher, Post, Result
+from handler.delivery.klaviyo import Answer
 from handler.errors import Closed, NoSlot, TableUnavailable, TooLate
-from handler.keys import Secret
-from handler.klaviyo import Answer
 from handler.messages import Message
 from handler.pauses import PAUSES
+from handler.secret import Key, Secret
 from sim.hooks import Hook, nothing
 from sim.klaviyo import Klaviyo, Request
 from sim.secrets import Secrets
@@ -167,20 +167,20 @@ def test_a_lone_row_is_not_blamed_until_others_got_through() -> None:
 def test_a_lone_row_closes_the_relay_in_the_end_and_is_parked_once_another_was_taken() -> None:
     relay = Relay()
     relay.klaviyo.bad, relay.klaviyo.pointers = {"bad"}, False
-    result = relay.run(message("bad", suspect=True, deferred=jobs.LONE_TRIES))
+    result = relay.run(message("bad", suspect=True, deferred=blame.LONE_TRIES))
     assert isinstance(result.cause, Closed)
     assert not result.parked
     relay.clock.sleep(31)
     relay.run(message("good"))
     another = Relay(relay)  # another function: what it knows comes from the table
-    relay.clock.sleep(jobs.MEMORY_SECONDS - 60)
+    relay.clock.sleep(blame.MEMORY_SECONDS - 60)
     assert parked(another.run(message("bad", suspect=True))) == {"bad"}
 
 
 def test_what_was_taken_long_ago_proves_nothing() -> None:
     relay = Relay()
     relay.run(message("good"))
-    relay.clock.sleep(jobs.MEMORY_SECONDS + 1)
+    relay.clock.sleep(blame.MEMORY_SECONDS + 1)
     relay.klaviyo.bad, relay.klaviyo.pointers = {"bad"}, False
     assert not relay.run(message("bad", suspect=True)).parked
 

@@ -22,13 +22,14 @@ from hypothesis import example, given, reject
 from hypothesis import settings as profile
 from hypothesis import strategies as st
 
-from handler import messages, sources, telemetry
+from handler import messages, telemetry
 from handler.errors import MessageError
+from handler.events import senders
 from handler.messages import Raw
 from local import payload, sign
 from tests.unit.fakes_door import Door
 
-NAMES = sorted(sources.names())
+NAMES = sorted(senders.names())
 SECRETS = sign.development_secrets(NAMES)["sources"]
 SAMPLES = sorted((Path(__file__).parents[2] / "events").glob("*/*.json"))
 HEADER_NAMES = sorted(
@@ -36,8 +37,8 @@ HEADER_NAMES = sorted(
         name
         for one in NAMES
         for name in (
-            *sources.load(one).kept_headers,
-            *(h for scheme in sources.load(one).schemes for h in scheme.header),
+            *senders.load(one).kept_headers,
+            *(h for scheme in senders.load(one).schemes for h in scheme.header),
         )
     }
     | {"content-type", "content-encoding", "content-length", "host", "cookie"}
@@ -105,7 +106,7 @@ def own_headers(source: str) -> list[str]:
     """The headers in which ``source`` signs."""
     if source not in NAMES:
         return []
-    schemes = sources.load(source).schemes
+    schemes = senders.load(source).schemes
     return [name for one in schemes for name in (*one.header, *one.timestamp_header, *one.id_header)]
 
 
@@ -266,7 +267,7 @@ def test_no_value_at_any_place_of_a_sample_crashes_its_mapping(path: Path, value
         body = json.dumps(put(document, place, value)).encode("utf-8", "surrogatepass")
     with at_the_door() as module:
         # The time of signing may be what was replaced.
-        stale = (401,) if sources.load(source).schemes[0].timestamp_body else ()
+        stale = (401,) if senders.load(source).schemes[0].timestamp_body else ()
         status, answer = answered(module, signed(source, body, headers), 200, 204, *stale)
         accounted(module, status, answer)
 

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handler import ecdsa
-from handler.signatures import Scheme
+from handler.door import ecdsa
+from handler.events.senders import Scheme
 from local import sign
 
 # RFC 6979, A.2.5: the curve P-256 with SHA-256.

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler.expressions import Expression
+from handler.events.expressions import Expression
 
 
 @pytest.mark.parametrize(

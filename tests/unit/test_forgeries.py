@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from handler import bodies, handshakes, sources
+from handler.events import bodies, handshakes, senders
 from tests.unit.fakes_door import Door
 from tests.unit.test_door_fuzz import NAMES, at_the_door, own_headers, request
 
@@ -51,7 +51,7 @@ def cost(module: Door, event: dict[str, Any], size: int) -> float:
 
 
 def reads_first(name: str) -> bool:
-    source = sources.load(name)
+    source = senders.load(name)
     return any(not one.signed and one.reads_body for one in source.handshakes) or source.body.once
 
 

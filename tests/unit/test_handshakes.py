@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler import bodies, handshakes, sources
+from handler.door import signatures
 from handler.errors import NotVerified, Unmapped
-from handler.signatures import Delivery
+from handler.events import bodies, handshakes, senders
+from handler.events.webhook import Webhook
 
 TABLES: dict[str, Any] = {
     "title": "Acme",
@@ -35,7 +36,7 @@ TABLES: dict[str, Any] = {
         {"when": "keys(body) == ['webhook_id']", "signed": False},
     ],
 }
-ACME = sources.build("acme", TABLES)
+ACME = senders.build("acme", TABLES)
 
 
 def delivery(
@@ -44,12 +45,12 @@ def delivery(
     *,
     headers: dict[str, str] | None = None,
     query: dict[str, str] | None = None,
-) -> Delivery:
+) -> Webhook:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return Delivery(method, "https://relay.example/x", "/x", headers or {}, query or {}, raw)
+    return Webhook(method, "https://relay.example/x", "/x", headers or {}, query or {}, raw)
 
 
-def answered(sent: Delivery, *, signed: bool) -> Any:
+def answered(sent: Webhook, *, signed: bool) -> Any:
     found = handshakes.find(ACME, sent, signed=signed)
     return handshakes.answer(*found, secret="secret") if found else None
 
@@ -89,25 +90,25 @@ def test_a_verify_token_must_be_one_of_the_secrets(secrets: list[str], verify: s
     found = handshakes.find(ACME, sent, signed=False)
     assert found
     if outcome == "ok":
-        handshakes.check_token(*found, secrets)
+        signatures.check_token(*found, secrets)
         assert handshakes.answer(*found) == "1158201444"
         return
     with pytest.raises(NotVerified) as caught:
-        handshakes.check_token(*found, secrets)
+        signatures.check_token(*found, secrets)
     assert caught.value.reason == outcome
 
 
 def test_a_message_in_the_url_is_no_check_of_it() -> None:
     sent = delivery(b"", "GET", query={"MessageSid": "SM1", "Body": "Is the blue one back?"})
-    found = handshakes.find(sources.load("twilio"), sent, signed=False)
+    found = handshakes.find(senders.load("twilio"), sent, signed=False)
     assert found
     with pytest.raises(Unmapped):
         handshakes.answer(*found)
-    assert handshakes.find(sources.load("twilio"), delivery(b"", "GET"), signed=False) is None
+    assert handshakes.find(senders.load("twilio"), delivery(b"", "GET"), signed=False) is None
 
 
 def test_before_anybody_proved_who_they_are_little_is_read() -> None:
-    woocommerce = sources.load("woocommerce")
+    woocommerce = senders.load("woocommerce")
     assert handshakes.find(woocommerce, delivery(b"webhook_id=12"), signed=False)
     long = b"webhook_id=" + b"1" * handshakes.UNSIGNED_BYTES
     packed, part = gzip.compress(b"webhook_id=12"), b'--b\r\nContent-Disposition: form-data; name="webhook_id"\r\n\r\n'
@@ -120,7 +121,7 @@ def test_a_body_is_read_before_verification_only_if_a_check_of_the_url_asks_for_
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bodies, "parse", lambda *_: pytest.fail("the body of a stranger was read"))
-    handshakes.find(sources.load(name), delivery(b'{"id": 1}'), signed=False)
+    handshakes.find(senders.load(name), delivery(b'{"id": 1}'), signed=False)
 
 
 @given(

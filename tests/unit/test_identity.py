@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from handler import mapping, sources
 from handler.errors import Unmapped
-from handler.mapping import Defaults, Outcome
-from handler.sources import Source
-from handler.values import digest
+from handler.events import mapping, senders
+from handler.events.mapping import Defaults, Outcome
+from handler.events.senders import Source
+from handler.events.values import digest
 
 RECEIVED = 1_700_000_000.0
 FORM = "application/x-www-form-urlencoded"
@@ -27,7 +27,7 @@ SOURCE = {
 
 def source(webhook: Mapping[str, Any] | None = None, **event: Any) -> Source:
     tables = {**SOURCE, "webhook": {**SOURCE["webhook"], **(webhook or {})}}  # type: ignore[dict-item]
-    return sources.build("acme", {**tables, "event": [{"topic": "*", "metric": "Met"} | event]})
+    return senders.build("acme", {**tables, "event": [{"topic": "*", "metric": "Met"} | event]})
 
 
 def outcome(one: Source, document: Any) -> Outcome:
@@ -91,7 +91,7 @@ def test_a_part_of_a_key_that_is_a_list_is_parked() -> None:
 def twilio(fields: str) -> Outcome:
     headers = {"content-type": FORM}
     return mapping.understand(
-        sources.load("twilio"), headers=headers, body=fields.encode(), received=RECEIVED, defaults=Defaults()
+        senders.load("twilio"), headers=headers, body=fields.encode(), received=RECEIVED, defaults=Defaults()
     )
 
 

@@ -29,11 +29,12 @@ ENVIRONMENT = {
     "ARRIVAL_SPREAD": "0.4",
     "LATE_AFTER_HOURS": "24",
 }
-HEAVY = ("pydantic", "aws_xray_sdk", "phonenumbers", "aws_lambda_powertools.event_handler", "boto3", "s3transfer")
+HEAVY = ("pydantic", "aws_xray_sdk", "phonenumbers", "aws_lambda_powertools.event_handler")
 # What only multipart forms and only signatures by key pair need.
-SELDOM = ("email.headerregistry", "handler.multipart", "multipart", "handler.ecdsa")
-# Delivering joins finished entries: what reads webhooks is loaded for a parked one or a late event only.
-READING = ("handler.mapping", "handler.sources", "handler.expressions", "handler.schema", "handler.values", "tomllib")
+SELDOM = ("email.headerregistry", "handler.events.multipart", "multipart", "handler.door.ecdsa")
+# What each function may not load as it starts: the other's package, and for ``deliver`` what reads webhooks, which is
+# loaded for a parked one or a late event only.
+OTHERS = {"receive": ("handler.delivery",), "deliver": ("handler.door", "handler.events", "tomllib")}
 ZONES = ("zoneinfo", "tzdata")
 TOOLS = ("local", "tests", "samtranslator", "ministack")
 
@@ -71,8 +72,9 @@ def test_zones_are_loaded_only_by_a_stack_that_has_one(function: str) -> None:
     assert "zoneinfo" in loaded(statement, TIME_ZONE="Europe/Paris")
 
 
-def test_delivering_does_not_load_what_reads_webhooks() -> None:
-    assert found(loaded("import handler.deliver"), READING) == []
+@pytest.mark.parametrize("function", ["receive", "deliver"])
+def test_a_function_loads_nothing_of_the_other(function: str) -> None:
+    assert found(loaded(f"import handler.{function}"), OTHERS[function]) == []
 
 
 @pytest.mark.parametrize(
@@ -90,12 +92,14 @@ def test_a_start_looks_for_no_other_service_of_aws(function: str, services: set[
 
 
 def test_the_door_reads_no_sender_before_its_first_webhook() -> None:
-    statement = "import handler.receive; from handler.sources import load; assert load.cache_info().currsize == 0"
-    assert "handler.klaviyo_format" not in loaded(statement)
+    statement = (
+        "import handler.receive; from handler.events.senders import load; assert load.cache_info().currsize == 0"
+    )
+    assert "handler.events.custom_source" not in loaded(statement)
 
 
 def test_a_webhook_loads_its_own_sender_only() -> None:
-    statement = "from handler import sources as s; s.load('stripe'); assert s.load.cache_info().currsize == 1"
+    statement = "from handler.events import senders as s; s.load('stripe'); assert s.load.cache_info().currsize == 1"
     assert found(loaded(statement), ("phonenumbers",)) == []
 
 
@@ -105,10 +109,12 @@ def test_a_webhook_reads_no_other_senders_file(name: str, files: set[str]) -> No
         "import pathlib, sys; opened = set(); "
         "sys.addaudithook(lambda event, args: event == 'open' and str(args[0]).endswith('.toml')"
         " and opened.add('read:' + pathlib.Path(args[0]).stem)); "
-        f"from handler import sources; sources.load('{name}'); sys.modules.update(dict.fromkeys(opened))"
+        f"from handler.events import senders; senders.load('{name}'); sys.modules.update(dict.fromkeys(opened))"
     )
     assert {module.removeprefix("read:") for module in loaded(code) if module.startswith("read:")} == files
 
 
 def test_the_first_phone_number_loads_the_metadata() -> None:
-    assert found(loaded("from handler import values; values.phone('+447911123456', [])"), ("phonenumbers",)) != []
+    assert (
+        found(loaded("from handler.events import values; values.phone('+447911123456', [])"), ("phonenumbers",)) != []
+    )

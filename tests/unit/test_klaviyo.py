@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler.klaviyo import Connection, sort_answer
+from handler.delivery.klaviyo import Connection, sort_answer
 from handler.pauses import PAUSES
 
 ROW = "/data/attributes/events-bulk-create/data/"

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from handler import mapping, sources
-from handler.mapping import Defaults, Outcome
+from handler.events import mapping, senders
+from handler.events.mapping import Defaults, Outcome
 from local import payload
 from local.check import RECEIVED, SAMPLES
 
 
 def understood(source: str, document: Any) -> Outcome:
     body = json.dumps(document).encode()
-    return mapping.understand(sources.load(source), headers={}, body=body, received=RECEIVED, defaults=Defaults())
+    return mapping.understand(senders.load(source), headers={}, body=body, received=RECEIVED, defaults=Defaults())
 
 
 def absence(guests: Any) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def test_an_entry_of_klaviyos_form_without_events_in_it_is_parked_beside_the_oth
 def test_a_subscription_is_not_taken_for_the_order_that_an_unsigned_header_says() -> None:
     headers, body = payload.read(SAMPLES / "woocommerce/subscription.updated.json")
     headers |= {"x-wc-webhook-topic": "order.created"}
-    source = sources.load("woocommerce")
+    source = senders.load("woocommerce")
     outcome = mapping.understand(source, headers=headers, body=body, received=RECEIVED, defaults=Defaults())
     assert not outcome.events
     assert [parked.reason for parked in outcome.parked] == ["topic_contradicted"]
@@ -79,7 +79,7 @@ def test_what_an_entry_reads_of_the_whole_webhook_is_in_each_event() -> None:
     }
     document = {"type": "x", "email": "kim@mail.example", "list": [{"id": "a"}, {"id": "b"}]}
     outcome = mapping.understand(
-        sources.build("acme", tables),
+        senders.build("acme", tables),
         headers={},
         body=json.dumps(document).encode(),
         received=1.7e9,

@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from handler import schema, sources
+from handler.events import entry, senders
 from tests import mutations
 
 
-@pytest.mark.parametrize("name", sources.names())
+@pytest.mark.parametrize("name", senders.names())
 def test_whatever_a_sender_gets_wrong_it_is_an_event_or_a_reason(name: str) -> None:
     counts, wrong = mutations.run(name, 100)
     assert wrong == []
@@ -18,8 +18,8 @@ def test_whatever_a_sender_gets_wrong_it_is_an_event_or_a_reason(name: str) -> N
 
 
 def test_what_klaviyo_would_refuse_and_a_crash_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schema, "STRING_BYTES", 10_000_000)
-    monkeypatch.setattr(schema, "CONTROL", re.compile("$^"))
+    monkeypatch.setattr(entry, "STRING_BYTES", 10_000_000)
+    monkeypatch.setattr(entry, "CONTROL", re.compile("$^"))
     found, wrong = mutations.run("segment", 300)
     assert found["invalid"] > 0
     assert found["crashed"] > 0

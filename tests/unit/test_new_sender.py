@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from handler import sources
+from handler.events import senders
 from local import check, new_sender, payload
 from local.payload import Payload
 from local.preview import preview
@@ -24,10 +24,10 @@ JSON = {"content-type": "application/json"}
 @pytest.fixture
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, Path]]:
     custom = tmp_path / "custom"
-    monkeypatch.setattr(sources, "CUSTOM", custom)
-    sources.load.cache_clear()
+    monkeypatch.setattr(senders, "CUSTOM", custom)
+    senders.load.cache_clear()
     yield custom, tmp_path / "events"
-    sources.load.cache_clear()
+    senders.load.cache_clear()
 
 
 def make(folders: tuple[Path, Path], body: Any, headers: dict[str, str] | None = None) -> tuple[str, dict[str, Any]]:

@@ -13,8 +13,8 @@ import pytest
 
 from bench import outage, simulation
 from bench.simulation import Simulation
-from handler import batch, jobs
-from handler.klaviyo import Answer, sort_answer
+from handler.delivery import jobs, returns
+from handler.delivery.klaviyo import Answer, sort_answer
 from local import aws
 
 
@@ -71,10 +71,10 @@ def test_what_waits_for_thirteen_days_is_parked_and_what_came_later_waits_on() -
     began = sim.time.now
     sim.klaviyo.fault = lambda at, _key: (sort_answer(503, {}, b"", now=at), 0.2)
     for day in (0, 4, 12):
-        sim.time.call(began + day * batch.DAY, lambda day=day: sim.send([sim.event(f"day{day}")]))  # type: ignore[misc]
-    sim.run(began + 12.9 * batch.DAY)
+        sim.time.call(began + day * returns.DAY, lambda day=day: sim.send([sim.event(f"day{day}")]))  # type: ignore[misc]
+    sim.run(began + 12.9 * returns.DAY)
     assert not sim.queue.dead
-    sim.run(began + 14 * batch.DAY)
+    sim.run(began + 14 * returns.DAY)
     (parked,) = sim.queue.dead
     assert parked["MessageAttributes"]["reason"]["StringValue"] == "waited_too_long"
     assert "outage" in parked["MessageAttributes"]["detail"]["StringValue"]

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handler.closing import Closing
+from handler.delivery.pacing import TOLERANCE, Pacer, Slot, interval
 from handler.errors import Closed, TooLate
-from handler.pacing import TOLERANCE, Pacer, Slot, interval
 from handler.pauses import PAUSES
 from sim.table import Table
 from sim.time import Time

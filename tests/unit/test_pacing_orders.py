@@ -14,8 +14,8 @@ from itertools import pairwise
 import pytest
 
 from handler.closing import Closing
+from handler.delivery.pacing import Pacer, Slot, interval
 from handler.errors import Closed, NoSlot
-from handler.pacing import Pacer, Slot, interval
 from handler.pauses import PAUSES
 from sim.table import Table
 from sim.time import Time

@@ -10,9 +10,9 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from handler import clients
+from handler import aws
+from handler.delivery.pacing_table import DynamoTable
 from handler.errors import TableUnavailable
-from handler.pacing import DynamoTable
 from handler.pauses import PAUSES
 from tests.unit.test_klaviyo import whole_request
 
@@ -53,7 +53,7 @@ def table(url: str, monkeypatch: pytest.MonkeyPatch) -> DynamoTable:
         "AWS_DEFAULT_REGION": "us-east-1",
     }.items():
         monkeypatch.setenv(name, value)
-    client = clients.client("dynamodb", connect=1, read=2, attempts=1)
+    client = aws.client("dynamodb", connect=1, read=2, attempts=1)
     return DynamoTable(client, "t", "a", clock=lambda: 0.0, pauses=PAUSES)
 
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handler.closing import Closing
+from handler.delivery.pacing import LOOK_AHEAD, TOLERANCE, Pacer, interval
 from handler.errors import NoSlot, TableUnavailable
-from handler.pacing import LOOK_AHEAD, TOLERANCE, Pacer, interval
 from handler.pauses import PAUSES
 from sim.table import Table
 from sim.time import Time

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler import jobs, messages
+from handler import messages
+from handler.delivery import jobs
 from handler.errors import MessageError, NewerMessage
 from handler.messages import Event, Message, Raw
 from tests.unit import fakes_delivery

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
 
-from handler import mapping, messages
-from handler.klaviyo import Answer
+from handler import messages
+from handler.delivery.klaviyo import Answer
+from handler.events import mapping
 from handler.messages import Event, Message, Raw
 from sim.klaviyo import Request
 from tests.unit.fakes_delivery import event

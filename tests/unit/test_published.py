@@ -6,9 +6,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from handler import handshakes, signatures, sources
+from handler.door import signatures
 from handler.errors import NotVerified
-from handler.signatures import Delivery
+from handler.events import handshakes, senders
+from handler.events.webhook import Webhook
 
 FORM = {"content-type": "application/x-www-form-urlencoded"}
 HUBSPOT = "yyyyyyyy-yyyy-yyyy-yyyy-yyyyyyyyyyyy"
@@ -98,9 +99,9 @@ PUBLISHED = [
 ]
 
 
-def accepted(source: str, secret: str, delivery: Delivery, now: float) -> bool:
+def accepted(source: str, secret: str, delivery: Webhook, now: float) -> bool:
     try:
-        return signatures.verify(sources.load(source).schemes, delivery, [secret], now=now) == secret
+        return signatures.verify(senders.load(source).schemes, delivery, [secret], now=now) == secret
     except NotVerified:
         return False
 
@@ -112,16 +113,16 @@ def test_a_published_signature_verifies_and_over_nothing_else(
     parts = urlsplit(url)
     uri = parts.path + (f"?{parts.query}" if parts.query else "")
     raw = body.encode()
-    assert accepted(source, secret, Delivery("POST", url, uri, headers, {}, raw), now)
-    assert not accepted(source, secret + "x", Delivery("POST", url, uri, headers, {}, raw), now)
+    assert accepted(source, secret, Webhook("POST", url, uri, headers, {}, raw), now)
+    assert not accepted(source, secret + "x", Webhook("POST", url, uri, headers, {}, raw), now)
     for place in range(len(raw)):
         other = raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :]
-        assert not accepted(source, secret, Delivery("POST", url, uri, headers, {}, other), now)
+        assert not accepted(source, secret, Webhook("POST", url, uri, headers, {}, other), now)
 
 
 def test_zooms_published_validation_is_answered_as_it_says() -> None:
     body = b'{"event":"endpoint.url_validation","payload":{"plainToken":"qgg8vlvZRS6UYooatFL8Aw"}}'
-    found = handshakes.find(sources.load("zoom"), Delivery("POST", "", "", {}, {}, body), signed=True)
+    found = handshakes.find(senders.load("zoom"), Webhook("POST", "", "", {}, {}, body), signed=True)
     assert found
     assert handshakes.answer(*found, secret="secretValueTest") == {
         "plainToken": "qgg8vlvZRS6UYooatFL8Aw",

@@ -14,7 +14,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from handler import mapping, sources, telemetry
+from handler import telemetry
+from handler.events import mapping, senders
 from local import payload, sign
 from local.preview import preview_request
 from tests.unit.fakes_delivery import DEAD, EVENTS
@@ -106,20 +107,20 @@ def test_no_secret_configured_lets_nobody_in(door: Door) -> None:
 
 
 def test_a_rotated_secret_is_read_at_once_but_forgeries_do_not_read_it_again(door: Door) -> None:
-    rotated = sign.development_secret("another", sources.load("custom").schemes[0])
+    rotated = sign.development_secret("another", senders.load("custom").schemes[0])
     assert post(door, "custom", custom(event()))[0] == 200
     door.clock.sleep(61)
     door.hold({"custom": [rotated, *SECRETS["custom"]]})
     assert post(door, "custom", custom(event()), secret=rotated)[0] == 200
     before = door.secrets.reads
-    forged = sign.development_secret("forged", sources.load("custom").schemes[0])
+    forged = sign.development_secret("forged", senders.load("custom").schemes[0])
     assert all(post(door, "custom", custom(event()), secret=forged)[0] == 401 for _ in range(20))
     assert door.secrets.reads <= before + 21
     assert not [1 for body in door.bodies(EVENTS)[2:] if body]
 
 
 def test_a_rotation_refuses_nothing_on_the_way(door: Door) -> None:
-    old, new = SECRETS["custom"][0], sign.development_secret("another", sources.load("custom").schemes[0])
+    old, new = SECRETS["custom"][0], sign.development_secret("another", senders.load("custom").schemes[0])
     passed: list[tuple[str, str]] = []
     for listed, sending in (([old], old), ([new, old], old), ([new, old], new), ([new], new)):
         door.hold({"custom": listed})
@@ -169,7 +170,7 @@ def test_what_becomes_no_event_is_found_by_the_senders_id(
     post(door, "stripe", json.dumps(webhook).encode())
     (line,) = [json.loads(text) for text in log.getvalue().splitlines()]
     assert (line["outcome"], line["sender_ids"]) == (outcome, [webhook["id"]])
-    assert line["detail"] == {"parked": NO_PERSON, "ignored": sources.load("stripe").why_ignored("unheard.of")}[outcome]
+    assert line["detail"] == {"parked": NO_PERSON, "ignored": senders.load("stripe").why_ignored("unheard.of")}[outcome]
 
 
 def test_the_ids_of_a_delivery_are_logged_and_nothing_else_of_its_headers(door: Door, log: io.StringIO) -> None:
@@ -239,7 +240,7 @@ ORDER = {"type": "order", "id": "1", "email": "ada@mail.example"}
 @pytest.fixture
 def acme(door: Door) -> Door:
     """The door with a sender that signs nothing, checks its URL, and is called ``stripe``."""
-    door.load = lambda name: sources.build(name, SCHEMES)
+    door.load = lambda name: senders.build(name, SCHEMES)
     door.hold({"stripe": ["hidden-secret", "token:hidden-token"]})
     return door
 
@@ -296,7 +297,7 @@ def test_a_token_stays_out_of_the_log_and_the_queues(acme: Door, log: io.StringI
 
 def test_a_sender_that_acts_on_words_hears_none(acme: Door) -> None:
     quiet = SCHEMES | {"webhook": {"topic": "type", "key": "id", "silent": True}}
-    acme.load = lambda name: sources.build(name, quiet)
+    acme.load = lambda name: senders.build(name, quiet)
     for query, method in (({"token": "hidden-secret"}, "POST"), ({}, "GET")):
         event = {
             "requestContext": {"http": {"method": method}, "requestId": "request"},
@@ -380,7 +381,7 @@ def test_every_sample_passes_the_door_and_a_changed_one_does_not(door: Door, sou
         wanted = preview_request(source, sent, now)
         event = request(source, sent, now)
         answer = door.handler(event, None)
-        silent = sources.load(source).silent
+        silent = senders.load(source).silent
         accepted = 204 if silent else 200
         assert answer["statusCode"] == accepted, (path.name, answer)
         if wanted.get("handshake") and not silent:
@@ -395,7 +396,7 @@ def test_every_sample_passes_the_door_and_a_changed_one_does_not(door: Door, sou
 def test_a_forgery_of_any_bytes_is_refused_and_nothing_else(door: Door, source: str) -> None:
     door.hold(sign.development_secrets([source])["sources"])
     dice = random.Random(source)  # noqa: S311 (no secret)
-    scheme = sources.load(source).schemes[0]
+    scheme = senders.load(source).schemes[0]
     names = ["content-type", "content-encoding", *scheme.header, *scheme.timestamp_header, *scheme.id_header]
     for _ in range(50):
         headers = {name: dice.randbytes(dice.randint(0, 40)).decode("latin-1") for name in names}

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from handler import mapping, sources
-from handler.mapping import Defaults
+from handler.events import mapping, senders
+from handler.events.mapping import Defaults
 from local import payload, recent
 from local.check import SAMPLES
 from local.payload import Payload
@@ -25,7 +25,7 @@ def test_a_sample_is_no_longer_late_and_else_the_same_event(path: str) -> None:
 
     def made(one: Payload) -> list[Any]:
         return mapping.understand(
-            sources.load(name), headers=one.headers, body=one.body, received=NOW, defaults=Defaults()
+            senders.load(name), headers=one.headers, body=one.body, received=NOW, defaults=Defaults()
         ).events
 
     assert [event.unique_id for event in made(dated)] == [event.unique_id for event in made(sent)]

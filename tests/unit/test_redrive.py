@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from handler import messages, sources
+from handler import messages
+from handler.events import senders
 from handler.messages import Message, Raw
 from local import redrive
 from sim.queue import Sqs
@@ -147,23 +148,23 @@ metric = "Wrote To Us"
 
 def test_a_webhook_is_mapped_by_the_mended_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Parked for a mistake in the mapping, which is mended; redriven, it is delivered, under the id it always had."""
-    monkeypatch.setattr(sources, "CUSTOM", tmp_path)
+    monkeypatch.setattr(senders, "CUSTOM", tmp_path)
     file = tmp_path / "contact.toml"
     body = json.dumps({"id": "c1", "kind": "message", "from": {"email": "ada@mail.example"}}).encode()
     webhook = Raw("contact", body, {"content-type": "application/json"}, 1_789_999_990.0)
     with delivery() as world:
         file.write_text(CONTACT.replace("EMAIL", "email"))
-        sources.load.cache_clear()
+        senders.load.cache_clear()
         world.put(webhook)
         world.run()
         (kept,) = world.dead.messages.values()
         assert kept.texts["reason"] == "no_identifier"
         assert world.klaviyo.requests == []
         file.write_text(CONTACT.replace("EMAIL", "from.email"))
-        sources.load.cache_clear()
+        senders.load.cache_clear()
         for _ in range(2):  # even if somebody redrives a copy, too, the id is the same
             world.events.put(kept.body, group=kept.group, attributes=kept.attributes)
         world.run()
         assert set(world.klaviyo.stored) == {world.klaviyo.stored[0]}
         assert "c1" in world.klaviyo.stored[0]
-    sources.load.cache_clear()
+    senders.load.cache_clear()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from handler.refusals import PER_WINDOW, WINDOW, Refusals
+from handler.door.refusals import PER_WINDOW, WINDOW, Refusals
 from local import questions
 from sim.time import Time
 from tests.unit import test_receive

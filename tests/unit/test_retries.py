@@ -9,31 +9,33 @@ from typing import Any
 
 import pytest
 
-from handler import signatures, sources
+from handler.door import signatures
 from handler.errors import NotVerified
-from handler.signatures import Delivery, Scheme
+from handler.events import senders
+from handler.events.senders import Scheme
+from handler.events.webhook import Webhook
 from local import check, retries, sign
 
-SHIPPED = sorted(path.stem for path in sources.SHIPPED.glob("*.toml"))
-TABLES = {name: sources.document(name)["retries"] for name in SHIPPED}
+SHIPPED = sorted(path.stem for path in senders.SHIPPED.glob("*.toml"))
+TABLES = {name: senders.document(name)["retries"] for name in SHIPPED}
 
 
 def stamped(scheme: Scheme) -> bool:
     return bool(scheme.timestamp or scheme.timestamp_header or scheme.timestamp_body)
 
 
-WITH_TIME = [name for name in SHIPPED if any(map(stamped, sources.load(name).schemes))]
+WITH_TIME = [name for name in SHIPPED if any(map(stamped, senders.load(name).schemes))]
 URL = "https://relay.example/webhooks/x"
 AT = 1_795_500_000
 
 
 def outcome(name: str, later: float) -> str:
     """What becomes of a webhook with the signature of ``AT`` that comes ``later`` (seconds)."""
-    source = sources.load(name)
+    source = senders.load(name)
     secret = sign.development_secret(name, source.schemes[0])
     body = sign.fresh(name, b'{"type":"x"}', AT)
     url, headers = sign.sign(name, secret, body=body, headers={"content-type": "application/json"}, url=URL, now=AT)
-    sent = Delivery("POST", url, "/webhooks/x", headers, {}, body)
+    sent = Webhook("POST", url, "/webhooks/x", headers, {}, body)
     try:
         signatures.verify(source.schemes, sent, [secret], now=AT + later)
     except NotVerified as error:
@@ -68,7 +70,7 @@ def test_the_page_is_up_to_date() -> None:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_senders_table_says_where_it_is_from(name: str) -> None:
-    own = tomllib.loads(sources.path_of(name).read_text("utf-8"))["retries"]
+    own = tomllib.loads(senders.path_of(name).read_text("utf-8"))["retries"]
     assert own["known"] in retries.GRADES
     assert ("source" in own) or own["known"] in ("not known", retries.CALLER)
 
@@ -83,7 +85,7 @@ def test_no_text_promises_a_retry() -> None:
     """A sender decides whether it tries again: GitHub and WooCommerce do not, Segment and HubSpot not after a 401."""
     texts = [check.ROOT / name for name in ("README.md", "SECURITY.md", "CHANGELOG.md", "template.yaml")]
     texts += [*(check.ROOT / "docs").rglob("*.md"), *(check.ROOT / "src/handler").rglob("*.py")]
-    texts += [*sources.SHIPPED.glob("*.toml"), *(check.ROOT / "local").rglob("*.py")]
+    texts += [*senders.SHIPPED.glob("*.toml"), *(check.ROOT / "local").rglob("*.py")]
     found = {path.name: re.findall(PROMISES, " ".join(path.read_text("utf-8").split())) for path in texts}
     assert {name: words for name, words in found.items() if words} == {}
 
@@ -111,7 +113,7 @@ def gives_up_at_once(name: str) -> bool:
 def test_the_senders_that_are_named_give_up_as_soon_as_it_is_said(
     page: str, begin: str, end: str, seconds: int
 ) -> None:
-    titles = {sources.load(name).title: name for name in SHIPPED}
+    titles = {senders.load(name).title: name for name in SHIPPED}
     named = (check.ROOT / page).read_text("utf-8").split(begin, 1)[1].split(end, 1)[0]
     for title in re.split(r", | and ", named):
         name = titles[title]
@@ -136,7 +138,7 @@ def test_spans_are_shown_for_people(seconds: int, shown: str) -> None:
     assert retries.span(seconds) == shown
 
 
-ZOOM = sources.document("zoom")
+ZOOM = senders.document("zoom")
 
 
 def found(shipped: bool = True, **changed: Any) -> list[str]:

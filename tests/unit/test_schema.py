@@ -11,9 +11,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from handler import schema
 from handler.errors import Unmapped
-from handler.schema import Draft
+from handler.events.entry import (
+    EVENT_PROPERTIES,
+    LOCATION_FIELDS,
+    MARK,
+    PROFILE_FIELDS,
+    SILENT,
+    Draft,
+    build,
+    identifiers_only,
+)
 from local.klaviyo_checks import problems
 
 TIME = 1_791_796_527
@@ -26,7 +34,7 @@ def draft(profile: dict[str, Any] | None = None, **more: Any) -> Draft:
 
 def built(one: Draft, region: str = "") -> tuple[dict[str, Any], dict[str, Any], list[str]]:
     """Profile attributes, event attributes and the notes' codes of the finished event."""
-    event, notes = schema.build(one, phone_region=region)
+    event, notes = build(one, phone_region=region)
     entry = json.loads(event.entry)
     job = {"data": {"type": "event-bulk-create-job", "attributes": {"events-bulk-create": {"data": [entry]}}}}
     assert list(problems(job, datetime(2026, 11, 24, tzinfo=UTC))) == []
@@ -41,7 +49,7 @@ def built(one: Draft, region: str = "") -> tuple[dict[str, Any], dict[str, Any],
 def test_an_invalid_phone_beside_a_valid_email_is_left_out_and_said() -> None:
     profile, event, notes = built(draft({"email": "kim@mail.example", "phone_number": "12"}))
     assert "phone_number" not in profile
-    assert event["properties"][schema.MARK] == ["phone_number: invalid_phone"]
+    assert event["properties"][MARK] == ["phone_number: invalid_phone"]
     assert notes == ["invalid_phone"]
 
 
@@ -58,7 +66,7 @@ def test_a_phone_is_read_by_the_address_before_the_stacks_region() -> None:
 
 def test_without_an_identifier_there_is_no_event_and_no_value_in_the_reason() -> None:
     with pytest.raises(Unmapped) as caught:
-        schema.build(draft({"email": "kim@nowhere", "first_name": "Kim"}))
+        build(draft({"email": "kim@nowhere", "first_name": "Kim"}))
     assert caught.value.reason == "no_identifier"
     assert "kim" not in str(caught.value).lower()
 
@@ -70,8 +78,8 @@ def test_the_senders_own_id_stands_in_only_where_nothing_else_is() -> None:
 
 def test_domains_that_klaviyo_drops_are_said_in_the_log_only() -> None:
     _, event, notes = built(draft({"email": "kim@example.com"}))
-    assert notes == [schema.SILENT]
-    assert schema.MARK not in event["properties"]
+    assert notes == [SILENT]
+    assert MARK not in event["properties"]
 
 
 def test_an_amount_is_a_number_with_its_currency() -> None:
@@ -94,12 +102,12 @@ def test_what_klaviyo_cannot_take_is_left_out_or_cut_and_marked(wrong: Any, code
     _, event, notes = built(draft(properties={"Wrong": wrong, "Right": 1}))
     assert notes == [code]
     assert event["properties"]["Right"] == 1
-    assert event["properties"][schema.MARK] == [f"Wrong: {code}"]
+    assert event["properties"][MARK] == [f"Wrong: {code}"]
 
 
 def test_properties_beyond_the_limit_are_left_out() -> None:
     _, event, notes = built(draft(properties={f"p{n}": n for n in range(1, 1_000)}))
-    assert len(event["properties"]) == schema.EVENT_PROPERTIES
+    assert len(event["properties"]) == EVENT_PROPERTIES
     assert notes == ["too_many_properties"]
 
 
@@ -114,15 +122,15 @@ def test_lone_surrogates_and_nul_are_replaced() -> None:
     assert event["properties"] == {"Name\ufffd": "a\ufffdb\ufffd"}
 
 
-@pytest.mark.parametrize("name", sorted(schema.LOCATION_FIELDS - {"latitude", "longitude"}))
+@pytest.mark.parametrize("name", sorted(LOCATION_FIELDS - {"latitude", "longitude"}))
 def test_a_place_that_is_not_unicode_is_cleaned(name: str) -> None:
     profile, _, _ = built(draft(profile={"email": "kim@mail.example", "location": {name: "\ud800\x00"}}))
     assert profile["location"][name] == "\ufffd\ufffd"
 
 
 def test_a_late_event_carries_identifiers_only() -> None:
-    event, _ = schema.build(draft({"email": "kim@mail.example", "first_name": "Kim", "location": {"city": "Oslo"}}))
-    late = json.loads(schema.identifiers_only(event.entry))["attributes"]
+    event, _ = build(draft({"email": "kim@mail.example", "first_name": "Kim", "location": {"city": "Oslo"}}))
+    late = json.loads(identifiers_only(event.entry))["attributes"]
     assert late["backfill"] is True
     assert late["profile"]["data"]["attributes"] == {"email": "kim@mail.example"}
 
@@ -137,7 +145,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=12,
 )
-NAMES = sorted(schema.PROFILE_FIELDS | {"nonsense"})
+NAMES = sorted(PROFILE_FIELDS | {"nonsense"})
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from handler.schema import LOCATION_FIELDS, PROFILE_FIELDS
-from handler.scrub import COMMON, HIDDEN, MOST, SCHEMA, scrub
+from handler.delivery.scrub import COMMON, HIDDEN, MOST, SCHEMA, scrub
+from handler.events.entry import LOCATION_FIELDS, PROFILE_FIELDS
 
 PERSON = {"email": "ada@mail.example", "first_name": "Al", "last_name": "Lovelace", "title": "An"}
 PROPERTIES = {"Note": "call at noon", "n": 12345, "Son of Byron": {"type": "Zo\u00eb"}}

@@ -6,11 +6,12 @@ import base64
 
 import pytest
 
-from handler import ecdsa, sources
+from handler.door import ecdsa
+from handler.events import senders
 from local import secret_forms, sign
 
-SHIPPED = sorted(path.stem for path in sources.SHIPPED.glob("*.toml"))
-PUBLIC = sign.development_secret("sendgrid", sources.load("sendgrid").schemes[0])
+SHIPPED = sorted(path.stem for path in senders.SHIPPED.glob("*.toml"))
+PUBLIC = sign.development_secret("sendgrid", senders.load("sendgrid").schemes[0])
 RAW = base64.b64decode(PUBLIC)
 OFF_CURVE = base64.b64encode(RAW[:-1] + bytes([RAW[-1] ^ 1])).decode()
 PEM = "-----BEGIN PUBLIC KEY-----"
@@ -92,9 +93,9 @@ def test_the_points_of_these_tests_are_what_they_are_said_to_be() -> None:
     assert ecdsa.public_point(OFF_CURVE) is None
 
 
-@pytest.mark.parametrize("name", [name for name in SHIPPED if "form" not in sources.document(name).get("secret", {})])
+@pytest.mark.parametrize("name", [name for name in SHIPPED if "form" not in senders.document(name).get("secret", {})])
 def test_a_secret_in_a_schemes_form_is_taken(name: str) -> None:
-    assert secret_forms.wrong(name, sign.development_secret(name, sources.load(name).schemes[0])) is None
+    assert secret_forms.wrong(name, sign.development_secret(name, senders.load(name).schemes[0])) is None
 
 
 @pytest.mark.parametrize(
@@ -111,14 +112,14 @@ def test_a_mistake_in_the_table_is_named(table: dict[str, object], expected: str
 
 
 def test_a_store_has_the_form_of_the_sender_that_it_extends(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "CUSTOM", tmp_path)
-    (sources.CUSTOM / "shop_de.toml").write_text('extends = "stripe"\ntitle = "Shop DE"\n')
-    sources.load.cache_clear()
+    monkeypatch.setattr(senders, "CUSTOM", tmp_path)
+    (senders.CUSTOM / "shop_de.toml").write_text('extends = "stripe"\ntitle = "Shop DE"\n')
+    senders.load.cache_clear()
     try:
         assert "whsec_" in (secret_forms.wrong("shop_de", "sk_live_1") or "")
         assert secret_forms.wrong("shop_de", "whsec_1") is None
     finally:
-        sources.load.cache_clear()
+        senders.load.cache_clear()
 
 
 def test_sources_that_share_a_secret_are_named_and_others_are_not() -> None:

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from handler import sources
+from handler.events import senders
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,8 +39,8 @@ def test_every_test_that_is_named_exists() -> None:
 
 def test_senders_that_leave_their_topic_unsigned_are_named() -> None:
     limits = (ROOT / "SECURITY.md").read_text("utf-8").split("## Limits of it")[1].lower().replace(" ", "_")
-    for name in sources.names():
-        if sources.load(name).topic_header not in (None, "", *sources.load(name).id_headers):
+    for name in senders.names():
+        if senders.load(name).topic_header not in (None, "", *senders.load(name).id_headers):
             assert name in limits, name
 
 

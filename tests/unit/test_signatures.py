@@ -11,24 +11,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler import signatures, sources
+from handler.door import signatures
 from handler.errors import NotVerified
-from handler.expressions import Expression
-from handler.signatures import Delivery, Scheme
+from handler.events import senders
+from handler.events.expressions import Expression
+from handler.events.senders import Scheme
+from handler.events.webhook import Webhook
 
 NOW = 1_795_500_000
 BODY = '{"name":"Zoë","id":1}'.encode()
-HMACS = [name for name in sources.names() if sources.load(name).schemes[0].scheme == "hmac"]
+HMACS = [name for name in senders.names() if senders.load(name).schemes[0].scheme == "hmac"]
 
 
-def delivery(headers: dict[str, str], body: bytes = BODY, query: dict[str, str] | None = None) -> Delivery:
-    return Delivery("POST", "https://relay.example/webhooks/x", "/webhooks/x", headers, query or {}, body)
+def delivery(headers: dict[str, str], body: bytes = BODY, query: dict[str, str] | None = None) -> Webhook:
+    return Webhook("POST", "https://relay.example/webhooks/x", "/webhooks/x", headers, query or {}, body)
 
 
-def verify(name: str, sent: Delivery, *secrets: str, now: float = NOW) -> str:
+def verify(name: str, sent: Webhook, *secrets: str, now: float = NOW) -> str:
     """``"verified"``, or the reason of the refusal."""
     try:
-        signatures.verify(sources.load(name).schemes, sent, secrets, now=now)
+        signatures.verify(senders.load(name).schemes, sent, secrets, now=now)
     except NotVerified as error:
         return error.reason
     return "verified"
@@ -169,7 +171,7 @@ def test_a_refusal_of_the_time_gives_the_age_and_the_limit() -> None:
         (NOW + 3_600, "the signature timestamp is 3600 s in the future; the limit is 300 s"),
     ):
         with pytest.raises(NotVerified) as caught:
-            signatures.verify(sources.load("stripe").schemes, delivery(stripe("s", stamp)), ["s"], now=NOW)
+            signatures.verify(senders.load("stripe").schemes, delivery(stripe("s", stamp)), ["s"], now=NOW)
         assert caught.value.detail == words
 
 
@@ -193,9 +195,9 @@ HEADERS = sorted(
         name
         for known in HMACS
         for name in (
-            *sources.load(known).schemes[0].header,
-            *sources.load(known).schemes[0].timestamp_header,
-            *sources.load(known).schemes[0].id_header,
+            *senders.load(known).schemes[0].header,
+            *senders.load(known).schemes[0].timestamp_header,
+            *senders.load(known).schemes[0].id_header,
         )
     }
 )
@@ -216,12 +218,12 @@ def test_whatever_the_bytes_it_is_a_refusal(name: str, headers: dict[str, str], 
 def test_a_refusal_names_neither_secret_nor_signature() -> None:
     sent = stripe("other")
     with pytest.raises(NotVerified) as caught:
-        signatures.verify(sources.load("stripe").schemes, delivery(sent), ["hidden-secret"], now=NOW)
+        signatures.verify(senders.load("stripe").schemes, delivery(sent), ["hidden-secret"], now=NOW)
     assert "hidden-secret" not in str(caught.value)
     assert sent["stripe-signature"][-20:] not in str(caught.value)
 
 
-def refusal(schemes: Scheme | list[Scheme], sent: Delivery, *secrets: str, now: float = NOW) -> str:
+def refusal(schemes: Scheme | list[Scheme], sent: Webhook, *secrets: str, now: float = NOW) -> str:
     """``"verified"``, or the reason of the refusal, under schemes that no shipped sender need have."""
     try:
         signatures.verify(schemes if isinstance(schemes, list) else [schemes], sent, secrets, now=now)
@@ -339,7 +341,7 @@ def test_one_signature_over_fields_fits_one_form_only() -> None:
     assert verify("twilio", replace(sent, body=cut), "auth") == "signature_malformed"
 
 
-def twilio(secret: str, algorithm: str, body: str) -> Delivery:
+def twilio(secret: str, algorithm: str, body: str) -> Webhook:
     """As Twilio signs: twilio-python 9.13.0, ``RequestValidator.compute_signature``, written out."""
     fields = dict(pair.split("=") for pair in body.replace("%2B", "+").split("&"))
     text = "https://relay.example/webhooks/x" + "".join(name + fields[name] for name in sorted(fields))
@@ -401,4 +403,4 @@ def test_a_time_in_the_signed_body_counts_and_what_is_none_costs_no_webhook(body
 
 
 def test_the_secret_that_fits_is_named_to_the_caller() -> None:
-    assert signatures.verify(sources.load("stripe").schemes, delivery(stripe("b")), ["a", "b"], now=NOW) == "b"
+    assert signatures.verify(senders.load("stripe").schemes, delivery(stripe("b")), ["a", "b"], now=NOW) == "b"

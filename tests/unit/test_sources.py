@@ -10,9 +10,11 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from handler import mapping, signatures, sources
+from handler.door import signatures
 from handler.errors import NotVerified
-from handler.expressions import Expression
+from handler.events import senders
+from handler.events.expressions import Expression, holds
+from handler.events.webhook import Webhook
 from local import payload, sign
 from local.klaviyo_checks import problems
 from local.payload import Payload
@@ -20,12 +22,12 @@ from local.preview import preview_request
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = sorted((ROOT / "events").glob("*/*.json"))
-NAMES = sources.names()
+NAMES = senders.names()
 RECEIVED = 1_795_500_000
 
 
 def expressions(name: str) -> list[Expression]:
-    source = sources.load(name)
+    source = senders.load(name)
     found: list[object] = [source.items, source.root, source.topic]
     for rule in source.rules:
         found += [rule.metric_from, rule.when, rule.agrees, rule.each, rule.key, rule.time, rule.value, rule.currency]
@@ -38,13 +40,13 @@ def expressions(name: str) -> list[Expression]:
 def test_every_expression_compiles_and_leaves_money_exact(name: str) -> None:
     for expression in expressions(name):
         assert "to_number" not in expression.text
-        mapping.holds(expression, {})
-    for rule in sources.load(name).rules:
+        holds(expression, {})
+    for rule in senders.load(name).rules:
         if rule.value:
             assert any(
                 word in rule.value.text for word in ("money(", "minor(", "add(", "subtract(", "multiply(", "absolute(")
             )
-        if sources.load(name).topic_header:
+        if senders.load(name).topic_header:
             assert rule.agrees, f"{rule.topics} needs an agrees: its topic is not signed"
 
 
@@ -73,7 +75,7 @@ def test_every_sample_shows_an_outcome_and_its_events_are_valid_with_stable_ids(
 
 def unsigned(name: str, headers: dict[str, str]) -> list[str]:
     """Headers of a request that no signature covers and that say no topic."""
-    source = sources.load(name)
+    source = senders.load(name)
     covered = {header for scheme in source.schemes for header in (*scheme.header, *source.id_headers)}
     covered |= {header for scheme in source.schemes for header in headers if header in scheme.signed}
     return [header for header in {*headers, *source.kept_headers} if header not in covered | {source.topic_header}]
@@ -96,14 +98,14 @@ def test_every_source_has_a_sample(name: str) -> None:
     assert [path for path in SAMPLES if path.parent.name == name]
 
 
-SIGNED = [name for name in NAMES if sources.load(name).schemes[0].scheme != "token"]
+SIGNED = [name for name in NAMES if senders.load(name).schemes[0].scheme != "token"]
 URL = "https://relay.example/webhooks/x"
 
 
 def verified(name: str, secret: str, body: bytes, headers: dict[str, str], now: float) -> bool:
-    delivery = signatures.Delivery("POST", URL, "/webhooks/x", headers, {}, body)
+    delivery = Webhook("POST", URL, "/webhooks/x", headers, {}, body)
     try:
-        signatures.verify(sources.load(name).schemes, delivery, [secret], now=now)
+        signatures.verify(senders.load(name).schemes, delivery, [secret], now=now)
     except NotVerified:
         return False
     return True
@@ -116,7 +118,7 @@ def changed(text: str) -> list[str]:
 
 @pytest.mark.parametrize("name", SIGNED)
 def test_a_signature_breaks_on_any_changed_byte(name: str) -> None:
-    scheme, now = sources.load(name).schemes[0], time.time()
+    scheme, now = senders.load(name).schemes[0], time.time()
     secret, form = sign.development_secret(name, scheme), "{form}" in scheme.signed
     body = b"id=1&name=Zo%C3%AB" if form else sign.fresh(name, b'{"id":1,"name":"Zo\xc3\xab"}', now)
     _, made = sign.sign(name, secret, body=body, headers={}, url=URL, now=now)
@@ -132,14 +134,14 @@ def test_a_signature_breaks_on_any_changed_byte(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in SIGNED])
 def test_a_token_passes_as_it_is_and_no_other(name: str) -> None:
-    secret = sign.development_secret(name, sources.load(name).schemes[0])
+    secret = sign.development_secret(name, senders.load(name).schemes[0])
 
     def passes(sent: str) -> bool:
         url, headers = sign.sign(name, sent, body=b"{}", headers={}, url=URL, now=0)
         query = dict(parse_qsl(urlsplit(url).query))
-        delivery = signatures.Delivery("POST", url, "/webhooks/x", headers, query, b"{}")
+        delivery = Webhook("POST", url, "/webhooks/x", headers, query, b"{}")
         try:
-            return bool(signatures.verify(sources.load(name).schemes, delivery, [secret], now=0))
+            return bool(signatures.verify(senders.load(name).schemes, delivery, [secret], now=0))
         except NotVerified:
             return False
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from handler import sources
+from handler.events import senders
 from local import check
 
 Mistakes = Callable[[str], list[str]]
@@ -45,13 +45,13 @@ def mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mistakes:
     (samples / "acme").mkdir(parents=True)
     body = {"type": "order", "id": 1, "email": "kim@mail.example", "total": "9.90"}
     (samples / "acme/order.json").write_text(json.dumps({"headers": {}, "body": body}))
-    monkeypatch.setattr(sources, "CUSTOM", folder)
+    monkeypatch.setattr(senders, "CUSTOM", folder)
 
     def find(text: str) -> list[str]:
-        sources.load.cache_clear()
+        senders.load.cache_clear()
         (folder / "acme.toml").write_text(text)
         found = [str(problem).replace(f"{folder}/", "") for problem in check.problems("acme", samples)]
-        sources.load.cache_clear()
+        senders.load.cache_clear()
         return found
 
     return find
@@ -161,7 +161,7 @@ def test_a_store_may_not_shorten_what_covers_its_senders_retries(mistakes: Mista
     assert mistakes(store + '\n[retries]\nsigned_again = "yes"\n') == []
 
 
-@pytest.mark.parametrize("name", sources.names())
+@pytest.mark.parametrize("name", senders.names())
 def test_every_source_passes(name: str) -> None:
     assert [str(problem) for problem in check.problems(name)] == []
 
@@ -171,7 +171,7 @@ def test_the_table_of_metrics_is_up_to_date() -> None:
     assert written == check.metrics_table(), "run: python -m local.check --metrics > docs/metrics.md"
 
 
-SHIPPED = {path.stem for path in sources.SHIPPED.glob("*.toml")}
+SHIPPED = {path.stem for path in senders.SHIPPED.glob("*.toml")}
 # Sources of the user's own keep their samples beside ours, and need no outcome to compare with.
 SAMPLES = sorted(path for path in check.SAMPLES.glob("*/*.json") if path.parent.name in SHIPPED)
 

@@ -18,7 +18,7 @@ import urllib3
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler import sources
+from handler.events import senders
 from local import aws, changes, check, demo, deployed, logs, new_sender, preview, redrive, send, sign, terminal
 from local.demo import Sent
 
@@ -81,7 +81,7 @@ class Cloud:
         return {"Stacks": [{"Outputs": outputs, "Parameters": given}]}
 
     def get_secret_value(self, *, SecretId: str) -> dict[str, Any]:  # noqa: N803
-        secret = sign.development_secret("stripe", sources.load("stripe").schemes[0])
+        secret = sign.development_secret("stripe", senders.load("stripe").schemes[0])
         return {"SecretString": json.dumps({"stripe": [secret], HOSTILE: ["x"]} if "Sources" in SecretId else {})}
 
     def list_event_source_mappings(self, **_: Any) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def hostile_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(deployed, "clients", cloud)
     monkeypatch.setattr(urllib3, "request", answer)
     monkeypatch.setattr("builtins.input", lambda _: "")
-    monkeypatch.setattr(sources, "CUSTOM", tmp_path / "custom")
+    monkeypatch.setattr(senders, "CUSTOM", tmp_path / "custom")
     monkeypatch.setattr(check, "SAMPLES", tmp_path / "events")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "custom").mkdir()
@@ -184,7 +184,7 @@ QUIET = ("logs of nothing", "logs of the rate", "new-sender")  # they say nothin
 def _edited(name: str) -> None:
     """A sender's file of that name appears while ``make local`` runs, and cannot be read."""
     stopped = threading.Event()
-    (sources.CUSTOM / f"{name}.toml").write_text("x")
+    (senders.CUSTOM / f"{name}.toml").write_text("x")
 
     def told(text: str) -> None:
         terminal.say(text)

@@ -17,12 +17,14 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from handler import bodies, handshakes, mapping, messages, parking, signatures, sources, telemetry
-from handler.door import function, http
+from handler import messages, telemetry
+from handler.door import function, http, signatures
 from handler.errors import Unmapped
-from handler.mapping import Parked
+from handler.events import bodies, handshakes, mapping, parking, senders
+from handler.events.handshakes import UNSIGNED_BYTES
+from handler.events.mapping import UnmappedItem
+from handler.events.parking import letters
 from handler.messages import MESSAGE_BYTES, Outgoing, Raw
-from handler.parking import letters
 from local import payload, sign
 from local.preview import preview_request
 from tests.unit import fakes_door, test_receive
@@ -32,7 +34,7 @@ from tests.unit.fakes_queue import delivery
 from tests.unit.test_receive import SAMPLES, ask, custom, event, post, request
 
 door, log = test_receive.door, test_receive.log  # the fixtures
-NAMES = sorted(sources.names())
+NAMES = sorted(senders.names())
 JSON, FORM = "application/json", "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data; boundary=x"
 NO_BODY = {"accepted": 0, "event_ids": []}
@@ -59,7 +61,7 @@ def test_every_sample_is_answered_200_whatever_became_of_it(door: Door, path: Pa
     source, sent, now = path.parent.name, payload.request(path), time.time()
     door.hold(sign.development_secrets([source])["sources"])
     answer = door.handler(request(source, sent, now), None)
-    silent = sources.load(source).silent
+    silent = senders.load(source).silent
     assert answer["statusCode"] == (204 if silent else 200)
     if not silent:
         assert told(answer) == became(preview_request(source, sent, now))
@@ -107,7 +109,7 @@ def signed(source: str, body: bytes, headers: dict[str, str], method: str = "POS
             source, secret, body=body, headers=headers, url=sent.at(url), now=time.time(), method=method
         )
     except ValueError:
-        made = headers | {sources.load(source).schemes[0].header[0]: "c2lnbmVk"}
+        made = headers | {senders.load(source).schemes[0].header[0]: "c2lnbmVk"}
     query = dict(parse_qsl(urlsplit(url).query))
     return {
         "requestContext": {"http": {"method": method}, "requestId": "request", "domainName": "relay.example"},
@@ -123,7 +125,7 @@ def signed(source: str, body: bytes, headers: dict[str, str], method: str = "POS
 
 def cannot_be_signed(source: str, body: bytes) -> bool:
     """Whether the scheme itself is not defined over such a body: a form's fields, or text that a plain hash covers."""
-    scheme = sources.load(source).schemes[0]
+    scheme = senders.load(source).schemes[0]
     if "{form}" in scheme.signed:
         try:
             return not bodies.plain_fields(body) and bool(body)
@@ -143,7 +145,7 @@ def is_utf8(body: bytes) -> bool:
 @pytest.mark.parametrize("source", NAMES)
 def test_what_cannot_be_read_is_parked_or_ignored_and_never_refused(log: io.StringIO, source: str) -> None:
     secrets = sign.development_secrets([source])["sources"]
-    silent = sources.load(source).silent
+    silent = senders.load(source).silent
     for name, (body, headers) in UNREADABLE.items():
         door = Door(secrets)  # of many refusals in a minute only some have a line
         log.truncate(log.seek(0))
@@ -292,7 +294,7 @@ def test_an_answer_that_cannot_be_written_is_one_of_ours_instead(door: Door, mon
     for _ in range(100_000):
         deep = [deep]
     monkeypatch.setattr(handshakes, "answer", lambda *_, **__: {"challenge": deep})
-    door.load = lambda name: sources.build(name, CHECKED)
+    door.load = lambda name: senders.build(name, CHECKED)
     answered = door.handler(
         {
             "requestContext": {"http": {"method": "GET"}},
@@ -314,6 +316,32 @@ def test_nesting_that_only_the_mapping_finds_too_deep_has_the_same_reason(
     assert post(door, "custom", b"{}")[1]["parked"][0]["reason"] == "nested_too_deep"
 
 
+def several_readers(name: str) -> bool:
+    """Whether a time or a check of the URL is read from the body, as well as its events."""
+    source = senders.load(name)
+    timed = any(scheme.timestamp_body for scheme in source.schemes)
+    return timed or any(one.signed and one.reads_body for one in source.handshakes)
+
+
+@pytest.mark.parametrize("path", [path for path in SAMPLES if several_readers(path.parent.name)], ids=lambda p: p.stem)
+def test_a_body_is_parsed_once(door: Door, monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    read: list[bytes] = []
+    parse = bodies.parse
+
+    def counted(body: bytes, kind: bodies.Body = bodies.ANY_JSON) -> Any:
+        read.append(body)
+        return parse(body, kind)
+
+    monkeypatch.setattr(bodies, "parse", counted)
+    source, now = path.parent.name, time.time()
+    door.hold(sign.development_secrets([source])["sources"])
+    sent = payload.request(path)
+    assert door.handler(request(source, sent, now), None)["statusCode"] in (200, 204)
+    # What is short is read before its signature, too, where a check of the URL needs no signature.
+    early = any(not one.signed and one.reads_body for one in senders.load(source).handshakes)
+    assert len(read) <= 1 + (early and len(sent.body) <= UNSIGNED_BYTES)
+
+
 # ------------------------------------------------- checks of the URL
 CHECKED = {
     "title": "Acme",
@@ -331,7 +359,7 @@ CHECKED = {
 @pytest.fixture
 def checked(door: Door) -> Door:
     """The door with a sender that checks its URL in every way, and is called ``stripe``."""
-    door.load = lambda name: sources.build(name, CHECKED)
+    door.load = lambda name: senders.build(name, CHECKED)
     door.hold({"stripe": [*fakes_door.SECRETS["stripe"], "token:hidden-token"]})
     return door
 
@@ -433,7 +461,11 @@ def test_a_list_of_places_that_fits_stays(door: Door) -> None:
 
 def test_places_are_kept_for_each_reason_and_from_the_redrive_before() -> None:
     raw = Raw("stripe", b"{}", {}, 1.0, only=(4, 7))
-    parked = [Parked(4, "no_metric", "a"), Parked(7, "no_identifier", "b"), Parked(None, "not_json", "c")]
+    parked = [
+        UnmappedItem(4, "no_metric", "a"),
+        UnmappedItem(7, "no_identifier", "b"),
+        UnmappedItem(None, "not_json", "c"),
+    ]
     made = {one.reason: messages.decode(one.outgoing.body) for one in letters(raw, parked, at="now")}
     assert {reason: one.only for reason, one in made.items() if isinstance(one, Raw)} == {
         "no_metric": (4,),
@@ -456,7 +488,7 @@ def test_an_answer_names_no_more_events_than_a_response_can_hold(
 
 def test_a_list_of_an_items_own_is_no_longer_than_a_webhook_may_be(door: Door) -> None:
     rule = {"topic": "order", "metric": "Ordered Product", "each": "lines", "profile": {"email": "_root.email"}}
-    door.load = lambda name: sources.build(name, CHECKED | {"event": [rule]})
+    door.load = lambda name: senders.build(name, CHECKED | {"event": [rule]})
     order = {"type": "order", "id": "1", "email": "kim@letters.example", "lines": [1] * 60_000}
     status, answer = post(door, "stripe", json.dumps(order).encode())
     assert (status, answer["accepted"], answer["parked"][0]["reason"]) == (200, 0, "too_many_objects")
@@ -521,14 +553,14 @@ def test_a_webhook_that_an_older_version_parked_with_its_labels_is_read_without_
 def test_a_check_without_its_challenge_is_parked_again_until_its_file_takes_it_for_a_webhook(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sources, "load", lambda name: sources.build(name, CHECKED))
+    monkeypatch.setattr(senders, "load", lambda name: senders.build(name, CHECKED))
     raw = Raw("stripe", b'{"type": "check", "id": "1", "email": "kim@letters.example"}', {"content-type": JSON}, 1.7e9)
     assert redriven(raw) == ([], [("not_a_handshake", raw)])
     answered = raw._replace(body=b'{"type": "check", "challenge": "1"}')
     assert redriven(answered) == ([], [])
     rule = {"topic": "check", "metric": "Checked", "profile": {"email": "email"}}
     fixed = CHECKED | {"handshake": [], "event": [rule]}
-    monkeypatch.setattr(sources, "load", lambda name: sources.build(name, fixed))
+    monkeypatch.setattr(senders, "load", lambda name: senders.build(name, fixed))
     assert redriven(raw) == (["stripe:checked:1"], [])
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler import values
+from handler.events import values
 
 ANYTHING = st.one_of(
     st.none(),

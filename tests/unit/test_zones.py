@@ -15,10 +15,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from handler import mapping, settings, sources, zones
+from handler import settings, zones
 from handler.errors import SourceError
-from handler.expressions import Expression
-from handler.mapping import Defaults, Outcome
+from handler.events import mapping, senders
+from handler.events.expressions import Expression
+from handler.events.mapping import Defaults, Outcome
 from local import check
 from tests.unit.test_imports import ENVIRONMENT, SRC
 
@@ -98,24 +99,24 @@ def test_a_function_that_cannot_start_names_the_parameter_in_its_log(function: s
 
 @pytest.fixture
 def custom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.setattr(sources, "CUSTOM", tmp_path)
-    sources.load.cache_clear()
+    monkeypatch.setattr(senders, "CUSTOM", tmp_path)
+    senders.load.cache_clear()
     yield tmp_path
-    sources.load.cache_clear()
+    senders.load.cache_clear()
 
 
 @pytest.mark.parametrize("base", ["hmac", "recharge", "custom"])
 def test_a_senders_file_with_an_unknown_zone_is_not_loaded(custom: Path, base: str) -> None:
     (custom / "shop.toml").write_text(f'extends = "{base}"\ntitle = "Shop"\n[webhook]\nzone = "Mars/Base"\n', "utf-8")
     with pytest.raises(SourceError, match=r"shop\.toml.*'Mars/Base' is not an IANA time zone"):
-        sources.load("shop")
+        senders.load("shop")
     told = [str(mistake) for mistake in check.mistakes("shop")[0]]
     assert any(one.endswith("shop.toml:4: expected an IANA time zone, such as Europe/Paris") for one in told)
 
 
 def test_every_zone_of_the_shipped_senders_loads() -> None:
-    written = {name: sources.document(name).get("webhook", {}).get("zone") for name in sources.names()}
-    assert {name: sources.load(name).zone for name, zone in written.items() if zone} == {
+    written = {name: senders.document(name).get("webhook", {}).get("zone") for name in senders.names()}
+    assert {name: senders.load(name).zone for name, zone in written.items() if zone} == {
         "mailchimp": UTC,
         "pipedrive": UTC,
         "recharge": ZoneInfo("America/New_York"),
@@ -126,7 +127,7 @@ def test_every_zone_of_the_shipped_senders_loads() -> None:
 # -------------------------------------------------- times that name no zone
 def understood(source: str, default: tzinfo, body: dict[str, Any]) -> Outcome:
     return mapping.understand(
-        sources.load(source),
+        senders.load(source),
         headers={},
         body=json.dumps(body).encode(),
         received=RECEIVED,

@@ -13,16 +13,18 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
-from .. import batch, clients, jobs, messages, pacing, report
-from ..batch import Parcel, Received, Record
-from ..dispatch import Dispatcher, Key
+from .. import aws, messages
 from ..errors import Crashed
-from ..keys import Secret
-from ..klaviyo import Connection
 from ..messages import Message, Raw
 from ..pauses import PAUSES, Pauses
+from ..secret import Key, Secret
 from ..settings import DeliverSettings, for_deliver
 from ..telemetry import crash, logger
+from . import crashes, jobs, pacing, pacing_table, records, report, returns
+from .dispatch import Dispatcher
+from .klaviyo import Connection
+from .records import Received, Record
+from .returns import Parcel
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -57,14 +59,14 @@ class Deliver:
         env: Mapping[str, str],
         *,
         pauses: Pauses = PAUSES,
-        client: Callable[..., Any] = clients.client,
+        client: Callable[..., Any] = aws.client,
         dispatcher: type[Dispatcher] = Dispatcher,
         connection: type[Connection] = Connection,
     ) -> Self:
         """Build the function with AWS and Klaviyo as ``env`` names them; raises as ``settings.for_deliver``."""
         settings = for_deliver(env)
         # One attempt each: a slot reserved twice is a slot lost, and a table that hangs must not eat our time.
-        table = pacing.DynamoTable(
+        table = pacing_table.DynamoTable(
             client("dynamodb", connect=1, read=1, attempts=1),
             settings.pacing_table,
             settings.pacing_account,
@@ -121,18 +123,18 @@ class Deliver:
         deadline = self._clock() + context.get_remaining_time_in_millis() / 1000 - self._pauses.reserve
         logger.append_keys(request_id=context.aws_request_id)
         now = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="seconds")
-        calm, stuck = self._set_crashers_apart(batch.records(event["Records"]), now)
-        found = batch.read(calm, at=now)
+        calm, stuck = self._set_crashers_apart(records.of_event(event["Records"]), now)
+        found = records.read(calm, at=now)
         failed = [*stuck, *found.newer, *self._park_unreadable(found)]
         received, parked, again = self._map_raw(found.received, now, until=(self._clock() + deadline) / 2)
         handled = {owner: one.message for owner, one in enumerate(received) if isinstance(one.message, Message)}
         work = jobs.pack(list(handled.items()), now=self._clock(), late_after=self._settings.late_after)
         result = self._dispatcher.run(work, handled, deadline)
-        result.left, overdue = batch.overdue(result.left, received, cause=result.cause, now=self._clock())
+        result.left, overdue = returns.overdue(result.left, received, cause=result.cause, now=self._clock())
         result.parked += overdue
         report.finished(result, handled)
-        parked += batch.park(result.parked, received, at=now)
-        again += batch.defer(
+        parked += returns.park(result.parked, received, at=now)
+        again += returns.defer(
             result.left,
             received,
             cause=result.cause,
@@ -142,47 +144,48 @@ class Deliver:
             late_after=self._settings.late_after,
             pauses=self._pauses,
         )
-        unsent = batch.send(self._sqs, self._settings.dead_letter_queue_url, parked)
-        unsent |= batch.send(self._sqs, self._settings.events_queue_url, again)
+        unsent = returns.send(self._sqs, self._settings.dead_letter_queue_url, parked)
+        unsent |= returns.send(self._sqs, self._settings.events_queue_url, again)
         report.resent(len(again))
         failed += [received[owner].record_id for owner in sorted(unsent)]
         return {"batchItemFailures": [{"itemIdentifier": record_id} for record_id in failed]}
 
-    def _park_unreadable(self, found: batch.Batch) -> list[str]:
+    def _park_unreadable(self, found: records.Batch) -> list[str]:
         """Park what is not in the queue's format; returns the records for which that failed."""
         parcels = [Parcel(outgoing, frozenset({place})) for place, (_, outgoing) in enumerate(found.unreadable)]
-        unsent = batch.send(self._sqs, self._settings.dead_letter_queue_url, parcels)
+        unsent = returns.send(self._sqs, self._settings.dead_letter_queue_url, parcels)
         for _, outgoing in found.unreadable:
-            report.parked_whole(outgoing.attributes["reason"], outgoing.attributes["detail"], "unknown")
+            report.dead_letter(outgoing.attributes["reason"], outgoing.attributes["detail"], "unknown")
         return [found.unreadable[place][0] for place in sorted(unsent)]
 
     def _set_crashers_apart(self, records: list[Record], now: str) -> tuple[list[Record], list[str]]:
         """Apply the crash rule: what to handle now, and the ids of what could be neither handled nor sent elsewhere."""
-        triage = batch.triage(records, stagger=self._pauses.stagger)
+        triage = crashes.triage(records, stagger=self._pauses.stagger)
         stuck: list[str] = []
         for queue, parcels in (
-            (self._settings.dead_letter_queue_url, [(one, batch.crashed(one, at=now)) for one in triage.park]),
-            (self._settings.events_queue_url, [(one, batch.again(one, delay)) for one, delay in triage.resend]),
+            (self._settings.dead_letter_queue_url, [(one, crashes.crashed(one, at=now)) for one in triage.park]),
+            (self._settings.events_queue_url, [(one, crashes.again(one, delay)) for one, delay in triage.resend]),
         ):
             sent = [Parcel(outgoing, frozenset({place})) for place, (_, outgoing) in enumerate(parcels)]
-            unsent = batch.send(self._sqs, queue, sent)
+            unsent = returns.send(self._sqs, queue, sent)
             gone = [one for place, (one, _) in enumerate(parcels) if place not in unsent]
-            batch.delete(self._sqs, self._settings.events_queue_url, gone)
+            returns.delete(self._sqs, self._settings.events_queue_url, gone)
             stuck += [parcels[place][0].id for place in sorted(unsent)]
         report.resent(len(triage.resend))
         for one in triage.park:
-            report.parked_whole("crashed", batch.CRASHED, messages.source(one.body))
+            report.dead_letter("crashed", crashes.CRASHED, messages.source(one.body))
         return triage.handle, stuck
 
     def _map_raw(
         self, received: list[Received], now: str, *, until: float
     ) -> tuple[list[Received], list[Parcel], list[Parcel]]:
-        """See ``replay``; what is not mapped by ``until`` waits, so that what happens today is delivered."""
+        """See ``redriven``; what is not mapped by ``until`` waits, so that what happens today is delivered."""
         if not any(isinstance(one.message, Raw) for one in received):
             return received, [], []
-        from .. import mapping, replay  # what a redrive needs; an ordinary delivery starts faster without
+        from ..events import mapping  # what a redrive needs; an ordinary delivery starts faster without
+        from . import redriven  # what a redrive needs; an ordinary delivery starts faster without
 
-        return replay.replay(
+        return redriven.replay(
             received,
             defaults=mapping.Defaults(self._settings.phone_region, self._settings.time_zone),
             at=now,

@@ -19,20 +19,21 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from aws_lambda_powertools.metrics import MetricUnit
 from botocore.exceptions import BotoCoreError, ClientError
 
-from .. import clients, handshakes, mapping, messages, parking, signatures, sources
+from .. import aws, messages
 from ..cleaning import clean, cleaned
 from ..errors import NotParseable, NotVerified, Refused, SourceError, TooLarge, Unavailable, UnknownSource, Unmapped
-from ..keys import Secret
-from ..mapping import Defaults, Outcome
+from ..events import handshakes, mapping, parking, senders
+from ..events.mapping import Defaults, Outcome
+from ..events.senders import Handshake, Source
+from ..events.values import iso
+from ..events.webhook import Webhook
 from ..messages import Message, Outgoing, Raw
 from ..pauses import PAUSES, Pauses
-from ..refusals import Refusals
+from ..secret import Secret
 from ..settings import ReceiveSettings, for_receive
-from ..signatures import Delivery
-from ..sources import Handshake, Source
 from ..telemetry import by_line, crash, event_id, logger, metrics
-from ..values import iso
-from . import http
+from . import http, signatures
+from .refusals import Refusals
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -45,7 +46,7 @@ _REFUSALS = {kind.status: kind.__name__ for kind in (UnknownSource, NotVerified,
 
 
 @dataclass(slots=True)
-class Answer:
+class Reply:
     """Status and document for the sender, and what the log line says of it."""
 
     status: int
@@ -64,7 +65,7 @@ class Answer:
 class Plan:
     """What an authentic webhook comes to: its answer, and what each queue has to take before that is given."""
 
-    answer: Answer
+    answer: Reply
     events: list[Outgoing] = field(default_factory=list)
     parked: list[Outgoing] = field(default_factory=list)
 
@@ -83,7 +84,7 @@ class Receive:
         secrets: Secret,
         refusals: Refusals,
         clock: Callable[[], float],
-        load: Callable[[str], Source] = sources.load,
+        load: Callable[[str], Source] = senders.load,
     ) -> None:
         self._settings = settings
         self._sqs = sqs
@@ -95,7 +96,7 @@ class Receive:
 
     @classmethod
     def from_environment(
-        cls, env: Mapping[str, str], *, pauses: Pauses = PAUSES, client: Callable[..., Any] = clients.client
+        cls, env: Mapping[str, str], *, pauses: Pauses = PAUSES, client: Callable[..., Any] = aws.client
     ) -> Self:
         """Build the function with AWS as ``env`` names it; raises as ``settings.for_receive``."""
         settings = for_receive(env)
@@ -126,30 +127,30 @@ class Receive:
             answer = self._take(request, source, received)
             given = http.answer(answer.status, answer.told, silent=silent)
         except Refused as error:
-            answer = Answer(error.status, {"error": error.reason, "detail": error.detail}, "refused", error.reason)
+            answer = Reply(error.status, {"error": error.reason, "detail": error.detail}, "refused", error.reason)
         except Exception as error:  # noqa: BLE001 (whatever comes in, there is an answer, a line and a count)
             answer = _unavailable(error, name)
         self._record(event, answer, name, received)
         return given or http.answer(answer.status, answer.told, silent=silent)
 
-    def _take(self, request: http.Request, source: Source, received: float) -> Answer:
+    def _take(self, request: http.Request, source: Source, received: float) -> Reply:
         """Find out who sent it. What is proved goes on to ``_settle``; only what is not is refused here."""
-        delivery = request.delivery
-        raw = Raw(source.name, delivery.body, _kept(source, delivery), received, webhook_id=request.webhook_id)
-        if check := handshakes.find(source, delivery, signed=False):
+        webhook = request.webhook
+        raw = Raw(source.name, webhook.body, _kept(source, webhook), received, webhook_id=request.webhook_id)
+        if check := handshakes.find(source, webhook, signed=False):
             if check[0].token is None:
                 return _strangers(*check)
-            self._with_secrets(source, lambda secrets: handshakes.check_token(*check, secrets))
+            self._with_secrets(source, lambda secrets: signatures.check_token(*check, secrets))
             return self._settle(source, raw, lambda: _greeting(*check))
-        if delivery.method in ("GET", "HEAD"):
-            return Answer(200, "ok", "handshake")
-        http.check_not_klaviyo(delivery)
+        if webhook.method in ("GET", "HEAD"):
+            return Reply(200, "ok", "handshake")
+        http.check_not_klaviyo(webhook)
         secret = self._with_secrets(
-            source, lambda secrets: signatures.verify(source.schemes, delivery, secrets, now=received, body=source.body)
+            source, lambda secrets: signatures.verify(source.schemes, webhook, secrets, now=received, body=source.body)
         )
-        return self._settle(source, raw, lambda: self._read(source, raw, delivery, secret))
+        return self._settle(source, raw, lambda: self._read(source, raw, webhook, secret))
 
-    def _settle(self, source: Source, raw: Raw, read: Callable[[], Plan]) -> Answer:
+    def _settle(self, source: Source, raw: Raw, read: Callable[[], Plan]) -> Reply:
         """Answer what is authentic: as ``read`` plans it, or parked if ``read`` fails, for whatever reason.
 
         Raises
@@ -169,11 +170,11 @@ class Receive:
         self._send(self._settings.dead_letter_queue_url, plan.parked)
         return plan.answer
 
-    def _read(self, source: Source, raw: Raw, delivery: Delivery, secret: str) -> Plan:
-        if check := handshakes.find(source, delivery, signed=True):
+    def _read(self, source: Source, raw: Raw, webhook: Webhook, secret: str) -> Plan:
+        if check := handshakes.find(source, webhook, signed=True):
             return _greeting(*check, secret=secret)
         outcome = mapping.understand(
-            source, headers=raw.headers, body=raw.body, received=raw.received, defaults=self._defaults
+            source, headers=raw.headers, body=webhook, received=raw.received, defaults=self._defaults
         )
         return self._plan(source, raw, outcome)
 
@@ -182,7 +183,7 @@ class Receive:
         named = _named(outcome, source, raw)
         if outcome.ignored:
             log = named | {"detail": outcome.ignored}
-            return Plan(Answer(200, {"accepted": 0, "ignored": outcome.ignored}, "ignored", log=log))
+            return Plan(Reply(200, {"accepted": 0, "ignored": outcome.ignored}, "ignored", log=log))
         like = Message(source.name, (), raw.received, backfill=outcome.backfill, private_ids=outcome.private_ids)
         packed = list(messages.pack(outcome.events, like))
         return Plan(
@@ -207,7 +208,7 @@ class Receive:
         if messages.send(self._sqs, queue_url, outgoing):
             raise Unavailable("queue_refuses", "some events could not be queued; please retry (repeats are discarded)")
 
-    def _record(self, event: dict[str, Any], answer: Answer, name: str, received: float) -> None:
+    def _record(self, event: dict[str, Any], answer: Reply, name: str, received: float) -> None:
         webhook_id, length = _told(event)
         line: dict[str, Any] = {
             "webhook_id": webhook_id,
@@ -231,7 +232,7 @@ class Receive:
             metrics.add_metric(counted, MetricUnit.Count, count)
 
 
-def _unavailable(error: Exception, name: str) -> Answer:
+def _unavailable(error: Exception, name: str) -> Reply:
     """The answer if ``receive`` itself fails; the log says how, and whether the fault is in our code."""
     cause, place = crash(error)
     line, reason = {"cause": cause, "source": name}, "unavailable"
@@ -241,10 +242,10 @@ def _unavailable(error: Exception, name: str) -> Answer:
         logger.error("receive crashed", extra=line | {"place": place})
         reason = "receive_crashed"
     detail = "the relay cannot take webhooks now; please retry"
-    return Answer(503, {"error": "unavailable", "detail": detail}, "refused", reason)
+    return Reply(503, {"error": "unavailable", "detail": detail}, "refused", reason)
 
 
-def _strangers(check: Handshake, document: dict[str, Any]) -> Answer:
+def _strangers(check: Handshake, document: dict[str, Any]) -> Reply:
     """The answer to a check of the URL that anybody may make."""
     try:
         return _greeting(check, document).answer
@@ -253,11 +254,11 @@ def _strangers(check: Handshake, document: dict[str, Any]) -> Answer:
 
 
 def _greeting(check: Handshake, document: dict[str, Any], *, secret: str = "") -> Plan:
-    return Plan(Answer(200, handshakes.answer(check, document, secret=secret), "handshake"))
+    return Plan(Reply(200, handshakes.answer(check, document, secret=secret), "handshake"))
 
 
-def _kept(source: Source, delivery: Delivery) -> dict[str, str]:
-    return {name: delivery.headers[name] for name in source.kept_headers if name in delivery.headers}
+def _kept(source: Source, webhook: Webhook) -> dict[str, str]:
+    return {name: webhook.headers[name] for name in source.kept_headers if name in webhook.headers}
 
 
 def _secrets(document: dict[str, Any], name: str) -> list[str]:
@@ -268,7 +269,7 @@ def _secrets(document: dict[str, Any], name: str) -> list[str]:
     return listed
 
 
-def _accepted(outcome: Outcome, named: dict[str, Any]) -> Answer:
+def _accepted(outcome: Outcome, named: dict[str, Any]) -> Reply:
     ids = [event_id(event.unique_id, private=outcome.private_ids) for event in outcome.events]
     named_in_answer = ids if sum(map(messages.size, ids)) <= ANSWER_BYTES else ids[:_IDS_AT_LEAST]
     document: dict[str, Any] = {"accepted": len(ids), "event_ids": named_in_answer}
@@ -285,7 +286,7 @@ def _accepted(outcome: Outcome, named: dict[str, Any]) -> Answer:
         "left_out": dict(Counter(f"{note.code}: {_place(note.where)}" for note in outcome.notes)),
     }
     state = "accepted" if ids else "parked"
-    return Answer(200, document, state, outcome.parked[0].reason if outcome.parked else "", log)
+    return Reply(200, document, state, outcome.parked[0].reason if outcome.parked else "", log)
 
 
 def _named(outcome: Outcome, source: Source, raw: Raw) -> dict[str, Any]:
@@ -320,7 +321,7 @@ def _log(line: dict[str, Any]) -> None:
         logger.info("webhook continued", extra=extra)
 
 
-def _counts(answer: Answer) -> dict[str, int]:
+def _counts(answer: Reply) -> dict[str, int]:
     """Metrics of one webhook; accepted and parked count events, the others webhooks."""
     counts = {
         "Received": 1,

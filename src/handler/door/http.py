@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import NotParseable, NotVerified
-from ..signatures import Delivery
+from ..events.webhook import Webhook
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Request:
 
     webhook_id: str
     source: str
-    delivery: Delivery
+    webhook: Webhook
 
 
 def read(event: Mapping[str, Any]) -> Request:
@@ -42,7 +42,7 @@ def read(event: Mapping[str, Any]) -> Request:
     return Request(
         webhook_id=event["requestContext"].get("requestId", ""),
         source=(event.get("pathParameters") or {}).get("source", ""),
-        delivery=Delivery(
+        webhook=Webhook(
             method=http["method"].upper(),
             url=f"https://{event['requestContext'].get('domainName', '')}{uri}",
             uri=uri,
@@ -53,7 +53,7 @@ def read(event: Mapping[str, Any]) -> Request:
     )
 
 
-def check_not_klaviyo(delivery: Delivery) -> None:
+def check_not_klaviyo(webhook: Webhook) -> None:
     """Refuse Klaviyo's own webhooks: sent back as events they could trigger what sent them.
 
     Raises
@@ -61,7 +61,7 @@ def check_not_klaviyo(delivery: Delivery) -> None:
     NotVerified
         The request carries Klaviyo's signature header.
     """
-    if "klaviyo-signature" in delivery.headers:
+    if "klaviyo-signature" in webhook.headers:
         raise NotVerified(
             "klaviyo_webhook", "klaviyo-signature is present: Klaviyo's own webhooks are not relayed back to Klaviyo"
         )

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
-from .errors import Unmapped
+from ..errors import Unmapped
 
 JSON = "json"
 FORM = "form"

@@ -13,24 +13,24 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from . import bodies, mapping, signatures
+from ..errors import Unmapped
+from . import bodies
 from .bodies import Body
-from .errors import NotVerified, Unmapped
-from .expressions import Expression, ExpressionFailed
-from .signatures import Delivery
-from .sources import Handshake, Source
+from .expressions import Expression, ExpressionFailed, holds
+from .senders import Handshake, Source
+from .webhook import Webhook
 
 # What is read before anybody has proved who they are: a check holds an id or a challenge.
 UNSIGNED_BYTES = 2_000
 
 
-def find(source: Source, delivery: Delivery, *, signed: bool) -> tuple[Handshake, dict[str, Any]] | None:
+def find(source: Source, webhook: Webhook, *, signed: bool) -> tuple[Handshake, dict[str, Any]] | None:
     """The handshake that a request is, with the document that its expressions see."""
     wanted = [handshake for handshake in source.handshakes if handshake.signed is signed]
     if not wanted:
         return None
-    document = _document(delivery, _read(source.body, wanted, signed=signed), within=None if signed else UNSIGNED_BYTES)
-    return next(((one, document) for one in wanted if mapping.holds(one.when, document)), None)
+    document = _document(webhook, _read(source.body, wanted, signed=signed), within=None if signed else UNSIGNED_BYTES)
+    return next(((one, document) for one in wanted if holds(one.when, document)), None)
 
 
 def answer(handshake: Handshake, document: dict[str, Any], *, secret: str = "") -> Any:
@@ -57,29 +57,6 @@ def answer(handshake: Handshake, document: dict[str, Any], *, secret: str = "") 
     return found
 
 
-def check_token(handshake: Handshake, document: dict[str, Any], secrets: Sequence[str]) -> None:
-    """Return if a handshake that carries a token carries one of ``secrets``, written there as ``token:…``.
-
-    Raises
-    ------
-    NotVerified
-        ``no_secret``, ``token_missing`` or ``token_wrong``.
-    """
-    if handshake.token is None:
-        return
-    tokens = signatures.url_tokens(secrets)
-    if not tokens:
-        raise NotVerified("no_secret", "no secret of this source is written as token:…")
-    try:
-        given = handshake.token.of(document)
-    except ExpressionFailed:
-        given = None
-    if not isinstance(given, str) or not given:
-        raise NotVerified("token_missing", "the URL verification request has no token")
-    if not any(signatures.same(token, given) for token in tokens):
-        raise NotVerified("token_wrong", "the token of the URL verification request matches no configured secret")
-
-
 def _read(body: Body, handshakes: Sequence[Handshake], *, signed: bool) -> Body | None:
     """How to read the body for ``handshakes``; ``None`` if no expression of theirs asks for it.
 
@@ -89,18 +66,19 @@ def _read(body: Body, handshakes: Sequence[Handshake], *, signed: bool) -> Body 
     return replace(body, kinds=kinds) if kinds and any(one.reads_body for one in handshakes) else None
 
 
-def _document(delivery: Delivery, read: Body | None, *, within: int | None) -> dict[str, Any]:
+def _document(webhook: Webhook, read: Body | None, *, within: int | None) -> dict[str, Any]:
     """What the expressions see; ``body`` is ``null`` if it is no document, or longer than ``within`` bytes."""
     parsed = None
-    if read and (within is None or len(delivery.body) <= within):
+    if read and (within is None or len(webhook.body) <= within):
         try:
-            parsed = bodies.parse(bodies.unpack(delivery.body) if within is None else delivery.body, read)
+            # What nobody has signed is not decompressed.
+            parsed = webhook.document(read)[0] if within is None else bodies.parse(webhook.body, read)
         except Unmapped:
             parsed = None
     return {
-        "method": delivery.method,
-        "headers": dict(delivery.headers),
-        "query": dict(delivery.query),
+        "method": webhook.method,
+        "headers": dict(webhook.headers),
+        "query": dict(webhook.query),
         "body": parsed,
     }
 

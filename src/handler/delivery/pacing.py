@@ -27,17 +27,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedError
-
-from .closing import CONFIGURATION, NO_SLOT, NO_TABLE, THROTTLED, Closing
-from .errors import Closed, TableUnavailable, TooLate
-from .pauses import Pauses
-from .telemetry import logger
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
+from ..closing import CONFIGURATION, NO_SLOT, NO_TABLE, THROTTLED, Closing
+from ..errors import Closed, TableUnavailable, TooLate
+from ..pauses import Pauses
+from ..telemetry import logger
 
 T = TypeVar("T")
 Value = int | str | None
@@ -358,104 +353,3 @@ class Pacer:
         """Store ``spacing`` ms; if another sender learned something at the same time, that will do."""
         changed = {"interval": min(spacing, SLOWEST * self._own), "learned_at": _ms(self._clock())}
         self._table.swap({"learned_at": self._known.learned_at}, changed)
-
-
-class DynamoTable:
-    """``Table`` on DynamoDB.
-
-    ``client`` has short time-outs and makes one attempt, since a repeated update moves
-    twice. Only a connection that turns out to be closed is tried again at once: it
-    may have died while Lambda froze the function, and a slot lost costs less than
-    the half minute for which events would be deferred.
-    """
-
-    def __init__(
-        self, client: DynamoDBClient, table: str, account: str, *, clock: Callable[[], float], pauses: Pauses
-    ) -> None:
-        self._client = client
-        self._table = table
-        self._key: dict[str, Any] = {"id": {"S": f"{account}/event-bulk-create-jobs"}}
-        self._clock = clock
-        self._pauses = pauses
-
-    def read(self) -> Item:
-        """See ``Table``."""
-        try:
-            answer = _awake(self._client.get_item, TableName=self._table, Key=self._key, ConsistentRead=True)
-        except (ClientError, BotoCoreError) as error:
-            raise self._unavailable(error) from error
-        return _plain(answer.get("Item", {}))
-
-    def advance(self, *, first: int, last: int, step: int, learned_at: int | None) -> tuple[bool, Item]:
-        """See ``Table``."""
-        return self._update(
-            "SET #next = #next + :step",
-            ["#next >= :first", "#next <= :last", "attribute_not_exists(#closed_until)"],
-            {"learned_at": learned_at},
-            {":step": step, ":first": first, ":last": last},
-            ["next", "closed_until"],
-        )
-
-    def swap(self, expected: Mapping[str, Value], changed: Mapping[str, Value]) -> tuple[bool, Item]:
-        """See ``Table``."""
-        put = [f"#{name} = :new_{name}" for name, value in changed.items() if value is not None]
-        drop = [f"#{name}" for name, value in changed.items() if value is None]
-        update = " ".join(word + ", ".join(parts) for word, parts in (("SET ", put), ("REMOVE ", drop)) if parts)
-        values = {f":new_{name}": value for name, value in changed.items() if value is not None}
-        return self._update(update, [], expected, values, list(changed))
-
-    def _update(
-        self,
-        update: str,
-        when: list[str],
-        expected: Mapping[str, Value],
-        values: Mapping[str, int | str],
-        names: list[str],
-    ) -> tuple[bool, Item]:
-        tests = when + [
-            f"attribute_not_exists(#{name})" if value is None else f"#{name} = :old_{name}"
-            for name, value in expected.items()
-        ]
-        bound = dict(values) | {f":old_{name}": value for name, value in expected.items() if value is not None}
-        asked: dict[str, Any] = {
-            "TableName": self._table,
-            "Key": self._key,
-            "UpdateExpression": update,
-            "ExpressionAttributeNames": {f"#{name}": name for name in [*names, *expected]},
-            "ReturnValues": "ALL_OLD",
-            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-        }
-        if tests:
-            asked["ConditionExpression"] = " AND ".join(tests)
-        if bound:
-            asked["ExpressionAttributeValues"] = {
-                name: {"N": str(value)} if isinstance(value, int) else {"S": value} for name, value in bound.items()
-            }
-        try:
-            answer = _awake(self._client.update_item, **asked)
-        except self._client.exceptions.ConditionalCheckFailedException as error:
-            refused: dict[str, Any] = dict(error.response)
-            return False, _plain(refused.get("Item", {}))
-        except (ClientError, BotoCoreError) as error:
-            raise self._unavailable(error) from error
-        return True, _plain(answer.get("Attributes", {}))
-
-    def _unavailable(self, error: Exception) -> TableUnavailable:
-        silent = Closing(NO_TABLE, f"the pacing table does not answer ({type(error).__name__})")
-        return TableUnavailable(self._clock() + self._pauses.long, silent)
-
-
-def _awake(call: Callable[..., Any], **asked: Any) -> Any:
-    """The answer to ``call``, also if its kept-open connection was closed meanwhile."""
-    try:
-        return call(**asked)
-    except ConnectionClosedError:
-        return call(**asked)
-
-
-def _plain(item: Mapping[str, Any]) -> Item:
-    plain: dict[str, int | str] = {}
-    for name, typed in item.items():
-        text = str(typed.get("N", typed.get("S", typed)))
-        plain[name] = int(text) if "N" in typed and text.lstrip("-").isdigit() else text
-    return plain

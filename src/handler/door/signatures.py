@@ -41,67 +41,27 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from typing import Any
 
-from . import bodies, values
-from .bodies import Body
-from .errors import NotVerified, Unmapped
-from .expressions import Expression, ExpressionFailed
+from ..errors import NotVerified, Unmapped
+from ..events import bodies, values
+from ..events.bodies import Body
+from ..events.expressions import Expression, ExpressionFailed
+from ..events.senders import Handshake, Scheme
+from ..events.webhook import Webhook
 
 TOKEN = "token"  # noqa: S105 (the name of a query parameter and of a scheme)
 TOKEN_SECRET = "token:"  # noqa: S105 (prefix of a secret that is a URL token beside signing ones)
-AHEAD_SECONDS = 300
 _NO_BASE64 = re.compile(r"[^A-Za-z0-9+/]")
 _METHOD_AND_URL = re.compile(rb"[A-Z]+https?://")
 _PARTS = re.compile(r"\{(body|timestamp|id|url|method|uri|form)\}")
 
 
-@dataclass(frozen=True, slots=True)
-class Scheme:
-    """A sender's way to sign; the fields are the vocabulary above."""
-
-    scheme: str = "hmac"
-    digest: str = "sha256"
-    encoding: str = "hex"
-    header: tuple[str, ...] = ()
-    layout: str = "plain"
-    prefix: str = ""
-    separator: str = ","
-    value: str = "v1"
-    timestamp: str = ""
-    timestamp_header: tuple[str, ...] = ()
-    timestamp_body: Expression | None = None
-    timestamp_format: str = "s"
-    id_header: tuple[str, ...] = ()
-    signed: str = "{body}"
-    key: str = "text"
-    key_prefix: str = ""
-    tolerance: int = 300
-    batches: str = ""
-
-    @property
-    def ahead(self) -> int:
-        """Seconds that a signature may come from the future: a retry does not, however old it may be."""
-        return min(self.tolerance, AHEAD_SECONDS)
-
-
 _IN_URL = Scheme(scheme=TOKEN)
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """What a sender may sign: header names in lower case, ``body`` the exact bytes."""
-
-    method: str
-    url: str
-    uri: str
-    headers: Mapping[str, str]
-    query: Mapping[str, str]
-    body: bytes
-
-
 def verify(
-    schemes: Sequence[Scheme], delivery: Delivery, secrets: Sequence[str], *, now: float, body: Body = bodies.ANY_JSON
+    schemes: Sequence[Scheme], webhook: Webhook, secrets: Sequence[str], *, now: float, body: Body = bodies.ANY_JSON
 ) -> str:
     """Return the one of ``secrets`` that made the signature, else raise.
 
@@ -120,9 +80,9 @@ def verify(
     """
     refused: NotVerified | None = None
     made: dict[tuple[str, ...], bytes] = {}  # what is signed, where several schemes sign the same
-    for scheme in [one for one in schemes if _presented(one, delivery)] or schemes[:1]:
+    for scheme in [one for one in schemes if _presented(one, webhook)] or schemes[:1]:
         try:
-            return _verify(scheme, delivery, secrets, now, body, made, alone=len(schemes) == 1)
+            return _verify(scheme, webhook, secrets, now, body, made, alone=len(schemes) == 1)
         except NotVerified as error:
             refused = refused or error
     raise refused or NotVerified("no_secret", "this source has no [signature]")
@@ -130,7 +90,7 @@ def verify(
 
 def _verify(
     scheme: Scheme,
-    delivery: Delivery,
+    webhook: Webhook,
     secrets: Sequence[str],
     now: float,
     body: Body,
@@ -142,24 +102,24 @@ def _verify(
     keys = [secret for secret in secrets if secret and not secret.startswith(TOKEN_SECRET)]
     if scheme.scheme == TOKEN:
         # Beside a scheme that signs, a signing secret must not do as a token.
-        return _check_token(scheme, delivery, [*keys, *tokens] if alone else tokens)
-    if scheme.batches == TOKEN and tokens and delivery.body.lstrip()[:1] == b"[":
-        return _check_token(_IN_URL, delivery, tokens)
+        return _check_token(scheme, webhook, [*keys, *tokens] if alone else tokens)
+    if scheme.batches == TOKEN and tokens and webhook.body.lstrip()[:1] == b"[":
+        return _check_token(_IN_URL, webhook, tokens)
     if not keys:
         raise NotVerified("no_secret", "no signing secret is configured for this source")
-    written, stamp = read_signature(scheme, delivery.headers)
-    identity = _header(scheme.id_header, delivery.headers, "signature_missing") if scheme.id_header else ""
+    written, stamp = read_signature(scheme, webhook.headers)
+    identity = _header(scheme.id_header, webhook.headers, "signature_missing") if scheme.id_header else ""
     of = (scheme.signed, stamp, identity)
     if of not in made:
-        made[of] = content(scheme.signed, delivery, stamp, identity)
+        made[of] = content(scheme.signed, webhook, stamp, identity)
     signed = made[of]
     if scheme.scheme == "digest":
-        _check_one_text(delivery.body)
+        _check_one_text(webhook.body)
     made_with = next((key for key in keys if _matches(scheme, key, signed, written)), None)
     if made_with is None:
         raise NotVerified("signature_wrong", f"{scheme.header[0]} was not made with a configured secret over this body")
     if scheme.timestamp_body is not None:
-        stamp = _stamp_in_body(scheme, scheme.timestamp_body, delivery, body)
+        stamp = _stamp_in_body(scheme, scheme.timestamp_body, webhook, body)
     _check_age(scheme, stamp, now)
     return made_with
 
@@ -170,29 +130,50 @@ def url_tokens(secrets: Sequence[str]) -> list[str]:
     return [token for token in found if token]
 
 
+def check_token(handshake: Handshake, document: dict[str, Any], secrets: Sequence[str]) -> None:
+    """Return if a handshake that carries a token carries one of ``secrets``, written there as ``token:…``.
+
+    Raises
+    ------
+    NotVerified
+        ``no_secret``, ``token_missing`` or ``token_wrong``.
+    """
+    if handshake.token is None:
+        return
+    tokens = url_tokens(secrets)
+    if not tokens:
+        raise NotVerified("no_secret", "no secret of this source is written as token:…")
+    try:
+        given = handshake.token.of(document)
+    except ExpressionFailed:
+        given = None
+    if not isinstance(given, str) or not given:
+        raise NotVerified("token_missing", "the URL verification request has no token")
+    if not any(same(token, given) for token in tokens):
+        raise NotVerified("token_wrong", "the token of the URL verification request matches no configured secret")
+
+
 def same(ours: str, theirs: str) -> bool:
     """Whether two texts are equal, found out in constant time."""
     return hmac.compare_digest(ours.encode("utf-8", "surrogatepass"), theirs.encode("utf-8", "surrogatepass"))
 
 
-def signature(
-    scheme: Scheme, secret: str, delivery: Delivery, *, timestamp: str = "", identity: str = ""
-) -> str | None:
-    """The encoded signature that ``secret`` makes over ``delivery``; ``None`` if the secret is not a key."""
-    return _sign(scheme, secret, content(scheme.signed, delivery, timestamp, identity))
+def signature(scheme: Scheme, secret: str, webhook: Webhook, *, timestamp: str = "", identity: str = "") -> str | None:
+    """The encoded signature that ``secret`` makes over ``webhook``; ``None`` if the secret is not a key."""
+    return _sign(scheme, secret, content(scheme.signed, webhook, timestamp, identity))
 
 
-def _presented(scheme: Scheme, delivery: Delivery) -> bool:
-    in_url = scheme.scheme == TOKEN and bool(delivery.query.get(TOKEN))
-    return in_url or any(delivery.headers.get(name) for name in scheme.header)
+def _presented(scheme: Scheme, webhook: Webhook) -> bool:
+    in_url = scheme.scheme == TOKEN and bool(webhook.query.get(TOKEN))
+    return in_url or any(webhook.headers.get(name) for name in scheme.header)
 
 
-def _check_token(scheme: Scheme, delivery: Delivery, tokens: Sequence[str]) -> str:
+def _check_token(scheme: Scheme, webhook: Webhook, tokens: Sequence[str]) -> str:
     usable = [token for token in tokens if token]
     if not usable:
         raise NotVerified("no_secret", "no URL token is configured for this source")
-    given = delivery.query.get(TOKEN, "")
-    written = [value for name in scheme.header if (value := delivery.headers.get(name))]
+    given = webhook.query.get(TOKEN, "")
+    written = [value for name in scheme.header if (value := webhook.headers.get(name))]
     if not given and not written:
         places = " or ".join(["the token parameter of the URL", *scheme.header])
         raise NotVerified("token_missing", f"{places} is missing")
@@ -280,7 +261,7 @@ def _pairs(written: str, separator: str, wanted: str) -> Iterator[str]:
             yield value
 
 
-def content(template: str, delivery: Delivery, stamp: str, identity: str) -> bytes:
+def content(template: str, webhook: Webhook, stamp: str, identity: str) -> bytes:
     """What is signed, by the template ``signed``.
 
     Raises
@@ -288,22 +269,22 @@ def content(template: str, delivery: Delivery, stamp: str, identity: str) -> byt
     NotVerified
         The template has ``{form}``, and the body is no form.
     """
-    known = {"timestamp": stamp, "id": identity, "url": delivery.url, "method": delivery.method, "uri": delivery.uri}
+    known = {"timestamp": stamp, "id": identity, "url": webhook.url, "method": webhook.method, "uri": webhook.uri}
     pieces = _PARTS.split(template)
     if "form" in pieces[1::2]:
-        known["form"] = _form(delivery)
+        known["form"] = _form(webhook)
     return b"".join(
-        (delivery.body if piece == "body" else known[piece].encode("utf-8", "surrogatepass"))
+        (webhook.body if piece == "body" else known[piece].encode("utf-8", "surrogatepass"))
         if index % 2
         else piece.encode()
         for index, piece in enumerate(pieces)
     )
 
 
-def _form(delivery: Delivery) -> str:
+def _form(webhook: Webhook) -> str:
     """Every field of a form, sorted. Another body would not be signed at all, so it is refused."""
     try:
-        return "".join(name + value for name, value in sorted(bodies.plain_fields(delivery.body)))
+        return "".join(name + value for name, value in sorted(bodies.plain_fields(webhook.body)))
     except Unmapped as error:
         raise NotVerified("signature_malformed", f"this sender signs form fields, and {error.detail}") from None
 
@@ -328,10 +309,10 @@ def _sign(scheme: Scheme, secret: str, signed: bytes) -> str | None:
     return made.hexdigest() if scheme.encoding == "hex" else base64.b64encode(made.digest()).decode()
 
 
-def _stamp_in_body(scheme: Scheme, place: Expression, delivery: Delivery, body: Body) -> str:
+def _stamp_in_body(scheme: Scheme, place: Expression, webhook: Webhook, body: Body) -> str:
     """The time that the body gives; empty if it gives none that can be read, which only the sender can cause."""
     try:
-        found = place.of(bodies.parse(bodies.unpack(delivery.body), body))
+        found = place.of(webhook.document(body)[0])
     except (ExpressionFailed, Unmapped):
         return ""
     stamp = values.text(found) or ""

@@ -17,18 +17,47 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from . import zones
+from .. import zones
+from ..errors import SourceError, UnknownSource
 from .bodies import JSON, Body
-from .errors import SourceError, UnknownSource
 from .expressions import Expression
-from .signatures import Scheme
 
-SHIPPED = Path(__file__).parent / "sources"
+SHIPPED = Path(__file__).parents[1] / "sources"
 CUSTOM = SHIPPED / "custom"
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,49}")
+AHEAD_SECONDS = 300
 _LISTS = ("header", "timestamp_header", "id_header")
 
 Expressions = Mapping[str, Expression]
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """A sender's way to sign; the fields are the vocabulary of ``handler.door.signatures``."""
+
+    scheme: str = "hmac"
+    digest: str = "sha256"
+    encoding: str = "hex"
+    header: tuple[str, ...] = ()
+    layout: str = "plain"
+    prefix: str = ""
+    separator: str = ","
+    value: str = "v1"
+    timestamp: str = ""
+    timestamp_header: tuple[str, ...] = ()
+    timestamp_body: Expression | None = None
+    timestamp_format: str = "s"
+    id_header: tuple[str, ...] = ()
+    signed: str = "{body}"
+    key: str = "text"
+    key_prefix: str = ""
+    tolerance: int = 300
+    batches: str = ""
+
+    @property
+    def ahead(self) -> int:
+        """Seconds that a signature may come from the future: a retry does not, however old it may be."""
+        return min(self.tolerance, AHEAD_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)

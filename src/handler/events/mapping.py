@@ -13,20 +13,22 @@ from datetime import UTC, tzinfo
 from functools import cache, partial
 from typing import Any, NamedTuple
 
-from . import bodies, cleaning, identity, schema, values
-from .errors import Unmapped
+from .. import cleaning
+from ..errors import Unmapped
+from ..messages import Event
+from ..work import CHARACTERS, bounded, spend
+from . import bodies, entry, identity, values
+from .entry import Draft, Note
 from .expressions import Expression, ExpressionFailed, times_in
-from .messages import Event
-from .schema import Draft, Note
-from .sources import Expressions, Profile, Rule, Source
-from .work import CHARACTERS, bounded, spend
+from .senders import Expressions, Profile, Rule, Source
+from .webhook import Webhook
 
 _ITEM_UNITS, _NODE_UNITS, _EXPRESSION_UNITS = 20, 5, 2  # of work, whatever they hold
 _SENDER_IDS = 20  # of which the log line and the answer name no more
 _SLUGGED = 1_000  # characters of a metric's name, of which Klaviyo takes 127
 _NO_SLUG = re.compile(r"[^a-z0-9]+")
 # Klaviyo reads some properties as more than data ($value, $flow); "$ 5 and more" is a question of a form.
-_RESERVED = re.compile(rf"\s*(?:\$\w|{schema.MARK}\s*$)")
+_RESERVED = re.compile(rf"\s*(?:\$\w|{entry.MARK}\s*$)")
 _TOPIC = re.compile(r"[\w ./:-]{1,100}")
 _DELIVERIES = ("webhook-id", "svix-id")  # header names of Standard Webhooks
 
@@ -40,7 +42,7 @@ class Defaults:
 
 
 @dataclass(frozen=True, slots=True)
-class Parked:
+class UnmappedItem:
     """An item of the body that no event could be made of; ``index`` is ``None`` for the whole body."""
 
     index: int | None
@@ -62,7 +64,7 @@ class Outcome:
     events: list[Event] = field(default_factory=list)
     metrics: list[str] = field(default_factory=list)
     ignored: str | None = None
-    parked: list[Parked] = field(default_factory=list)
+    parked: list[UnmappedItem] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     sender_ids: list[str] = field(default_factory=list)
     private_ids: bool = False
@@ -73,7 +75,7 @@ def understand(
     source: Source,
     *,
     headers: Mapping[str, str],
-    body: bytes,
+    body: bytes | Webhook,
     received: float,
     defaults: Defaults,
     only: Collection[int] | None = None,
@@ -84,6 +86,8 @@ def understand(
     ----------
     headers : mapping
         Names in lower case; only those of a topic and a signed id are read.
+    body : bytes or Webhook
+        A webhook's document may have been read before, and is not parsed again.
     received : float
         Epoch seconds; stands in for a missing or absurd time.
     only : collection of int, optional
@@ -94,9 +98,8 @@ def understand(
     Unmapped
         It cannot be read, nothing of it can become an event, or it would be ``too_much_work``.
     """
-    plain = bodies.unpack(body)
-    document, weight = bodies.parse(plain, source.body), len(plain)
-    del plain  # may have 20 MB
+    webhook = body if isinstance(body, Webhook) else Webhook("POST", "", "", headers, {}, body)
+    document, weight = webhook.document(source.body)
     with bounded(weight), times_in(_local(source, defaults)):
         if source.klaviyo_format:
             return _finished(source, document, headers, received, defaults, only)
@@ -112,13 +115,13 @@ def _finished(
     only: Collection[int] | None,
 ) -> Outcome:
     """The events of a sender that speaks Klaviyo's own format."""
-    from . import klaviyo_format
+    from . import custom_source
 
     outcome = Outcome(topics=["events"], private_ids=True)
     region = source.region or defaults.phone_region
     live = False
     delivery = _signed_id(source, headers, _DELIVERIES)
-    drafts = klaviyo_format.read(document, delivery=delivery, received=received, local=_local(source, defaults))
+    drafts = custom_source.read(document, delivery=delivery, received=received, local=_local(source, defaults))
     for index, draft in enumerate(drafts):
         live = live or (isinstance(draft, Draft) and not draft.backfill)
         if only is None or index in only:
@@ -129,14 +132,6 @@ def _finished(
 
 def _local(source: Source, defaults: Defaults) -> tzinfo:
     return source.zone or defaults.time_zone
-
-
-def holds(condition: Expression, document: Any) -> bool:
-    """Whether ``condition`` is true of ``document``; one that cannot be asked is not."""
-    try:
-        return bool(condition.of(document))
-    except ExpressionFailed:
-        return False
 
 
 def _by_rules(
@@ -157,7 +152,7 @@ def _by_rules(
             place = () if item is document else (index,)
             ignored = _item(source, item, place, headers, received, defaults, outcome)
         except Unmapped as error:
-            outcome.parked.append(Parked(index if len(items) > 1 else None, error.reason, error.detail))
+            outcome.parked.append(UnmappedItem(index if len(items) > 1 else None, error.reason, error.detail))
         else:
             if not ignored:
                 continue
@@ -322,8 +317,8 @@ def _nodes(source: Source, rule: Rule, item: dict[str, Any], place: tuple[int, .
     bodies.check_items(found or [])
     around = cache(partial(identity.surroundings, item, root))
     common: dict[str, Any] = {}
-    for index, entry in enumerate(found or []):
-        fields = {**(entry if isinstance(entry, dict) else {"item": entry}), "_webhook": item, "_root": root}
+    for index, line in enumerate(found or []):
+        fields = {**(line if isinstance(line, dict) else {"item": line}), "_webhook": item, "_root": root}
         yield _Node(fields, (*place, index), around, common)
 
 
@@ -361,7 +356,7 @@ def _free(found: Any, notes: list[Note]) -> dict[str, Any]:
     """Properties whose names are the sender's, or its visitors', without those that are Klaviyo's or the relay's."""
     properties = found if isinstance(found, dict) else {}
     spend(len(properties))
-    reserved = {name for name in properties if _RESERVED.match(name[: schema.NAME_LENGTH])}
+    reserved = {name for name in properties if _RESERVED.match(name[: entry.NAME_LENGTH])}
     notes += [Note("reserved_name", f"properties.{name}") for name in sorted(reserved)]
     return {name: value for name, value in properties.items() if name not in reserved} if reserved else properties
 
@@ -429,11 +424,11 @@ def _add(outcome: Outcome, draft: Draft | Unmapped, index: int, region: str) -> 
             raise draft
         _build(outcome, draft, region)
     except Unmapped as error:
-        outcome.parked.append(Parked(index, error.reason, error.detail))
+        outcome.parked.append(UnmappedItem(index, error.reason, error.detail))
 
 
 def _build(outcome: Outcome, draft: Draft, region: str) -> None:
-    event, notes = schema.build(draft, phone_region=region)
+    event, notes = entry.build(draft, phone_region=region)
     phones = draft.profile.get("phone_number")
     named = cleaning.tells(event.unique_id, phones if isinstance(phones, list) else [phones])
     # A visitor may have chosen the metric's name, of which a part of the id is made.

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from .errors import Unavailable
+from .closing import NO_KEY, Closing
+from .errors import NoSlot, Unavailable
+from .pauses import Pauses
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -78,3 +80,34 @@ class Secret:
         if not isinstance(document, dict):
             raise Unavailable("secret_unreadable", "the secret is not a JSON object")
         self._document, self._read_at = document, self._clock()
+
+
+class Key:
+    """The private key out of the secret ``{"api_key": "pk_..."}``."""
+
+    def __init__(self, secret: Secret, clock: Callable[[], float], pauses: Pauses) -> None:
+        self._secret = secret
+        self._clock = clock
+        self._pauses = pauses
+
+    def current(self) -> str:
+        """The key; ``NoSlot`` if it cannot be read: without one there is nothing to post."""
+        try:
+            found = self._secret.document().get("api_key")
+        except Unavailable as error:
+            raise NoSlot(self._clock() + self._pauses.long, Closing(NO_KEY, error.detail)) from None
+        if not _usable(found):
+            raise NoSlot(self._clock() + self._pauses.long, Closing(NO_KEY, 'the Klaviyo secret holds no "api_key"'))
+        return str(found).strip()
+
+    def renewed(self, old: str) -> bool:
+        """Whether the secret now holds another key than ``old``, which Klaviyo refused."""
+        try:
+            document = self._secret.doubted()
+        except Unavailable:
+            return False
+        return document is not None and _usable(document.get("api_key")) and str(document["api_key"]).strip() != old
+
+
+def _usable(key: object) -> bool:
+    return isinstance(key, str) and bool(key.strip()) and key.strip().isascii() and key.strip().isprintable()

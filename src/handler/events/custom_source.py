@@ -19,10 +19,10 @@ from datetime import tzinfo
 from decimal import Decimal
 from typing import Any
 
-from . import bodies, schema, values
-from .errors import Unmapped
-from .schema import Draft, Note
-from .work import spend
+from ..errors import Unmapped
+from ..work import spend
+from . import bodies, entry, values
+from .entry import Draft, Note
 
 _UNITS = 20  # of work for an event, whatever is in it
 _RESOURCES = ("event", "event-bulk-create", "event-bulk-create-job")
@@ -116,7 +116,7 @@ def _read(event: Any, fallback_id: str, received: float, local: tzinfo) -> Draft
         profile=_inner(event.get("profile")),
         metric=name["name"],
         service=values.text(name.get("service")),
-        unique_id=unique_id if len(unique_id) <= schema.UNIQUE_ID_LENGTH else values.digest(unique_id),
+        unique_id=unique_id if len(unique_id) <= entry.UNIQUE_ID_LENGTH else values.digest(unique_id),
         time=_time(event.get("time"), received, local, notes),
         properties=event.get("properties") or {},
         value=_amount(event.get("value"), notes),

@@ -17,7 +17,7 @@ from decimal import Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from .work import CHARACTERS, spend
+from ..work import CHARACTERS, spend
 
 EMAIL_LENGTH = 99
 _PHONE_UNITS = 40  # to read a number as one of a region's

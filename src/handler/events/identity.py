@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
+from ..errors import Unmapped
 from . import values
-from .errors import Unmapped
 from .expressions import Expression, ExpressionFailed
 
 _LENGTH = 150

@@ -42,10 +42,10 @@ import jmespath
 from jmespath.exceptions import JMESPathError
 from jmespath.functions import Functions, signature
 
+from ..errors import Unmapped
+from ..work import CHARACTERS, LONG, spend, weight
 from . import bodies, values
-from .compiled import Compiler, Evaluate, Node
-from .errors import Unmapped
-from .work import CHARACTERS, LONG, spend, weight
+from .compiler import Compiler, Evaluate, Node
 
 _ANY: Any = {"types": []}
 _MORE: Any = {"types": [], "variadic": True}
@@ -333,3 +333,11 @@ def _starts_at(tree: Node, names: set[str]) -> bool:
 
 class ExpressionFailed(Exception):
     """An expression met a value of a type it cannot use; the text is the cause's class."""
+
+
+def holds(condition: Expression, document: Any) -> bool:
+    """Whether ``condition`` is true of ``document``; one that cannot be asked is not."""
+    try:
+        return bool(condition.of(document))
+    except ExpressionFailed:
+        return False

@@ -1,7 +1,7 @@
 """What is authentic is never refused: what cannot be read or mapped is parked as it came, with its reason.
 
 Both functions settle raw webhooks here, ``receive`` when they come and
-``replay`` after a redrive. Neither an unreadable body nor a fault of our own
+``redriven`` after a redrive. Neither an unreadable body nor a fault of our own
 costs a webhook (docs/decisions/0029).
 """
 
@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
-from . import messages
-from .errors import SourceError, UnknownSource, Unmapped
-from .mapping import Outcome, Parked
-from .messages import Outgoing, Raw
-from .telemetry import crash, logger
+from .. import messages
+from ..errors import SourceError, UnknownSource, Unmapped
+from ..messages import Outgoing, Raw
+from ..telemetry import crash, logger
+from .mapping import Outcome, UnmappedItem
 
 _Made = TypeVar("_Made")
 
 
-class Letter(NamedTuple):
+class DeadLetter(NamedTuple):
     """A message for the dead-letter queue, with its reason as logs and metrics have it."""
 
     reason: str
@@ -41,10 +41,10 @@ def settled(source: str, make: Callable[[], _Made]) -> _Made | Outcome:
         cause, place = crash(error)
         logger.error("mapping crashed", extra={"source": source, "cause": cause, "place": place})
         reason, detail = "mapping_crashed", f"{cause} at {place}"
-    return Outcome(parked=[Parked(None, reason, detail)])
+    return Outcome(parked=[UnmappedItem(None, reason, detail)])
 
 
-def letters(raw: Raw, parked: Sequence[Parked], *, at: str) -> Iterator[Letter]:
+def letters(raw: Raw, parked: Sequence[UnmappedItem], *, at: str) -> Iterator[DeadLetter]:
     """``raw`` for the dead-letter queue, once for each reason, with the places of its items; ``at`` is ISO 8601.
 
     If no message has room for a list of places, the whole webhook is parked
@@ -59,4 +59,4 @@ def letters(raw: Raw, parked: Sequence[Parked], *, at: str) -> Iterator[Letter]:
         outgoing = messages.parked(raw._replace(only=only), reason=reason, detail=detail, at=at)
         if not messages.fits(outgoing):
             outgoing = messages.parked(raw._replace(only=None), reason=reason, detail=detail, at=at)
-        yield Letter(reason, detail, outgoing)
+        yield DeadLetter(reason, detail, outgoing)

@@ -27,7 +27,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError
 from urllib3.exceptions import TimeoutError as HTTPTimeoutError
 
-from .pauses import Pauses
+from ..pauses import Pauses
 
 PATH = "/api/event-bulk-create-jobs"
 IDLE_SECONDS = 10.0  # a connection that was idle for longer may have died, above all while the function was frozen

@@ -1,178 +1,47 @@
-"""An invocation's records: read them, set crashers apart, send back or park what is left.
-
-``deliver`` answers every record unless it dies, so a record that comes back
-may have killed it. Who did is not known: the suspicion narrows until one
-message is handled alone. SQS's own count of receives is no proof (functions
-that cannot start raise it, too, and queues that refuse), so each return is
-written down beside the message, and only that counts (docs/decisions/0023).
-"""
+"""What leaves an invocation again: deferred or parked, packed into messages and sent."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from . import messages
-from .closing import NO_SLOT, THROTTLED
-from .errors import MessageError, NewerMessage, NoSlot
+from .. import messages
+from ..closing import NO_SLOT, THROTTLED
+from ..errors import NoSlot
+from ..messages import MAX_DELAY, Message, Outgoing, Raw
+from ..pauses import Pauses
+from ..telemetry import logger
+from .crashes import account
 from .jobs import Job, Row
-from .messages import MAX_DELAY, Message, Outgoing, Raw
-from .pauses import Pauses
-from .telemetry import logger
+from .records import Received, Record
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
-ALONE_AT = 2  # a message that came back as often is handled alone ...
-PARKED_AT = 3  # ... and one that came back from that is parked
-SHAKY = 32  # messages that came back once which one invocation risks together
-CRASHED = "the function ended without settling this message three times, at last while it handled it alone"
-_COUNTED = ("1", "2")
 DAY = 86_400
 LONGEST_WAIT = 13 * DAY  # of a message that is sent again and again; SQS starts its 14 days again each time
 _MOST_DEFERRALS = 8  # from here on the delay grows no more
 
 
-class Record(NamedTuple):
-    """A record as it came; not decoded, for that may be what kills the function.
-
-    ``returned`` says that it was received before, ``crashes`` how often it, or
-    what it is a copy of, came back by now.
-    """
-
-    id: str
-    receipt: str
-    body: str
-    group: str
-    attributes: Mapping[str, str]
-    crashes: int = 0
-    returned: bool = False
-
-
-class Received(NamedTuple):
-    """A decoded record; ``crashes`` is the record's."""
-
-    record_id: str
-    message: Message | Raw
-    crashes: int = 0
-
-
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """Something to send, and the places in the batch of the messages that it relieves."""
+    """Something to send, and the places among the records of the messages that it relieves."""
 
     outgoing: Outgoing
     owners: frozenset[int]
 
 
-@dataclass(slots=True)
-class Batch:
-    """What there is to be handled.
-
-    ``unreadable`` are to be parked as they are. ``newer`` are left to the code
-    that wrote them: they come back after the visibility timeout.
-    """
-
-    received: list[Received] = field(default_factory=list)
-    unreadable: list[tuple[str, Outgoing]] = field(default_factory=list)
-    newer: list[str] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Triage:
-    """``handle`` now; ``resend`` with these delays in seconds, and ``park``, before that."""
-
-    handle: list[Record] = field(default_factory=list)
-    resend: list[tuple[Record, int]] = field(default_factory=list)
-    park: list[Record] = field(default_factory=list)
-
-
-def records(given: Iterable[Mapping[str, Any]]) -> list[Record]:
-    """The ``Records`` of a Lambda event from SQS."""
-    return [_record(one) for one in given]
-
-
-def _record(given: Mapping[str, Any]) -> Record:
-    counted, body = given["attributes"], given["body"]
-    returned = int(counted["ApproximateReceiveCount"]) > 1
-    group = counted.get("MessageGroupId") or messages.source(body)
-    if not (typed := given.get("messageAttributes")):  # as nearly all are
-        return Record(given["messageId"], given["receiptHandle"], body, group, {}, int(returned), returned)
-    attributes = {name: value["stringValue"] for name, value in typed.items() if "stringValue" in value}
-    told = attributes.pop("crashes", "")
-    crashes = (int(told) if told in _COUNTED else 0) + returned
-    return Record(given["messageId"], given["receiptHandle"], body, group, attributes, crashes, returned)
-
-
-def read(given: Iterable[Record], *, at: str) -> Batch:
-    """Decode records; ``at`` is ISO 8601."""
-    batch = Batch()
-    for record in given:
-        try:
-            message = messages.decode(record.body)
-        except MessageError as error:
-            newer = isinstance(error, NewerMessage)
-            if newer and record.crashes < ALONE_AT:
-                batch.newer.append(record.id)
-                continue
-            reason = "newer_format" if newer else "unreadable_message"
-            outgoing = messages.parked_text(record.body, "unknown", reason=reason, detail=str(error), at=at)
-            batch.unreadable.append((record.id, outgoing))
-            continue
-        if "reason" in record.attributes and isinstance(message, Message):
-            # It was parked, and came back with the reason beside it: it yields to live events from now on, and what it
-            # waited before, or in the dead-letter queue, does not count.
-            message = message._replace(backfill=True, redriven=True, waiting_since=0)
-        batch.received.append(Received(record.id, message, record.crashes))
-    return batch
-
-
-def triage(given: Sequence[Record], *, stagger: int) -> Triage:
-    """Apply the crash rule; what is suspected comes back ``stagger`` seconds apart.
-
-    What came back is sent anew, with that on its account, before anything is
-    handled. Of what was sent so, one message that came back twice is handled
-    alone, with everything else out of reach; many that came back once are risked
-    a few at a time, lest all of them need handling alone.
-    """
-    if not any(one.crashes for one in given):
-        return Triage(handle=list(given))
-    result = Triage(park=[one for one in given if one.crashes >= PARKED_AT])
-    here = [one for one in given if one.crashes < PARKED_AT and not one.returned]
-    alone = [one for one in here if one.crashes == ALONE_AT]
-    shaky = [one for one in here if 0 < one.crashes < ALONE_AT]
-    result.handle = alone[:1] or [*(one for one in here if not one.crashes), *shaky[:SHAKY]]
-    chosen = {id(one) for one in [*result.handle, *result.park]}
-    late = 0
-    for one in given:
-        if id(one) in chosen:
-            continue
-        late += bool(one.crashes)
-        group = late if one.crashes == ALONE_AT else -(-late // SHAKY)
-        result.resend.append((one, min(MAX_DELAY, group * stagger) if one.crashes else 0))
-    return result
-
-
-def again(one: Record, delay: int) -> Outgoing:
-    """``one`` to be sent anew as it is, with how often it came back."""
-    return Outgoing(one.body, one.group, delay, {**one.attributes, **_account(one.crashes)})
-
-
-def _account(crashes: int) -> dict[str, str]:
-    return {"crashes": str(crashes)} if crashes else {}
-
-
 def unmapped(one: Received, raw: Raw, delay: int) -> Outgoing:
     """``one``, which is ``raw``, to be sent anew as it is: there was no time, or no room, to map it."""
-    return Outgoing(messages.encode(raw), f"{raw.source}#redrive", delay, _account(one.crashes))
+    return Outgoing(messages.encode(raw), f"{raw.source}#redrive", delay, account(one.crashes))
 
 
 def _outgoing(message: Message, crashes: int, delay: int) -> Outgoing:
-    return Outgoing(messages.encode(message), messages.group(message), delay, _account(crashes))
+    return Outgoing(messages.encode(message), messages.group(message), delay, account(crashes))
 
 
 def defer(
@@ -218,20 +87,20 @@ def defer(
 
 def overdue(
     left: Iterable[Job], received: Sequence[Received], *, cause: NoSlot | None, now: float
-) -> tuple[list[Job], list[Parked]]:
+) -> tuple[list[Job], list[RefusedRows]]:
     """``left`` without the rows that have waited too long, and those rows, to be parked.
 
     Nothing else ends a loop through the queue: Lambda lets this one go on (RecursiveLoop in template.yaml).
     """
     kept: list[Job] = []
-    parked: list[Parked] = []
+    parked: list[RefusedRows] = []
     why = cause.closing if cause else "Klaviyo refused it without a reason"
     for job in left:
         old = {index for index, row in enumerate(job.rows) if _waited(received[row.owner], now) > LONGEST_WAIT}
         if old:
             rows = tuple(job.rows[index] for index in sorted(old))
             detail = f"waited for {LONGEST_WAIT // DAY} days; most recently because of: {why}"
-            parked.append(Parked(rows, "waited_too_long", detail))
+            parked.append(RefusedRows(rows, "waited_too_long", detail))
         kept += job.without(old)
     return kept, parked
 
@@ -299,7 +168,7 @@ def delay(cause: NoSlot | None, deferred: int, *, now: float, random: Callable[[
 
 
 @dataclass(frozen=True, slots=True)
-class Parked:
+class RefusedRows:
     """Rows that Klaviyo will not take; ``detail`` is free of personal data."""
 
     rows: tuple[Row, ...]
@@ -308,7 +177,7 @@ class Parked:
     suspect: bool = False
 
 
-def park(parked: Iterable[Parked], received: Sequence[Received], *, at: str) -> list[Parcel]:
+def park(parked: Iterable[RefusedRows], received: Sequence[Received], *, at: str) -> list[Parcel]:
     """Messages for the dead-letter queue, one for all rows of a source with the same reason.
 
     They come back from a redrive as if new, but still suspect if it was not
@@ -329,12 +198,6 @@ def park(parked: Iterable[Parked], received: Sequence[Received], *, at: str) -> 
             outgoing = messages.parked(message, reason=str(reason), detail=str(detail), at=at)
             parcels.append(Parcel(outgoing, owners))
     return parcels
-
-
-def crashed(one: Record, *, at: str) -> Outgoing:
-    """``one`` for the dead-letter queue, as it is; after a redrive it is handled alone at once."""
-    parked = messages.parked_text(one.body, messages.source(one.body), reason="crashed", detail=CRASHED, at=at)
-    return Outgoing(parked.body, parked.group, parked.delay, {**parked.attributes, **_account(ALONE_AT)})
 
 
 def send(client: SQSClient, queue_url: str, parcels: Sequence[Parcel]) -> frozenset[int]:

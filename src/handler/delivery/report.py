@@ -8,16 +8,16 @@ from collections.abc import Mapping, Sequence
 from aws_lambda_powertools import single_metric
 from aws_lambda_powertools.metrics import MetricUnit
 
-from .batch import Parked
-from .cleaning import clean
-from .closing import NO_SLOT, Closing
+from ..cleaning import clean
+from ..closing import NO_SLOT, Closing
+from ..errors import NoSlot
+from ..messages import Message
+from ..telemetry import NAMESPACE, SERVICE, by_line, event_id, logger, metrics
 from .dispatch import Post, Result
-from .errors import NoSlot
 from .jobs import Job, Row
 from .klaviyo import Answer
-from .messages import Message
+from .returns import RefusedRows
 from .scrub import scrub
-from .telemetry import NAMESPACE, SERVICE, by_line, event_id, logger, metrics
 
 _TITLE = 200
 _NOT_SETTLED = Closing("not_settled", "refused without a reason, to be tried beside others")
@@ -84,7 +84,7 @@ def resent(messages: int) -> None:
         metrics.add_metric("Resent", MetricUnit.Count, messages)
 
 
-def _parked(parked: Parked, messages: Mapping[int, Message]) -> None:
+def _parked(parked: RefusedRows, messages: Mapping[int, Message]) -> None:
     line = {
         "reason": parked.reason,
         "detail": parked.detail,
@@ -95,9 +95,7 @@ def _parked(parked: Parked, messages: Mapping[int, Message]) -> None:
     _count("Parked", parked.reason, len(parked.rows))
 
 
-def parked_whole(
-    reason: str, detail: str, source: str, *, webhook_id: str = "", sender_ids: Sequence[str] = ()
-) -> None:
+def dead_letter(reason: str, detail: str, source: str, *, webhook_id: str = "", sender_ids: Sequence[str] = ()) -> None:
     """Log and count a message that was parked as it came; the ids are those of the webhook's line, where known."""
     ids = {"webhook_id": webhook_id, "sender_ids": list(sender_ids)}
     named = {name: value for name, value in ids.items() if value}

@@ -10,13 +10,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from . import handshakes, mapping, parking, sources
-from .batch import Parcel, Received, unmapped
-from .mapping import Defaults, Outcome
-from .messages import Message, Raw
-from .report import parked_whole
-from .signatures import Delivery
-from .telemetry import event_id, logger
+from ..events import handshakes, mapping, parking, senders
+from ..events.mapping import Defaults, Outcome
+from ..events.webhook import Webhook
+from ..messages import Message, Raw
+from ..telemetry import event_id, logger
+from .records import Received
+from .report import dead_letter
+from .returns import Parcel, unmapped
 
 _MOST_IDS = 500  # the job's lines have all of them
 # A batch of 6 MB may hold a thousand raw webhooks, each of which may become 30 MB and take seconds. What one invocation
@@ -85,19 +86,19 @@ def _message(raw: Raw, outcome: Outcome) -> Message:
 
 
 def _understand(raw: Raw, defaults: Defaults) -> Outcome:
-    source = sources.load(raw.source)
-    delivery = Delivery("POST", "", "", raw.headers, {}, raw.body)
-    if check := handshakes.find(source, delivery, signed=True):
+    source = senders.load(raw.source)
+    webhook = Webhook("POST", "", "", raw.headers, {}, raw.body)
+    if check := handshakes.find(source, webhook, signed=True):
         handshakes.answer(*check)
         return Outcome(ignored=_LATE)
     return mapping.understand(
-        source, headers=raw.headers, body=raw.body, received=raw.received, defaults=defaults, only=raw.only
+        source, headers=raw.headers, body=webhook, received=raw.received, defaults=defaults, only=raw.only
     )
 
 
 def _parked(raw: Raw, outcome: Outcome, owner: int, at: str) -> list[Parcel]:
     parcels: list[Parcel] = []
     for reason, detail, outgoing in parking.letters(raw, outcome.parked, at=at):
-        parked_whole(reason, detail, raw.source, webhook_id=raw.webhook_id, sender_ids=outcome.sender_ids[:20])
+        dead_letter(reason, detail, raw.source, webhook_id=raw.webhook_id, sender_ids=outcome.sender_ids[:20])
         parcels.append(Parcel(outgoing, frozenset({owner})))
     return parcels

@@ -6,7 +6,7 @@ import re
 
 from multipart import MultipartError, ParserLimitReached, PushMultipartParser
 
-from .errors import Unmapped
+from ..errors import Unmapped
 
 # RFC 2046, 5.1.1: a boundary has 1 to 70 of these characters. The body starts with it.
 _FIRST_LINE = re.compile(rb"--([0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-])[ \t]*\r\n")

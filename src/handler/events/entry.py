@@ -18,10 +18,10 @@ from decimal import Decimal
 from itertools import islice
 from typing import Any
 
+from ..errors import Unmapped
+from ..messages import Event, size
+from ..work import CHARACTERS, put_out, spend
 from . import values
-from .errors import Unmapped
-from .messages import Event, size
-from .work import CHARACTERS, put_out, spend
 
 STRING_BYTES = 100_000
 EVENT_PROPERTIES = 400

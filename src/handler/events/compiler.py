@@ -18,7 +18,7 @@ from typing import Any
 from jmespath.functions import Functions
 from jmespath.visitor import Options, TreeInterpreter
 
-from .work import spend, weight
+from ..work import spend, weight
 
 Evaluate = Callable[[Any], Any]
 Node = Any  # the parser's own tree: mappings with type, value and children

@@ -11,16 +11,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from ..closing import BRAKE, KEY_REFUSED, OUTAGE, REFUSED_ALIKE, Closing
+from ..errors import Closed, NoSlot
+from ..messages import Message
+from ..pauses import Pauses
+from ..secret import Key
 from . import jobs
-from .batch import Parked
-from .closing import BRAKE, KEY_REFUSED, NO_KEY, OUTAGE, REFUSED_ALIKE, Closing
-from .errors import Closed, NoSlot, Unavailable
-from .jobs import Doubt, Job, Row
-from .keys import Secret
+from .blame import Doubt
+from .jobs import Job, Row
 from .klaviyo import Answer
-from .messages import Message
 from .pacing import Pacer, Slot
-from .pauses import Pauses
+from .returns import RefusedRows
 from .scrub import scrub
 
 
@@ -32,37 +33,6 @@ class Poster(Protocol):
 
     def post(self, body: bytes, key: str) -> Answer:
         """One request."""
-
-
-class Key:
-    """The private key out of the secret ``{"api_key": "pk_..."}``."""
-
-    def __init__(self, secret: Secret, clock: Callable[[], float], pauses: Pauses) -> None:
-        self._secret = secret
-        self._clock = clock
-        self._pauses = pauses
-
-    def current(self) -> str:
-        """The key; ``NoSlot`` if it cannot be read: without one there is nothing to post."""
-        try:
-            found = self._secret.document().get("api_key")
-        except Unavailable as error:
-            raise NoSlot(self._clock() + self._pauses.long, Closing(NO_KEY, error.detail)) from None
-        if not _usable(found):
-            raise NoSlot(self._clock() + self._pauses.long, Closing(NO_KEY, 'the Klaviyo secret holds no "api_key"'))
-        return str(found).strip()
-
-    def renewed(self, old: str) -> bool:
-        """Whether the secret now holds another key than ``old``, which Klaviyo refused."""
-        try:
-            document = self._secret.doubted()
-        except Unavailable:
-            return False
-        return document is not None and _usable(document.get("api_key")) and str(document["api_key"]).strip() != old
-
-
-def _usable(key: object) -> bool:
-    return isinstance(key, str) and bool(key.strip()) and key.strip().isascii() and key.strip().isprintable()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +54,7 @@ class Result:
     ``refused_at`` is when Klaviyo first refused something without naming it, infinite if it didn't.
     """
 
-    parked: list[Parked] = field(default_factory=list)
+    parked: list[RefusedRows] = field(default_factory=list)
     left: list[Job] = field(default_factory=list)
     cause: NoSlot | None = None
     delivered: int = 0
@@ -225,7 +195,7 @@ class _Run:
         if len(job.rows) > 1:
             self._first(job.halves())
         else:
-            self.result.parked.append(Parked(job.rows, "too_large", answer.detail))
+            self.result.parked.append(RefusedRows(job.rows, "too_large", answer.detail))
 
     def _pointed(self, job: Job, answer: Answer, now: float) -> None:
         # Scrubbed first: what a row says of itself, such as an id with "repeat" in it, is not what Klaviyo says of it.
@@ -238,7 +208,7 @@ class _Run:
         for complaint in complaints:
             if not complaint.repeat:
                 row = job.rows[complaint.index]
-                self.result.parked.append(Parked((row,), "refused_by_klaviyo", complaint.words))
+                self.result.parked.append(RefusedRows((row,), "refused_by_klaviyo", complaint.words))
         believed = job.rounds < jobs.REPEAT_ROUNDS or len(job.rows) == 1
         gone = [complaint.index for complaint in complaints if believed or not complaint.repeat]
         self.result.delivered += len(repeats) if believed else 0
@@ -311,7 +281,7 @@ class _Run:
 
     def _park(self, row: Row, words: str) -> None:
         detail = scrub(words, row.entry) or "refused without a word"
-        self.result.parked.append(Parked((row,), "refused_by_klaviyo", detail, suspect=True))
+        self.result.parked.append(RefusedRows((row,), "refused_by_klaviyo", detail, suspect=True))
 
     def finished(self) -> Result:
         """The result; rows that wait for proof go on waiting."""

@@ -1,0 +1,91 @@
+"""An invocation's records: read what SQS handed over, and decode it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from .. import messages
+from ..errors import MessageError, NewerMessage
+from ..messages import Message, Outgoing, Raw
+
+ALONE_AT = 2  # a message that came back as often is handled alone ...
+_COUNTED = ("1", "2")
+
+
+class Record(NamedTuple):
+    """A record as it came; not decoded, for that may be what kills the function.
+
+    ``returned`` says that it was received before, ``crashes`` how often it, or
+    what it is a copy of, came back by now.
+    """
+
+    id: str
+    receipt: str
+    body: str
+    group: str
+    attributes: Mapping[str, str]
+    crashes: int = 0
+    returned: bool = False
+
+
+class Received(NamedTuple):
+    """A decoded record; ``crashes`` is the record's."""
+
+    record_id: str
+    message: Message | Raw
+    crashes: int = 0
+
+
+@dataclass(slots=True)
+class Batch:
+    """What there is to be handled.
+
+    ``unreadable`` are to be parked as they are. ``newer`` are left to the code
+    that wrote them: they come back after the visibility timeout.
+    """
+
+    received: list[Received] = field(default_factory=list)
+    unreadable: list[tuple[str, Outgoing]] = field(default_factory=list)
+    newer: list[str] = field(default_factory=list)
+
+
+def of_event(given: Iterable[Mapping[str, Any]]) -> list[Record]:
+    """The ``Records`` of a Lambda event from SQS."""
+    return [_record(one) for one in given]
+
+
+def _record(given: Mapping[str, Any]) -> Record:
+    counted, body = given["attributes"], given["body"]
+    returned = int(counted["ApproximateReceiveCount"]) > 1
+    group = counted.get("MessageGroupId") or messages.source(body)
+    if not (typed := given.get("messageAttributes")):  # as nearly all are
+        return Record(given["messageId"], given["receiptHandle"], body, group, {}, int(returned), returned)
+    attributes = {name: value["stringValue"] for name, value in typed.items() if "stringValue" in value}
+    told = attributes.pop("crashes", "")
+    crashes = (int(told) if told in _COUNTED else 0) + returned
+    return Record(given["messageId"], given["receiptHandle"], body, group, attributes, crashes, returned)
+
+
+def read(given: Iterable[Record], *, at: str) -> Batch:
+    """Decode records; ``at`` is ISO 8601."""
+    batch = Batch()
+    for record in given:
+        try:
+            message = messages.decode(record.body)
+        except MessageError as error:
+            newer = isinstance(error, NewerMessage)
+            if newer and record.crashes < ALONE_AT:
+                batch.newer.append(record.id)
+                continue
+            reason = "newer_format" if newer else "unreadable_message"
+            outgoing = messages.parked_text(record.body, "unknown", reason=reason, detail=str(error), at=at)
+            batch.unreadable.append((record.id, outgoing))
+            continue
+        if "reason" in record.attributes and isinstance(message, Message):
+            # It was parked, and came back with the reason beside it: it yields to live events from now on, and what it
+            # waited before, or in the dead-letter queue, does not count.
+            message = message._replace(backfill=True, redriven=True, waiting_since=0)
+        batch.received.append(Received(record.id, message, record.crashes))
+    return batch
