@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from handler import messages
 from handler.delivery.klaviyo import Answer
 from handler.events import mapping
+from handler.events.webhook import Webhook
 from handler.messages import Event, Message, Raw
 from sim.klaviyo import Request
 from tests.unit.fakes_delivery import event
@@ -108,8 +109,8 @@ def test_a_message_that_kills_the_process_is_parked_alone(neighbours: int, where
                 raise Killed
             return read(body)
 
-        def understand(source: Any, *, body: bytes, **rest: Any) -> Any:
-            if b"poison" in body:
+        def understand(source: Any, *, body: Webhook, **rest: Any) -> Any:
+            if b"poison" in body.body:
                 raise Killed
             return mapped(source, body=body, **rest)
 
