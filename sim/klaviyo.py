@@ -153,8 +153,9 @@ class Klaviyo:
         self.requests.append(request)
         answer, seconds = self._decide(request)
         request.body = b""
+        request.status = answer.status or 0
         self.time.sleep(seconds)
-        request.status, request.answered_at = answer.status or 0, self.time.now
+        request.answered_at = self.time.now
         if answer.kind == "delivered":
             self.stored += request.names
             for name in request.names:
