@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import argparse
 import time as real_time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from handler.delivery import jobs
 from handler.delivery.klaviyo import Answer, sort_answer
+from sim.klaviyo import Request
 
 from .measure import table
 from .simulation import Simulation
@@ -24,7 +27,7 @@ READ_SECONDS = 23.0  # connecting and reading, until deliver gives up
 ENTRY_BYTES = 600
 LIVE_EVERY = 20.0
 SHARE_TIMED_OUT = 0.3
-Fault = Callable[[float, str], tuple[Answer, float] | None]
+Fault = Callable[[Request], tuple[Answer, float] | None]
 
 
 @dataclass(slots=True)
@@ -68,32 +71,33 @@ class Report:
 
 
 def story(
-    name: str, fault: Callable[[Simulation, float, float], Fault], *, seconds: float, events: int, seed: int = 1
+    name: str, fault: Callable[[Simulation, float, float], Fault], *, seconds: float, events: int, **setup: Any
 ) -> Report:
     """Events come in evenly for ``seconds`` during which Klaviyo fails, and a live one every 20 s until the end."""
-    sim = Simulation(seed=seed)
+    sim = Simulation(**setup)
     away = sim.time.now + 60
     back = away + seconds
-    sim.klaviyo.fault = fault(sim, away, back)
+    sim.klaviyo.told = fault(sim, away, back)
     sim.every(seconds / events, back, lambda n: sim.send([sim.event(f"e{n}", size=ENTRY_BYTES)]))
     sim.every(LIVE_EVERY, back + 1_800, lambda n: sim.send([sim.event(f"live{n}")]))
     sim.run(back)
-    bill, waiting = sim.bill, sum(body.count('"unique_id":"') for body in sim.queue.bodies())
+    bill, waiting = sim.bill, sum(body.count('"unique_id":"') for body in sim.bodies())
     scale = DAY / (seconds + 60)
     dollars = {part: amount * scale for part, amount in bill.dollars().items()}
     invocations, sends = bill.invocations * scale, bill.sent * scale
     sim.run(back + 1_800)
     taken = [(at, name) for name, at in sim.klaviyo.first.items()]
-    closed = sim.klaviyo.known_at + 0.5  # whoever had looked for the last time just before has posted by then
+    known = min((one.answered_at for one in sim.klaviyo.requests if one.status != 202), default=0.0)
+    closed = known + 0.5  # whoever had looked for the last time just before has posted by then
     new = [(at - back, at - sim.sent[name]) for at, name in taken if sim.sent[name] >= back]
     old = sorted(at - back for at, name in taken if at >= back and sim.sent[name] < back)
     return Report(
         name=name,
         events=len(sim.sent),
         lost=sim.lost(),
-        parked=len(sim.queue.dead) + sim.queue.unexplained,
-        repeats=sum(times > 1 for times in sim.klaviyo.stored.values()),
-        most_in_flight=sim.queue.most_in_flight,
+        parked=len(sim.dead),
+        repeats=sum(times > 1 for times in Counter(sim.klaviyo.stored).values()),
+        most_in_flight=sim.source.most_in_flight,
         most_waiting=waiting,
         probes_a_minute=sim.worst(60, [at for at in sim.times() if closed <= at < back]),
         worst_second=sim.worst(1),
@@ -113,8 +117,8 @@ def story(
 def away(sim: Simulation, away: float, back: float) -> Fault:
     """5xx at once, and for some only a time-out."""
 
-    def fault(at: float, _key: str) -> tuple[Answer, float] | None:
-        if not away <= at < back:
+    def fault(request: Request) -> tuple[Answer, float] | None:
+        if not away <= (at := request.at) < back:
             return None
         if sim.chance.random() < SHARE_TIMED_OUT:
             return Answer("transient", None, "timed_out", "TimeoutError"), READ_SECONDS
@@ -127,12 +131,13 @@ def revoked(sim: Simulation, away: float, back: float) -> Fault:
     """The first key is refused from ``away`` on; at ``back`` somebody puts the second into the secret."""
 
     def replace() -> None:
-        sim.key = "pk_second"
+        sim.use_key("pk_second")
 
     sim.time.call(back, replace)
 
-    def fault(at: float, key: str) -> tuple[Answer, float] | None:
-        return (sort_answer(401, {}, b"{}", now=at), 0.2) if at >= away and key == "pk_first" else None
+    def fault(request: Request) -> tuple[Answer, float] | None:
+        refused = request.at >= away and request.key == "pk_first"
+        return (sort_answer(401, {}, b"{}", now=request.at), 0.2) if refused else None
 
     return fault
 
@@ -140,8 +145,9 @@ def revoked(sim: Simulation, away: float, back: float) -> Fault:
 def throttled(sim: Simulation, away: float, back: float) -> Fault:  # noqa: ARG001 (as the others)
     """Nothing but 429s, each of which asks to wait for a minute."""
 
-    def fault(at: float, _key: str) -> tuple[Answer, float] | None:
-        return (sort_answer(429, {"Retry-After": "59"}, b"", now=at), 0.3) if away <= at < back else None
+    def fault(request: Request) -> tuple[Answer, float] | None:
+        refused = away <= request.at < back
+        return (sort_answer(429, {"Retry-After": "59"}, b"", now=request.at), 0.3) if refused else None
 
     return fault
 
@@ -175,14 +181,13 @@ def comes_back(
     *,
     hours: float,
     events: int,
-    loops: bool | None = None,
-    seed: int = 1,
+    **setup: Any,
 ) -> Return:
-    """Events come in evenly while Klaviyo fails for ``hours``; ``loops`` as in ``Simulation``."""
-    sim = Simulation(seed=seed, loops=loops)
+    """Events come in evenly while Klaviyo fails for ``hours``; ``setup`` is that of ``Simulation``."""
+    sim = Simulation(**setup)
     away = sim.time.now + 60
     back = away + hours * 3_600
-    sim.klaviyo.fault = fault(sim, away, back)
+    sim.klaviyo.told = fault(sim, away, back)
     sim.every((back - away) / events, back, lambda n: sim.send([sim.event(f"e{n}")]))
     sim.run(back + 1_800, lambda: sim.time.now > back and sim.drained())
     taken = [at for at in sim.times(202) if at >= back]
@@ -190,8 +195,8 @@ def comes_back(
     busy = max(60.0, end - back - 120)
     return Return(
         lost=sim.lost(),
-        parked=len(sim.queue.dead) + sim.queue.unexplained,
-        refused=sim.queue.refused,
+        parked=len(sim.dead),
+        refused=sim.source.refused,
         share=sum(back + 60 <= at < back + 60 + busy for at in taken) / busy / 2.5,
         drained=end - back if sim.drained() else None,
     )
@@ -223,26 +228,27 @@ class Window:
 
 
 def closed_window(
-    header: str, *, events: int, closings: int = 1, open_for: float = 120.0, settled: float = 60.0, seed: int = 1
+    header: str, *, events: int, closings: int = 1, open_for: float = 120.0, settled: float = 60.0, **setup: Any
 ) -> Window:
     """A backlog, and 429 for two minutes, ``closings`` times; ``header`` is the Retry-After, "true" the right one."""
-    sim = Simulation(seed=seed)
+    sim = Simulation(**setup)
     start = sim.time.now
     shut = [
         (start + 60 + number * (120 + open_for), start + 180 + number * (120 + open_for)) for number in range(closings)
     ]
 
-    def fault(at: float, _key: str) -> tuple[Answer, float] | None:
+    def fault(request: Request) -> tuple[Answer, float] | None:
+        at = request.at
         for since, until in shut:
             if since <= at < until:
                 told = {"true": str(round(until - at)), "missing": ""}.get(header, header)
                 return sort_answer(429, {"Retry-After": told}, b"", now=at), 0.3
         return None
 
-    sim.klaviyo.fault = fault
+    sim.klaviyo.told = fault
     sim.send([sim.event(f"b{number}") for number in range(events)])
     sim.run(shut[-1][1] + open_for)
-    if not len(sim.queue):
+    if not len(sim.events):
         raise RuntimeError("the backlog was too small to tell")
     # A volley that was under way when the window closed is nobody's fault; it has come within two seconds.
     probes = [at for at in sim.times(429) if any(since + 2 <= at < until for since, until in shut)]
@@ -253,21 +259,21 @@ def closed_window(
     return Window(header, closings, len(probes), sim.worst(60, probes), min(shares), sim.worst(60), sim.lost())
 
 
-def backfill(events: int, *, source: str = "shop", seed: int = 1) -> list[float]:
+def backfill(events: int, *, source: str = "shop", **setup: Any) -> list[float]:
     """Seconds from sending to arrival of live orders of ``source`` beside a backfill of ``events`` by "shop"."""
-    sim = Simulation(seed=seed)
+    sim = Simulation(**setup)
     sim.send([sim.event(f"b{number}") for number in range(events)], backfill=True)
     lasts = events / jobs.JOB_EVENTS / 2.5
     sim.every(7, sim.time.now + 0.9 * lasts, lambda n: sim.send([sim.event(f"live{n}")], source=source))
     sim.run(sim.time.now + 2 * lasts, sim.drained)
-    if sim.lost() or len(sim.queue):
+    if sim.lost() or len(sim.events):
         raise RuntimeError("the backfill did not drain")
-    return sorted(at - sim.sent[name] for name, at in sim.klaviyo.first.items() if name.startswith(b"live"))
+    return sorted(at - sim.sent[name] for name, at in sim.klaviyo.first.items() if name.startswith("live"))
 
 
-def trickle(seconds: float, *, every: float = 11.0, long_poll: float = 0.0, seed: int = 1) -> list[float]:
-    """Seconds from sending to arrival of single events; ``long_poll`` as in ``local.trigger``."""
-    sim = Simulation(seed=seed, long_poll=long_poll)
+def trickle(seconds: float, *, every: float = 11.0, **setup: Any) -> list[float]:
+    """Seconds from sending to arrival of single events."""
+    sim = Simulation(**setup)
     sim.every(every, sim.time.now + seconds, lambda n: sim.send([sim.event(f"one{n}")]))
     sim.run(sim.time.now + seconds + 60)
     return sorted(at - sim.sent[name] for name, at in sim.klaviyo.first.items())

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from local import aws
+from sim.klaviyo import PER_MINUTE, PER_SECOND
 
 from . import svg, virtual
 
@@ -19,7 +20,7 @@ def rate(result: virtual.Result) -> str:
     arrivals = [at - first for at in result.arrivals if at - first <= SHOWN_SECONDS]
     shown = [
         svg.Panel(f"requests in the last {name}", arrivals, trailing(arrivals, length), limit)
-        for name, length, limit in (("second", 1.0, virtual.PER_SECOND), ("60 seconds", 60.0, virtual.PER_MINUTE))
+        for name, length, limit in (("second", 1.0, PER_SECOND), ("60 seconds", 60.0, PER_MINUTE))
     ]
     title = f"Full backlog, {result.senders} senders, arrivals spread by {result.spread:g} s: Klaviyo's limits in red"
     return svg.panels(title, shown, unit="seconds")

@@ -2,73 +2,60 @@
 
 A day passes in a minute or two, and every run is the same for its seed. Real
 are the handler and all that it calls, one object for each container; the event
-source's batches and fair groups are ``local.trigger``'s. In memory are the queue
-(delays, receive counts, visibility, attributes, at most 120,000 messages in
-flight, the limits of a SendMessageBatch), the pacing table, the secret, and
-Klaviyo: two fixed windows of a random phase, and faults. Recursive loops are
-counted by the header that botocore sends, and end after 16 rounds unless the
-template allows them (``local.lineage``). Billing counts what AWS bills; a
-function's time is its virtual waiting plus the processor time that this machine
-took, scaled to the processor's share that its memory buys.
+source's batches and fair groups are ``local.trigger``'s; queues, table, secret and
+Klaviyo are those of ``sim``. Recursive loops are counted by the header that
+botocore sends, and end after 16 rounds unless the template allows them
+(``local.lineage``). Billing counts what AWS bills; a function's time is its virtual
+waiting plus the processor time that this machine took, scaled to the processor's
+share that its memory buys.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import random
 import re
 import time as real_time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 from botocore.handlers import add_recursion_detection_header
-from samtranslator.yaml_helper import yaml_parse
 
 from handler import messages, telemetry
 from handler.delivery import report
 from handler.delivery.dispatch import Dispatcher
 from handler.delivery.function import Deliver
-from handler.delivery.klaviyo import Answer, sort_answer
 from handler.delivery.pacing import Pacer, interval
 from handler.messages import Event, Message
 from handler.pauses import PAUSES
 from handler.secret import Key, Secret
 from handler.settings import for_deliver
-from local import aws, lineage
+from local import lineage
 from local.trigger import POLLERS, Batch, Fair, Held
+from sim import environment
+from sim.klaviyo import Klaviyo, Windows
+from sim.queue import MOST_IN_FLIGHT, Call, Queue, Sqs, nothing
+from sim.queue import Message as Queued
+from sim.secrets import Secrets
+from sim.time import Time
 
 from .cost import CHUNK, FULL_PROCESSOR_MB, PRICES
-from .virtual import MemoryTable, Time, Windows, worst
+from .virtual import START, distant_table, worst
 
-TIMEOUT = 120.0  # of deliver, as in the template
-VISIBILITY = 725.0
-MAX_RECEIVES = 1_000
-BATCH_SIZE = 10_000
-IN_FLIGHT = 120_000
-DELIVER_MB = 1_024
-ENVIRONMENT = {
-    "EVENTS_QUEUE_URL": "events",
-    "DEAD_LETTER_QUEUE_URL": "dead-letters",
-    "REQUESTS_PER_MINUTE": "150",
-    "PHONE_REGION": "",
-    "TIME_ZONE": "UTC",
-    "KLAVIYO_SECRET": "klaviyo",
-    "KLAVIYO_URL": "https://klaviyo.invalid",
-    "KLAVIYO_REVISION": "2026-10-15",
-    "PACING_TABLE": "pacing",
-    "PACING_ACCOUNT": "default",
-    "ARRIVAL_SPREAD": "0.4",
-    "LATE_AFTER_HOURS": "24",
-}
+_FUNCTION = environment.properties("DeliverFunction")
+_QUEUE = environment.properties("EventsQueue")
+_TRIGGER = _FUNCTION["Events"]["Queue"]["Properties"]
+TIMEOUT = float(_FUNCTION["Timeout"])
+DELIVER_MB = int(_FUNCTION["MemorySize"])
+ENVIRONMENT = environment.deliver()
 FUNCTION = "deliver"
-_NAME = re.compile(rb'"unique_id":"([^"]+)"')
+_NAME = re.compile(r'"unique_id":"([^"]+)"')
 
 
 @dataclass(slots=True)
@@ -99,133 +86,58 @@ class Bill:
         }
 
 
-@dataclass(slots=True)
-class _Kept:
-    """A message in the queue."""
-
-    body: str
-    group: str
-    receives: int = 0
-    weight: int = 0
-    attributes: dict[str, Any] = field(default_factory=dict)
-    trace: str = ""
-
-
-class Queue:
-    """SQS in memory, with the event source that takes from it; ``invoke`` is called with each batch."""
+class EventSource:
+    """The event source that takes from ``queue``; ``invoke`` is called with each batch."""
 
     def __init__(
         self,
         time: Time,
+        queue: Queue,
         chance: random.Random,
         bill: Bill,
         invoke: Callable[[Batch], None],
         *,
         concurrency: int,
         window: float,
+        batch_size: int,
         long_poll: float,
         loops: bool,
     ) -> None:
+        queue.shown = self._shown
         self._time = time
+        self._queue = queue
         self._invoke = invoke
         self._long_poll = long_poll
         self._loops = loops
         self._chance = chance
         self._bill = bill
         self._window = window
-        self._kept: dict[str, _Kept] = {}
+        self._size = batch_size
         self._pool = Fair()
-        self._flying: set[str] = set()
-        self._number = 0
         self._idle = [self._batch() for _ in range(concurrency)]
-        self.dead: list[dict[str, Any]] = []
-        self.unexplained = 0
         self.refused = 0
         self.most_in_flight = 0
 
     def _batch(self) -> Batch:
-        return Batch(BATCH_SIZE, self._window, self._long_poll)
+        return Batch(self._size, self._window, self._long_poll)
 
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def bodies(self) -> Iterator[str]:
-        """Of every message that waits or is parked."""
-        yield from (kept.body for kept in self._kept.values())
-        yield from (entry["MessageBody"] for entry in self.dead)
-
-    # ---- what the function calls, through its Sender
-
-    def accept(self, url: str, Entries: list[dict[str, Any]], trace: str) -> dict[str, Any]:  # noqa: N803
-        """As SQS: at most 10 entries and 1 MiB, whole delays of at most 900 s; ``trace`` is the request's header."""
-        size = sum(len(entry["MessageBody"].encode()) for entry in Entries)
-        if not 1 <= len(Entries) <= 10 or size > messages.MESSAGE_BYTES:
-            raise ValueError(f"{len(Entries)} entries, {size} bytes")
-        self._bill.sent += len(Entries)
-        self._bill.send_chunks += max(1, math.ceil(size / CHUNK))
-        for entry in Entries:
-            delay = entry.get("DelaySeconds", 0)
-            if not (isinstance(delay, int) and 0 <= delay <= 900):
-                raise ValueError(f"a delay of {delay}")
-            if url == ENVIRONMENT["DEAD_LETTER_QUEUE_URL"]:
-                self.dead.append(entry)
-            else:
-                typed = entry.get("MessageAttributes", {})
-                self.put(entry["MessageBody"], entry["MessageGroupId"], delay, attributes=typed, trace=trace)
-        return {}
-
-    def delete(self, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
-        """Acknowledge by receipt, which here is the id."""
-        self._bill.deletes += 1
-        for entry in Entries:
-            self._delete(entry["ReceiptHandle"])
-        return {}
-
-    # ---- the queue
-
-    def put(
-        self, body: str, group: str, delay: float = 0, *, attributes: dict[str, Any] | None = None, trace: str = ""
-    ) -> None:
-        """A new message, to be seen after ``delay`` seconds."""
-        self._number += 1
-        name = str(self._number)
-        weight = len(body) + body.count('"') + 700
-        self._kept[name] = _Kept(body, group, weight=weight, attributes=attributes or {}, trace=trace)
-        if delay:
-            self._time.call(self._time.now + delay, lambda: self._ready(name))
-        else:
-            self._ready(name)
-
-    def _delete(self, name: str) -> None:
-        self._kept.pop(name, None)
-        self._flying.discard(name)
-
-    def _ready(self, name: str) -> None:
-        kept = self._kept.get(name)
-        if kept is None:
-            return
-        self._flying.discard(name)
-        if kept.receives >= MAX_RECEIVES:
-            self._delete(name)
-            self.unexplained += 1  # moved by SQS itself, without a reason
-            return
-        self._pool.put(Held(name, name, kept.group, kept.body, kept.weight, kept.trace))
+    def _shown(self, message: Queued) -> None:
+        weight = len(message.body) + message.body.count('"') + 700
+        self._pool.put(Held(message.id, message.handle, message.group, message.body, weight, message.trace))
         self._consider()
-
-    # ---- the event source
 
     def _consider(self) -> None:
         """Give what is ready to idle pollers, whichever is quickest; five until there is a backlog."""
-        while self._pool.count and self._idle and len(self._flying) < IN_FLIGHT:
+        flying = self._queue.in_flight
+        while self._pool.count and self._idle and len(flying) < self._queue.most_in_flight:
             place = self._chance.randrange(min(POLLERS, len(self._idle)))
             batch = self._idle[place]
             opened = not batch.messages
             before = len(batch.messages)
             due = batch.fill(self._pool, self._time.now)
             for one in batch.messages[before:]:
-                self._kept[one.id].receives += 1
-                self._flying.add(one.id)
-            self.most_in_flight = max(self.most_in_flight, len(self._flying))
+                self._queue.take(self._queue.messages[one.id])
+            self.most_in_flight = max(self.most_in_flight, len(flying))
             if due:
                 self._go(batch)
             elif opened:
@@ -250,7 +162,7 @@ class Queue:
             self._bill.receive_chunks += max(1, math.ceil(size / CHUNK))
         if lineage.refused(self.trace(batch), FUNCTION) and not self._loops:
             self.refused += 1
-            self.done(batch, {one.id for one in batch.messages}, self._time.now)
+            self.done(batch, {one.id for one in batch.messages})
             return
         self._invoke(batch)
 
@@ -260,136 +172,39 @@ class Queue:
 
     def records(self, batch: Batch) -> list[dict[str, Any]]:
         """The ``Records`` of the event."""
-        return [
-            {
-                "messageId": one.id,
-                "receiptHandle": one.handle,
-                "body": one.text,
-                "attributes": {
-                    "ApproximateReceiveCount": str(self._kept[one.id].receives),
-                    "MessageGroupId": one.group,
-                },
-                "messageAttributes": {
-                    name: {"stringValue": value["StringValue"], "dataType": value["DataType"]}
-                    for name, value in self._kept[one.id].attributes.items()
-                },
-            }
-            for one in batch.messages
-        ]
+        return [self._queue.messages[one.id].record() for one in batch.messages]
 
-    def done(self, batch: Batch, failed: set[str], began: float) -> None:
+    def done(self, batch: Batch, failed: set[str]) -> None:
         """The function has answered: delete what it did not name, and let the poller go on."""
         gone = [one.id for one in batch.messages if one.id not in failed]
         self._bill.deletes += math.ceil(len(gone) / 10)
         for name in gone:
-            self._delete(name)
-        for name in failed:
-            self._time.call(began + VISIBILITY, lambda name=name: self._ready(name))  # type: ignore[misc]
+            self._queue.delete(name)
         self._pool.landed(batch.messages)
         self._idle.append(self._batch())
         self._consider()
 
 
-def _record(one: Held, kept: _Kept) -> dict[str, Any]:
-    return {
-        "messageId": one.id,
-        "receiptHandle": one.handle,
-        "body": one.text,
-        "attributes": {"ApproximateReceiveCount": str(kept.receives), "MessageGroupId": one.group},
-        "messageAttributes": {
-            name: {"stringValue": value["StringValue"], "dataType": value["DataType"]}
-            for name, value in kept.attributes.items()
-        },
-    }
-
-
-class Sender:
-    """A container's SQS client: its requests carry the trace header of the invocation under way."""
-
-    def __init__(self, queue: Queue) -> None:
-        self._queue = queue
-        self.invoked_with = ""
-
-    def send_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
-        """See ``Queue.accept``."""
-        return self._queue.accept(QueueUrl, Entries, self._header())
-
-    def delete_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: ARG002, N803
-        """See ``Queue.delete``."""
-        return self._queue.delete(Entries)
-
-    def _header(self) -> str:
-        """What botocore itself sends in a function with this ``_X_AMZN_TRACE_ID``."""
-        params: dict[str, Any] = {"headers": {}}
-        given = {"AWS_LAMBDA_FUNCTION_NAME": FUNCTION, lineage.VARIABLE: self.invoked_with}
-        os.environ.update(given)
-        try:
-            add_recursion_detection_header(params)
-        finally:
-            for name in given:
-                del os.environ[name]
-        return str(params["headers"].get(lineage.HEADER, ""))
-
-
-@dataclass(frozen=True, slots=True)
-class Container:
-    """One function, and the client through which it sends."""
-
-    sqs: Sender
-    handler: Callable[[dict[str, Any], Any], dict[str, Any]]
+def header(invoked_with: str) -> str:
+    """What botocore itself sends in a function with this ``_X_AMZN_TRACE_ID``."""
+    params: dict[str, Any] = {"headers": {}}
+    given = {"AWS_LAMBDA_FUNCTION_NAME": FUNCTION, lineage.VARIABLE: invoked_with}
+    os.environ.update(given)
+    try:
+        add_recursion_detection_header(params)
+    finally:
+        for name in given:
+            del os.environ[name]
+    return str(params["headers"].get(lineage.HEADER, ""))
 
 
 @dataclass(slots=True)
-class Klaviyo:
-    """Counts arrivals in its windows; ``fault`` may give a request's answer instead, and the seconds it takes."""
+class Container:
+    """One function with its client of SQS, and the trace header of the invocation under way."""
 
-    time: Time
-    windows: Windows
-    answer: float = 0.3
-    fault: Callable[[float, str], tuple[Answer, float] | None] | None = None
-    requests: list[tuple[float, int, int]] = field(default_factory=list)
-    stored: Counter[bytes] = field(default_factory=Counter)
-    first: dict[bytes, float] = field(default_factory=dict)
-    late: int = 0
-    known_at: float = math.inf  # when the first failure had been answered, or given up
-
-    def open(self) -> Answer | None:
-        """Connect."""
-        return None
-
-    def post(self, body: bytes, key: str) -> Answer:
-        """One request; its status, or 0, goes into the ledger."""
-        at = self.time.now
-        names = _NAME.findall(body)
-        if self.fault and (failed := self.fault(at, key)):
-            self.requests.append((at, failed[0].status or 0, len(names)))
-            self.windows.arrivals.append(at)
-            self.time.sleep(failed[1])
-            self.known_at = min(self.known_at, self.time.now)
-            return failed[0]
-        wait = self.windows.take(at)
-        status = 202 if wait is None else 429
-        self.requests.append((at, status, len(names)))
-        self.time.sleep(self.answer)
-        if wait is None:
-            self.late += body.count(b'"backfill":true')
-            for name in names:
-                self.stored[name] += 1
-                self.first.setdefault(name, at)
-        headers = {} if wait is None else {"Retry-After": str(math.ceil(wait))}
-        return sort_answer(status, headers, b"", now=at)
-
-
-class _SecretsManager:
-    """Holds the key that there is at the time; each reading is billed."""
-
-    def __init__(self, bill: Bill, key: Callable[[], str]) -> None:
-        self._bill = bill
-        self._key = key
-
-    def get_secret_value(self, *, SecretId: str) -> dict[str, str]:  # noqa: N803, ARG002 (the client's signature)
-        self._bill.secret_reads += 1
-        return {"SecretString": json.dumps({"api_key": self._key()})}
+    sqs: Sqs
+    invoked_with: str = ""
+    handler: Callable[[dict[str, Any], Any], dict[str, Any]] = field(init=False)
 
 
 class _Log:
@@ -421,37 +236,60 @@ class Simulation:
         window: float = 5.0,
         long_poll: float = 0.0,
         answer: float = 0.3,
+        batch_size: int = int(_TRIGGER["BatchSize"]),
+        most_in_flight: int = MOST_IN_FLIGHT,
         loops: bool | None = None,
     ) -> None:
         self.chance = random.Random(seed)  # noqa: S311 (a simulation)
-        self.time = Time(math.inf)
+        self.time = Time(START)
         self.bill = Bill()
-        self.table = MemoryTable(self.time, self.chance)
-        self.queue = Queue(
+        self.table = distant_table(self.time, self.chance)
+        self.dead = Queue("dead", self.time)
+        self.events = Queue(
+            "events",
             self.time,
+            visibility=_QUEUE["VisibilityTimeout"],
+            max_receives=_QUEUE["RedrivePolicy"]["maxReceiveCount"],
+            dead=self.dead,
+            most_in_flight=most_in_flight,
+        )
+        self.source = EventSource(
+            self.time,
+            self.events,
             self.chance,
             self.bill,
             self._invoke,
             concurrency=concurrency,
             window=window,
+            batch_size=batch_size,
             long_poll=long_poll,
             loops=loops_allowed() if loops is None else loops,
         )
-        self.klaviyo = Klaviyo(self.time, Windows(self.chance.uniform(0, 60), self.chance.random()), answer)
-        self.key = "pk_first"
+        self.klaviyo = Klaviyo(self.time, Windows.anywhere(self.chance), seconds=answer)
+        self.secrets = Secrets({})
+        self.use_key("pk_first")
         self.log = _Log(self.time, self.bill)
         self.faults: list[str] = []
-        self.sent: dict[bytes, float] = {}
+        self.sent: dict[str, float] = {}
+        self.heard: Call = nothing  # told of each call that a function makes of SQS
         self._containers = deque(self._container() for _ in range(concurrency))
+
+    def use_key(self, key: str) -> None:
+        """Put ``key`` into Klaviyo's secret."""
+        self.secrets.documents[ENVIRONMENT["KLAVIYO_SECRET"]] = {"api_key": key}
 
     def _container(self) -> Container:
         """A function with this world in place of AWS's."""
-        clock, sleep, chance = self.time.clock, self.time.sleep, self.chance.random
-        secrets: Any = _SecretsManager(self.bill, lambda: self.key)
-        secret = Secret(secrets, "klaviyo", clock, kept=PAUSES.kept, reread=PAUSES.key_reread)
-        sqs: Any = Sender(self.queue)
+        urls = {ENVIRONMENT["EVENTS_QUEUE_URL"]: self.events, ENVIRONMENT["DEAD_LETTER_QUEUE_URL"]: self.dead}
+        found = Container(Sqs(urls, before=self._asked, trace=lambda: header(found.invoked_with)))
+        clock, sleep, chance = self.time, self.time.sleep, self.chance.random
+        settings = for_deliver(ENVIRONMENT)
+        secret = Secret(
+            cast("Any", self.secrets), settings.klaviyo_secret, clock, kept=PAUSES.kept, reread=PAUSES.key_reread
+        )
+        spacing = interval(settings.requests_per_minute, settings.arrival_spread)
         dispatcher = Dispatcher(
-            pacer=Pacer(self.table, spacing=interval(150, 0.4), clock=clock, sleep=sleep, pauses=PAUSES),
+            pacer=Pacer(self.table, spacing=spacing, clock=clock, sleep=sleep, pauses=PAUSES),
             poster=self.klaviyo,
             key=Key(secret, clock, PAUSES),
             clock=clock,
@@ -461,9 +299,25 @@ class Simulation:
             pauses=PAUSES,
         )
         function = Deliver(
-            settings=for_deliver(ENVIRONMENT), sqs=sqs, dispatcher=dispatcher, pauses=PAUSES, clock=clock, random=chance
+            settings=settings,
+            sqs=cast("Any", found.sqs),
+            dispatcher=dispatcher,
+            pauses=PAUSES,
+            clock=clock,
+            random=chance,
         )
-        return Container(sqs, telemetry.metrics.log_metrics(function))
+        found.handler = telemetry.metrics.log_metrics(function)
+        return found
+
+    def _asked(self, operation: str, asked: Mapping[str, Any]) -> None:
+        """Bill a call of SQS, and tell whoever listens."""
+        if operation == "SendMessageBatch":
+            size = sum(len(entry["MessageBody"].encode()) for entry in asked["Entries"])
+            self.bill.sent += len(asked["Entries"])
+            self.bill.send_chunks += max(1, math.ceil(size / CHUNK))
+        else:
+            self.bill.deletes += 1
+        self.heard(operation, asked)
 
     def _invoke(self, batch: Batch) -> None:
         container = self._containers.pop()  # the one used last, as Lambda does
@@ -471,8 +325,8 @@ class Simulation:
 
     def _run_function(self, container: Container, batch: Batch) -> None:
         began, cpu = self.time.now, real_time.thread_time()
-        records = self.queue.records(batch)
-        container.sqs.invoked_with = self.queue.trace(batch)
+        records = self.source.records(batch)
+        container.invoked_with = self.source.trace(batch)
         context = SimpleNamespace(
             get_remaining_time_in_millis=lambda: 1000 * (began + TIMEOUT - self.time.now), aws_request_id="r"
         )
@@ -482,26 +336,28 @@ class Simulation:
         except Exception as error:  # noqa: BLE001 (as Lambda: the batch comes again)
             self.faults.append(f"{type(error).__name__}: {error}")
             failed = {one.id for one in batch.messages}
+        self.faults += container.sqs.mistakes
+        container.sqs.mistakes.clear()
         took = self.time.now - began + (real_time.thread_time() - cpu) * FULL_PROCESSOR_MB / DELIVER_MB
         if took > TIMEOUT:
             self.faults.append(f"the function ran for {took:.0f} s")
         self.bill.invocations += 1
         self.bill.seconds += took
         self._containers.append(container)
-        self.queue.done(batch, failed, began)
+        self.source.done(batch, failed)
 
     # ---- the world's side
 
     def event(self, name: str, *, size: int = 0) -> Event:
         """One event that happens now, as small as can be or of ``size`` bytes."""
-        self.sent[name.encode()] = self.time.now
+        self.sent[name] = self.time.now
         return Event(name, int(self.time.now), entry(name, size))
 
     def send(self, events: list[Event], *, source: str = "shop", backfill: bool = False) -> None:
         """Queue ``events`` as the door does, in messages of at most 100."""
         like = Message(source, (), self.time.now, backfill=backfill)
         for message in messages.pack(events, like):
-            self.queue.put(messages.encode(message), messages.group(message))
+            self.events.put(messages.encode(message), messages.group(message))
 
     def every(self, seconds: float, until: float, make: Callable[[int], None]) -> None:
         """Call ``make`` with 0, 1, 2, ... every ``seconds`` until the time ``until``."""
@@ -520,14 +376,13 @@ class Simulation:
         def keep() -> None:
             while self.time.now < until and not done():
                 self.time.sleep(min(10.0, until - self.time.now))
-            self.time.stop()
 
         with self._quiet():
             self.time.run([keep])
 
     def drained(self) -> bool:
         """Whether everything sent has arrived, and nothing waits."""
-        return len(self.queue) == 0 and len(self.klaviyo.stored) + len(self.queue.dead) >= len(self.sent)
+        return len(self.events) == 0 and len(self.klaviyo.first) + len(self.dead) >= len(self.sent)
 
     @contextlib.contextmanager
     def _quiet(self) -> Iterator[None]:
@@ -539,27 +394,32 @@ class Simulation:
         finally:
             telemetry.logger.registered_handler.stream = stream  # type: ignore[attr-defined]
             self.bill.table_reads, self.bill.table_writes = self.table.reads, self.table.writes
+            self.bill.secret_reads = self.secrets.reads
 
     # ---- what came of it
 
     def times(self, *statuses: int) -> list[float]:
         """When requests were answered so; all without an argument."""
-        return [at for at, status, _ in self.klaviyo.requests if not statuses or status in statuses]
+        return [one.at for one in self.klaviyo.requests if not statuses or one.status in statuses]
 
     def worst(self, length: float, times: list[float] | None = None) -> int:
         """Most requests in any ``length`` seconds."""
-        return worst(sorted(self.klaviyo.windows.arrivals if times is None else times), length)
+        return worst(sorted(self.times() if times is None else times), length)
 
     def lost(self) -> int:
         """Events that are neither stored nor in a queue any more."""
-        held = {name for body in self.queue.bodies() for name in _NAME.findall(body.encode())}
-        return len(self.sent.keys() - self.klaviyo.stored.keys() - held)
+        held = {name for body in self.bodies() for name in _NAME.findall(body)}
+        return len(self.sent.keys() - self.klaviyo.first.keys() - held)
+
+    def bodies(self) -> Iterator[str]:
+        """Of every message that waits or is parked."""
+        for queue in (self.events, self.dead):
+            yield from (message.body for message in queue.messages.values())
 
 
-def loops_allowed(template: Path = aws.ROOT / "template.yaml") -> bool:
+def loops_allowed(template: Path = environment.TEMPLATE) -> bool:
     """Whether the template lets ``deliver`` send to its own queue as often as it must."""
-    properties = yaml_parse(template.read_text("utf-8"))["Resources"]["DeliverFunction"]["Properties"]
-    return bool(properties.get("RecursiveLoop") == "Allow")
+    return bool(environment.properties("DeliverFunction", template).get("RecursiveLoop") == "Allow")
 
 
 def entry(name: str, size: int = 0) -> str:

@@ -32,7 +32,7 @@ with atheris.instrument_imports(include=["handler", "multipart"]):
     from handler.events import bodies, handshakes, senders, values
     from handler.events import multipart as parts
     from handler.events.webhook import Webhook
-    from tests.unit.fakes_door import Door, SecretsManager
+    from tests.unit.fakes_door import Door
     from tools.senders import sign
 
 SETTLED = 20_000  # runs after which memory is looked at for the first time ...
@@ -49,7 +49,7 @@ KINDS = [
 PART = b"--x\r\nContent-Disposition: form-data"
 # Time passes so quickly that each refusal has a line of its own.
 DOOR = Door(
-    secrets=SecretsManager(sign.development_secrets(senders.names())["sources"]),
+    sign.development_secrets(senders.names())["sources"],
     refusals=Refusals(map(float, itertools.count(step=2 * WINDOW)).__next__),
 )
 LOG = io.StringIO()

@@ -25,7 +25,7 @@ import time
 import urllib.request
 import zlib
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
 from hashlib import blake2b
@@ -182,10 +182,18 @@ def _simple(status: int, code: str, detail: str, **headers: str) -> Answer:
 
 
 class Klaviyo:
-    """The stand-in's state. All times are seconds; ``clock`` is the wall clock."""
+    """The stand-in's state. All times are seconds; ``clock`` counts those of the windows."""
 
-    def __init__(self, limits: Limits | None = None, *, key: str = DEVELOPMENT_KEY, seed: int | None = None) -> None:
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        *,
+        key: str = DEVELOPMENT_KEY,
+        seed: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.lock = threading.Lock()
+        self.clock = clock
         self.random = random.Random(seed)  # noqa: S311 (phases and chances, no secrets)
         self.key = key
         self.clear(limits or Limits())
@@ -217,9 +225,9 @@ class Klaviyo:
         self.faults = [Fault(**rule, since=now) for rule in rules]
 
     def arrive(self) -> tuple[float, float | None]:
-        """Count a request that arrives now: the monotonic time, and the seconds to wait if a window is full."""
+        """Count a request that arrives now: the time, and the seconds to wait if a window is full."""
         with self.lock:
-            now = time.monotonic()
+            now = self.clock()
             self.second.add(now)
             self.minute.add(now)
             looks = [window.look(now) for window in self.windows]

@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 
-from handler.closing import Closing
-from handler.errors import TableUnavailable
 from handler.messages import Message
 from tests.template.test_observability import shown
 from tests.unit import test_receive as at_the_door
@@ -43,7 +41,7 @@ def webhooks(door: Door) -> None:
     at_the_door.post(door, "custom", good, pathParameters={"source": "nobody"})
     at_the_door.post(door, "custom", good, now=1.0)
     door.handler({"requestContext": {"http": {"method": "POST"}}, "body": "*", "isBase64Encoded": True}, None)
-    door.sqs.down = True
+    door.down = {"sqs"}
     at_the_door.post(door, "custom", good)
 
 
@@ -54,12 +52,10 @@ def deliveries() -> None:
         for name in ("good", "bad"):
             world.put(Message("shop", (event(name),), world.clock()))
         world.run()
-        world.klaviyo.told = lambda names: world.klaviyo.answer(429, Retry_After="300")
+        world.klaviyo.told = lambda _: world.klaviyo.answer(429, Retry_After="300")
         world.put(Message("shop", (event("later"),), world.clock()))
         world.invoke()
-        world.table.fails = TableUnavailable(
-            world.clock() + 60, Closing("no_table", "the pacing table does not answer")
-        )
+        world.table_away = 1.0
         world.clock.sleep(1_000)
         world.invoke()
 

@@ -1,8 +1,7 @@
-"""``receive`` whole, with SQS, Secrets Manager and the sources' files as a test says."""
+"""``receive`` whole in ``sim``, with the sources' files as a test says."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, cast
@@ -17,90 +16,75 @@ from handler.pauses import PAUSES
 from handler.secret import Secret
 from handler.settings import for_receive
 from handler.telemetry import metrics
+from sim import environment
+from sim.queue import Message, Queue, Sqs
+from sim.secrets import Secrets
+from sim.time import Time
+from tests.unit.fakes_delivery import DEAD, EVENTS
 from tools.senders import sign
 
 SECRETS = sign.development_secrets(["stripe", "custom", "shopify"])["sources"]
-ENVIRONMENT = {
-    "EVENTS_QUEUE_URL": "events",
-    "DEAD_LETTER_QUEUE_URL": "dead-letters",
-    "REQUESTS_PER_MINUTE": "150",
-    "PHONE_REGION": "",
-    "TIME_ZONE": "UTC",
-    "SOURCES_SECRET": "sources",
-    "METRICS_BY_SOURCE": "*",
-}
-
-
-class Queue:
-    """An SQS client that takes messages, and fails as often as it is told."""
-
-    def __init__(self) -> None:
-        self.taken: list[tuple[str, dict[str, Any]]] = []
-        self.refuse = 0
-        self.down = False
-
-    def send_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
-        if self.down:
-            raise ClientError({"Error": {"Code": "ServiceUnavailable"}}, "SendMessageBatch")
-        failed = []
-        for entry in Entries:
-            if self.refuse:
-                self.refuse -= 1
-                failed.append({"Id": entry["Id"], "Code": "InternalError", "SenderFault": False})
-            else:
-                self.taken.append((QueueUrl, entry))
-        return {"Failed": failed} if failed else {}
-
-    def bodies(self, queue: str) -> list[str]:
-        return [entry["MessageBody"] for url, entry in self.taken if url == queue]
-
-
-class SecretsManager:
-    """Secrets Manager in memory."""
-
-    def __init__(self, document: Any) -> None:
-        self.document = document
-        self.reads = 0
-        self.down = False
-
-    def get_secret_value(self, *, SecretId: str) -> dict[str, str]:  # noqa: N803
-        self.reads += 1
-        if self.down:
-            raise ClientError({"Error": {"Code": "InternalServiceError"}}, "GetSecretValue")
-        return {"SecretString": json.dumps(self.document)}
+ENVIRONMENT = environment.receive()
+_SECRET = ENVIRONMENT["SOURCES_SECRET"]
 
 
 class Door:
     """The function and its surroundings.
 
-    ``load`` may be replaced; for the secrets, time passes only in ``secrets_time`` (epoch seconds).
+    The queue refuses the next ``refuse`` entries; ``down`` names what does not answer: ``sqs``, ``secrets``.
+    ``load`` may be replaced; for the secrets, time passes only in ``clock``.
     """
 
     def __init__(
         self,
+        secrets: Any = SECRETS,
         *,
         environment: Mapping[str, str] = ENVIRONMENT,
-        secrets: Any = None,
-        sqs: Any = None,
         refusals: Refusals | None = None,
     ) -> None:
-        self.sqs = cast("Any", sqs or Queue())
-        self.secrets = cast("Any", secrets or SecretsManager(dict(SECRETS)))
-        self.secrets_time = 1_000_000.0
+        self.clock = Time()
+        self.refuse = 0
+        self.down: set[str] = set()
+        self.queues = {EVENTS: Queue("events", self.clock), DEAD: Queue("dead", self.clock)}
+        self.sqs = Sqs(self.queues, refuse=self._refuses, before=lambda operation, _: self._check("sqs", operation))
+        self.secrets = Secrets({_SECRET: secrets}, before=lambda operation: self._check("secrets", operation))
         self.load: Callable[[str], Source] = senders.load
         self.handler: Callable[[Any, Any], dict[str, Any]] = metrics.log_metrics(
             Receive(
                 settings=for_receive(environment),
-                sqs=self.sqs,
-                secrets=Secret(
-                    self.secrets, "sources", lambda: self.secrets_time, kept=PAUSES.kept, reread=PAUSES.reread
-                ),
+                sqs=cast("Any", self.sqs),
+                secrets=Secret(cast("Any", self.secrets), _SECRET, self.clock, kept=PAUSES.kept, reread=PAUSES.reread),
                 refusals=refusals or Refusals(time.time),
                 clock=time.time,
                 load=lambda name: self.load(name),
             )
         )
 
+    def _refuses(self, _: object) -> bool:
+        self.refuse -= 1
+        return self.refuse >= 0
+
+    def _check(self, service: str, operation: str) -> None:
+        if service in self.down:
+            raise ClientError({"Error": {"Code": "ServiceUnavailable"}}, operation)
+
+    def hold(self, document: Any) -> None:
+        """From now on the secret is this."""
+        self.secrets.documents[_SECRET] = document
+
     def forget(self) -> None:
         """The secrets are read again before they are used again."""
-        self.secrets_time += PAUSES.kept
+        self.clock.sleep(PAUSES.kept)
+
+    def taken(self, *urls: str) -> list[tuple[str, Message]]:
+        """What is in these queues, or in both."""
+        return [(url, message) for url in urls or self.queues for message in self.queues[url].messages.values()]
+
+    def bodies(self, url: str) -> list[str]:
+        return [message.body for _, message in self.taken(url)]
+
+    def empty(self) -> None:
+        """Forget what was queued."""
+        for _, message in self.taken():
+            self.queues[EVENTS].delete(message.id)
+            self.queues[DEAD].delete(message.id)

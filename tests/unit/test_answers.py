@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -26,7 +26,9 @@ from handler.messages import Message
 from handler.pauses import PAUSES
 from handler.secret import Key, Secret
 from local.standin import DEVELOPMENT_KEY, Klaviyo, Limits, Server
-from tests.unit.fakes_delivery import Clock, event
+from sim.secrets import Secrets
+from sim.time import Time
+from tests.unit.fakes_delivery import event
 from tests.unit.fakes_queue import Delivery, delivery
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "answers.md"
@@ -144,20 +146,10 @@ def server() -> Iterator[Server]:
         thread.join()
 
 
-class SecretsManager:
-    """Holds the Klaviyo key."""
-
-    def __init__(self) -> None:
-        self.key = DEVELOPMENT_KEY
-
-    def get_secret_value(self, *, SecretId: str) -> dict[str, str]:  # noqa: N803
-        return {"SecretString": json.dumps({"api_key": self.key})}
-
-
-class Wire:
+class Wire(Connection):
     """Connections to ``address`` until Klaviyo is mended, and to the stand-in from then on."""
 
-    def __init__(self, clock: Clock, address: str, server: Server) -> None:
+    def __init__(self, clock: Time, address: str, server: Server) -> None:
         self.clock = clock
         self.server = server
         self.mended_at = clock() + MENDED
@@ -192,7 +184,7 @@ class World:
 
     delivery: Delivery
     wire: Wire
-    secrets: SecretsManager
+    secrets: Secrets
     server: Server
     log: io.StringIO
 
@@ -201,7 +193,7 @@ class World:
 
     def parked(self) -> dict[str, set[str]]:
         found: dict[str, set[str]] = {}
-        for reason, message in self.delivery.sqs.parked():
+        for reason, message in self.delivery.parked():
             assert isinstance(message, Message)
             found.setdefault(reason, set()).update(one.unique_id for one in message.events)
         return found
@@ -218,9 +210,9 @@ def world(server: Server, address: str = "", faults: list[dict[str, Any]] | None
     server.klaviyo.key = DEVELOPMENT_KEY
     server.klaviyo.set_faults(faults or [], time.monotonic())
     log = io.StringIO()
-    clock, secrets = Clock(), SecretsManager()
+    clock, secrets = Time(), Secrets({"klaviyo": {"api_key": DEVELOPMENT_KEY}})
     wire = Wire(clock, address or server.url, server)
-    secret = Secret(secrets, "klaviyo", clock, kept=PAUSES.kept, reread=PAUSES.key_reread)  # type: ignore[arg-type]  # its one method
+    secret = Secret(cast("Any", secrets), "klaviyo", clock, kept=PAUSES.kept, reread=PAUSES.key_reread)
     with (
         delivery(clock=clock, poster=wire, key=Key(secret, clock, PAUSES)) as whole,
         pytest.MonkeyPatch.context() as patch,
@@ -292,9 +284,7 @@ def test_seven_bad_among_a_thousand_are_parked_and_993_delivered(pointers: bool,
         assert found.parked() == {"refused_by_klaviyo": bad}
         assert len(found.stored()) == 993
         assert len(found.wire.tried) <= most
-        details = {
-            kept.attributes["detail"]["StringValue"] for kept in found.delivery.sqs.queues["dead-letters"].values()
-        }
+        details = {kept.texts["detail"] for kept in found.delivery.dead.messages.values()}
         assert all("Invalid" in detail for detail in details)
 
 
@@ -312,14 +302,14 @@ def test_a_refused_key_keeps_everything_until_it_is_replaced_and_the_new_one_is_
         while clock() < revoked_until:
             sender += 1
             found.delivery.put(Message("shop", (event(f"new{sender}"),), clock()))
-            clock.now += 600
+            clock.sleep(600)
             found.delivery.invoke()
         assert found.stored() == set()
         assert found.parked() == {}
-        found.secrets.key = "pk_another"
+        found.secrets.documents["klaviyo"] = {"api_key": "pk_another"}
         found.delivery.put(Message("shop", (event("last"),), clock()))
         for _ in range(12):
-            clock.now += 5
+            clock.sleep(5)
             found.delivery.invoke()
         assert "last" in found.stored()
         found.delivery.run()
@@ -332,7 +322,7 @@ def test_a_klaviyo_that_works_again_finds_everything_in_order(server: Server) ->
     with world(server, faults=answers(503)) as found:
         put(found, "a")
         found.delivery.invoke()
-        found.delivery.clock.now += 300
+        found.delivery.clock.sleep(300)
         put(found, "bc")
         found.delivery.run()
         assert found.stored() == ALL

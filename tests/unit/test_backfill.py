@@ -12,8 +12,9 @@ from handler import messages
 from handler.events import mapping, senders
 from handler.events.mapping import Defaults
 from handler.messages import Event, Message
+from tests.unit.fakes_delivery import EVENTS
 from tests.unit.fakes_door import Door
-from tests.unit.fakes_queue import DEAD, EVENTS, delivery
+from tests.unit.fakes_queue import delivery
 from tests.unit.test_receive import custom, door, event, post
 
 __all__ = ["door"]  # the fixture
@@ -21,7 +22,7 @@ SAMPLE = Path(__file__).parents[2] / "events" / "stripe" / "customer.created.jso
 
 
 def groups(door: Door) -> list[str]:
-    return [entry["MessageGroupId"] for _, entry in door.sqs.taken]
+    return [entry.group for _, entry in door.taken()]
 
 
 def test_a_request_of_backfills_travels_in_a_group_of_its_own(door: Door) -> None:
@@ -29,7 +30,7 @@ def test_a_request_of_backfills_travels_in_a_group_of_its_own(door: Door) -> Non
     post(door, "custom", json.dumps({"backfill": True, "events": [event(unique_id="v3")]}).encode())
     post(door, "custom", custom(event(unique_id="v4"), event(unique_id="v5", backfill=True)))
     assert groups(door) == ["custom#backfill", "custom#backfill", "custom"]
-    assert [body.count('"backfill":true}') for body in door.sqs.bodies("events")] == [2, 1, 1]
+    assert [body.count('"backfill":true}') for body in door.bodies(EVENTS)] == [2, 1, 1]
 
 
 def test_a_source_of_backfills_marks_each_event_and_has_a_group_of_its_own(
@@ -62,14 +63,14 @@ def test_a_redrive_after_days_brings_events_back_as_late_ones() -> None:
     }
     with delivery() as world:
         sent: list[dict[str, Any]] = []
-        world.klaviyo.told = lambda _: sent.append(world.klaviyo.rows[0])
+        world.klaviyo.told = lambda request: sent.append(request.rows[0])
         world.klaviyo.bad = {"old"}
         world.put(Message("shop", (Event("old", int(world.clock()), json.dumps(entry)),), world.clock()))
         world.run()
-        (parked,) = world.sqs.queues[DEAD].values()
+        (parked,) = world.dead.messages.values()
         world.klaviyo.bad = set()
-        world.clock.now += 2 * 86_400
-        world.sqs.put(EVENTS, parked.body, group=parked.group, attributes=parked.attributes)
+        world.clock.sleep(2 * 86_400)
+        world.redrive()
         world.run()
     assert parked.group == "shop#redrive"
     first, last = sent

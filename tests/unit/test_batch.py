@@ -18,6 +18,8 @@ from handler.delivery.returns import RefusedRows
 from handler.errors import Closed, NoSlot, TooLate
 from handler.messages import Message, Outgoing
 from handler.pauses import PAUSES
+from sim.queue import Queue, Sqs
+from sim.time import Time
 from tests.unit.fakes_delivery import event
 
 NOW = 1_790_000_000.0
@@ -230,24 +232,16 @@ def test_a_crasher_comes_back_from_a_redrive_to_be_handled_alone() -> None:
     assert crashes.triage([*records(NEW), again], stagger=PAUSES.stagger).handle == [again]
 
 
-class Queue:
-    """An SQS client that refuses some entries, or everything."""
-
-    def __init__(self, *, refuse: str = "", down: bool = False) -> None:
-        self.refuse = refuse
-        self.down = down
-
-    def send_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
-        if self.down:
-            raise ClientError({"Error": {"Code": "ServiceUnavailable"}}, "SendMessageBatch")
-        return {"Failed": [{"Id": one["Id"]} for one in Entries if self.refuse and self.refuse in one["MessageBody"]]}
-
-
 def test_only_what_the_queue_did_not_take_stays() -> None:
     parcels = [returns.Parcel(Outgoing(body, "g"), frozenset({n})) for n, body in enumerate(["aa", "bb", "bb"])]
-    client: Any = Queue(refuse="b")
+    sqs = Sqs({"queue": Queue("queue", Time())}, refuse=lambda entry: "b" in entry["MessageBody"])
+    client: Any = sqs
     assert returns.send(client, "queue", parcels) == {1, 2}
-    client = Queue(down=True)
+
+    def down(operation: str, _: object) -> None:
+        raise ClientError({"Error": {"Code": "ServiceUnavailable"}}, operation)
+
+    sqs.before = down
     assert returns.send(client, "queue", parcels) == {0, 1, 2}
     assert returns.send(client, "queue", []) == frozenset()
 

@@ -14,6 +14,7 @@ import pytest
 
 from bench import cost, svg, virtual
 from local import aws
+from sim.klaviyo import PER_MINUTE, PER_SECOND, Windows
 
 MEASURED = cost.Measured(2_000, 0.0008, 0.0001, 900, 0.002, 0.00001, 800, 40, 0.25, 0.25)
 
@@ -23,8 +24,8 @@ MEASURED = cost.Measured(2_000, 0.0008, 0.0001, 900, 0.002, 0.00001, 800, 40, 0.
 def test_a_simulated_backlog_uses_the_allowance_and_keeps_both_limits(senders: int, spread: float) -> None:
     found = virtual.simulate(senders=senders, answer=0.2, spread=spread, hours=0.2)
     assert found.refused == 0
-    assert found.worst_second <= virtual.PER_SECOND
-    assert found.worst_minute <= virtual.PER_MINUTE
+    assert found.worst_second <= PER_SECOND
+    assert found.worst_minute <= PER_MINUTE
     assert found.share > 0.9
 
 
@@ -34,9 +35,9 @@ def test_a_run_is_the_same_for_its_seed() -> None:
 
 
 def test_the_simulated_klaviyo_refuses_what_is_over_its_limits() -> None:
-    windows = virtual.Windows(phase_minute=0, phase_second=0)
-    answers = [windows.take(1_000.0) for _ in range(virtual.PER_SECOND + 1)]
-    assert answers[:-1] == [None] * virtual.PER_SECOND
+    windows = Windows(0, 0)
+    answers = [windows.take(1_000.0) for _ in range(PER_SECOND + 1)]
+    assert answers[:-1] == [None] * PER_SECOND
     assert answers[-1] is not None
 
 

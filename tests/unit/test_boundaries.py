@@ -14,21 +14,22 @@ import pytest
 from tools.commands import COMMANDS
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("src/handler", "tools", "local", "bench", "fuzz", "tests")
+FOLDERS = ("src/handler", "sim", "tools", "local", "bench", "fuzz", "tests")
 ENTRY = "tools.commands"
 # Whatever a module's name begins with, the longest that fits: what its package may import besides itself.
 SHARED = ("tools.loopback", "tools.paths", "tools.template", "tools.terminal")
 ALLOWED: dict[str, tuple[str, ...]] = {
     "handler": (),
+    "sim": ("handler",),
     "tools": ("handler",),
     "tools.senders": ("handler", *SHARED),
     "tools.operate": ("handler", "tools.senders", *SHARED),
     "tools.commands": ("handler", "tools", "local"),
     "tools.__main__": ("tools.commands",),
     "local": ("handler", "tools.senders", "tools.operate.dead_letters", *SHARED),
-    "bench": ("handler", "local", "tools.senders", *SHARED),
+    "bench": ("handler", "sim", "local", "tools.senders", *SHARED),
     "fuzz": ("handler", "tools.senders", "tests.unit.fakes_door"),
-    "tests": ("handler", "tools", "local", "bench", "fuzz"),
+    "tests": ("handler", "sim", "tools", "local", "bench", "fuzz"),
 }
 # How a deployed stack is reached. The local stack has no way there, not even over another module.
 REAL_AWS = ("tools.operate.target", "tools.commands")

@@ -22,6 +22,7 @@ from handler.messages import Message, Raw
 from handler.pauses import PAUSES
 from tests import mutations
 from tests.unit import test_receive
+from tests.unit.fakes_delivery import DEAD
 from tests.unit.fakes_door import Door
 from tests.unit.test_receive import post
 from tools.senders import outcome
@@ -298,7 +299,7 @@ def test_the_sender_is_answered_200_and_told(door: Door) -> None:
     status, answer = post(door, "custom", copied(1_000))
     assert (status, answer["accepted"]) == (200, 0)
     assert [one["reason"] for one in answer["parked"]] == ["too_much_work"]
-    (kept,) = door.sqs.bodies("dead-letters")
+    (kept,) = door.bodies(DEAD)
     found = messages.decode(kept)
     assert isinstance(found, Raw)
     assert (found.body, found.only) == (copied(1_000), None)

@@ -11,7 +11,7 @@ import io
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -21,19 +21,20 @@ from botocore.exceptions import ClientError
 from urllib3.exceptions import ReadTimeoutError
 
 from handler import errors, messages, telemetry
-from handler.closing import Closing
 from handler.delivery.klaviyo import Answer, fault
-from handler.errors import SourceError, TableUnavailable
+from handler.errors import SourceError
 from handler.events import mapping, senders
 from handler.messages import Message, Raw
+from sim.klaviyo import POINTER, Request
+from sim.time import Time
 from tests.unit import fakes_door
-from tests.unit.fakes_delivery import POINTER, Known
-from tests.unit.fakes_queue import DEAD, Delivery, delivery
+from tests.unit.fakes_delivery import DEAD, EVENTS, Known
+from tests.unit.fakes_queue import Delivery, delivery
 from tools.senders import payload, sign
 from tools.senders.payload import Payload
 
-EVENTS = Path(__file__).parents[2] / "events"
-NAMES = [name for name in senders.names() if (EVENTS / name).is_dir()]
+SAMPLES = Path(__file__).parents[2] / "events"
+NAMES = [name for name in senders.names() if (SAMPLES / name).is_dir()]
 SECRETS = sign.development_secrets(senders.names())["sources"]
 KEY = "pk_zzcanarykey0123456789abcdef012345"
 EMAIL, PHONE = "zzcanarymail@letters.example", "+12025550187"
@@ -88,23 +89,6 @@ def sample(path: Path) -> Payload:
     return Payload(sent.method, sent.query | {"who": EMAIL}, sent.headers | HEADERS, body)
 
 
-class Queue:
-    """SQS at the door; everything of a message but its body is overheard."""
-
-    def __init__(self, heard: Callable[[object], None]) -> None:
-        self.taken: list[tuple[str, dict[str, Any]]] = []
-        self.down = False
-        self._heard = heard
-
-    def send_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
-        if self.down:
-            raise ClientError({"Error": {"Code": "Down", "Message": EMAIL}}, "SendMessageBatch")
-        for entry in Entries:
-            self._heard({name: value for name, value in entry.items() if name != "MessageBody"})
-        self.taken += [(QueueUrl, entry) for entry in Entries]
-        return {}
-
-
 class Ear:
     """Hears what the functions log, count, raise, answer and write beside parked messages."""
 
@@ -137,18 +121,33 @@ class Ear:
 
 
 class Door:
-    """``receive`` with SQS and Secrets Manager in memory."""
+    """``receive`` in ``sim``; everything of a message but its body is overheard.
+
+    ``down`` names what fails, in the words of somebody who quotes: ``sqs``, ``secrets``.
+    """
 
     def __init__(self, ear: Ear) -> None:
         self.ear = ear
-        self.queue = Queue(ear.heard)
-        self.documents: Any = SECRETS
-        self.whole = fakes_door.Door(sqs=self.queue, secrets=self)
+        self.whole = fakes_door.Door(SECRETS)
+        self.whole.sqs.before = self._overhears
+        self.whole.secrets.before = self._refuses
+        self.down: set[str] = set()
 
-    def get_secret_value(self, **_: Any) -> dict[str, str]:
-        if self.documents is None:
-            raise ClientError({"Error": {"Code": KEY}}, "GetSecretValue")
-        return {"SecretString": json.dumps(self.documents)}
+    def _overhears(self, operation: str, asked: Mapping[str, Any]) -> None:
+        if "sqs" in self.down:
+            raise ClientError({"Error": {"Code": "Down", "Message": EMAIL}}, operation)
+        for entry in asked["Entries"]:
+            self.ear.heard({name: value for name, value in entry.items() if name != "MessageBody"})
+
+    def _refuses(self, operation: str) -> None:
+        if "secrets" in self.down:
+            raise ClientError({"Error": {"Code": KEY}}, operation)
+
+    def as_new(self) -> None:
+        """Everything answers, and nothing is queued."""
+        self.down = set()
+        self.whole.hold(SECRETS)
+        self.whole.empty()
 
     def post(self, source: str, sent: Payload, *, secret: str = "", age: float = 0, **headers: str) -> int:
         """The answer's status, after a request signed ``age`` seconds ago."""
@@ -186,7 +185,7 @@ class Door:
         return int(answer["statusCode"])
 
     def taken(self, queue: str) -> list[Message | Raw]:
-        return [messages.decode(entry["MessageBody"]) for name, entry in self.queue.taken if name == queue]
+        return [messages.decode(body) for body in self.whole.bodies(queue)]
 
 
 @pytest.fixture(scope="module")
@@ -202,23 +201,22 @@ def opened(ear: Ear) -> Door:
 
 @pytest.fixture
 def door(opened: Door, ear: Ear) -> Door:
-    opened.documents, opened.queue.down = SECRETS, False
-    opened.queue.taken.clear()
+    opened.as_new()
     ear.canaries()
     return opened
 
 
 def samples(name: str) -> list[Payload]:
-    return [sample(path) for path in sorted((EVENTS / name).glob("*.json"))]
+    return [sample(path) for path in sorted((SAMPLES / name).glob("*.json"))]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_door_names_nobody_whatever_a_source_sends(door: Door, ear: Ear, name: str) -> None:
-    for path in sorted((EVENTS / name).glob("*.json")):
+    for path in sorted((SAMPLES / name).glob("*.json")):
         status = door.post(name, sample(path))
         assert ear.canaries() == [], path.name
         assert status < 300, path.name
-    bodies = "".join(event.entry for one in door.taken("events") if isinstance(one, Message) for event in one.events)
+    bodies = "".join(event.entry for one in door.taken(EVENTS) if isinstance(one, Message) for event in one.events)
     assert not bodies or _SEEN.search(bodies), "the canaries are aboard"
 
 
@@ -234,7 +232,7 @@ def test_refusals_name_nobody(door: Door, ear: Ear, name: str) -> None:
     header = next(iter(senders.load(name).schemes[0].header), "x-none")
     door.ask(name, "POST", "https://relay.example/", sent.headers | {header: "zzcanary=,;"}, sent.body)
     door.post(name, sent, klaviyo_signature="zzcanary")
-    door.documents = {}
+    door.whole.hold({})
     door.post(name, sent)
     assert ear.canaries() == []
 
@@ -269,9 +267,9 @@ def test_what_fails_at_the_door_names_nobody(door: Door, ear: Ear, monkeypatch: 
         with monkeypatch.context() as patch:
             patch.setattr(mapping, "understand", broken)
             door.post("custom", sent)
-    door.queue.down = True
+    door.down = {"sqs"}
     assert door.post("custom", sent) == 503
-    door.documents = None
+    door.down = {"sqs", "secrets"}
     door.whole.forget()
     assert door.post("custom", sent) == 503
     assert ear.canaries() == []
@@ -299,11 +297,10 @@ def gathered(opened: Door) -> list[Message | Raw]:
     """A message of events and a raw webhook of every source that has them."""
     found: list[Message | Raw] = []
     for name in NAMES:
-        opened.documents, opened.queue.down = SECRETS, False
-        opened.queue.taken.clear()
+        opened.as_new()
         for sent in samples(name)[:8]:
             opened.post(name, sent)
-        for queue in ("events", "dead-letters"):
+        for queue in (EVENTS, DEAD):
             found += opened.taken(queue)[:1]
     assert len(found) > len(NAMES)
     return found
@@ -315,7 +312,7 @@ def queued(gathered: list[Message | Raw], ear: Ear) -> list[Message | Raw]:
     return gathered
 
 
-def told(world: Delivery, text: dict[str, str]) -> dict[str, Callable[[list[str]], Answer | None]]:
+def told(world: Delivery, text: dict[str, str]) -> dict[str, Callable[[Request], Answer | None]]:
     """Klaviyo's answers by name; each quotes what it was sent."""
 
     def complaints(names: list[str], *, pointing: bool) -> list[dict[str, Any]]:
@@ -325,23 +322,23 @@ def told(world: Delivery, text: dict[str, str]) -> dict[str, Callable[[list[str]
             for index, name in enumerate(names)
         ]
 
-    def says(status: int, **headers: str) -> Callable[[list[str]], Answer | None]:
+    def says(status: int, **headers: str) -> Callable[[Request], Answer | None]:
         words = f"{KEY} may not, {EMAIL}, Zzcanaryfirst"
-        return lambda names: world.klaviyo.answer(status, [{"title": words, "detail": words}], **headers)
+        return lambda _: world.klaviyo.answer(status, [{"title": words, "detail": words}], **headers)
 
     odd = set(list(text)[::3])
     return {
-        "accepted": lambda names: None,
-        "pointed": lambda names: world.klaviyo.answer(400, complaints(names, pointing=True)),
-        "some": lambda names: (
-            world.klaviyo.answer(400, complaints(names, pointing=False)) if odd & set(names) else None
+        "accepted": lambda _: None,
+        "pointed": lambda job: world.klaviyo.answer(400, complaints(job.names, pointing=True)),
+        "some": lambda job: (
+            world.klaviyo.answer(400, complaints(job.names, pointing=False)) if odd & set(job.names) else None
         ),
-        "all": lambda names: world.klaviyo.answer(400, complaints(names, pointing=False)),
+        "all": lambda job: world.klaviyo.answer(400, complaints(job.names, pointing=False)),
         "too large": says(413),
         **{str(status): says(status) for status in (401, 403, 404, 410, 415, 429, 500)},
         "page": says(403, content_type=f"text/html; {EMAIL}"),
-        "time-out": lambda names: fault(ReadTimeoutError(None, f"/{EMAIL}", EMAIL)),  # type: ignore[arg-type]
-        "dropped": lambda names: fault(ConnectionResetError(EMAIL)),
+        "time-out": lambda _: fault(ReadTimeoutError(None, f"/{EMAIL}", EMAIL)),  # type: ignore[arg-type]
+        "dropped": lambda _: fault(ConnectionResetError(EMAIL)),
     }
 
 
@@ -350,8 +347,8 @@ ANSWERS = ["accepted", "pointed", "some", "all", "too large", "401", "403", "404
 
 @pytest.mark.parametrize("answer", [*ANSWERS, "page", "time-out", "dropped"])
 def test_whatever_klaviyo_says_the_delivery_names_nobody(queued: list[Message | Raw], ear: Ear, answer: str) -> None:
-    with delivery(key=Known(KEY)) as world, ear.listening():
-        world.clock.now = 1_600_000_000.0  # before all samples: a late event goes without the names
+    # Before all samples, for a late event goes without the names.
+    with delivery(key=Known(KEY), clock=Time(1_600_000_000.0)) as world, ear.listening():
         world.klaviyo.told = told(world, entries(queued))[answer]
         for message in queued:
             if isinstance(message, Message):
@@ -366,7 +363,7 @@ def test_whatever_klaviyo_says_the_delivery_names_nobody(queued: list[Message | 
 
 def overhear(world: Delivery, ear: Ear) -> None:
     for queue in world.sqs.queues.values():
-        for kept in queue.values():
+        for kept in queue.messages.values():
             ear.heard((kept.group, kept.attributes))
 
 
@@ -381,7 +378,7 @@ def test_redrives_name_nobody(
             world.put(message, reason="unknown_topic", detail="the source's file says nothing about this topic")
         world.run()
         overhear(world, ear)
-        assert world.sqs.queues[DEAD]
+        assert world.dead
         assert ear.canaries() == []
 
 
@@ -389,18 +386,16 @@ def test_crashes_and_closings_name_nobody(queued: list[Message | Raw], ear: Ear)
     with delivery() as world, ear.listening():
         for number, message in enumerate(queued):
             world.put(message)
-            kept = list(world.sqs.queues["events"].values())[-1]
+            kept = list(world.events.messages.values())[-1]
             kept.receives = number % 2
             kept.attributes = {"crashes": {"DataType": "String", "StringValue": str(number % 3)}}
-        world.sqs.put("events", f'{{"who":"{EMAIL}"}}')
-        world.sqs.put("events", EMAIL)
-        world.table.fails = TableUnavailable(
-            world.clock() + 60, Closing("no_table", "the pacing table does not answer")
-        )
+        world.events.put(f'{{"who":"{EMAIL}"}}')
+        world.events.put(EMAIL)
+        world.table_away = 1.0
         world.invoke()
-        world.table.fails = None
+        world.table_away = 0.0
         world.run()
         overhear(world, ear)
-        reasons = {kept.attributes["reason"]["StringValue"] for kept in world.sqs.queues[DEAD].values()}
+        reasons = {kept.texts["reason"] for kept in world.dead.messages.values()}
         assert reasons >= {"unreadable_message", "crashed"}
         assert ear.canaries() == []

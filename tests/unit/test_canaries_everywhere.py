@@ -20,10 +20,12 @@ import pytest
 
 from handler.events import senders
 from handler.messages import Message, Raw
+from sim.klaviyo import POINTER
+from sim.time import Time
 from tests.unit import test_canaries
-from tests.unit.fakes_delivery import POINTER
-from tests.unit.fakes_queue import DEAD, delivery
-from tests.unit.test_canaries import EVENTS, NAMES, SECRETS, Door, Ear, overhear, quoted
+from tests.unit.fakes_delivery import DEAD, EVENTS
+from tests.unit.fakes_queue import delivery
+from tests.unit.test_canaries import NAMES, SAMPLES, Door, Ear, overhear, quoted
 from tools.senders import payload, sign
 from tools.senders.payload import Payload
 
@@ -176,11 +178,11 @@ class Attack:
     def __init__(self, door: Door, ear: Ear, name: str) -> None:
         self._sender, self._heard = Sender(door, name), Heard(ear)
         self.named: list[str] = []
-        for path in sorted((EVENTS / name).glob("*.json")):
+        for path in sorted((SAMPLES / name).glob("*.json")):
             sent = payload.request(path)
             if sent.body:
                 self._sample(sent, Body(sent))
-        self.queued = door.taken("events") + door.taken("dead-letters")
+        self.queued = door.taken(EVENTS) + door.taken(DEAD)
 
     def _sample(self, sent: Payload, body: Body) -> None:
         usual = alike(self._told(sent, body))
@@ -211,8 +213,7 @@ class Attack:
 
 @pytest.fixture(scope="module", params=NAMES)
 def attack(request: pytest.FixtureRequest, opened: Door, ear: Ear) -> Attack:
-    opened.documents, opened.queue.down = SECRETS, False
-    opened.queue.taken.clear()
+    opened.as_new()
     return Attack(opened, ear, request.param)
 
 
@@ -223,17 +224,15 @@ def test_receive_names_nobody_in_any_string_of_a_sample(attack: Attack) -> None:
 def test_deliver_names_nobody_in_any_string_of_a_sample(attack: Attack, ear: Ear) -> None:
     """Klaviyo refuses each event and quotes it; a redrive brings all back, and now it takes them."""
     heard = Heard(ear)
-    with delivery() as world, ear.listening():
-        world.clock.now = 1_600_000_000.0  # before all samples: a late event goes without the names
+    # Before all samples, for a late event goes without the names.
+    with delivery(clock=Time(1_600_000_000.0)) as world, ear.listening():
         for message in chosen(attack.queued):
             world.put(message)
-        world.klaviyo.told = lambda names: world.klaviyo.answer(400, complaints(world.klaviyo.rows))
+        world.klaviyo.told = lambda request: world.klaviyo.answer(400, complaints(request.rows))
         world.run()
         overhear(world, ear)
-        parked = world.sqs.queues[DEAD]
-        assert not attack.queued or parked
-        world.sqs.queues.update(events=parked, **{DEAD: {}})
-        world.klaviyo.told = lambda names: None
+        assert world.redrive() or not attack.queued
+        world.klaviyo.told = lambda _: None
         world.run()
         overhear(world, ear)
     assert somebody(heard.text())[:5] == []

@@ -272,10 +272,10 @@ def test_a_crash_of_the_delivery_is_told_by_its_place_and_not_in_its_words(
     stream = io.StringIO()
     monkeypatch.setattr(telemetry.logger.registered_handler, "stream", stream)
 
-    def crash(**_: Any) -> None:
+    def crash(*_: Any) -> None:
         raise KeyError("ada@letters.example")
 
-    monkeypatch.setattr(world.queue, "send_message_batch", crash)
+    world.sqs.before = crash
     world.klaviyo.bad = {"a"}
     with pytest.raises(Crashed) as raised:
         world.deliver(queued("a"))

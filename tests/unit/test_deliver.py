@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from types import SimpleNamespace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -12,50 +13,60 @@ from botocore.exceptions import ClientError
 
 from handler import messages, telemetry
 from handler.delivery import redriven
-from handler.delivery.klaviyo import Answer
 from handler.events import mapping
 from handler.messages import Message, Raw
-from tests.unit.fakes_delivery import Clock, Klaviyo, Table, deliver, event
+from sim import queue as sim
+from sim.klaviyo import Request
+from tests.unit.fakes_delivery import DEAD, EVENTS, event
+from tests.unit.fakes_queue import Delivery, Points
 
 SECRET_WORDS = ("mail.example", "pk_one")
 
 
-class Queue:
-    """SQS in memory; ``down`` names the queues that cannot be reached."""
+@dataclass(frozen=True)
+class Given:
+    """A record to hand over: in the queue for the time ``receives``, with what was written down of ``crashes``."""
+
+    body: str
+    name: str
+    receives: int = 1
+    crashes: int = 0
+
+
+class World(Delivery):
+    """The function, called with records of a test's own; ``down`` are the queues that cannot be reached."""
 
     def __init__(self) -> None:
-        self.sent: list[tuple[str, dict[str, Any]]] = []
-        self.deleted: list[str] = []
+        super().__init__(points=Points())
         self.down: set[str] = set()
+        self.given: dict[str, str] = {}
+        self.sqs.before = self._reaches
 
-    def send_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
-        if QueueUrl in self.down:
-            raise ClientError({"Error": {"Code": "ServiceUnavailable"}}, "SendMessageBatch")
-        self.sent += [(QueueUrl, entry) for entry in Entries]
-        return {}
+    def _reaches(self, operation: str, asked: Mapping[str, Any]) -> None:
+        if asked["QueueUrl"] in self.down:
+            raise ClientError({"Error": {"Code": "ServiceUnavailable"}}, operation)
 
-    def delete_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
-        self.deleted += [entry["ReceiptHandle"] for entry in Entries]
-        return {}
-
-    def to(self, queue: str) -> list[dict[str, Any]]:
-        return [entry for url, entry in self.sent if url == queue]
-
-
-class World:
-    """The function and its surroundings."""
-
-    def __init__(self) -> None:
-        self.clock = Clock()
-        self.queue = Queue()
-        self.klaviyo = Klaviyo(self.clock)
-        self._handler = deliver(sqs=self.queue, table=Table(), poster=self.klaviyo, clock=self.clock)
-
-    def deliver(self, *records: dict[str, Any]) -> list[str]:
+    def deliver(self, *records: Given) -> list[str]:
         """The records that stay in the queue."""
-        context = SimpleNamespace(get_remaining_time_in_millis=lambda: 120_000, aws_request_id="r-1")
-        answer = self._handler({"Records": list(records)}, context)
-        return [one["itemIdentifier"] for one in answer["batchItemFailures"]]
+        received = [self._received(one) for one in records]
+        self.given |= {message.id: one.name for message, one in zip(received, records, strict=True)}
+        stay = self.hand_over([message.record() for message in received])
+        return [self.given[message.id] for message in received if message.id in stay]
+
+    def _received(self, one: Given) -> sim.Message:
+        crashes = {"crashes": {"DataType": "String", "StringValue": str(one.crashes)}} if one.crashes else {}
+        message = self.events.put(one.body, "shop", attributes=crashes)
+        message.receives = one.receives - 1
+        self.events.take(message)
+        return message
+
+    def deleted(self) -> list[str]:
+        """The records that the function itself has deleted."""
+        return [name for key, name in self.given.items() if key not in self.events.messages]
+
+    def anew(self) -> list[sim.Message]:
+        """What was sent again."""
+        return [message for key, message in self.events.messages.items() if key not in self.given]
 
 
 @pytest.fixture
@@ -63,48 +74,37 @@ def world() -> World:
     return World()
 
 
-def record(body: str, name: str, receives: int = 1, crashes: int = 0) -> dict[str, Any]:
-    attributes = {"ApproximateReceiveCount": str(receives)}
-    told = {"crashes": {"stringValue": str(crashes), "dataType": "String"}} if crashes else {}
-    return {
-        "messageId": name,
-        "receiptHandle": f"receipt-{name}",
-        "body": body,
-        "attributes": attributes,
-        "messageAttributes": told,
-    }
-
-
-def queued(name: str, *names: str, receives: int = 1, crashes: int = 0, **flags: Any) -> dict[str, Any]:
+def queued(name: str, *names: str, receives: int = 1, crashes: int = 0, **flags: Any) -> Given:
     message = Message("shop", tuple(event(one) for one in names or (name,)), 1_789_999_990.0, **flags)
-    return record(messages.encode(message), name, receives, crashes)
+    return Given(messages.encode(message), name, receives, crashes)
 
 
 def reasons(world: World) -> list[str]:
-    return [entry["MessageAttributes"]["reason"]["StringValue"] for entry in world.queue.to("dead-letters")]
+    return [message.texts["reason"] for message in world.dead.messages.values()]
 
 
 def test_delivered_records_are_acknowledged(world: World) -> None:
     assert world.deliver(queued("a"), queued("b")) == []
     assert sorted(world.klaviyo.stored) == ["a", "b"]
     assert len(world.klaviyo.requests) == 1
-    assert not world.queue.sent
+    assert not world.anew()
+    assert not world.dead
 
 
 def test_what_klaviyo_does_not_take_now_is_sent_anew_together(world: World) -> None:
-    world.klaviyo.told = lambda names: world.klaviyo.answer(429, Retry_After="300")
+    world.klaviyo.told = lambda _: world.klaviyo.answer(429, Retry_After="300")
     assert world.deliver(queued("a"), queued("b")) == []
-    (entry,) = world.queue.to("events")
-    assert 300 <= entry["DelaySeconds"] <= 330
-    body = messages.decode(entry["MessageBody"])
+    (entry,) = world.anew()
+    assert 300 <= entry.delay <= 330
+    body = messages.decode(entry.body)
     assert [one.unique_id for one in body.events] == ["a", "b"] if isinstance(body, Message) else False
 
 
 def test_what_cannot_be_sent_anew_stays_and_the_delivered_do_not(world: World) -> None:
     world.klaviyo.bad = {"bad"}
-    world.queue.down = {"events", "dead-letters"}
+    world.down = {EVENTS, DEAD}
     assert world.deliver(queued("a"), queued("bad")) == ["bad"]
-    world.klaviyo.told = lambda names: world.klaviyo.answer(429, Retry_After="300")
+    world.klaviyo.told = lambda _: world.klaviyo.answer(429, Retry_After="300")
     assert sorted(world.deliver(queued("a"), queued("b"))) == ["a", "b"]
 
 
@@ -117,10 +117,10 @@ def test_each_message_that_is_sent_again_is_counted(world: World, capsys: pytest
     world.deliver(queued("delivered"))
     assert resent(capsys) == 0
     world.deliver(queued("one", crashes=2), queued("two", crashes=2), queued("new"))
-    assert resent(capsys) == 2 == len(world.queue.to("events"))
-    world.klaviyo.told = lambda names: world.klaviyo.answer(429, Retry_After="300")
+    assert resent(capsys) == 2 == len(world.anew())
+    world.klaviyo.told = lambda _: world.klaviyo.answer(429, Retry_After="300")
     world.deliver(queued("a"), queued("b", backfill=True))
-    assert resent(capsys) == 2 == len(world.queue.to("events")) - 2
+    assert resent(capsys) == 2 == len(world.anew()) - 2
 
 
 def test_a_refused_event_is_parked_with_its_reason_and_its_neighbours_go(world: World) -> None:
@@ -131,8 +131,8 @@ def test_a_refused_event_is_parked_with_its_reason_and_its_neighbours_go(world: 
 
 
 def test_garbage_is_parked_and_a_newer_format_waits(world: World) -> None:
-    newer = record('{"v":9,"kind":"events"}', "newer")
-    assert world.deliver(record("garbage", "garbage"), newer, queued("a")) == ["newer"]
+    newer = Given('{"v":9,"kind":"events"}', "newer")
+    assert world.deliver(Given("garbage", "garbage"), newer, queued("a")) == ["newer"]
     assert reasons(world) == ["unreadable_message"]
     assert world.klaviyo.stored == ["a"]
 
@@ -140,15 +140,14 @@ def test_garbage_is_parked_and_a_newer_format_waits(world: World) -> None:
 def test_a_suspected_crasher_is_alone_in_hand_before_it_is_touched(world: World) -> None:
     gone: list[str] = []
 
-    def note(names: list[str]) -> None:
-        gone.extend(world.queue.deleted)
+    def note(_: Request) -> None:
+        gone.extend(world.deleted())
 
     world.klaviyo.told = note
     assert world.deliver(queued("one", crashes=2), queued("two", crashes=2), queued("new")) == []
     assert world.klaviyo.stored == ["one"]
-    assert sorted(gone) == ["receipt-new", "receipt-two"]
-    accounts = [entry.get("MessageAttributes", {}).get("crashes") for entry in world.queue.to("events")]
-    assert sorted(account["StringValue"] if account else "" for account in accounts) == ["", "2"]
+    assert sorted(gone) == ["new", "two"]
+    assert sorted(message.texts.get("crashes", "") for message in world.anew()) == ["", "2"]
 
 
 def test_what_comes_back_from_being_handled_alone_is_parked(world: World) -> None:
@@ -158,25 +157,18 @@ def test_what_comes_back_from_being_handled_alone_is_parked(world: World) -> Non
 
 
 def test_who_can_be_neither_handled_nor_sent_elsewhere_stays(world: World) -> None:
-    world.queue.down = {"events", "dead-letters"}
+    world.down = {EVENTS, DEAD}
     stays = world.deliver(queued("one", crashes=2), queued("two", crashes=2), queued("x", receives=2, crashes=2))
     assert sorted(stays) == ["two", "x"]
-    assert world.queue.deleted == []
+    assert world.deleted() == []
 
 
-def test_a_late_event_speaks_as_backfill(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[bytes] = []
-    post = world.klaviyo.post
-
-    def noted(body: bytes, key: str) -> Answer:
-        seen.append(body)
-        return post(body, key)
-
-    monkeypatch.setattr(world.klaviyo, "post", noted)
+def test_a_late_event_speaks_as_backfill(world: World) -> None:
+    seen: list[dict[str, Any]] = []
+    world.klaviyo.told = lambda request: seen.extend(request.rows)
     old = Message("shop", (event("old", time=1_789_000_000), event("new")), 1_789_000_000.0)
-    world.deliver(record(messages.encode(old), "m"))
-    rows = json.loads(seen[0])["data"]["attributes"]["events-bulk-create"]["data"]
-    assert [row["attributes"].get("backfill", False) for row in rows] == [True, False]
+    world.deliver(Given(messages.encode(old), "m"))
+    assert [row["attributes"].get("backfill", False) for row in seen] == [True, False]
 
 
 def test_a_raw_webhook_is_mapped_again_or_parked_again_once(world: World) -> None:
@@ -190,11 +182,11 @@ def test_a_raw_webhook_is_mapped_again_or_parked_again_once(world: World) -> Non
     good = Raw("custom", json.dumps(body).encode(), headers, 1_789_999_990.0)
     bad = Raw("custom", b"{}", headers, 1_789_999_990.0)
     unknown = Raw("no_such_source", b"{}", headers, 1_789_999_990.0)
-    stays = world.deliver(*(record(messages.encode(raw), str(n)) for n, raw in enumerate((good, bad, unknown))))
+    stays = world.deliver(*(Given(messages.encode(raw), str(n)) for n, raw in enumerate((good, bad, unknown))))
     assert stays == []
     assert world.klaviyo.stored == ["again"]
-    assert len(world.queue.to("dead-letters")) == 2
-    assert all(isinstance(messages.decode(one["MessageBody"]), Raw) for one in world.queue.to("dead-letters"))
+    assert len(world.dead.messages.values()) == 2
+    assert all(isinstance(messages.decode(one.body), Raw) for one in world.dead.messages.values())
 
 
 @pytest.mark.parametrize("why", ["MOST_BYTES", "time"])
@@ -221,11 +213,11 @@ def test_of_many_large_raw_webhooks_some_are_mapped_later(
         )
         for name in ("one", "two", "three")
     ]
-    assert world.deliver(*(record(messages.encode(raw), str(n)) for n, raw in enumerate(raws))) == []
+    assert world.deliver(*(Given(messages.encode(raw), str(n)) for n, raw in enumerate(raws))) == []
     assert world.klaviyo.stored == ["one"]
-    assert [messages.decode(one["MessageBody"]) for one in world.queue.to("events")] == raws[1:]
-    world.queue.down = {"events"}
-    assert world.deliver(*(record(messages.encode(raw), str(n)) for n, raw in enumerate(raws[1:]))) == ["1"]
+    assert [messages.decode(one.body) for one in world.anew()] == raws[1:]
+    world.down = {EVENTS}
+    assert world.deliver(*(Given(messages.encode(raw), str(n)) for n, raw in enumerate(raws[1:]))) == ["1"]
 
 
 def test_what_a_redrive_brings_back_is_found_by_the_webhooks_and_the_senders_id(
@@ -238,15 +230,15 @@ def test_what_a_redrive_brings_back_is_found_by_the_webhooks_and_the_senders_id(
     still = Raw("stripe", json.dumps(order).encode(), {}, 1_789_999_990.0, webhook_id="still")
     order["data"] = {"object": mended}
     goes = Raw("stripe", json.dumps(order).encode(), {}, 1_789_999_990.0, webhook_id="goes")
-    world.deliver(*(record(messages.encode(raw), str(n)) for n, raw in enumerate((still, goes))))
+    world.deliver(*(Given(messages.encode(raw), str(n)) for n, raw in enumerate((still, goes))))
     lines = [json.loads(text) for text in log.getvalue().splitlines()]
     again = {line["webhook_id"]: line for line in lines if line["message"] == "webhook mapped again"}
     (parked,) = [line for line in lines if line["message"] == "parked"]
     assert (parked["webhook_id"], parked["sender_ids"]) == ("still", ["evt_1"])
     assert (again["still"]["events"], again["still"]["sender_ids"]) == (0, ["evt_1"])
     assert (again["goes"]["events"], again["goes"]["event_ids"]) == (1, world.klaviyo.stored)
-    (kept,) = world.queue.to("dead-letters")
-    assert messages.decode(kept["MessageBody"]) == still
+    (kept,) = world.dead.messages.values()
+    assert messages.decode(kept.body) == still
 
 
 def test_the_log_tells_the_events_and_names_nobody(
@@ -256,7 +248,7 @@ def test_the_log_tells_the_events_and_names_nobody(
     monkeypatch.setattr(telemetry.logger.registered_handler, "stream", log)
     world.klaviyo.bad = {"bad"}
     private = Message("custom", (event("eva@mail.example"),), 1_789_999_990.0, private_ids=True)
-    world.deliver(queued("m", "a", "bad"), record(messages.encode(private), "p"))
+    world.deliver(queued("m", "a", "bad"), Given(messages.encode(private), "p"))
     output = log.getvalue() + capsys.readouterr().out
     lines = [json.loads(line) for line in output.splitlines()]
     assert not [word for word in SECRET_WORDS if word in output]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from botocore.exceptions import ClientError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,50 +14,47 @@ from handler.closing import BRAKE, Closing
 from handler.delivery import blame, jobs
 from handler.delivery.dispatch import Dispatcher, Post, Result
 from handler.delivery.klaviyo import Answer
-from handler.errors import Closed, NoSlot, TableUnavailable, TooLate, Unavailable
+from handler.errors import Closed, NoSlot, TableUnavailable, TooLate
 from handler.messages import Message
 from handler.pauses import PAUSES
-from handler.secret import Key
-from tests.unit.fakes_delivery import Clock, Klaviyo, Table, event, pacer
-
-
-class Secret:
-    """The Klaviyo secret."""
-
-    def __init__(self) -> None:
-        self.content: dict[str, Any] = {"api_key": "pk_one"}
-        self.cached = dict(self.content)
-        self.unreadable = False
-
-    def document(self) -> dict[str, Any]:
-        if self.unreadable:
-            raise Unavailable("secret_unreadable", "Secrets Manager does not give out the secret")
-        return self.cached
-
-    def doubted(self) -> dict[str, Any] | None:
-        self.cached = dict(self.content)
-        return self.document()
+from handler.secret import Key, Secret
+from sim.hooks import Hook, nothing
+from sim.klaviyo import Klaviyo, Request
+from sim.secrets import Secrets
+from sim.table import Table
+from sim.time import Time
+from tests.unit.fakes_delivery import event, no_table, pacer
 
 
 class Relay:
     """A dispatcher and everything around it."""
 
     def __init__(self, beside: Relay | None = None) -> None:
-        self.clock: Clock = beside.clock if beside else Clock()
+        self.clock: Time = beside.clock if beside else Time()
         self.table: Table = beside.table if beside else Table()
-        self.secret = Secret()
+        self.secrets = Secrets({"klaviyo": {"api_key": "pk_one"}}, before=self._check)
+        self.unreadable = False
         self.klaviyo: Klaviyo = beside.klaviyo if beside else Klaviyo(self.clock)
         self.posts: list[Post] = []
+        secret = Secret(cast("Any", self.secrets), "klaviyo", self.clock, kept=PAUSES.kept, reread=PAUSES.key_reread)
         self.dispatcher = Dispatcher(
             pacer=pacer(self.table, self.clock),
             poster=self.klaviyo,
-            key=Key(self.secret, self.clock, PAUSES),  # type: ignore[arg-type]  # the two methods that Key calls
+            key=Key(secret, self.clock, PAUSES),
             clock=self.clock,
             sleep=self.clock.sleep,
             random=lambda: 0.5,
             record=lambda post, _messages, _now: self.posts.append(post),
             pauses=PAUSES,
         )
+
+    def _check(self, operation: str) -> None:
+        if self.unreadable:
+            raise ClientError({"Error": {"Code": "InternalServiceError"}}, operation)
+
+    def replace_key(self, document: Any) -> None:
+        """The secret holds another key, which nobody has read yet."""
+        self.secrets.documents["klaviyo"] = document
 
     def run(self, *messages: Message, seconds: float = 1_000) -> Result:
         numbered = dict(enumerate(messages))
@@ -136,7 +134,7 @@ def test_every_row_is_delivered_or_parked_or_left_once(bad: set[int], pointers: 
 
 def test_a_refusal_of_everything_parks_nobody_and_closes() -> None:
     relay = Relay()
-    relay.klaviyo.told = lambda names: relay.klaviyo.answer(400, [{"title": "Malformed body"}])
+    relay.klaviyo.told = lambda _: relay.klaviyo.answer(400, [{"title": "Malformed body"}])
     result = relay.run(*thousand())
     assert isinstance(result.cause, Closed)
     assert result.cause.closing == BRAKE
@@ -147,8 +145,8 @@ def test_a_refusal_of_everything_parks_nobody_and_closes() -> None:
     # While it lasts, one row at a time asks whether it is over; then everything flows.
     relay.clock.sleep(31)
     assert isinstance(relay.run(*thousand()).cause, Closed)
-    assert len(relay.klaviyo.requests[-1][1]) == 1
-    relay.klaviyo.told = lambda names: None
+    assert len(relay.klaviyo.requests[-1].names) == 1
+    relay.klaviyo.told = lambda _: None
     relay.clock.sleep(31)
     result = relay.run(*thousand())
     assert len(relay.klaviyo.stored) == 1_000
@@ -191,7 +189,7 @@ def test_a_row_that_was_not_refused_alone_before_is_not_parked_for_what_was_take
     relay = Relay()
     relay.run(message("good"))
     relay.clock.sleep(60)
-    relay.klaviyo.told = lambda names: relay.klaviyo.answer(400, [{"title": "Malformed body"}])
+    relay.klaviyo.told = lambda _: relay.klaviyo.answer(400, [{"title": "Malformed body"}])
     result = relay.run(message("a", "b", suspect=True))
     assert not result.parked
     assert left(result) == {"a", "b"}
@@ -201,9 +199,9 @@ def test_a_row_that_was_not_refused_alone_before_is_not_parked_for_what_was_take
 def test_repeats_count_as_delivered_but_not_for_ever() -> None:
     relay = Relay()
 
-    def repeats(names: list[str]) -> Answer | None:
+    def repeats(request: Request) -> Answer | None:
         told = {"detail": "unique_id already exists", "source": {"pointer": jobs_pointer(0)}}
-        return relay.klaviyo.answer(400, [told]) if len(names) > 1 else None
+        return relay.klaviyo.answer(400, [told]) if len(request.names) > 1 else None
 
     relay.klaviyo.told = repeats
     result = relay.run(message(*(f"r{number}" for number in range(12))))
@@ -217,7 +215,7 @@ def test_a_word_in_an_events_own_id_does_not_make_it_a_repeat() -> None:
     relay = Relay()
     words = "The unique_id 'repeat-order-17' is not valid for this event."
     told = {"title": "Invalid input.", "detail": words, "source": {"pointer": jobs_pointer(0)}}
-    relay.klaviyo.told = lambda names: relay.klaviyo.answer(400, [told]) if "repeat-order-17" in names else None
+    relay.klaviyo.told = lambda job: relay.klaviyo.answer(400, [told]) if "repeat-order-17" in job.names else None
     result = relay.run(message("repeat-order-17", "good"))
     assert parked(result) == {"repeat-order-17"}
     assert relay.klaviyo.stored == ["good"]
@@ -229,7 +227,7 @@ def jobs_pointer(index: int) -> str:
 
 def test_what_is_too_large_is_halved_down_to_one_row() -> None:
     relay = Relay()
-    relay.klaviyo.told = lambda names: relay.klaviyo.answer(413) if "big" in names or len(names) > 3 else None
+    relay.klaviyo.told = lambda job: relay.klaviyo.answer(413) if "big" in job.names or len(job.names) > 3 else None
     result = relay.run(message("a", "b", "big", "c", "d"))
     assert [(part.reason, part.rows[0].event.unique_id) for part in result.parked] == [("too_large", "big")]
     assert sorted(relay.klaviyo.stored) == ["a", "b", "c", "d"]
@@ -238,16 +236,16 @@ def test_what_is_too_large_is_halved_down_to_one_row() -> None:
 def test_one_fault_costs_seconds_and_no_deferral() -> None:
     relay = Relay()
     faults = [relay.klaviyo.answer(503)]
-    relay.klaviyo.told = lambda names: faults.pop() if faults else None
+    relay.klaviyo.told = lambda _: faults.pop() if faults else None
     result = relay.run(message("a"))
     assert relay.klaviyo.stored == ["a"]
     assert result.cause is None
-    assert relay.klaviyo.requests[1][0] - relay.klaviyo.requests[0][0] < 4
+    assert relay.klaviyo.requests[1].at - relay.klaviyo.requests[0].at < 4
 
 
 def test_an_outage_defers_everything_after_two_tries() -> None:
     relay = Relay()
-    relay.klaviyo.told = lambda names: relay.klaviyo.answer(503)
+    relay.klaviyo.told = lambda _: relay.klaviyo.answer(503)
     result = relay.run(*thousand())
     assert isinstance(result.cause, Closed)
     assert len(left(result)) == 1_000
@@ -256,7 +254,7 @@ def test_an_outage_defers_everything_after_two_tries() -> None:
 
 def test_after_a_429_the_rest_is_left_until_it_may_go() -> None:
     relay = Relay()
-    relay.klaviyo.told = lambda names: relay.klaviyo.answer(429, Retry_After="120")
+    relay.klaviyo.told = lambda _: relay.klaviyo.answer(429, Retry_After="120")
     began = relay.clock()
     result = relay.run(*thousand())
     assert isinstance(result.cause, Closed)
@@ -267,7 +265,7 @@ def test_after_a_429_the_rest_is_left_until_it_may_go() -> None:
 @pytest.mark.parametrize("status", [401, 403, 404, 405, 410, 415])
 def test_what_a_person_must_mend_keeps_everything(status: int) -> None:
     relay = Relay()
-    relay.klaviyo.told = lambda names: relay.klaviyo.answer(status)
+    relay.klaviyo.told = lambda _: relay.klaviyo.answer(status)
     result = relay.run(*thousand())
     assert isinstance(result.cause, Closed)
     assert len(left(result)) == 1_000
@@ -277,19 +275,21 @@ def test_what_a_person_must_mend_keeps_everything(status: int) -> None:
 
 def test_a_replaced_key_is_used_at_once_by_those_that_still_have_the_old() -> None:
     relay = Relay()
-    relay.klaviyo.told = lambda names: relay.klaviyo.answer(401) if relay.klaviyo.requests[-1][2] == "pk_one" else None
-    relay.secret.content = {"api_key": "pk_two\n"}
+    relay.run(message("before"))
+    relay.clock.sleep(PAUSES.key_reread)
+    relay.klaviyo.told = lambda job: relay.klaviyo.answer(401) if job.key == "pk_one" else None
+    relay.replace_key({"api_key": "pk_two\n"})
     result = relay.run(message("a"))
-    assert [key for *_, key in relay.klaviyo.requests] == ["pk_one", "pk_two"]
+    assert [one.key for one in relay.klaviyo.requests] == ["pk_one", "pk_one", "pk_two"]
     assert result.cause is None
-    assert relay.klaviyo.stored == ["a"]
+    assert relay.klaviyo.stored == ["before", "a"]
 
 
 def test_the_probe_after_a_refused_key_tries_the_new_one() -> None:
     relay = Relay()
-    relay.klaviyo.told = lambda names: relay.klaviyo.answer(401) if relay.klaviyo.requests[-1][2] == "pk_one" else None
+    relay.klaviyo.told = lambda job: relay.klaviyo.answer(401) if job.key == "pk_one" else None
     relay.run(message("a"))
-    relay.secret.content = {"api_key": "pk_two"}
+    relay.replace_key({"api_key": "pk_two"})
     relay.clock.sleep(31)
     assert relay.run(message("a")).cause is None
     assert relay.klaviyo.stored == ["a"]
@@ -302,7 +302,7 @@ def test_detail_of_a_closing_decides_nothing() -> None:
     assert relay.posts[-1].slot.closing == Closing("configuration", "key_refused_by_nobody")
     relay.table.item = {"next": 0, "closed_until": 1, "closed_reason": "refused_alike: in words of another version"}
     relay.run(*thousand())
-    assert len(relay.klaviyo.requests[-2][1]) == 1  # the probe
+    assert len(relay.klaviyo.requests[-2].names) == 1  # the probe
 
 
 @pytest.mark.parametrize(
@@ -310,19 +310,29 @@ def test_detail_of_a_closing_decides_nothing() -> None:
 )
 def test_without_a_key_nothing_is_posted_and_no_slot_taken(content: dict[str, Any]) -> None:
     relay = Relay()
-    relay.secret.cached = content
+    relay.replace_key(content)
     result = relay.run(message("a"))
     assert isinstance(result.cause, NoSlot)
     assert result.cause.closing.code == "no_key"
     assert left(result) == {"a"}
     assert not relay.table.item
-    relay.secret.unreadable = True
+    relay.clock.sleep(PAUSES.kept)
+    relay.unreadable = True
     assert left(relay.run(message("a"))) == {"a"}
+
+
+def away(relay: Relay) -> Hook:
+    """A table that does not answer."""
+
+    def raises(_: str) -> None:
+        raise no_table(relay.clock)
+
+    return raises
 
 
 def test_without_the_table_nothing_is_posted() -> None:
     relay = Relay()
-    relay.table.fails = TableUnavailable(relay.clock() + 30, Closing("no_table", "the pacing table does not answer"))
+    relay.table.before = away(relay)
     result = relay.run(message("a"))
     assert isinstance(result.cause, TableUnavailable)
     assert left(result) == {"a"}
@@ -332,16 +342,14 @@ def test_without_the_table_nothing_is_posted() -> None:
 def test_a_table_that_dies_during_the_post_does_not_undo_the_delivery() -> None:
     relay = Relay()
 
-    def dies(names: list[str]) -> Answer | None:
-        relay.table.fails = TableUnavailable(
-            relay.clock() + 30, Closing("no_table", "the pacing table does not answer")
-        )
-        return relay.klaviyo.answer(503) if "second" in names else None
+    def dies(request: Request) -> Answer | None:
+        relay.table.before = away(relay)
+        return relay.klaviyo.answer(503) if "second" in request.names else None
 
     relay.klaviyo.told = dies
     result = relay.run(message("first"))
     assert (relay.klaviyo.stored, left(result)) == (["first"], set())
-    relay.table.fails = None
+    relay.table.before = nothing
     result = relay.run(message("second"))
     assert left(result) == {"second"}
 

@@ -26,7 +26,7 @@ from handler import messages, telemetry
 from handler.errors import MessageError
 from handler.events import senders
 from handler.messages import Raw
-from tests.unit.fakes_door import Door, SecretsManager
+from tests.unit.fakes_door import Door
 from tools.senders import payload, sign
 
 NAMES = sorted(senders.names())
@@ -57,7 +57,7 @@ JSON = st.recursive(
 def at_the_door() -> Iterator[Door]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(telemetry.logger.registered_handler, "stream", io.StringIO())
-        yield Door(secrets=SecretsManager(dict(SECRETS)))
+        yield Door(SECRETS)
 
 
 def answered(module: Door, event: dict[str, Any], *statuses: int) -> tuple[int, Any]:
@@ -136,7 +136,7 @@ def test_what_is_not_signed_gets_nowhere(data: st.DataObject) -> None:
         del event["pathParameters"]
     with at_the_door() as module:
         answered(module, event, 200, 204, 400, 401, 404)
-        assert module.sqs.taken == []
+        assert module.taken() == []
 
 
 @profile(max_examples=300)
@@ -156,7 +156,7 @@ def test_an_event_of_no_http_api_is_answered_too(event: Any) -> None:
         handler: Any = telemetry.logger.registered_handler
         assert 200 <= module.handler(event, None)["statusCode"] <= 503
         assert json.loads(handler.stream.getvalue().splitlines()[-1])["message"] == "webhook"
-        assert module.sqs.taken == []
+        assert module.taken() == []
 
 
 PART = st.sampled_from(
@@ -187,7 +187,7 @@ def test_a_body_in_any_form_is_answered_before_and_after_verification(source: st
     headers = {"content-type": kind}
     with at_the_door() as module:
         answered(module, request(source, body, headers), 200, 204, 400, 401)
-        assert module.sqs.taken == []
+        assert module.taken() == []
         status, answer = answered(module, signed(source, body, headers), 200, 204)
         accounted(module, status, answer)
 
@@ -206,7 +206,7 @@ def signed(source: str, body: bytes, headers: dict[str, str]) -> dict[str, Any]:
 
 def accounted(module: Door, status: int, answer: Any) -> None:
     """What the door says it took or parked is in a queue, readable, and nothing else is; no mapping crashed."""
-    kept = [messages.decode(entry["MessageBody"]) for _, entry in module.sqs.taken]
+    kept = [messages.decode(entry.body) for _, entry in module.taken()]
     if status == 204:  # this sender is told nothing
         return
     said = answer if isinstance(answer, dict) and "accepted" in answer else {}
@@ -342,4 +342,4 @@ def test_ever_new_forgeries_leave_nothing_in_memory(caplog: pytest.LogCaptureFix
         finally:
             tracemalloc.stop()
         assert grown < 40_000  # 50 bytes for each forgery
-        assert module.sqs.taken == []
+        assert module.taken() == []

@@ -5,7 +5,7 @@ The same stories at full size, with what they cost: ``python -m bench.outage``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +16,24 @@ from bench.simulation import Simulation
 from handler.delivery import jobs, returns
 from handler.delivery.klaviyo import Answer, sort_answer
 from local import aws
+from sim.klaviyo import Request
 
 
 @pytest.fixture
 def small_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Jobs of 20 events and batches of 20 jobs, so that a backlog of minutes is small, too."""
+    """Jobs of 20 events, so that a backlog of minutes is small, too."""
     monkeypatch.setattr(jobs, "JOB_EVENTS", 20)
-    monkeypatch.setattr(simulation, "BATCH_SIZE", 4)
+
+
+SMALL = 4  # messages in a batch: 20 such jobs
 
 
 @pytest.mark.parametrize("kind", [outage.away, outage.revoked])
 def test_hours_without_klaviyo_lose_nothing_and_end_within_a_minute(
-    kind: type, monkeypatch: pytest.MonkeyPatch
+    kind: type,
 ) -> None:
     """More events come in than may be in flight."""
-    monkeypatch.setattr(simulation, "IN_FLIGHT", 200)
-    found = outage.story("", kind, seconds=3_600, events=900)
+    found = outage.story("", kind, seconds=3_600, events=900, most_in_flight=200)
     assert found.wrong() == []
     assert found.most_waiting > 600
     assert found.most_in_flight < 200
@@ -48,9 +50,8 @@ def test_what_waited_for_more_than_sixteen_rounds_is_all_delivered_at_the_full_r
     kind: Callable[..., Any], hours: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jobs, "JOB_EVENTS", 5)
-    monkeypatch.setattr(simulation, "BATCH_SIZE", 40)
     # So many that they cannot all come back spread over a quarter of an hour without filling it.
-    found = outage.comes_back(kind, hours=hours, events=14_000 if hours > 1 else 4_500)
+    found = outage.comes_back(kind, hours=hours, events=14_000 if hours > 1 else 4_500, batch_size=40)
     assert found.wrong() == []
 
 
@@ -69,38 +70,38 @@ def test_without_the_templates_property_the_same_waits_end_in_refused_invocation
 def test_what_waits_for_thirteen_days_is_parked_and_what_came_later_waits_on() -> None:
     sim = Simulation()
     began = sim.time.now
-    sim.klaviyo.fault = lambda at, _key: (sort_answer(503, {}, b"", now=at), 0.2)
+    sim.klaviyo.told = lambda request: (sort_answer(503, {}, b"", now=request.at), 0.2)
     for day in (0, 4, 12):
         sim.time.call(began + day * returns.DAY, lambda day=day: sim.send([sim.event(f"day{day}")]))  # type: ignore[misc]
     sim.run(began + 12.9 * returns.DAY)
-    assert not sim.queue.dead
+    assert not sim.dead
     sim.run(began + 14 * returns.DAY)
-    (parked,) = sim.queue.dead
-    assert parked["MessageAttributes"]["reason"]["StringValue"] == "waited_too_long"
-    assert "outage" in parked["MessageAttributes"]["detail"]["StringValue"]
-    assert "day0" in parked["MessageBody"]
+    (parked,) = sim.dead.messages.values()
+    assert parked.texts["reason"] == "waited_too_long"
+    assert "outage" in parked.texts["detail"]
+    assert "day0" in parked.body
     assert sim.lost() == 0
-    assert len(sim.queue) == 2
+    assert len(sim.events) == 2
 
 
 @pytest.mark.usefixtures("small_jobs")
 @pytest.mark.parametrize("header", ["true", "0", "missing", "86400"])
 def test_a_closed_window_is_not_posted_into_and_the_full_rate_is_back_within_a_minute(header: str) -> None:
-    found = outage.closed_window(header, events=10_000)
+    found = outage.closed_window(header, events=10_000, batch_size=SMALL)
     assert found.wrong() == []
 
 
 @pytest.mark.usefixtures("small_jobs")
 def test_window_after_window_is_used_to_its_end() -> None:
     """However often events were deferred for a 429: Klaviyo says when it ends."""
-    found = outage.closed_window("true", events=13_500, closings=6, open_for=30, settled=15)
+    found = outage.closed_window("true", events=13_500, closings=6, open_for=30, settled=15, batch_size=SMALL)
     assert found.wrong() == []
 
 
 @pytest.mark.usefixtures("small_jobs")
 @pytest.mark.parametrize("source", ["shop", "other"])
 def test_a_backfill_delays_a_live_order_by_seconds(source: str) -> None:
-    took = outage.backfill(20_000, source=source)
+    took = outage.backfill(20_000, source=source, batch_size=SMALL)
     assert len(took) > 0
     assert took[-1] < 60
 
@@ -119,14 +120,11 @@ def test_under_low_traffic_a_lone_event_waits_for_a_long_poll_whatever_the_windo
 
 
 @pytest.mark.parametrize(("answer", "concurrency"), [(0.2, 5), (5.0, 14)])
-def test_under_backlog_jobs_are_full_and_a_slow_klaviyo_lowers_no_rate(
-    answer: float, concurrency: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(simulation, "BATCH_SIZE", 20)
-    sim = Simulation(concurrency=concurrency, answer=answer)
+def test_under_backlog_jobs_are_full_and_a_slow_klaviyo_lowers_no_rate(answer: float, concurrency: int) -> None:
+    sim = Simulation(concurrency=concurrency, answer=answer, batch_size=20)
     sim.send([sim.event(f"b{number}") for number in range(60_000)])
     sim.run(sim.time.now + 600, sim.drained)
-    accepted = [(at, events) for at, status, events in sim.klaviyo.requests if status == 202]
+    accepted = [(one.at, len(one.names)) for one in sim.klaviyo.requests if one.status == 202]
     assert sum(events for _, events in accepted) == 60_000
     assert sum(events <= 900 for _, events in accepted) <= sim.bill.invocations
     between = [at for at, _ in accepted if at <= accepted[0][0] + 20]
@@ -138,22 +136,20 @@ def test_events_that_waited_a_day_go_as_backfills_behind_what_is_new() -> None:
     began = sim.time.now
     back = began + 25 * 3_600
     groups: list[str] = []
-    put = sim.queue.put
 
-    def noted(body: str, group: str, delay: float = 0, **rest: Any) -> None:
+    def noted(_: str, asked: Mapping[str, Any]) -> None:
         if sim.time.now > began + 24 * 3_600 + 1_000:
-            groups.append(group)
-        put(body, group, delay, **rest)
+            groups.extend(entry["MessageGroupId"] for entry in asked["Entries"])
 
-    def down(at: float, _key: str) -> tuple[Answer, float] | None:
-        return (sort_answer(503, {}, b"", now=at), 0.2) if at < back else None
+    def down(request: Request) -> tuple[Answer, float] | None:
+        return (sort_answer(503, {}, b"", now=request.at), 0.2) if request.at < back else None
 
-    sim.queue.put = noted  # type: ignore[method-assign]
-    sim.klaviyo.fault = down
+    sim.heard = noted
+    sim.klaviyo.told = down
     sim.send([sim.event(f"old{number}") for number in range(10)])
     sim.run(began + 4 * 3_600)
     sim.send([sim.event(f"young{number}") for number in range(10)])
     sim.run(back + 1_800, sim.drained)
     assert sim.drained()
-    assert sim.klaviyo.late == 10
+    assert sum(one.late for one in sim.klaviyo.requests if one.status == 202) == 10
     assert {"shop", "shop#backfill"} == set(groups)

@@ -4,65 +4,31 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from handler.closing import Closing
-from handler.delivery.pacing import TOLERANCE, Item, Pacer, Slot, Value, interval
+from handler.delivery.pacing import TOLERANCE, Pacer, Slot, interval
 from handler.errors import Closed, TooLate
 from handler.pauses import PAUSES
+from sim.table import Table
+from sim.time import Time
 
 SPACING = interval(150, 0.4)
 
 
-class Memory:
-    """One item with the table's conditional operations."""
+class World(Time):
+    """Virtual time, and senders that share a table."""
 
     def __init__(self) -> None:
-        self.item: dict[str, int | str] = {}
-        self.writes = 0
-
-    def read(self) -> Item:
-        return dict(self.item)
-
-    def advance(self, *, first: int, last: int, step: int, learned_at: int | None) -> tuple[bool, Item]:
-        before = dict(self.item)
-        at = before.get("next")
-        free = "closed_until" not in before and before.get("learned_at") == learned_at
-        if free and isinstance(at, int) and first <= at <= last:
-            self.item["next"] = at + step
-            self.writes += 1
-            return True, before
-        return False, before
-
-    def swap(self, expected: Mapping[str, Value], changed: Mapping[str, Value]) -> tuple[bool, Item]:
-        before = dict(self.item)
-        if any(before.get(name) != value for name, value in expected.items()):
-            return False, before
-        for name, value in changed.items():
-            if value is None:
-                self.item.pop(name, None)
-            else:
-                self.item[name] = value
-        self.writes += 1
-        return True, before
-
-
-class World:
-    """A clock that only ``sleep`` moves, and senders that share it."""
-
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-        self.table = Memory()
+        super().__init__(1_000_000.0)
+        self.table = Table()
 
     def sender(self) -> Pacer:
-        return Pacer(self.table, spacing=SPACING, clock=lambda: self.now, sleep=self.sleep, pauses=PAUSES)
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
+        return Pacer(self.table, spacing=SPACING, clock=self, sleep=self.sleep, pauses=PAUSES)
 
 
 def worst(times: Sequence[float], length: float) -> int:
@@ -76,7 +42,7 @@ def test_no_window_ever_holds_more_than_the_limit(seed: int, pause: float) -> No
     arrivals = []
     for _ in range(350):
         arrivals.append(chance.choice(senders).reserve(world.now + 600).at + chance.uniform(0, 0.4))
-        world.now += chance.uniform(0, pause)
+        world.sleep(chance.uniform(0, pause))
     assert worst(arrivals, 60) <= 150
     assert worst(arrivals, 1) <= 10
 
@@ -137,7 +103,7 @@ def test_a_closed_relay_lets_one_probe_through_and_opens_on_its_answer() -> None
     first.throttled(first.reserve(world.now + 10), 120.0)
     with pytest.raises(Closed):
         world.sender().reserve(world.now + 10)
-    world.now += 121
+    world.sleep(121)
     probe = world.sender()
     slot = probe.reserve(world.now + 10)
     assert slot.lease is not None
@@ -156,7 +122,7 @@ def test_an_outage_is_probed_at_most_twice_a_minute() -> None:
         try:
             slot: Slot = sender.reserve(world.now + 10)
         except Closed as error:
-            world.now = max(error.retry_at, world.now + 0.01)
+            world.until(max(error.retry_at, world.now + 0.01))
             continue
         probes += 1
         sender.failed(slot, Closing("outage", "away"))

@@ -8,49 +8,35 @@ choices, takes the first choice beyond it, and says how many there were.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import Any
 
 import pytest
 
 from handler.closing import Closing
-from handler.delivery.pacing import Item, Pacer, Slot, Value, interval
+from handler.delivery.pacing import Pacer, Slot, interval
 from handler.errors import Closed, NoSlot
 from handler.pauses import PAUSES
-from tests.unit.fakes_delivery import Clock, Table
+from sim.table import Table
+from sim.time import Time
 
 SPACING = interval(150, 0.4)
 Sender = Callable[[Pacer], object]
 
 
 class Turns:
-    """A table at which every call waits for its turn; threads run one at a time."""
+    """Threads of which one runs at a time, and waits for its turn in ``wait``."""
 
-    def __init__(self, table: Table) -> None:
-        self._table = table
+    def __init__(self) -> None:
         self._arrived = threading.Semaphore(0)
         self._waiting: dict[int, threading.Event] = {}
-        self._alive = 0
         self.faults: list[BaseException] = []
 
-    def _turn(self) -> None:
+    def wait(self, operation: str) -> None:
         mine = threading.Event()
         self._waiting[threading.get_ident()] = mine
         self._arrived.release()
         mine.wait()
-
-    def read(self) -> Item:
-        self._turn()
-        return self._table.read()
-
-    def advance(self, **asked: Any) -> tuple[bool, Item]:
-        self._turn()
-        return self._table.advance(**asked)
-
-    def swap(self, expected: Mapping[str, Value], changed: Mapping[str, Value]) -> tuple[bool, Item]:
-        self._turn()
-        return self._table.swap(expected, changed)
 
     def run(self, works: list[Callable[[], None]], choices: list[int]) -> list[int]:
         """Go by ``choices``, then always by the first; how many ways were open at each step."""
@@ -99,9 +85,9 @@ class World:
     """A table in some state, and senders that note their slots."""
 
     def __init__(self, item: dict[str, int | str]) -> None:
-        self.clock = Clock()
-        self.table = Table()
-        self.table.item = dict(item)
+        self.clock = Time()
+        self.turns = Turns()
+        self.table = Table(item, before=self.turns.wait)
         self.slots: list[Slot] = []
         self.closed: list[Closed] = []
         self.written: int | None = None
@@ -136,12 +122,12 @@ def explore(item: dict[str, int | str], *senders: Callable[[World], Sender]) -> 
     """The world after each possible order of these senders' calls."""
     for choices, tell in orders():
         world = World(item)
-        turns = Turns(world.table)
         pacers = [
-            Pacer(turns, spacing=SPACING, clock=world.clock, sleep=world.clock.sleep, pauses=PAUSES) for _ in senders
+            Pacer(world.table, spacing=SPACING, clock=world.clock, sleep=world.clock.sleep, pauses=PAUSES)
+            for _ in senders
         ]
         works = [_work(sender(world), pacer) for sender, pacer in zip(senders, pacers, strict=True)]
-        tell(turns.run(works, choices))
+        tell(world.turns.run(works, choices))
         yield world
 
 

@@ -2,72 +2,45 @@
 
 from __future__ import annotations
 
-import heapq
 import math
 import random
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handler.closing import Closing
-from handler.delivery.pacing import LOOK_AHEAD, TOLERANCE, Item, Pacer, Value, interval
+from handler.delivery.pacing import LOOK_AHEAD, TOLERANCE, Pacer, interval
 from handler.errors import NoSlot, TableUnavailable
 from handler.pauses import PAUSES
-from tests.unit.fakes_delivery import Table
+from sim.table import Table
+from sim.time import Time
 
 
-class World:
-    """Threads of which one runs at a time: whoever waits longest for its moment is next."""
+class World(Time):
+    """Senders, and a Klaviyo that answers as it is told."""
 
     def __init__(self, seed: int) -> None:
-        self.now = 1_000_000.0
+        super().__init__(1_000_000.0)
         self.chance = random.Random(seed)  # noqa: S311 (a schedule, no secret)
         self.table = Table()
         self.answer: Callable[[float], tuple[int, float | None]] = lambda at: (202, None)
         self.answers = (0.05, 0.4)  # seconds that an answer takes, at least and at most
         self.arrivals: list[tuple[float, int]] = []
-        self.faults: list[BaseException] = []
-        self._waiting: list[tuple[float, int, threading.Event]] = []
-        self._count = 0
-        self._idle = threading.Event()
 
-    def sleep(self, seconds: float) -> None:
-        mine = threading.Event()
-        self._count += 1
-        heapq.heappush(self._waiting, (self.now + max(0.0, seconds), self._count, mine))
-        self._idle.set()
-        mine.wait()
+    def go(self, senders: list[Callable[[], None]], seconds: float) -> None:
+        """Run ``senders``, who start within a second of each other, until they end for it is time."""
+        self.over = self.now + seconds
 
-    def run(self, senders: list[Callable[[], None]], until: float) -> None:
-        """Run each sender in a thread of its own until all have ended, or nothing happens before ``until``."""
-        self.until = self.now + until
-        threads = [threading.Thread(target=self._guarded, args=(sender,), daemon=True) for sender in senders]
-        for thread in threads:
-            self._idle.clear()
-            thread.start()
-            self._idle.wait()
-        while self._waiting:
-            moment, _, turn = heapq.heappop(self._waiting)
-            self.now = max(self.now, moment)
-            self._idle.clear()
-            turn.set()
-            self._idle.wait()
-        for thread in threads:
-            thread.join(60)
-        if self.faults:
-            raise self.faults[0]
+        def started(sender: Callable[[], None]) -> Callable[[], None]:
+            def work() -> None:
+                self.sleep(self.chance.uniform(0, 1))
+                sender()
 
-    def _guarded(self, sender: Callable[[], None]) -> None:
-        try:
-            self.sleep(self.chance.uniform(0, 1))
-            sender()
-        except AssertionError as error:
-            self.faults.append(error)
-        finally:
-            self._idle.set()
+            return work
+
+        self.run([started(sender) for sender in senders])
 
     def post(self, jitter: float) -> tuple[int, float | None]:
         """A request that arrives ``jitter`` later at most, and its answer."""
@@ -77,46 +50,18 @@ class World:
         self.sleep(arrives - self.now + self.chance.uniform(*self.answers))
         return status, wait
 
+    def reached(self, latency: float, unreachable: float = 0.0, away: tuple[float, float] = (0.0, 0.0)) -> Table:
+        """The table behind a network: every call takes its time, before and after it takes effect.
 
-class Slow:
-    """The table behind a network: every call takes its time, before and after it takes effect.
+        ``away`` are the times between which it does not answer at all.
+        """
 
-    ``away`` are the times between which it does not answer at all.
-    """
+        def across(operation: str) -> None:
+            self.sleep(self.chance.uniform(0, latency))
+            if away[0] <= self.now < away[1] or self.chance.random() < unreachable:
+                raise TableUnavailable(self.now + PAUSES.long, Closing("no_table", "the pacing table does not answer"))
 
-    def __init__(
-        self, world: World, latency: float, unreachable: float = 0.0, away: tuple[float, float] = (0.0, 0.0)
-    ) -> None:
-        self._world = world
-        self._latency = latency
-        self._unreachable = unreachable
-        self._away = away
-
-    def _pass(self) -> None:
-        self._world.sleep(self._world.chance.uniform(0, self._latency))
-        since, until = self._away
-        if since <= self._world.now < until or self._world.chance.random() < self._unreachable:
-            raise TableUnavailable(
-                self._world.now + PAUSES.long, Closing("no_table", "the pacing table does not answer")
-            )
-
-    def read(self) -> Item:
-        self._pass()
-        item = self._world.table.read()
-        self._pass()
-        return item
-
-    def advance(self, *, first: int, last: int, step: int, learned_at: int | None) -> tuple[bool, Item]:
-        self._pass()
-        done = self._world.table.advance(first=first, last=last, step=step, learned_at=learned_at)
-        self._pass()  # may fail: made, and the answer lost
-        return done
-
-    def swap(self, expected: Mapping[str, Value], changed: Mapping[str, Value]) -> tuple[bool, Item]:
-        self._pass()
-        done = self._world.table.swap(expected, changed)
-        self._pass()
-        return done
+        return self.table.reached(before=across, after=across)  # after: made, and the answer lost
 
 
 def backlog(
@@ -137,13 +82,13 @@ def backlog(
     def sender() -> None:
         error = world.chance.uniform(0, spread / 2)
         pacer = Pacer(
-            Slow(world, latency, unreachable, away),
+            world.reached(latency, unreachable, away),
             spacing=interval(150, spread),
             clock=lambda: world.now - error,
             sleep=world.sleep,
             pauses=PAUSES,
         )
-        while world.now < world.until:
+        while world.now < world.over:
             try:
                 slot, _ = pacer.turn(world.now - error + world.chance.uniform(0.1, give_up), lambda: None)
                 if world.chance.random() < crash:
@@ -198,7 +143,7 @@ def test_no_interleaving_exceeds_the_limit(
     for number in range(senders):
         latency, crash, unreachable = kinds[number % len(kinds)]
         works.append(backlog(world, spread=spread, latency=latency, crash=crash, unreachable=unreachable))
-    world.run(works, 150)
+    world.go(works, 150)
     within_limits(world)
 
 
@@ -224,7 +169,7 @@ def test_a_backlog_uses_the_allowance(senders: int, spread: float, least: float)
     world = World(senders)
     start = world.now
     world.answers = (0.05, 0.1) if senders == 1 else (0.05, 0.4)
-    world.run([backlog(world, spread=spread) for _ in range(senders)], 600)
+    world.go([backlog(world, spread=spread) for _ in range(senders)], 600)
     within_limits(world)
     assert share(world, start + 10, start + 590) >= least - 0.002  # 590 s hold no whole number of slots
 
@@ -236,7 +181,7 @@ def test_a_slow_klaviyo_does_not_lower_the_rate_at_the_documented_concurrency(an
     world = World(senders)
     start = world.now
     world.answers = (answer, answer)
-    world.run([backlog(world, spread=0.1) for _ in range(senders)], 600)
+    world.go([backlog(world, spread=0.1) for _ in range(senders)], 600)
     within_limits(world)
     assert share(world, start + 20, start + 590) >= 0.99
 
@@ -245,7 +190,7 @@ def test_a_slow_table_lowers_the_rate_little() -> None:
     """0.3 s a call on average: a sender that looks again before its slot looks earlier, and does not miss it."""
     world = World(5)
     start = world.now
-    world.run([backlog(world, latency=0.3) for _ in range(5)], 600)
+    world.go([backlog(world, latency=0.3) for _ in range(5)], 600)
     within_limits(world)
     assert share(world, start + 20, start + 590) >= 0.9
 
@@ -254,7 +199,7 @@ def test_crashes_and_giving_up_cost_their_own_slots_only() -> None:
     """One in twenty dies with its slot; those that give up after a second hold none."""
     world = World(17)
     start = world.now
-    world.run([backlog(world, crash=0.05, give_up=1.0) for _ in range(20)], 600)
+    world.go([backlog(world, crash=0.05, give_up=1.0) for _ in range(20)], 600)
     within_limits(world)
     assert share(world, start + 10, start + 590) >= 0.99 * 0.93
 
@@ -262,7 +207,7 @@ def test_crashes_and_giving_up_cost_their_own_slots_only() -> None:
 def test_without_the_table_nobody_posts_and_afterwards_all_do() -> None:
     world = World(19)
     away, back = world.now + 60, world.now + 240
-    world.run([backlog(world, away=(away, back)) for _ in range(5)], 480)
+    world.go([backlog(world, away=(away, back)) for _ in range(5)], 480)
     within_limits(world)
     # Whoever looked for the last time just before still uses its slot.
     assert not [at for at, _ in world.arrivals if away + LOOK_AHEAD + TOLERANCE + 0.4 <= at < back]
@@ -272,7 +217,7 @@ def test_without_the_table_nobody_posts_and_afterwards_all_do() -> None:
 def test_a_table_that_is_away_for_some_leaves_the_rate_to_the_others() -> None:
     world = World(23)
     start = world.now
-    world.run([backlog(world, away=(0.0, 9e9)) for _ in range(3)] + [backlog(world) for _ in range(4)], 300)
+    world.go([backlog(world, away=(0.0, 9e9)) for _ in range(3)] + [backlog(world) for _ in range(4)], 300)
     within_limits(world)
     assert share(world, start + 10, start + 290) >= 0.98
 
@@ -283,7 +228,7 @@ def test_a_closed_window_of_two_minutes(header: float | None) -> None:
     world = World(7)
     closes, opens = world.now + 30, world.now + 150
     world.answer = lambda at: (429, header if header != 120.0 else opens - at) if closes <= at < opens else (202, None)
-    world.run([backlog(world) for _ in range(5)], 400)
+    world.go([backlog(world) for _ in range(5)], 400)
     within_limits(world)
     refused = sorted(at for at, status in world.arrivals if status == 429)
     probes = [at for at in refused if at > closes + 2]  # those under way at the first refusal have come by then
@@ -296,7 +241,7 @@ def test_an_outage_of_hours_is_probed_gently_and_ends_within_a_minute() -> None:
     world = World(3)
     away, back = world.now + 20, world.now + 20 + 2 * 3_600
     world.answer = lambda at: (503, None) if away <= at < back else (202, None)
-    world.run([backlog(world) for _ in range(5)], 2 * 3_600 + 120)
+    world.go([backlog(world) for _ in range(5)], 2 * 3_600 + 120)
     within_limits(world)
     probes = sorted(at for at, status in world.arrivals if status == 503 and at > away + 35)
     assert worst(probes, 60) <= 2
@@ -307,7 +252,7 @@ def test_an_outage_of_hours_is_probed_gently_and_ends_within_a_minute() -> None:
 def test_a_request_after_which_everybody_dies_does_not_close_for_ever() -> None:
     world = World(5)
     world.table.item = {"next": 0, "closed_until": 1, "closed_reason": "outage: away", "probe_until": 1_000_020_000}
-    world.run([backlog(world)], 60)
+    world.go([backlog(world)], 60)
     assert next(at for at, status in world.arrivals if status == 202) >= 1_000_019
 
 
@@ -331,9 +276,9 @@ def test_another_user_of_the_allowance_is_given_way_and_then_no_more() -> None:
 
     def sender() -> None:
         pacer = Pacer(
-            Slow(world, 0.01), spacing=interval(150, 0.4), clock=lambda: world.now, sleep=world.sleep, pauses=PAUSES
+            world.reached(0.01), spacing=interval(150, 0.4), clock=lambda: world.now, sleep=world.sleep, pauses=PAUSES
         )
-        while world.now < world.until:
+        while world.now < world.over:
             try:
                 slot, _ = pacer.turn(world.now + 60, lambda: None)
                 status, wait = world.post(0.1)
@@ -345,7 +290,7 @@ def test_another_user_of_the_allowance_is_given_way_and_then_no_more() -> None:
             except NoSlot as cause:
                 world.sleep(max(0.1, cause.retry_at - world.now))
 
-    world.run([sender] * 5, 1_000)
+    world.go([sender] * 5, 1_000)
     refused = [at for at, status in world.arrivals if status == 429]
     shared = [at for at, status in world.arrivals if status == 202 and start + 60 <= at < start + 600]
     alone = [at for at, status in world.arrivals if status == 202 and start + 780 <= at < start + 960]

@@ -18,8 +18,9 @@ from handler.delivery.klaviyo import Answer
 from handler.events import mapping
 from handler.events.webhook import Webhook
 from handler.messages import Event, Message, Raw
+from sim.klaviyo import Request
 from tests.unit.fakes_delivery import event
-from tests.unit.fakes_queue import EVENTS, Delivery, Killed, delivery
+from tests.unit.fakes_queue import Delivery, Killed, delivery
 
 # A killed function leaves no metrics; within one process its decorator notices.
 pytestmark = pytest.mark.filterwarnings("ignore:No application metrics:UserWarning")
@@ -43,7 +44,7 @@ def events_of(one: Message | Raw) -> tuple[Event, ...]:
 def parked_names(world: Delivery) -> dict[str, set[str]]:
     """Names of events by the reason beside them; a raw webhook's is its body's ``unique_id``."""
     found: dict[str, set[str]] = {}
-    for reason, one in world.sqs.parked():
+    for reason, one in world.parked():
         found.setdefault(reason, set()).update(event.unique_id for event in events_of(one))
     return found
 
@@ -60,7 +61,7 @@ def away_at_first(world: Delivery) -> None:
     """Klaviyo throttles the first request, so everything is sent anew once."""
     fill(world)
     answers = iter([world.klaviyo.answer(429, Retry_After="30")])
-    world.klaviyo.told = lambda names: next(answers, None)
+    world.klaviyo.told = lambda _: next(answers, None)
 
 
 def settled(world: Delivery) -> None:
@@ -70,7 +71,7 @@ def settled(world: Delivery) -> None:
     assert parked["refused_by_klaviyo"] == {"bad"}
     assert parked["no_identifier"] == {"unmapped"}
     assert set(parked) == {"refused_by_klaviyo", "no_identifier"}
-    assert not world.sqs.moved
+    assert not world.events.moved
 
 
 @pytest.mark.parametrize("begin", [fill, away_at_first], ids=["delivering", "deferring"])
@@ -99,8 +100,8 @@ def test_a_message_that_kills_the_process_is_parked_alone(neighbours: int, where
     names = {f"n{number}" for number in range(neighbours)}
     with delivery() as world:
 
-        def die(found: list[str]) -> None:
-            if "poison" in found:
+        def die(request: Request) -> None:
+            if "poison" in request.names:
                 raise Killed
 
         def decode(body: str) -> Message | Raw:
@@ -125,7 +126,7 @@ def test_a_message_that_kills_the_process_is_parked_alone(neighbours: int, where
         assert set(world.klaviyo.stored) == names
         assert parked_names(world) == {"crashed": {"poison"}}
         assert world.killed == 3
-        assert not world.sqs.moved
+        assert not world.events.moved
 
 
 def _beside(world: Delivery, poison: Message | Raw, names: set[str]) -> None:
@@ -145,12 +146,12 @@ def test_a_function_that_cannot_start_for_half_a_day_blames_no_message(count: in
         for name in sorted(names):
             world.put(message(name))
         for _ in range(60):
-            world.sqs.receive(10_000)
-            world.clock.now += 726
+            world.events.receive(10_000)
+            world.clock.sleep(726)
         began = world.clock()
         world.run()
         assert set(world.klaviyo.stored) == names
-        assert world.sqs.queues["dead-letters"] == {}
+        assert not world.dead
         assert world.clock() - began < 300
         assert len(world.klaviyo.requests) < 3 + count / 16
 
@@ -158,15 +159,15 @@ def test_a_function_that_cannot_start_for_half_a_day_blames_no_message(count: in
 def test_queues_that_take_nothing_for_half_a_day_park_nobody() -> None:
     with delivery() as world:
         fill(world)
-        world.klaviyo.told = lambda names: world.klaviyo.answer(503)
-        world.sqs.refuses = 1.0
+        world.klaviyo.told = lambda _: world.klaviyo.answer(503)
+        world.refuses = 1.0
         end = world.clock() + 43_200
         while world.clock() < end:
             world.invoke()
-            world.clock.now += 60
-        assert not world.sqs.queues["dead-letters"]
-        world.sqs.refuses = 0.0
-        world.klaviyo.told = lambda names: None
+            world.clock.sleep(60)
+        assert not world.dead
+        world.refuses = 0.0
+        world.klaviyo.told = lambda _: None
         world.run()
         settled(world)
 
@@ -179,9 +180,9 @@ def test_rows_that_nobody_can_be_blamed_for_wait_and_one_good_event_settles_it()
         world.put(message("bad2"))
         night = world.clock() + 8 * 3600
         while world.clock() < night:
-            world.clock.now = min(one.visible_at for one in world.sqs.queues[EVENTS].values())
+            world.wait()
             world.invoke()
-        assert not world.sqs.queues["dead-letters"]
+        assert not world.dead
         assert len(world.klaviyo.requests) < 200
         morning = world.clock()
         world.put(message("good"))
@@ -193,14 +194,14 @@ def test_rows_that_nobody_can_be_blamed_for_wait_and_one_good_event_settles_it()
 
 def test_the_only_event_of_a_day_is_not_parked_because_klaviyo_refuses_everything() -> None:
     with delivery() as world:
-        world.klaviyo.told = lambda names: world.klaviyo.answer(400, [{"title": "Malformed body"}])
+        world.klaviyo.told = lambda _: world.klaviyo.answer(400, [{"title": "Malformed body"}])
         world.put(message("only"))
         evening = world.clock() + 86_400
         while world.clock() < evening:
-            world.clock.now = min(one.visible_at for one in world.sqs.queues[EVENTS].values())
+            world.wait()
             world.invoke()
-        assert not world.sqs.queues["dead-letters"]
-        world.klaviyo.told = lambda names: None
+        assert not world.dead
+        world.klaviyo.told = lambda _: None
         world.run()
         assert world.klaviyo.stored == ["only"]
 
@@ -211,17 +212,17 @@ def test_when_klaviyo_begins_to_refuse_everything_what_it_took_before_proves_not
     with delivery() as world:
         world.put(message("good"))
         world.run()
-        world.klaviyo.told = lambda names: world.klaviyo.answer(400, [{"title": "Invalid input.", "detail": "No."}])
+        world.klaviyo.told = lambda _: world.klaviyo.answer(400, [{"title": "Invalid input.", "detail": "No."}])
         names = {f"e{number}" for number in range(40)}
         for name in sorted(names):
             until = world.clock() + pause
             world.put(message(name))
-            while (first := min(one.visible_at for one in world.sqs.queues[EVENTS].values())) < until:
-                world.clock.now = max(world.clock.now, first)
+            while (first := world.events.next_visible() or until) < until:
+                world.clock.until(first)
                 world.invoke()
-            world.clock.now = max(world.clock.now, until)
-        assert not world.sqs.queues["dead-letters"]
-        world.klaviyo.told = lambda names: None
+            world.clock.until(until)
+        assert not world.dead
+        world.klaviyo.told = lambda _: None
         world.run()
         assert set(world.klaviyo.stored) == names | {"good"}
 
@@ -238,24 +239,24 @@ def test_bad_events_that_come_first_do_not_keep_the_relay_closed_for_the_good_on
             world.put(message(name))
         for hour in range(1, 25):  # of which the bad ones that were not settled beside those want one
             later = messages.encode(message(f"later{hour}"))
-            world.sqs.put(EVENTS, later, group="shop", delay=hour * 3_600)
+            world.events.put(later, group="shop", delay=hour * 3_600)
         world.run()
         assert good <= set(world.klaviyo.stored)
         assert parked_names(world) == {"refused_by_klaviyo": world.klaviyo.bad}
-        assert max(at for at, names, _ in world.klaviyo.requests if good & set(names)) - began < 4_000
+        assert max(one.at for one in world.klaviyo.requests if good & set(one.names)) - began < 4_000
 
 
 def test_parked_poison_costs_one_crash_for_each_redrive_and_no_neighbour() -> None:
     with delivery() as world:
 
-        def die(found: list[str]) -> None:
-            if "poison" in found:
+        def die(request: Request) -> None:
+            if "poison" in request.names:
                 raise Killed
 
         world.klaviyo.told = die
         _beside(world, message("poison"), {"n1", "n2", "n3"})
         before = world.killed
-        redrive(world)
+        world.redrive()
         world.put(message("live"))
         world.run()
         assert world.killed == before + 1
@@ -263,24 +264,15 @@ def test_parked_poison_costs_one_crash_for_each_redrive_and_no_neighbour() -> No
         assert parked_names(world) == {"crashed": {"poison"}}
 
 
-def redrive(world: Delivery) -> int:
-    """As AWS moves messages: attributes and group kept, id and receive count new."""
-    parked = list(world.sqs.queues["dead-letters"].values())
-    world.sqs.queues["dead-letters"].clear()
-    for one in parked:
-        world.sqs.put(EVENTS, one.body, group=one.group, attributes=one.attributes)
-    return len(parked)
-
-
 def test_a_table_away_defers_everything_and_posts_nothing() -> None:
     with delivery() as world:
         fill(world)
-        world.table.away = 1.0
+        world.table_away = 1.0
         for _ in range(5):
-            world.clock.now = min(one.visible_at for one in world.sqs.queues[EVENTS].values())
+            world.wait()
             world.invoke()
         assert world.klaviyo.requests == []
-        world.table.away = 0.0
+        world.table_away = 0.0
         world.run()
         settled(world)
 
@@ -288,23 +280,23 @@ def test_a_table_away_defers_everything_and_posts_nothing() -> None:
 def test_a_message_of_a_later_format_waits_for_the_code_that_reads_it() -> None:
     with delivery() as world:
         later = messages.encode(message("later")).replace('"v":1', '"v":2', 1)
-        world.sqs.put(EVENTS, later, group="shop")
+        world.events.put(later, group="shop")
         world.put(message("now"))
         world.invoke()
         assert list(world.klaviyo.stored) == ["now"]
-        assert [one.body for one in world.sqs.queues[EVENTS].values()] == [later]  # unchanged, for the newer code
+        assert [one.body for one in world.events.messages.values()] == [later]  # unchanged, for the newer code
         # Nobody reads it for long: parked as it is, so that a redrive after the deployment brings it back.
         world.run()
-        (kept,) = world.sqs.queues["dead-letters"].values()
+        (kept,) = world.dead.messages.values()
         assert kept.body == later
-        assert kept.attributes["reason"]["StringValue"] == "newer_format"
+        assert kept.texts["reason"] == "newer_format"
 
 
 def test_a_message_with_fields_of_a_later_release_is_delivered() -> None:
     """Within one version, a release may add fields: those before ignore them, and lack none."""
     body = messages.encode(message("x")).replace('"kind"', '"added":{"by":"a later release"},"kind"', 1)
     with delivery() as world:
-        world.sqs.put(EVENTS, body, group="shop")
+        world.events.put(body, group="shop")
         world.run()
         assert world.klaviyo.stored == ["x"]
 
@@ -357,11 +349,11 @@ def test_whatever_fails_together_nothing_is_lost_and_a_redrive_brings_back_the_r
         fill(world)
         for number in range(12):
             world.put(message(f"s{number}"))
-        world.sqs.refuses, world.sqs.away, world.table.away = weather.refuses, weather.away, weather.table
+        world.refuses, world.away, world.table_away = weather.refuses, weather.away, weather.table
         world.twice = weather.twice
         answers = iter(weather.statuses)
 
-        def told(names: list[str]) -> Answer | None:
+        def told(_: Request) -> Answer | None:
             status = next(answers, 202)
             return world.klaviyo.answer(status, [] if status == 400 else None) if status != 202 else None
 
@@ -369,14 +361,14 @@ def test_whatever_fails_together_nothing_is_lost_and_a_redrive_brings_back_the_r
         world.run(limit=weather.limit)
         parked = parked_names(world)
         assert set(world.klaviyo.stored).union(*parked.values()) == good | {"bad", "unmapped"}
-        assert not world.sqs.moved
+        assert not world.events.moved
         assert set(parked) <= {"refused_by_klaviyo", "no_identifier", "crashed", "too_large"}
 
-        world.sqs.refuses = world.sqs.away = world.table.away = 0.0
+        world.refuses = world.away = world.table_away = 0.0
         world.twice = 0
         world.points.kill.clear()
-        world.klaviyo.told = lambda names: None
-        redrive(world)
+        world.klaviyo.told = lambda _: None
+        world.redrive()
         world.run()
         assert set(world.klaviyo.stored) == good
         assert parked_names(world) == {"refused_by_klaviyo": {"bad"}, "no_identifier": {"unmapped"}}
@@ -389,12 +381,12 @@ def test_a_redrive_yields_to_live_events_and_ends_while_the_cause_persists() -> 
         world.put(raw("unmapped"))
         world.run()
         parked = parked_names(world)
-        assert redrive(world) == 2
+        assert world.redrive() == 2
         world.klaviyo.requests.clear()
         world.put(message("live"))
         world.run()
         assert parked_names(world) == parked
-        first, *others = [names for _, names, _ in world.klaviyo.requests]
+        first, *others = [one.names for one in world.klaviyo.requests]
         assert first == ["live"]  # in a job that cannot be refused for the others' sake
         assert len(others) == 1
 
@@ -404,16 +396,16 @@ def test_what_is_deferred_after_a_redrive_goes_on_yielding() -> None:
         world.klaviyo.bad = {"bad"}
         world.put(message("bad"))
         world.run()
-        redrive(world)
+        world.redrive()
         world.klaviyo.bad = set()
         answers = iter([world.klaviyo.answer(429, Retry_After="300")])
-        world.klaviyo.told = lambda names: next(answers, None)
+        world.klaviyo.told = lambda _: next(answers, None)
         world.invoke()
-        (kept,) = world.sqs.queues[EVENTS].values()
+        (kept,) = world.events.messages.values()
         assert kept.group == "shop#backfill"
         world.run()
         assert world.klaviyo.stored == ["bad"]
-        assert not world.sqs.queues["dead-letters"]
+        assert not world.dead
 
 
 def test_what_was_sent_anew_before_the_queue_was_lost_does_not_come_twice() -> None:
@@ -421,17 +413,17 @@ def test_what_was_sent_anew_before_the_queue_was_lost_does_not_come_twice() -> N
     with delivery() as world:
         for number in range(25):
             world.put(message(f"s{number}", suspect=True))  # each is sent anew by itself
-        world.table.away = 1.0
+        world.table_away = 1.0
         calls = iter([0.0, 1.0])
-        send = world.sqs.send_message_batch
+        before = world.sqs.before
 
-        def once(**request: Any) -> Any:
-            world.sqs.away = next(calls, 1.0)
-            return send(**request)
+        def once(operation: str, asked: Any) -> None:
+            world.away = next(calls, 1.0)
+            before(operation, asked)
 
-        world.queue.send_message_batch = once
+        world.sqs.before = once
         world.invoke()
         names = [
-            one.unique_id for kept in world.sqs.queues[EVENTS].values() for one in events_of(messages.decode(kept.body))
+            one.unique_id for kept in world.events.messages.values() for one in events_of(messages.decode(kept.body))
         ]
         assert sorted(names) == sorted(f"s{number}" for number in range(25))

@@ -16,6 +16,7 @@ import pytest
 
 from handler import telemetry
 from handler.events import mapping, senders
+from tests.unit.fakes_delivery import DEAD, EVENTS
 from tests.unit.fakes_door import SECRETS, Door
 from tools.senders import payload, sign
 from tools.senders.preview import preview_request
@@ -71,60 +72,60 @@ def test_accepted_events_are_named_and_queued(door: Door) -> None:
     assert status == 200
     assert answer["accepted"] == 2
     assert len(set(answer["event_ids"])) == 2
-    (body,) = door.sqs.bodies("events")
+    (body,) = door.bodies(EVENTS)
     assert [json.loads(line)["type"] for line in body.split("\n")[1:]] == ["event-bulk-create"] * 2
 
 
 def test_a_refused_part_of_a_batch_alone_is_sent_again(door: Door) -> None:
-    door.sqs.refuse = 2
+    door.refuse = 2
     status, _ = post(door, "custom", custom(*[event(unique_id=f"v{n}") for n in range(250)]))
     assert status == 200
-    heads = [json.loads(body.split("\n")[0]) for body in door.sqs.bodies("events")]
+    heads = [json.loads(body.split("\n")[0]) for body in door.bodies(EVENTS)]
     assert sorted(uid for head in heads for uid, _ in head["events"]) == sorted(f"v{n}" for n in range(250))
 
 
-@pytest.mark.parametrize(("refuse", "down"), [(1_000, False), (0, True)], ids=["refuse", "down"])
-def test_a_queue_that_does_not_take_it_makes_the_sender_retry(door: Door, refuse: int, down: bool) -> None:
-    door.sqs.refuse, door.sqs.down = refuse, down
+@pytest.mark.parametrize(("refuse", "down"), [(1_000, set()), (0, {"sqs"})], ids=["refuse", "down"])
+def test_a_queue_that_does_not_take_it_makes_the_sender_retry(door: Door, refuse: int, down: set[str]) -> None:
+    door.refuse, door.down = refuse, down
     status, answer = post(door, "custom", custom(event()))
     assert status == 503
     assert answer["error"] in ("queue_refuses", "unavailable")
 
 
 def test_unreadable_secrets_make_the_sender_retry(door: Door) -> None:
-    door.secrets.down = True
+    door.down = {"secrets"}
     assert post(door, "custom", custom(event()))[0] == 503
-    door.secrets.down = False
+    door.down = set()
     assert post(door, "custom", custom(event()))[0] == 200
 
 
 def test_no_secret_configured_lets_nobody_in(door: Door) -> None:
-    door.secrets.document = {}
+    door.hold({})
     status, answer = post(door, "custom", custom(event()))
     assert (status, answer["error"]) == (401, "no_secret")
-    assert not door.sqs.taken
+    assert not door.taken()
 
 
 def test_a_rotated_secret_is_read_at_once_but_forgeries_do_not_read_it_again(door: Door) -> None:
     rotated = sign.development_secret("another", senders.load("custom").schemes[0])
     assert post(door, "custom", custom(event()))[0] == 200
-    door.secrets_time += 61
-    door.secrets.document = {"custom": [rotated, *SECRETS["custom"]]}
+    door.clock.sleep(61)
+    door.hold({"custom": [rotated, *SECRETS["custom"]]})
     assert post(door, "custom", custom(event()), secret=rotated)[0] == 200
     before = door.secrets.reads
     forged = sign.development_secret("forged", senders.load("custom").schemes[0])
     assert all(post(door, "custom", custom(event()), secret=forged)[0] == 401 for _ in range(20))
     assert door.secrets.reads <= before + 21
-    assert not [1 for body in door.sqs.bodies("events")[2:] if body]
+    assert not [1 for body in door.bodies(EVENTS)[2:] if body]
 
 
 def test_a_rotation_refuses_nothing_on_the_way(door: Door) -> None:
     old, new = SECRETS["custom"][0], sign.development_secret("another", senders.load("custom").schemes[0])
     passed: list[tuple[str, str]] = []
     for listed, sending in (([old], old), ([new, old], old), ([new, old], new), ([new], new)):
-        door.secrets.document = {"custom": listed}
+        door.hold({"custom": listed})
         for _ in range(12):  # through all ages that the cached document can have
-            door.secrets_time += 61
+            door.clock.sleep(61)
             status, _ = post(door, "custom", custom(event()), secret=sending)
             assert status == 200
             passed.append((listed[0], sending))
@@ -137,9 +138,9 @@ def test_a_good_event_goes_and_a_bad_one_beside_it_is_parked(door: Door) -> None
     assert status == 200
     assert answer["accepted"] == 2
     assert answer["parked"][0]["index"] == 1
-    (_, entry) = next(taken for taken in door.sqs.taken if taken[0] == "dead-letters")
-    assert entry["MessageAttributes"]["reason"]["StringValue"] == "no_identifier"
-    assert json.loads(entry["MessageBody"].split("\n")[0])["only"] == [1]
+    ((_, entry),) = door.taken(DEAD)
+    assert entry.texts["reason"] == "no_identifier"
+    assert json.loads(entry.body.split("\n")[0])["only"] == [1]
 
 
 def test_a_fault_in_the_mapping_parks_what_is_authentic(
@@ -153,7 +154,7 @@ def test_a_fault_in_the_mapping_parks_what_is_authentic(
     assert status == 200
     assert answer["parked"][0]["reason"] == "mapping_crashed"
     assert "ada@mail.example" not in log.getvalue()
-    assert len(door.sqs.bodies("dead-letters")) == 1
+    assert len(door.bodies(DEAD)) == 1
 
 
 @pytest.mark.parametrize(
@@ -193,9 +194,9 @@ def test_a_webhook_of_millions_of_parts_is_parked_whole_in_time(door: Door, enco
     assert time.process_time() - began < 2
     assert (status, answer["accepted"]) == (200, 0)
     assert [one["reason"] for one in answer["parked"]] == ["too_many_objects"]
-    ((queue, kept),) = door.sqs.taken
-    assert queue == "dead-letters"
-    assert kept["MessageAttributes"]["reason"]["StringValue"] == "too_many_objects"
+    ((queue, kept),) = door.taken()
+    assert queue == DEAD
+    assert kept.texts["reason"] == "too_many_objects"
 
 
 def test_brackets_in_a_text_are_no_objects(door: Door) -> None:
@@ -240,7 +241,7 @@ ORDER = {"type": "order", "id": "1", "email": "ada@mail.example"}
 def acme(door: Door) -> Door:
     """The door with a sender that signs nothing, checks its URL, and is called ``stripe``."""
     door.load = lambda name: senders.build(name, SCHEMES)
-    door.secrets.document = {"stripe": ["hidden-secret", "token:hidden-token"]}
+    door.hold({"stripe": ["hidden-secret", "token:hidden-token"]})
     return door
 
 
@@ -289,7 +290,7 @@ def test_a_token_stays_out_of_the_log_and_the_queues(acme: Door, log: io.StringI
         status, body = ask(acme, ORDER, authorization=f"Bearer {given}")
     assert status == (200 if given == "hidden-secret" else 401)
     ask(acme, ORDER | {"type": "unheard of"}, {"token": given})
-    written = log.getvalue() + body + json.dumps(acme.sqs.taken)
+    written = log.getvalue() + body + str(acme.taken())
     assert given not in written
     assert "hidden" not in written
 
@@ -313,7 +314,7 @@ def test_a_sender_that_acts_on_words_hears_none(acme: Door) -> None:
 def test_klaviyos_own_webhooks_do_not_loop(acme: Door) -> None:
     status, body = ask(acme, ORDER, {"token": "hidden-secret"}, klaviyo_signature="c2lnbmVk")
     assert (status, json.loads(body)["error"]) == (401, "klaviyo_webhook")
-    assert not acme.sqs.taken
+    assert not acme.taken()
 
 
 def test_the_log_names_events_and_nobody(door: Door, log: io.StringIO) -> None:
@@ -374,7 +375,7 @@ def request(source: str, sent: payload.Payload, now: float) -> dict[str, Any]:
 
 @pytest.mark.parametrize("source", SENDERS)
 def test_every_sample_passes_the_door_and_a_changed_one_does_not(door: Door, source: str) -> None:
-    door.secrets.document = sign.development_secrets([source])["sources"]
+    door.hold(sign.development_secrets([source])["sources"])
     for path in (path for path in SAMPLES if path.parent.name == source):
         sent, now = payload.request(path), time.time()
         wanted = preview_request(source, sent, now)
@@ -393,7 +394,7 @@ def test_every_sample_passes_the_door_and_a_changed_one_does_not(door: Door, sou
 
 @pytest.mark.parametrize("source", SENDERS)
 def test_a_forgery_of_any_bytes_is_refused_and_nothing_else(door: Door, source: str) -> None:
-    door.secrets.document = sign.development_secrets([source])["sources"]
+    door.hold(sign.development_secrets([source])["sources"])
     dice = random.Random(source)  # noqa: S311 (no secret)
     scheme = senders.load(source).schemes[0]
     names = ["content-type", "content-encoding", *scheme.header, *scheme.timestamp_header, *scheme.id_header]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 from handler import messages
 from handler.events import senders
 from handler.messages import Message, Raw
-from tests.unit.fakes_delivery import event
-from tests.unit.fakes_queue import DEAD, EVENTS, Delivery, Sqs, delivery
+from sim.queue import Sqs
+from tests.unit.fakes_delivery import DEAD, EVENTS, event
+from tests.unit.fakes_queue import Delivery, delivery
 from tools import commands
 from tools.operate import redrive
 from tools.operate.target import Relay
@@ -21,61 +23,24 @@ OUTPUTS = {"EventsQueueUrl": EVENTS, "DeadLetterQueueUrl": DEAD}
 LONG_AGO = "2026-09-21T10:00:00+00:00"
 
 
-class Client:
-    """What ``make redrive`` calls of SQS, over the queues in memory; ``sent`` is called after each message sent."""
+def make_redrive(world: Delivery, *arguments: str, sent: Callable[[], None] = lambda: None) -> None:
+    """Run it over the queues in memory; ``sent`` is called after each message sent."""
 
-    def __init__(self, sqs: Sqs) -> None:
-        self._sqs = sqs
-        self.sent: Any = lambda: None
+    def after(operation: str, _: object) -> None:
+        if operation == "SendMessageBatch":
+            sent()
 
-    def receive_message(self, *, QueueUrl: str, VisibilityTimeout: int, **_: Any) -> dict[str, Any]:  # noqa: N803
-        now = self._sqs.clock()
-        found = [kept for kept in self._sqs.queues[QueueUrl].values() if kept.visible_at <= now][:10]
-        for kept in found:
-            kept.visible_at = now + VisibilityTimeout
-        return {
-            "Messages": [
-                {
-                    "MessageId": kept.id,
-                    "ReceiptHandle": kept.id,
-                    "Body": kept.body,
-                    "MessageAttributes": kept.attributes,
-                }
-                for kept in found
-            ]
-        }
-
-    def send_message(
-        self,
-        *,
-        QueueUrl: str,  # noqa: N803
-        MessageBody: str,  # noqa: N803
-        MessageAttributes: dict[str, Any],  # noqa: N803
-        MessageGroupId: str,  # noqa: N803
-    ) -> None:
-        self._sqs.put(QueueUrl, MessageBody, group=MessageGroupId, attributes=MessageAttributes)
-        self.sent()
-
-    def delete_message(self, *, QueueUrl: str, ReceiptHandle: str) -> None:  # noqa: N803
-        del self._sqs.queues[QueueUrl][ReceiptHandle]
-
-    def change_message_visibility_batch(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> None:  # noqa: N803
-        for entry in Entries:
-            self._sqs.queues[QueueUrl][entry["ReceiptHandle"]].visible_at = self._sqs.clock()
-
-
-def make_redrive(world: Delivery, *arguments: str, sent: Any = None) -> None:
-    client = Client(world.sqs)
-    client.sent = sent or client.sent
+    client = Sqs(world.sqs.queues, after=after)
     asked = commands.parser("redrive")[0].parse_args([*arguments, "--rate", "1000000"])
     assert redrive.redrive(Relay(lambda _: client, OUTPUTS, {}), asked, world.clock) == 0
+    assert not client.mistakes
 
 
 def park(world: Delivery, name: str, *, source: str = "shop", reason: str = "refused_by_klaviyo") -> None:
     like = Message(source, (event(name),), 1_789_999_990.0)
     parked = messages.parked(like, reason=reason, detail="Invalid input.", at=LONG_AGO)
     attributes = {key: {"DataType": "String", "StringValue": value} for key, value in parked.attributes.items()}
-    world.sqs.put(DEAD, parked.body, group=parked.group, attributes=attributes)
+    world.dead.put(parked.body, group=parked.group, attributes=attributes)
 
 
 def test_it_lists_what_is_parked_and_why_and_sends_nothing_unless_told(capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,8 +54,8 @@ def test_it_lists_what_is_parked_and_why_and_sends_nothing_unless_told(capsys: p
             ["till", "crashed", "1"],
         ]
         assert "GO=1" in out
-        assert len(world.sqs.queues[DEAD]) == 2
-        assert not world.sqs.queues[EVENTS]
+        assert len(world.dead) == 2
+        assert not world.events
         make_redrive(world)  # listing hides nothing from the next look
         assert "crashed" in capsys.readouterr().out
 
@@ -112,7 +77,7 @@ def test_it_sends_back_what_is_chosen(choice: list[str], delivered: set[str]) ->
         make_redrive(world, "--go", *choice)
         world.run()
         assert set(world.klaviyo.stored) == delivered
-        assert len(world.sqs.queues[DEAD]) == 3 - len(delivered)
+        assert len(world.dead) == 3 - len(delivered)
 
 
 def test_it_ends_although_what_it_sends_back_is_parked_again_at_once() -> None:
@@ -122,9 +87,9 @@ def test_it_ends_although_what_it_sends_back_is_parked_again_at_once() -> None:
         for name in sorted(names):
             park(world, name)
         make_redrive(world, "--go", sent=world.invoke)
-        assert not world.sqs.queues[EVENTS]
+        assert not world.events
         assert len(world.klaviyo.requests) == 30  # each was tried once more
-        found = [messages.decode(kept.body) for kept in world.sqs.queues[DEAD].values()]
+        found = [messages.decode(kept.body) for kept in world.dead.messages.values()]
         assert {one.unique_id for kept in found if isinstance(kept, Message) for one in kept.events} == names
 
 
@@ -145,10 +110,10 @@ def test_what_cannot_be_mended_is_deleted_only_when_chosen_and_only_as_it_was_li
         monkeypatch.setattr("builtins.input", typed("y"))
         with pytest.raises(ValueError, match="Not confirmed"):
             make_redrive(world, "--drop", "--reason", "no_identifier")
-        assert len(world.sqs.queues[DEAD]) == 3
+        assert len(world.dead) == 3
         monkeypatch.setattr("builtins.input", typed("2"))
         make_redrive(world, "--drop", "--reason", "no_identifier")
-        left = [messages.decode(kept.body) for kept in world.sqs.queues[DEAD].values()]
+        left = [messages.decode(kept.body) for kept in world.dead.messages.values()]
         names = {one.unique_id for kept in left if isinstance(kept, Message) for one in kept.events}
         assert names == {"b", "came-meanwhile"}
         assert capsys.readouterr().out.endswith("deleted 2 messages\n")
@@ -162,7 +127,7 @@ def test_what_cannot_be_mended_is_deleted_only_when_chosen_and_only_as_it_was_li
 def test_what_sqs_itself_moved_comes_back_too() -> None:
     with delivery() as world:
         like = Message("shop", (event("a"),), 1_789_999_990.0)
-        world.sqs.put(DEAD, messages.encode(like), group="shop")
+        world.dead.put(messages.encode(like), group="shop")
         make_redrive(world, "--go")
         world.run()
         assert world.klaviyo.stored == ["a"]
@@ -194,13 +159,13 @@ def test_a_webhook_is_mapped_by_the_mended_file(tmp_path: Path, monkeypatch: pyt
         senders.load.cache_clear()
         world.put(webhook)
         world.run()
-        (kept,) = world.sqs.queues[DEAD].values()
-        assert kept.attributes["reason"]["StringValue"] == "no_identifier"
+        (kept,) = world.dead.messages.values()
+        assert kept.texts["reason"] == "no_identifier"
         assert world.klaviyo.requests == []
         file.write_text(CONTACT.replace("EMAIL", "from.email"))
         senders.load.cache_clear()
         for _ in range(2):  # even if somebody redrives a copy, too, the id is the same
-            world.sqs.put(EVENTS, kept.body, group=kept.group, attributes=kept.attributes)
+            world.events.put(kept.body, group=kept.group, attributes=kept.attributes)
         world.run()
         assert set(world.klaviyo.stored) == {world.klaviyo.stored[0]}
         assert "c1" in world.klaviyo.stored[0]

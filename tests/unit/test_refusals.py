@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from handler.door.refusals import PER_WINDOW, WINDOW, Refusals
+from sim.time import Time
 from tests.unit import test_receive
 from tests.unit.fakes_door import Door
 from tests.unit.test_receive import custom, event, post
@@ -18,23 +19,13 @@ log = test_receive.log  # the fixture
 FLOOD = 5 * PER_WINDOW
 
 
-class Clock:
-    """Seconds that pass when they are told to."""
-
-    def __init__(self) -> None:
-        self.now = 1_790_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
+@pytest.fixture
+def clock() -> Time:
+    return Time()
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def door(clock: Clock) -> Door:
+def door(clock: Time) -> Door:
     return Door(refusals=Refusals(clock))
 
 
@@ -51,11 +42,11 @@ def forge(door: Door, source: str = "stripe", times: int = FLOOD) -> None:
 
 
 def test_of_many_refusals_the_first_have_a_line_and_one_says_how_many_more(
-    door: Door, log: io.StringIO, clock: Clock
+    door: Door, log: io.StringIO, clock: Time
 ) -> None:
     forge(door)
     assert [line["message"] for line in lines(log)] == ["webhook"] * PER_WINDOW
-    clock.now += WINDOW
+    clock.sleep(WINDOW)
     post(door, "custom", custom(event()))
     more, webhook = lines(log)
     assert (more["message"], more["more"], webhook["outcome"]) == ("webhooks refused", FLOOD - PER_WINDOW, "accepted")
@@ -64,23 +55,21 @@ def test_of_many_refusals_the_first_have_a_line_and_one_says_how_many_more(
     assert [line["message"] for line in lines(log)] == ["webhook"]
 
 
-def test_each_minute_and_each_source_and_reason_has_lines_of_its_own(
-    door: Door, log: io.StringIO, clock: Clock
-) -> None:
+def test_each_minute_and_each_source_and_reason_has_lines_of_its_own(door: Door, log: io.StringIO, clock: Time) -> None:
     forge(door)
     forge(door, "shopify")
-    door.secrets.document = {}
+    door.hold({})
     door.forget()
     post(door, "stripe", b"{}")
     said = [(line["source"], line["reason"]) for line in lines(log)]
     assert set(said) == {("stripe", "signature_wrong"), ("shopify", "signature_wrong"), ("stripe", "no_secret")}
     assert len(said) == 2 * PER_WINDOW + 1
-    clock.now += WINDOW
+    clock.sleep(WINDOW)
     forge(door, times=2)
     assert [line["message"] for line in lines(log)] == ["webhooks refused"] * 2 + ["webhook"] * 2
 
 
-def test_no_line_of_an_authentic_webhook_is_dropped(door: Door, log: io.StringIO, clock: Clock) -> None:
+def test_no_line_of_an_authentic_webhook_is_dropped(door: Door, log: io.StringIO, clock: Time) -> None:
     forge(door)
     lines(log)
     bodies = {
@@ -92,23 +81,23 @@ def test_no_line_of_an_authentic_webhook_is_dropped(door: Door, log: io.StringIO
         for outcome, body in bodies.items():
             post(door, "stripe" if outcome == "ignored" else "custom", body)
     assert [line["outcome"] for line in lines(log)] == list(bodies) * FLOOD
-    door.sqs.down = True
+    door.down = {"sqs"}
     for _ in range(FLOOD):
         post(door, "custom", custom(event()))
     assert [line["status"] for line in lines(log) if line["message"] == "webhook"] == [503] * FLOOD
 
 
 def test_every_refusal_is_counted_with_a_line_or_without(
-    door: Door, clock: Clock, capsys: pytest.CaptureFixture[str]
+    door: Door, clock: Time, capsys: pytest.CaptureFixture[str]
 ) -> None:
     forge(door)
     counted = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
     assert sum(one["NotVerified"][0] for one in counted) == FLOOD
 
 
-def test_make_logs_counts_what_has_no_line(door: Door, log: io.StringIO, clock: Clock) -> None:
+def test_make_logs_counts_what_has_no_line(door: Door, log: io.StringIO, clock: Time) -> None:
     forge(door)
-    clock.now += WINDOW
+    clock.sleep(WINDOW)
     forge(door, times=1)
     ((_, _, count, _, detail),) = questions.refusals(lines(log))[1:]
     assert int(count) == FLOOD + 1

@@ -26,6 +26,7 @@ from handler.events.mapping import UnmappedItem
 from handler.events.parking import letters
 from handler.messages import MESSAGE_BYTES, Outgoing, Raw
 from tests.unit import fakes_door, test_receive
+from tests.unit.fakes_delivery import DEAD
 from tests.unit.fakes_door import Door
 from tests.unit.fakes_queue import delivery
 from tests.unit.test_receive import SAMPLES, ask, custom, event, post, request
@@ -58,7 +59,7 @@ def told(answer: dict[str, Any]) -> str:
 def test_every_sample_is_answered_200_whatever_became_of_it(door: Door, path: Path) -> None:
     # RevenueCat, for one, counts every other status as a failed delivery and sends the webhook again.
     source, sent, now = path.parent.name, payload.request(path), time.time()
-    door.secrets.document = sign.development_secrets([source])["sources"]
+    door.hold(sign.development_secrets([source])["sources"])
     answer = door.handler(request(source, sent, now), None)
     silent = senders.load(source).silent
     assert answer["statusCode"] == (204 if silent else 200)
@@ -142,11 +143,11 @@ def is_utf8(body: bytes) -> bool:
 
 
 @pytest.mark.parametrize("source", NAMES)
-def test_what_cannot_be_read_is_parked_or_ignored_and_never_refused(door: Door, log: io.StringIO, source: str) -> None:
-    door.secrets.document = sign.development_secrets([source])["sources"]
+def test_what_cannot_be_read_is_parked_or_ignored_and_never_refused(log: io.StringIO, source: str) -> None:
+    secrets = sign.development_secrets([source])["sources"]
     silent = senders.load(source).silent
     for name, (body, headers) in UNREADABLE.items():
-        door = Door(secrets=door.secrets)  # of many refusals in a minute only some have a line
+        door = Door(secrets)  # of many refusals in a minute only some have a line
         log.truncate(log.seek(0))
         answer = door.handler(signed(source, body, headers), None)
         (line,) = [json.loads(text) for text in log.getvalue().splitlines()]
@@ -156,13 +157,13 @@ def test_what_cannot_be_read_is_parked_or_ignored_and_never_refused(door: Door, 
         assert answer["statusCode"] == (204 if silent else 200), (name, answer)
         assert line["outcome"] in ("parked", "ignored", "handshake"), (name, line)
         assert line.get("reason") != "mapping_crashed", (name, line)
-        kept = [(queue, messages.decode(entry["MessageBody"])) for queue, entry in door.sqs.taken]
+        kept = [(queue, messages.decode(entry.body)) for queue, entry in door.taken()]
         if line["outcome"] != "parked":
             assert not kept, name
             continue
         assert line["reason"], name
         assert line["detail"], name
-        assert [(queue, one.body) for queue, one in kept if isinstance(one, Raw)] == [("dead-letters", body)], name
+        assert [(queue, one.body) for queue, one in kept if isinstance(one, Raw)] == [(DEAD, body)], name
         assert not any(one.headers.keys() & headers.keys() for _, one in kept if isinstance(one, Raw)), name
         if not silent:
             document = json.loads(answer["body"])
@@ -205,7 +206,7 @@ REASONS = [
 
 @pytest.mark.parametrize(("source", "name", "reason"), REASONS)
 def test_the_reason_says_what_could_not_be_read(door: Door, source: str, name: str, reason: str) -> None:
-    door.secrets.document = sign.development_secrets([source])["sources"]
+    door.hold(sign.development_secrets([source])["sources"])
     body, headers = UNREADABLE[name]
     answer = json.loads(door.handler(signed(source, body, headers), None)["body"])
     assert [(one["index"], one["reason"]) for one in answer["parked"]] == [(None, reason)]
@@ -226,9 +227,9 @@ def test_an_unreadable_webhook_counts_as_authentic_and_parked(
 
 
 def test_a_queue_that_does_not_take_what_is_parked_makes_the_sender_retry(door: Door) -> None:
-    door.sqs.refuse = 1_000
+    door.refuse = 1_000
     assert post(door, "stripe", b"{")[0] == 503
-    door.sqs.refuse = 0
+    door.refuse = 0
     assert post(door, "stripe", b"{")[0] == 200
 
 
@@ -261,9 +262,9 @@ def test_a_fault_of_ours_after_the_signature_parks_the_whole_webhook(
     status, answer = post(door, "custom", body)
     assert (status, answer["accepted"]) == (200, 0)
     assert [(one["index"], one["reason"]) for one in answer["parked"]] == [(None, "mapping_crashed")]
-    ((queue, entry),) = door.sqs.taken
-    kept = messages.decode(entry["MessageBody"])
-    assert (queue, kept.body if isinstance(kept, Raw) else b"") == ("dead-letters", body)
+    ((queue, entry),) = door.taken()
+    kept = messages.decode(entry.body)
+    assert (queue, kept.body if isinstance(kept, Raw) else b"") == (DEAD, body)
 
 
 @pytest.mark.parametrize(("module", "step"), [(http, "read"), (handshakes, "find"), (signatures, "verify")])
@@ -285,7 +286,7 @@ def test_a_fault_of_ours_before_the_signature_is_answered_logged_and_counted(
     assert "ada@" not in log.getvalue()
     counted = metrics(capsys.readouterr().out)
     assert (counted["Received"], counted["Refused"], counted["Unavailable"]) == ([1.0], [1.0], [1.0])
-    assert door.sqs.taken == []
+    assert door.taken() == []
 
 
 def test_an_answer_that_cannot_be_written_is_one_of_ours_instead(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -333,7 +334,7 @@ def test_a_body_is_parsed_once(door: Door, monkeypatch: pytest.MonkeyPatch, path
 
     monkeypatch.setattr(bodies, "parse", counted)
     source, now = path.parent.name, time.time()
-    door.secrets.document = sign.development_secrets([source])["sources"]
+    door.hold(sign.development_secrets([source])["sources"])
     sent = payload.request(path)
     assert door.handler(request(source, sent, now), None)["statusCode"] in (200, 204)
     # What is short is read before its signature, too, where a check of the URL needs no signature.
@@ -359,7 +360,7 @@ CHECKED = {
 def checked(door: Door) -> Door:
     """The door with a sender that checks its URL in every way, and is called ``stripe``."""
     door.load = lambda name: senders.build(name, CHECKED)
-    door.secrets.document = {"stripe": [*fakes_door.SECRETS["stripe"], "token:hidden-token"]}
+    door.hold({"stripe": [*fakes_door.SECRETS["stripe"], "token:hidden-token"]})
     return door
 
 
@@ -370,7 +371,7 @@ def checked(door: Door) -> Door:
 def test_a_signed_check_without_its_challenge_is_parked(checked: Door, check: dict[str, Any]) -> None:
     status, answer = post(checked, "stripe", json.dumps(check).encode())
     assert (status, answer["parked"][0]["reason"]) == (200, "not_a_handshake")
-    assert len(checked.sqs.bodies("dead-letters")) == 1
+    assert len(checked.bodies(DEAD)) == 1
 
 
 def test_a_check_with_a_good_token_and_no_challenge_is_parked(checked: Door) -> None:
@@ -383,7 +384,7 @@ def test_a_strangers_request_that_cannot_be_answered_is_refused(checked: Door) -
     # Twilio's messages in a URL: a 204 would lose them, and nobody has proved to have sent them.
     status, body = ask(checked, query={"message": "SM1"}, method="GET")
     assert (status, json.loads(body)["error"]) == (400, "not_a_handshake")
-    assert not checked.sqs.taken
+    assert not checked.taken()
 
 
 def test_an_answer_that_no_response_can_hold_is_made_one(checked: Door) -> None:
@@ -404,7 +405,7 @@ def test_what_no_message_can_hold_is_refused_and_counted(
 ) -> None:
     status, answer = post(door, "custom", dense(1_200_000))
     assert (status, answer["error"]) == (413, "too_large")
-    assert not door.sqs.taken
+    assert not door.taken()
     counted = metrics(capsys.readouterr().out)
     assert (counted["TooLarge"], counted["service"], counted["source"]) == ([1.0], "klaviyo-relay", "custom")
 
@@ -413,8 +414,8 @@ def test_what_no_message_can_hold_is_refused_and_counted(
 def test_what_a_message_can_hold_is_not_refused(door: Door, size: int) -> None:
     body = b'{"dense": "' + dense(size)  # cut off: it is parked whole
     assert post(door, "custom", body)[0] == 200
-    ((_, entry),) = door.sqs.taken
-    assert MESSAGE_BYTES * 0.75 < len(entry["MessageBody"]) < MESSAGE_BYTES
+    ((_, entry),) = door.taken()
+    assert MESSAGE_BYTES * 0.75 < len(entry.body) < MESSAGE_BYTES
 
 
 def weight(outgoing: Outgoing) -> int:
@@ -447,14 +448,14 @@ def many(count: int, size: int) -> bytes:
 def test_a_list_of_places_that_does_not_fit_is_left_out(door: Door) -> None:
     status, answer = post(door, "custom", many(45_000, 1_250_000))
     assert (status, answer["accepted"], len(answer["parked"])) == (200, 1, 100)
-    (kept,) = door.sqs.bodies("dead-letters")
+    (kept,) = door.bodies(DEAD)
     assert len(kept) < MESSAGE_BYTES
     assert "only" not in json.loads(kept.split("\n")[0])
 
 
 def test_a_list_of_places_that_fits_stays(door: Door) -> None:
     post(door, "custom", many(3, 1_250_000))
-    (kept,) = door.sqs.bodies("dead-letters")
+    (kept,) = door.bodies(DEAD)
     assert json.loads(kept.split("\n")[0])["only"] == [1, 2, 3]
 
 
@@ -501,11 +502,11 @@ def test_what_only_looks_like_too_many_values_is_read(door: Door) -> None:
 # ------------------------------------------------- after a redrive
 def parked_by(door: Door, source: str, body: bytes, headers: dict[str, str]) -> Raw:
     """What ``receive`` parks of a webhook."""
-    door.secrets.document = sign.development_secrets([source])["sources"]
-    door.sqs.taken.clear()
+    door.hold(sign.development_secrets([source])["sources"])
+    door.empty()
     assert door.handler(signed(source, body, headers), None)["statusCode"] == 200
-    ((_, entry),) = door.sqs.taken
-    kept = messages.decode(entry["MessageBody"])
+    ((_, entry),) = door.taken()
+    kept = messages.decode(entry.body)
     assert isinstance(kept, Raw)
     return kept
 
@@ -516,7 +517,7 @@ def redriven(*raws: Raw) -> tuple[list[str], list[tuple[str, Any]]]:
         for raw in raws:
             world.put(raw, reason="not_json", detail="as it was")
         world.run()
-        return world.klaviyo.stored, world.sqs.parked()
+        return world.klaviyo.stored, world.parked()
 
 
 @pytest.mark.parametrize(("source", "name", "reason"), REASONS)

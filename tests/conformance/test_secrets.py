@@ -1,0 +1,38 @@
+"""``sim.secrets`` beside boto3's client on MiniStack."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from sim.secrets import Secrets
+
+Client = Callable[[str], Any]
+
+
+@pytest.fixture
+def sides(ministack: Client, name: str) -> list[Any]:
+    """Both hold the secret ``name``."""
+    document = {"api_key": "pk_one"}
+    real = ministack("secretsmanager")
+    real.create_secret(Name=name, SecretString=json.dumps(document))
+    return [Secrets({name: document}), real]
+
+
+def test_a_secret_is_read_as_it_was_stored(sides: list[Any], name: str) -> None:
+    simulated, real = (side.get_secret_value(SecretId=name) for side in sides)
+    assert simulated["SecretString"] == real["SecretString"]
+    assert simulated["Name"] == real["Name"]
+
+
+def test_a_missing_secret_is_the_same_error(sides: list[Any]) -> None:
+    codes = []
+    for side in sides:
+        with pytest.raises(ClientError) as missing:
+            side.get_secret_value(SecretId="missing")
+        codes.append(missing.value.response["Error"]["Code"])
+    assert codes == ["ResourceNotFoundException"] * 2

@@ -1,0 +1,155 @@
+"""``sim.table`` beside ``pacing.DynamoTable`` on two emulators: the same verdicts, and the same item after each call.
+
+Known differences: the item of DynamoDB has its key, which ``sim`` leaves out; numbers
+with a fraction, which only damage can bring in, do not exist in ``sim``. moto fails where a
+text is compared with a number; DynamoDB's condition is false then ("does not match",
+API reference, ``ComparisonOperator``), as MiniStack's is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from handler.delivery.pacing import Item, Value
+from handler.delivery.pacing_table import DynamoTable
+from handler.pauses import PAUSES
+from sim.table import Table
+
+Client = Callable[[str], Any]
+TABLE = "pacing"
+Call = tuple[str, dict[str, Any]]
+ACCOUNTS = count(1)
+# Moments that meet each other, so that conditions hold about as often as they don't.
+MOMENTS = st.integers(1, 6)
+NUMBERS = ("closed_until", "probe_until", "interval", "learned_at")
+VALUES = {
+    "next": st.none() | MOMENTS | st.just(10**13),
+    **dict.fromkeys(NUMBERS, st.none() | MOMENTS | st.sampled_from(["3", "x", 10**13])),
+    "closed_reason": st.none() | st.sampled_from(["", "throttled: wait", "größer ☃"]),
+}
+SOME = st.fixed_dictionaries({}, optional=VALUES)
+CALLS = st.lists(
+    st.one_of(
+        st.tuples(
+            st.just("advance"),
+            st.fixed_dictionaries(
+                {"first": MOMENTS, "last": MOMENTS, "step": MOMENTS, "learned_at": st.none() | MOMENTS}
+            ),
+        ),
+        st.tuples(st.just("swap"), st.fixed_dictionaries({"expected": SOME, "changed": SOME.filter(bool)})),
+        st.tuples(st.just("read"), st.just({})),
+    ),
+    max_size=8,
+)
+
+
+@pytest.fixture(scope="session")
+def on_ministack(ministack: Client) -> Callable[[], DynamoTable]:
+    """Makes pacing tables with no item in them yet."""
+    return tables(ministack)
+
+
+@pytest.fixture(scope="session", params=["ministack", "moto"])
+def real(request: pytest.FixtureRequest) -> Callable[[], DynamoTable]:
+    """The same, on each emulator."""
+    if request.param == "moto":
+        return tables(request.getfixturevalue("moto"))
+    made: Callable[[], DynamoTable] = request.getfixturevalue("on_ministack")
+    return made
+
+
+def tables(clients: Client) -> Callable[[], DynamoTable]:
+    client = clients("dynamodb")
+    client.create_table(
+        TableName=TABLE,
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    return lambda: DynamoTable(client, TABLE, f"account{next(ACCOUNTS)}", clock=lambda: 0.0, pauses=PAUSES)
+
+
+def answers(table: Table | DynamoTable, calls: list[Call]) -> list[Any]:
+    """What ``table`` answers to each call, and the item after it."""
+    found: list[Any] = []
+    for operation, asked in calls:
+        answer = getattr(table, operation)(**asked)
+        found += [plain(answer), plain(table.read())]
+    return found
+
+
+def plain(answer: Any) -> Any:
+    """An answer without the item's key."""
+    if isinstance(answer, tuple):
+        return answer[0], plain(answer[1])
+    return {name: value for name, value in answer.items() if name != "id"}
+
+
+def swap(expected: dict[str, Value], **changed: Value) -> Call:
+    return "swap", {"expected": expected, "changed": changed}
+
+
+def advance(first: int, last: int, learned_at: int | None = None) -> Call:
+    return "advance", {"first": first, "last": last, "step": 3, "learned_at": learned_at}
+
+
+NEXT: dict[str, Value] = {"next": 10}
+CASES: dict[str, tuple[list[Call], tuple[bool, Item]]] = {
+    "an item that does not exist cannot be advanced": ([advance(0, 99)], (False, {})),
+    "an item that does not exist is made": ([swap({"next": None}, next=10)], (True, {})),
+    "the item before a change is returned": ([swap({}, next=10), advance(10, 10)], (True, {"next": 10})),
+    "the item of a refused condition is returned": ([swap({}, next=10), advance(11, 99)], (False, {"next": 10})),
+    "a slot past the last is refused": ([swap({}, next=10), advance(0, 9)], (False, {"next": 10})),
+    "a closed item is not advanced": (
+        [swap({}, next=10, closed_until=1), advance(0, 99)],
+        (False, {"next": 10, "closed_until": 1}),
+    ),
+    "an opened item is advanced": (
+        [swap({}, next=10, closed_until=1), swap({}, closed_until=None), advance(0, 99)],
+        (True, {"next": 10}),
+    ),
+    "somebody has learned something": (
+        [swap({}, next=10, learned_at=5), advance(0, 99)],
+        (False, {"next": 10, "learned_at": 5}),
+    ),
+    "learned_at as known": (
+        [swap({}, next=10, learned_at=5), advance(0, 99, learned_at=5)],
+        (True, {"next": 10, "learned_at": 5}),
+    ),
+    "learned_at expected and absent": ([swap({}, next=10), advance(0, 99, learned_at=5)], (False, {"next": 10})),
+    "a text does not equal its number": ([swap({}, next="10"), swap({"next": 10}, next=1)], (False, {"next": "10"})),
+    "what is absent may be removed": ([swap({}, next=10), swap(NEXT, interval=None)], (True, {"next": 10})),
+    "set and removed in one": (
+        [swap({}, next=10, interval=7), swap(NEXT, interval=None, next=11)],
+        (True, {"next": 10, "interval": 7}),
+    ),
+    "expected to be absent and is not": (
+        [swap({}, next=10), swap({"next": None}, next=1)],
+        (False, {"next": 10}),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_each_condition_has_its_verdict(case: str, real: Callable[[], DynamoTable]) -> None:
+    calls, verdict = CASES[case]
+    for table in (Table(), real()):
+        assert answers(table, calls)[-2] == verdict
+
+
+def test_text_is_no_number_to_compare(on_ministack: Callable[[], DynamoTable]) -> None:
+    calls = [swap({}, next="10"), advance(0, 99)]
+    for table in (Table(), on_ministack()):
+        assert answers(table, calls)[-2] == (False, {"next": "10"})
+
+
+@settings(max_examples=30)
+@given(calls=CALLS)
+def test_any_calls_are_answered_alike(real: Callable[[], DynamoTable], calls: list[Call]) -> None:
+    assert answers(Table(), calls) == answers(real(), calls)
