@@ -241,8 +241,8 @@ def test_an_event_is_told_without_its_envelopes_and_with_what_was_left_out() -> 
         milliseconds=1.0,
     )
     outcome = story.outcome_of(exchange, Defaults())
-    entry = json.loads(outcome.events[0].entry)
-    plain = story.plain(entry)
+    row = json.loads(outcome.events[0].entry)
+    plain = story.plain(row)
     assert plain["metric"] == "Paid Invoice"
     assert plain["profile"]["email"] == "jonas.wimmer@post.example"
     assert plain["properties"]["InvoiceId"]
