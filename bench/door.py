@@ -23,6 +23,7 @@ from handler.events import senders
 from handler.telemetry import metrics
 from local import aws, payload, sign
 from local.preview import preview_request
+from sim import environment
 
 SAMPLES = aws.ROOT / "events"
 # What a sender of this name sends most, or what weighs most with it.
@@ -33,16 +34,7 @@ TYPICAL = {
     "custom": "event",
 }
 SECRETS: dict[str, Any] = sign.development_secrets(senders.names())["sources"]
-ENVIRONMENT = {
-    **aws.NO_ONE,
-    "EVENTS_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/0/events",
-    "DEAD_LETTER_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/0/dead-letters",
-    "REQUESTS_PER_MINUTE": "150",
-    "PHONE_REGION": "",
-    "TIME_ZONE": "UTC",
-    "SOURCES_SECRET": "sources",
-    "METRICS_BY_SOURCE": "*",
-}
+ENVIRONMENT = environment.receive() | aws.NO_ONE
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 
