@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from local import aws
+from sim import environment
 
 from .door import ENVIRONMENT
 from .measure import percentile, table
@@ -31,15 +32,8 @@ EMPTY = "def handler(event, context):\n    return None\n"
 ONE_CLIENT = "import boto3\nCLIENT = boto3.client('sqs')\n" + EMPTY
 START_SECONDS = 30
 QUIET = 0.2  # the share of starts that count as undisturbed: other work empties the caches, and costs CPU as well
-DELIVER = {
-    "KLAVIYO_SECRET": "klaviyo",
-    "KLAVIYO_URL": "https://127.0.0.1",
-    "KLAVIYO_REVISION": "2026-10-15",
-    "PACING_TABLE": "pacing",
-    "PACING_ACCOUNT": "bench",
-    "ARRIVAL_SPREAD": "0.4",
-    "LATE_AFTER_HOURS": "24",
-}
+# Over https, as deployed: what a handshake needs is loaded.
+DELIVER = environment.deliver(KlaviyoUrl="https://127.0.0.1")
 LAMBDA = {
     "AWS_LAMBDA_FUNCTION_NAME": "bench",
     "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "512",
@@ -96,12 +90,12 @@ def start(handler: str, folder: Path) -> tuple[float, float]:
     thread.start()
     api = f"127.0.0.1:{runtime.server_address[1]}"
     passed = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    environment = passed | ENVIRONMENT | DELIVER | LAMBDA | {"AWS_LAMBDA_RUNTIME_API": api, "PYTHONPATH": str(folder)}
+    given = passed | DELIVER | ENVIRONMENT | LAMBDA | {"AWS_LAMBDA_RUNTIME_API": api, "PYTHONPATH": str(folder)}
     before, begun = _children_cpu(), time.perf_counter()
     process = subprocess.Popen(  # noqa: S603 (our own command line)
         [sys.executable, "-m", "awslambdaric", handler],
         cwd=folder,
-        env=environment,
+        env=given,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -1,6 +1,6 @@
 """An invocation of the real ``deliver``: CPU for one event and for a full job, all but the network.
 
-AWS is answered in this process, Klaviyo by a thread on 127.0.0.1. Only the
+AWS is answered in this process, Klaviyo by the stand-in's thread on 127.0.0.1. Only the
 handler's own thread is timed: its sleep until the slot costs nothing.
 """
 
@@ -9,32 +9,20 @@ from __future__ import annotations
 import os
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from handler.delivery.function import Deliver
 from handler.messages import CHUNK_EVENTS
 from handler.telemetry import metrics
 from local import aws
+from local.standin import Klaviyo, Limits, Server
+from sim import environment
 
-from . import coldstart, door, job
+from . import door, job
 from .measure import Timing, table, timing
 
 ROUNDS = 40
-
-
-class _Klaviyo(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_: object) -> None:
-        """A line for each request would stand between the tables."""
-
-    def do_POST(self) -> None:
-        """Take everything."""
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(202)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
+WIDE = 1_000_000  # requests: Klaviyo limits nothing
 
 
 class _Context:
@@ -50,13 +38,13 @@ class _Context:
 
 def run() -> dict[str, Any]:
     """Time the handler; prints the table and returns the figures."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Klaviyo)
+    server = Server(Klaviyo(Limits(per_second=WIDE, per_minute=WIDE), key="pk_bench"))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     # The orders' times are fixed: without late events, which are parsed again, they stay comparable.
-    ours = {"KLAVIYO_URL": f"http://127.0.0.1:{server.server_address[1]}", "LATE_AFTER_HOURS": "0"}
+    ours = environment.deliver(KlaviyoUrl=server.url, LateAfterHours="0")
     os.environ.update(aws.NO_ONE)
     door.answer_aws()
-    handler = metrics.log_metrics(Deliver.from_environment(door.ENVIRONMENT | coldstart.DELIVER | ours))
+    handler = metrics.log_metrics(Deliver.from_environment(ours))
 
     singles, many = job.records(1), job.records(CHUNK_EVENTS)
     events = {
@@ -72,6 +60,8 @@ def run() -> dict[str, Any]:
             found[name] = timing([_once(handler, event) for _ in range(ROUNDS)])
     server.shutdown()
     server.server_close()
+    if set(server.klaviyo.statuses) != {202}:
+        raise RuntimeError(f"not every job was taken: {dict(server.klaviyo.statuses)}")
     rows = [(name, f"{one.median * 1e3:.2f}", f"{one.p99 * 1e3:.2f}", logged[name]) for name, one in found.items()]
     print(table("An invocation of deliver", ("", "CPU ms", "p99 ms", "bytes logged"), rows))
     return {name: one.document() | {"log_bytes": logged[name]} for name, one in found.items()}

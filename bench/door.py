@@ -22,6 +22,7 @@ from handler.door.function import Receive
 from handler.events import senders
 from handler.telemetry import metrics
 from local import aws
+from sim import environment
 from tools.senders import payload, sign
 from tools.senders.preview import preview_request
 
@@ -34,16 +35,7 @@ TYPICAL = {
     "custom": "event",
 }
 SECRETS: dict[str, Any] = sign.development_secrets(senders.names())["sources"]
-ENVIRONMENT = {
-    **aws.NO_ONE,
-    "EVENTS_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/0/events",
-    "DEAD_LETTER_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/0/dead-letters",
-    "REQUESTS_PER_MINUTE": "150",
-    "PHONE_REGION": "",
-    "TIME_ZONE": "UTC",
-    "SOURCES_SECRET": "sources",
-    "METRICS_BY_SOURCE": "*",
-}
+ENVIRONMENT = environment.receive() | aws.NO_ONE
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 

@@ -9,26 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from sim import environment
+
 SRC = Path(__file__).parents[2] / "src"
-ENVIRONMENT = {
-    "AWS_ACCESS_KEY_ID": "none",
-    "AWS_SECRET_ACCESS_KEY": "none",
-    "AWS_DEFAULT_REGION": "us-east-1",
-    "EVENTS_QUEUE_URL": "events",
-    "DEAD_LETTER_QUEUE_URL": "dead-letters",
-    "REQUESTS_PER_MINUTE": "150",
-    "PHONE_REGION": "",
-    "TIME_ZONE": "UTC",
-    "SOURCES_SECRET": "sources",
-    "METRICS_BY_SOURCE": "*",
-    "KLAVIYO_SECRET": "klaviyo",
-    "KLAVIYO_URL": "https://127.0.0.1",
-    "KLAVIYO_REVISION": "2026-10-15",
-    "PACING_TABLE": "pacing",
-    "PACING_ACCOUNT": "default",
-    "ARRIVAL_SPREAD": "0.4",
-    "LATE_AFTER_HOURS": "24",
-}
+ENVIRONMENT = environment.receive() | environment.deliver(KlaviyoUrl="https://127.0.0.1")
 HEAVY = ("pydantic", "aws_xray_sdk", "phonenumbers", "aws_lambda_powertools.event_handler")
 # What only multipart forms and only signatures by key pair need.
 SELDOM = ("email.headerregistry", "handler.events.multipart", "multipart", "handler.door.ecdsa")
@@ -39,13 +23,13 @@ ZONES = ("zoneinfo", "tzdata")
 TOOLS = ("tools", "local", "tests", "samtranslator", "ministack")
 
 
-def loaded(statement: str, **environment: str) -> set[str]:
+def loaded(statement: str, **more: str) -> set[str]:
     """The modules that a fresh interpreter holds after ``statement``."""
     code = f"import sys; {statement}; print('\\n'.join(sys.modules))"
     passed = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     done = subprocess.run(  # noqa: S603 (our own command line)
         [sys.executable, "-c", code],
-        env={**passed, **ENVIRONMENT, "PYTHONPATH": str(SRC), **environment},
+        env={**passed, **ENVIRONMENT, "PYTHONPATH": str(SRC), **more},
         capture_output=True,
         text=True,
         check=True,

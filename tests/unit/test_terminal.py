@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from handler.events import senders
 from local import changes, demo
 from local.demo import Sent
+from sim.secrets import Secrets
 from tools import commands, loopback, paths, terminal
 from tools.operate import target
 from tools.senders import sign
@@ -57,10 +58,12 @@ SAMPLE = {"headers": {"x-topic": HOSTILE}, "body": {"type": HOSTILE, "id": HOSTI
 EVERYONE = {"AlarmEmail": HOSTILE, "WatchedSource1": HOSTILE, "MaximumConcurrency": "2", "TimeZone": HOSTILE}
 
 
-class Cloud:
+class Cloud(Secrets):
     """AWS with a relay in it whose logs, dead letters and parameters a stranger wrote."""
 
     def __init__(self) -> None:
+        secret = sign.development_secret("stripe", senders.load("stripe").schemes[0])
+        super().__init__({"SourcesSecretName": {"stripe": [secret], HOSTILE: ["x"]}, "KlaviyoSecretName": {}})
         self.parked = [{"MessageId": f"{n}", "ReceiptHandle": f"{n}", "Body": HOSTILE} for n in range(2)]
 
     def __call__(self, *_: Any) -> Cloud:
@@ -82,10 +85,6 @@ class Cloud:
         outputs = [{"OutputKey": name, "OutputValue": value} for name, value in OUTPUTS.items()]
         given = [{"ParameterKey": name, "ParameterValue": value} for name, value in EVERYONE.items()]
         return {"Stacks": [{"Outputs": outputs, "Parameters": given}]}
-
-    def get_secret_value(self, *, SecretId: str) -> dict[str, Any]:  # noqa: N803
-        secret = sign.development_secret("stripe", senders.load("stripe").schemes[0])
-        return {"SecretString": json.dumps({"stripe": [secret], HOSTILE: ["x"]} if "Sources" in SecretId else {})}
 
     def list_event_source_mappings(self, **_: Any) -> dict[str, Any]:
         one = {"State": HOSTILE, "FunctionArn": f"arn:{HOSTILE}", "UUID": HOSTILE}
