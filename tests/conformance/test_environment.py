@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tools import template
 from sim import environment
+from tools import template
 
 
 def variables(function: str, **parameters: str) -> dict[str, str]:
