@@ -12,7 +12,7 @@ import urllib3
 
 from handler.events import senders
 from local.console.server import Console
-from tests.unit.test_terminal import FORBIDDEN, UNSEEN
+from tests.unit.tools.test_terminal import FORBIDDEN, UNSEEN
 
 pytestmark = pytest.mark.xdist_group("browser")
 

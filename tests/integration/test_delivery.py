@@ -106,7 +106,7 @@ def test_an_answer_that_never_came_repeats_and_collapses(stack: Stack) -> None:
 
 
 def test_a_refused_key_keeps_everything_and_raises_the_alarm_at_once(stack: Stack) -> None:
-    """How it goes on with the next key, on a clock that needs no waiting: ``tests/unit/test_answers.py``."""
+    """How it goes on with the next key, on a clock that needs no waiting: ``tests/unit/delivery/test_answers.py``."""
     stack.standin("key", {"api_key": "pk_another"})
     try:
         custom(stack, event("kept"))

@@ -10,7 +10,7 @@ import pytest
 
 from handler.messages import Message
 from tests.template.test_observability import shown
-from tests.unit import test_receive as at_the_door
+from tests.unit.door import test_receive as at_the_door
 from tests.unit.fakes_delivery import event
 from tests.unit.fakes_door import Door
 from tests.unit.fakes_queue import delivery

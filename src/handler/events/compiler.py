@@ -3,7 +3,7 @@
 The library's interpreter looks up each node's method at each visit, which is a
 third of a webhook's CPU (docs/performance.md). The parser, the functions and
 everything rare stay the library's own. Semantics: JMESPath specification,
-https://jmespath.org/specification.html; ``tests/unit/test_compiled.py`` holds
+https://jmespath.org/specification.html; ``tests/unit/events/test_compiler.py`` holds
 both against each other.
 """
 

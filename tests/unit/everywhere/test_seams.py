@@ -1,0 +1,87 @@
+"""Nothing is rewired from outside: what a test, a benchmark or chaos needs otherwise is passed in."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.unit.handler.test_imports import ENVIRONMENT
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize("function", ["deliver", "receive"])
+def test_chaos_starts_both_functions(function: str) -> None:
+    code = f"import local.chaos.killed_{function} as killed; print(callable(killed.handler))"
+    assert run(code) == "True"
+
+
+def test_every_pause_is_shorter_in_chaos() -> None:
+    code = (
+        "from dataclasses import fields; from handler.pauses import PAUSES as whole; "
+        "from local.chaos.killed_deliver import SHORT as short; "
+        "print([one.name for one in fields(whole) if getattr(short, one.name) >= getattr(whole, one.name)])"
+    )
+    assert run(code) == "[]"
+
+
+def run(code: str) -> str:
+    """What ``code`` prints in a process with the functions' environment."""
+    passed = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    found = subprocess.run(  # noqa: S603 (our own command line)
+        [sys.executable, "-c", code],
+        env={**passed, **ENVIRONMENT, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "AWS_ENDPOINT_URL": "http://127.0.0.1:1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert found.returncode == 0, found.stderr[-500:]
+    return found.stdout.strip()
+
+
+def unchecked(tree: ast.Module) -> Iterator[int]:
+    """Lines that set a private attribute, set one by a name that nobody checks, or load a module again."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+            lenient = any(word.arg == "raising" for word in node.keywords)
+            private = any(
+                isinstance(one, ast.Constant) and re.search(r"(^|\.)_(?!_)", str(one.value)) for one in node.args[:2]
+            )
+            if getattr(node.func, "id", "") == "setattr" or (method == "setattr" and (lenient or private)):
+                yield node.lineno
+            if method in ("reload", "exec_module"):
+                yield node.lineno
+        for target in node.targets if isinstance(node, ast.Assign) else ():
+            own = isinstance(target, ast.Attribute) and getattr(target.value, "id", "") in ("self", "cls")
+            if isinstance(target, ast.Attribute) and target.attr.startswith("_") and not own:
+                yield node.lineno  # type: ignore[attr-defined]
+
+
+def test_no_other_code_sets_attributes_unchecked() -> None:
+    paths = [path for folder in ("tools", "local", "bench", "tests", "fuzz") for path in (ROOT / folder).rglob("*.py")]
+    found = {str(path.relative_to(ROOT)): list(unchecked(ast.parse(path.read_text("utf-8")))) for path in paths}
+    # MiniStack, which is not ours, has no other way in.
+    assert {path for path, lines in found.items() if lines} == {"local/emulator.py"}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        'setattr(a, "b", 1)',
+        "module.SECRETS._client = 1",
+        'patch.setattr(a, "b", 1, raising=False)',
+        'patch.setattr(a, "_b", 1)',
+        'patch.setattr("a._b", 1)',
+        "importlib.reload(a)",
+    ],
+)
+def test_unchecked_attribute_is_found(code: str) -> None:
+    assert list(unchecked(ast.parse(code))) == [1]

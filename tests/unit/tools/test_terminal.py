@@ -1,0 +1,248 @@
+"""Whoever looks is safe: no command passes on what moves a cursor, turns a line around, or cannot be seen."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import sys
+import threading
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import urllib3
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handler.events import senders
+from local import changes, demo
+from local.demo import Sent
+from sim.secrets import Secrets
+from tools import commands, loopback, paths, terminal
+from tools.operate import target
+from tools.senders import sign
+
+ROOT = Path(__file__).parents[3]
+UNSEEN = (
+    "\x1b[2J\x1b]0;owned\x07\x9b31m\x08\x7f\x85\r\n\t\v\f\x1c"  # controls, escape sequences, line breaks
+    "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c"  # directions
+    "\u200b\u200c\u200d\u2060\ufeff\u00ad\u2028\u2029\u034f\u3164\ufe0f\U000e0041"  # without width
+)
+FORBIDDEN = {char for char in UNSEEN if not (char.isascii() and char.isprintable())} - {"\n"}
+# If a line break got out, the last of it would be a line of its own.
+HOSTILE = f"evt{UNSEEN}\nFORGED  webhook  shop accepted 202"
+EVENT = f"shop:placed-order:{HOSTILE}"
+AT = "2026-11-24T18:00:01.123+00:00"
+LINE = {"timestamp": AT, "source": "shop", "sources": ["shop", HOSTILE], "topics": [HOSTILE], "event_ids": [EVENT]}
+LINES = [
+    LINE | {"message": "webhook", "outcome": "accepted", "status": 202, "webhook_id": HOSTILE, HOSTILE: HOSTILE},
+    LINE | {"message": "webhook", "outcome": "refused", "status": 401, "reason": HOSTILE, "detail": HOSTILE},
+    LINE | {"message": "webhook", "outcome": "ignored", "event_ids": [], "detail": HOSTILE, "parked": {HOSTILE: 1}},
+    LINE | {"message": "parked", "reason": HOSTILE, "detail": HOSTILE, "event_ids": [f"{EVENT}2"]},
+    LINE
+    | {"message": "job", "outcome": "delivered", "status": 202, "klaviyo_request_id": HOSTILE}
+    | {"events": 1, "age_seconds": 1.0, "slot_wait_ms": 5, "reason": HOSTILE, "detail": HOSTILE},
+    {"timestamp": AT, "message": "deferred", "reason": HOSTILE, "cause": HOSTILE, "sources": {HOSTILE: 3}},
+]
+OUTPUTS = {
+    **{name: name for name in ("ReceiveLogGroup", "DeliverLogGroup", "EventsQueueUrl", "DeadLetterQueueUrl")},
+    **{name: name for name in ("SourcesSecretName", "KlaviyoSecretName")},
+    "WebhookUrl": "https://relay.example/webhooks/{source}",
+}
+PARKED = {name: {"DataType": "String", "StringValue": HOSTILE} for name in ("reason", "detail", "source", "parked_at")}
+SAMPLE = {"headers": {"x-topic": HOSTILE}, "body": {"type": HOSTILE, "id": HOSTILE, "email": "a@mail.example"}}
+EVERYONE = {"AlarmEmail": HOSTILE, "WatchedSource1": HOSTILE, "MaximumConcurrency": "2", "TimeZone": HOSTILE}
+
+
+class Cloud(Secrets):
+    """AWS with a relay in it whose logs, dead letters and parameters a stranger wrote."""
+
+    def __init__(self) -> None:
+        secret = sign.development_secret("stripe", senders.load("stripe").schemes[0])
+        super().__init__({"SourcesSecretName": {"stripe": [secret], HOSTILE: ["x"]}, "KlaviyoSecretName": {}})
+        self.parked = [{"MessageId": f"{n}", "ReceiptHandle": f"{n}", "Body": HOSTILE} for n in range(2)]
+
+    def __call__(self, *_: Any) -> Cloud:
+        return self
+
+    def get_paginator(self, name: str) -> Any:
+        alarm = {"AlarmName": HOSTILE, "AlarmDescription": HOSTILE}
+        events = [{"message": json.dumps(line)} for line in LINES]
+        page = {"events": events, "Subscriptions": [], "MetricAlarms": [alarm]}
+        return SimpleNamespace(paginate=lambda **_: [page])
+
+    def get_queue_attributes(self, *, AttributeNames: list[str], **_: Any) -> dict[str, Any]:  # noqa: N803
+        return {"Attributes": dict.fromkeys(AttributeNames, "2")}
+
+    def receive_message(self, **_: Any) -> dict[str, Any]:
+        return {"Messages": [one | {"MessageAttributes": PARKED} for one in self.parked]}
+
+    def describe_stacks(self, **_: Any) -> dict[str, Any]:
+        outputs = [{"OutputKey": name, "OutputValue": value} for name, value in OUTPUTS.items()]
+        given = [{"ParameterKey": name, "ParameterValue": value} for name, value in EVERYONE.items()]
+        return {"Stacks": [{"Outputs": outputs, "Parameters": given}]}
+
+    def list_event_source_mappings(self, **_: Any) -> dict[str, Any]:
+        one = {"State": HOSTILE, "FunctionArn": f"arn:{HOSTILE}", "UUID": HOSTILE}
+        return {"EventSourceMappings": [one]}
+
+    def describe_alarm_history(self, **_: Any) -> dict[str, Any]:
+        return {"AlarmHistoryItems": [{"HistoryData": json.dumps({"actionState": "Failed", "error": HOSTILE})}]}
+
+    def describe_stack_resource(self, **_: Any) -> dict[str, Any]:
+        return {"StackResourceDetail": {"PhysicalResourceId": HOSTILE}}
+
+    def get_account_settings(self) -> dict[str, Any]:
+        return {"AccountLimit": {"ConcurrentExecutions": 10, "UnreservedConcurrentExecutions": 10}}
+
+    def get_function_recursion_config(self, **_: Any) -> dict[str, Any]:
+        return {"RecursiveLoop": HOSTILE}
+
+    def send_message(self, **_: Any) -> None: ...
+
+    def delete_message(self, **_: Any) -> None: ...
+
+    def change_message_visibility_batch(self, **_: Any) -> None: ...
+
+
+def answer(_: str, url: str, **__: Any) -> Any:
+    """What a door answers: JSON, or whatever else stands at that address."""
+    told = {"event_ids": ["shop:placed-order"], "detail": HOSTILE}
+    text = json.dumps(told, ensure_ascii=False) if "relay.example" in url else HOSTILE
+    return SimpleNamespace(status=202, data=text.encode())
+
+
+@pytest.fixture(autouse=True)
+def hostile_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A local and a deployed relay, the door's answers, samples and a sender's file: all of them a stranger's."""
+    cloud = Cloud()
+    running = tmp_path / "running.json"
+    state = {
+        "aws": "http://127.0.0.1:1",
+        "outputs": OUTPUTS,
+        "parameters": {},
+        "webhooks": "http://127.0.0.1:1/webhooks/",
+        "known_as": "http://127.0.0.1:1",
+    }
+    running.write_text(json.dumps(state))
+    secrets = tmp_path / "secrets.json"
+    secrets.write_text(json.dumps(sign.development_secrets(["stripe"])))
+    monkeypatch.setenv("SECRETS_FILE", str(secrets))
+    monkeypatch.setattr(loopback, "RUNNING", running)
+    monkeypatch.setattr(loopback, "client", cloud)
+    monkeypatch.setattr(target, "clients", cloud)
+    monkeypatch.setattr(urllib3, "request", answer)
+    monkeypatch.setattr("builtins.input", lambda _: "")
+    monkeypatch.setattr(senders, "CUSTOM", tmp_path / "custom")
+    monkeypatch.setattr(paths, "SAMPLES", tmp_path / "events")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "custom").mkdir()
+    name = json.dumps(HOSTILE.translate(dict.fromkeys(map(ord, "\x7f\U000e0041"))))  # TOML has no such escape
+    (tmp_path / "custom/odd.toml").write_text(f'title = "x"\n{name} = 1\n[signature]\nheader = "x"\n')
+    (tmp_path / "sample.json").write_text(json.dumps(SAMPLE))
+    (tmp_path / "event.json").write_text(json.dumps({"profile": {"email": "a@mail.example"}, "metric": HOSTILE}))
+
+
+COMMANDS: dict[str, Callable[[], object]] = {
+    "logs": lambda: commands.main(["logs"]),
+    "logs of an id": lambda: commands.main(["logs", "--id", "shop:placed-order"]),
+    "logs of a webhook": lambda: commands.main(["logs", "--id", "shop"]),
+    "logs of nothing": lambda: commands.main(["logs", "--id", "none such"]),
+    "logs of what was refused": lambda: commands.main(["logs", "--refused"]),
+    "logs of what was parked": lambda: commands.main(["logs", "--parked"]),
+    "logs of the rate": lambda: commands.main(["logs", "--rate"]),
+    "logs of a stack": lambda: commands.main(["logs", "--stack", HOSTILE, "--id", "shop"]),
+    "redrive": lambda: commands.main(["redrive"]),
+    "redrive, go": lambda: commands.main(["redrive", "--go", "--rate", "1000000"]),
+    "redrive, drop": lambda: commands.main(["redrive", "--drop", "--source", HOSTILE]),
+    "redrive of a stack": lambda: commands.main(["redrive", "--stack", HOSTILE]),
+    "check": lambda: commands.main(["check", "--stack", HOSTILE]),
+    "try": lambda: commands.main(["try", "--stack", HOSTILE]),
+    "try, no such source": lambda: commands.main(["try", "--stack", HOSTILE, "--source", HOSTILE]),
+    "secrets": lambda: commands.main(["secrets", "--stack", HOSTILE, "--source", HOSTILE]),
+    "send": lambda: commands.main(["send", "stripe", "event.json"]),
+    "send, no such source": lambda: commands.main(["send", HOSTILE, "event.json"]),
+    "send, no such file": lambda: commands.main(["send", "stripe", HOSTILE]),
+    "preview": lambda: commands.main(["preview", "custom", "event.json"]),
+    "preview, no such source": lambda: commands.main(["preview", HOSTILE, "event.json"]),
+    "preview of a wrong file": lambda: commands.main(["preview", "odd", "event.json"]),
+    "new-sender": lambda: commands.main(["new-sender", "mine", "sample.json"]),
+    "new-sender, no name": lambda: commands.main(["new-sender", HOSTILE, "sample.json"]),
+    "lint of a wrong file": lambda: commands.main(["lint"]),
+    "demo": lambda: terminal.say(
+        *terminal.table(demo.outcomes([Sent("shop", HOSTILE, 202, {"ignored": HOSTILE}, (EVENT,), metrics=(HOSTILE,))]))
+    ),
+    "local": lambda: _edited(HOSTILE.replace("/", "")),
+}
+
+
+QUIET = ("logs of nothing", "logs of the rate", "new-sender")  # they say nothing of a stranger's
+
+
+def _edited(name: str) -> None:
+    """A sender's file of that name appears while ``make local`` runs, and cannot be read."""
+    stopped = threading.Event()
+    (senders.CUSTOM / f"{name}.toml").write_text("x")
+
+    def told(text: str) -> None:
+        terminal.say(text)
+        stopped.set()
+
+    changes.watch({}, lambda: None, stopped, told, seconds=0.001)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_command_prints_what_cannot_be_seen(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    COMMANDS[name]()
+    said = "".join(capsys.readouterr())
+    assert said.strip()
+    assert not FORBIDDEN.intersection(said)
+    assert not [line for line in said.splitlines() if line.startswith("FORGED")]
+    assert ("\\u202e" in said.lower()) is (name not in QUIET)
+
+
+def test_only_the_terminal_prints() -> None:
+    found = []
+    for path in sorted(path for folder in ("tools", "local") for path in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            if called in ("print", "sys.stdout.write", "sys.stderr.write", "pprint"):
+                found.append(path.relative_to(ROOT).as_posix())
+    assert set(found) == {"tools/terminal.py"}
+
+
+def test_each_character_that_cannot_be_seen_is_shown_as_its_escape() -> None:
+    for code in range(0x110000):
+        char = chr(code)
+        shown = terminal.visible(char)
+        if char in UNSEEN or unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
+            assert shown.isascii(), hex(code)
+            assert json.loads(f'"{shown}"') == char
+        elif shown != char:
+            assert json.loads(f'"{shown}"') == char
+    assert terminal.visible("Zoë 李 € 🎉 a\tb") == "Zoë 李 € 🎉 a\\u0009b"
+    assert terminal.visible("a\tb\n\u202e", keep="\t\n") == "a\tb\n\\u202e"
+
+
+@given(st.recursive(st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=5))
+def test_json_stays_the_same_document(value: Any) -> None:
+    assert json.loads(terminal.visible(json.dumps(value, ensure_ascii=False))) == value
+
+
+def test_a_table_stays_in_line() -> None:
+    assert terminal.table([("AGE", "B"), ("1,000", "c\n")]) == ["AGE    B", "1,000  c\\u000a"]
+    assert terminal.table([]) == []
+
+
+def test_output_that_nobody_reads_on_ends_the_command_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as out:  # which is flushed once more as the program ends
+        monkeypatch.setattr(sys, "stdout", out)
+        with pytest.raises(SystemExit) as ended:
+            terminal.say("one")
+    assert ended.value.code == 141
