@@ -1,4 +1,7 @@
-"""The real clients on two emulators, one process of each for all of these tests."""
+"""The real clients on two emulators.
+
+Tests that need one are in one group of pytest-xdist, so that each starts once.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,6 @@ from tools import loopback
 
 Client = Callable[[str], Any]
 _NUMBERS = count(1)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All of them in one process of pytest's, so that each emulator starts once."""
-    for item in items:
-        if "conformance" in item.path.parts:
-            item.add_marker(pytest.mark.xdist_group("conformance"))
 
 
 @pytest.fixture(scope="session")

@@ -21,8 +21,9 @@ from local import trigger
 from sim.queue import TRACE, Queue, Sqs
 from sim.time import Time
 
+pytestmark = pytest.mark.xdist_group("conformance")
 Client = Callable[[str], Any]
-SECONDS = 10.0
+SECONDS = 30.0
 KEPT = ("ApproximateReceiveCount", "MessageGroupId")
 TEXT = {"DataType": "String", "StringValue": "größer"}
 

@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 
 from sim.secrets import Secrets
 
+pytestmark = pytest.mark.xdist_group("conformance")
 Client = Callable[[str], Any]
 
 

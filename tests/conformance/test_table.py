@@ -21,6 +21,7 @@ from handler.delivery.pacing_table import DynamoTable
 from handler.pauses import PAUSES
 from sim.table import Table
 
+pytestmark = pytest.mark.xdist_group("conformance")
 Client = Callable[[str], Any]
 TABLE = "pacing"
 Call = tuple[str, dict[str, Any]]
