@@ -32,7 +32,7 @@ with atheris.instrument_imports(include=["handler", "multipart"]):
     from handler.events import bodies, handshakes, senders, values
     from handler.events import multipart as parts
     from handler.events.webhook import Webhook
-    from tests.unit.fakes_door import Door
+    from tests.unit.support_door import Door
     from tools.senders import sign
 
 SETTLED = 20_000  # runs after which memory is looked at for the first time ...

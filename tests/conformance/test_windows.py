@@ -15,7 +15,7 @@ from handler.messages import Event, Message
 from local import standin
 from sim.klaviyo import Klaviyo, Windows
 from sim.time import START, Time
-from tests.unit.fakes_delivery import entry
+from tests.unit.support_delivery import entry
 
 LIMITS = standin.Limits()
 GAPS = st.lists(st.sampled_from([0.0, 0.02, 0.11, 0.4, 0.97, 7.3]), max_size=40)

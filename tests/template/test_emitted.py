@@ -11,9 +11,9 @@ import pytest
 from handler.messages import Message
 from tests.template.test_observability import shown
 from tests.unit.door import test_receive as at_the_door
-from tests.unit.fakes_delivery import event
-from tests.unit.fakes_door import Door
-from tests.unit.fakes_queue import delivery
+from tests.unit.support_delivery import event
+from tests.unit.support_door import Door
+from tests.unit.support_queue import delivery
 from tools.template import metrics_of, of_type
 
 Stack = dict[str, Any]

@@ -10,8 +10,8 @@ import pytest
 
 from tests.template.test_emitted import Metric, deliveries, webhooks
 from tests.template.test_emitted import metrics as emitted
-from tests.unit import fakes_door
-from tests.unit.fakes_door import Door
+from tests.unit import support_door
+from tests.unit.support_door import Door
 from tools import template as reading
 from tools.template import metrics_of, of_type
 
@@ -110,7 +110,7 @@ def counted_by_source(output: str) -> Iterator[str]:
 def as_deployed(stack: Stack) -> Door:
     """Receive with the settings of ``stack``."""
     variables = stack["ReceiveFunction"]["Properties"]["Environment"]["Variables"]
-    return Door(environment=fakes_door.ENVIRONMENT | {"METRICS_BY_SOURCE": variables["METRICS_BY_SOURCE"]})
+    return Door(environment=support_door.ENVIRONMENT | {"METRICS_BY_SOURCE": variables["METRICS_BY_SOURCE"]})
 
 
 def by_dimensions(stack: Stack) -> set[Metric]:

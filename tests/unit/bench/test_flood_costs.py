@@ -8,7 +8,7 @@ from bench import flood
 from bench.cost import PRICES
 from tests.unit.door import test_receive
 from tests.unit.door.test_receive import post
-from tests.unit.fakes_door import Door
+from tests.unit.support_door import Door
 from tools.paths import ROOT
 
 door = test_receive.door  # the fixture

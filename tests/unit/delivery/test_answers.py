@@ -28,8 +28,8 @@ from handler.secret import Key, Secret
 from local.standin import DEVELOPMENT_KEY, Klaviyo, Limits, Server
 from sim.secrets import Secrets
 from sim.time import Time
-from tests.unit.fakes_delivery import event
-from tests.unit.fakes_queue import Delivery, delivery
+from tests.unit.support_delivery import event
+from tests.unit.support_queue import Delivery, delivery
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "answers.md"
 WIDE = Limits(per_second=100_000, per_minute=100_000)

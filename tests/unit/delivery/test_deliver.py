@@ -17,8 +17,8 @@ from handler.events import mapping
 from handler.messages import Message, Raw
 from sim import queue as sim
 from sim.klaviyo import Request
-from tests.unit.fakes_delivery import DEAD, EVENTS, event
-from tests.unit.fakes_queue import Delivery, Points
+from tests.unit.support_delivery import DEAD, EVENTS, event
+from tests.unit.support_queue import Delivery, Points
 
 SECRET_WORDS = ("mail.example", "pk_one")
 

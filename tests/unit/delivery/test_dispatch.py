@@ -23,7 +23,7 @@ from sim.klaviyo import Klaviyo, Request
 from sim.secrets import Secrets
 from sim.table import Table
 from sim.time import Time
-from tests.unit.fakes_delivery import event, no_table, pacer
+from tests.unit.support_delivery import event, no_table, pacer
 
 
 class Relay:

@@ -12,7 +12,7 @@ from handler import messages
 from handler.delivery import jobs
 from handler.errors import MessageError, NewerMessage
 from handler.messages import Event, Message, Raw
-from tests.unit import fakes_delivery
+from tests.unit import support_delivery
 
 TEXT = st.text(max_size=40)
 EVENTS = st.lists(
@@ -134,7 +134,7 @@ def test_one_id_for_all_events_makes_a_job_for_each_and_no_work_that_grows_with_
 
     monkeypatch.setattr(jobs, "identity", look)
     people = 400
-    events = [Event("same", 1, fakes_delivery.entry(f"p{number}")) for number in range(people)]
+    events = [Event("same", 1, support_delivery.entry(f"p{number}")) for number in range(people)]
     twice = [Message("s", tuple(events[start : start + 20]), 1.0) for start in range(0, people, 20)] * 2
     packed = jobs.pack(list(enumerate(twice)), now=1.0)
     assert sorted(row.event.entry for job in packed for row in job.rows) == sorted(event.entry for event in events)

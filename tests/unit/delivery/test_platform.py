@@ -19,8 +19,8 @@ from handler.events import mapping
 from handler.events.webhook import Webhook
 from handler.messages import Event, Message, Raw
 from sim.klaviyo import Request
-from tests.unit.fakes_delivery import event
-from tests.unit.fakes_queue import Delivery, Killed, delivery
+from tests.unit.support_delivery import event
+from tests.unit.support_queue import Delivery, Killed, delivery
 
 # A killed function leaves no metrics; within one process its decorator notices.
 pytestmark = pytest.mark.filterwarnings("ignore:No application metrics:UserWarning")

@@ -20,7 +20,7 @@ from handler.messages import Message, Outgoing
 from handler.pauses import PAUSES
 from sim.queue import Queue, Sqs
 from sim.time import Time
-from tests.unit.fakes_delivery import event
+from tests.unit.support_delivery import event
 
 NOW = 1_790_000_000.0
 AT = "2026-09-21T14:13:20+00:00"

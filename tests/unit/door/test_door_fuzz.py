@@ -26,7 +26,7 @@ from handler import messages, telemetry
 from handler.errors import MessageError
 from handler.events import senders
 from handler.messages import Raw
-from tests.unit.fakes_door import Door
+from tests.unit.support_door import Door
 from tools.senders import payload, sign
 
 NAMES = sorted(senders.names())

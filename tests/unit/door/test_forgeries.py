@@ -10,7 +10,7 @@ import pytest
 
 from handler.events import bodies, handshakes, senders
 from tests.unit.door.test_door_fuzz import NAMES, at_the_door, own_headers, request
-from tests.unit.fakes_door import Door
+from tests.unit.support_door import Door
 from tools.senders import sign
 
 TIMES = 5  # as much as a forged webhook of Stripe, whose bytes are read and hashed and no more

@@ -16,8 +16,8 @@ import pytest
 
 from handler import telemetry
 from handler.events import mapping, senders
-from tests.unit.fakes_delivery import DEAD, EVENTS
-from tests.unit.fakes_door import SECRETS, Door
+from tests.unit.support_delivery import DEAD, EVENTS
+from tests.unit.support_door import SECRETS, Door
 from tools.senders import payload, sign
 from tools.senders.preview import preview_request
 

@@ -12,7 +12,7 @@ from handler.door.refusals import PER_WINDOW, WINDOW, Refusals
 from sim.time import Time
 from tests.unit.door import test_receive
 from tests.unit.door.test_receive import custom, event, post
-from tests.unit.fakes_door import Door
+from tests.unit.support_door import Door
 from tools.operate import questions
 
 log = test_receive.log  # the fixture

@@ -25,12 +25,12 @@ from handler.events.handshakes import UNSIGNED_BYTES
 from handler.events.mapping import UnmappedItem
 from handler.events.parking import letters
 from handler.messages import MESSAGE_BYTES, Outgoing, Raw
-from tests.unit import fakes_door
+from tests.unit import support_door
 from tests.unit.door import test_receive
 from tests.unit.door.test_receive import SAMPLES, ask, custom, event, post, request
-from tests.unit.fakes_delivery import DEAD
-from tests.unit.fakes_door import Door
-from tests.unit.fakes_queue import delivery
+from tests.unit.support_delivery import DEAD
+from tests.unit.support_door import Door
+from tests.unit.support_queue import delivery
 from tools.senders import payload, sign
 from tools.senders.preview import preview_request
 
@@ -361,7 +361,7 @@ CHECKED = {
 def checked(door: Door) -> Door:
     """The door with a sender that checks its URL in every way, and is called ``stripe``."""
     door.load = lambda name: senders.build(name, CHECKED)
-    door.hold({"stripe": [*fakes_door.SECRETS["stripe"], "token:hidden-token"]})
+    door.hold({"stripe": [*support_door.SECRETS["stripe"], "token:hidden-token"]})
     return door
 
 

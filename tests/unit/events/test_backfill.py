@@ -13,9 +13,9 @@ from handler.events import mapping, senders
 from handler.events.mapping import Defaults
 from handler.messages import Event, Message
 from tests.unit.door.test_receive import custom, door, event, post
-from tests.unit.fakes_delivery import EVENTS
-from tests.unit.fakes_door import Door
-from tests.unit.fakes_queue import delivery
+from tests.unit.support_delivery import EVENTS
+from tests.unit.support_door import Door
+from tests.unit.support_queue import delivery
 
 __all__ = ["door"]  # the fixture
 SAMPLE = Path(__file__).parents[3] / "events" / "stripe" / "customer.created.json"

@@ -23,8 +23,8 @@ from handler.pauses import PAUSES
 from tests import mutations
 from tests.unit.door import test_receive
 from tests.unit.door.test_receive import post
-from tests.unit.fakes_delivery import DEAD
-from tests.unit.fakes_door import Door
+from tests.unit.support_delivery import DEAD
+from tests.unit.support_door import Door
 from tools.senders import outcome
 
 door = test_receive.door  # the fixture

@@ -28,7 +28,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "tools.__main__": ("tools.commands",),
     "local": ("handler", "tools.senders", "tools.operate.dead_letters", *SHARED),
     "bench": ("handler", "sim", "local", "tools.senders", *SHARED),
-    "fuzz": ("handler", "tools.senders", "tests.unit.fakes_door"),
+    "fuzz": ("handler", "tools.senders", "tests.unit.support_door"),
     "tests": ("handler", "sim", "tools", "local", "bench", "fuzz"),
 }
 # How a deployed stack is reached. The local stack has no way there, not even over another module.

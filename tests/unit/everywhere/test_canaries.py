@@ -27,9 +27,9 @@ from handler.events import mapping, senders
 from handler.messages import Message, Raw
 from sim.klaviyo import POINTER, Request
 from sim.time import Time
-from tests.unit import fakes_door
-from tests.unit.fakes_delivery import DEAD, EVENTS, Known
-from tests.unit.fakes_queue import Delivery, delivery
+from tests.unit import support_door
+from tests.unit.support_delivery import DEAD, EVENTS, Known
+from tests.unit.support_queue import Delivery, delivery
 from tools.senders import payload, sign
 from tools.senders.payload import Payload
 
@@ -128,7 +128,7 @@ class Door:
 
     def __init__(self, ear: Ear) -> None:
         self.ear = ear
-        self.whole = fakes_door.Door(SECRETS)
+        self.whole = support_door.Door(SECRETS)
         self.whole.sqs.before = self._overhears
         self.whole.secrets.before = self._refuses
         self.down: set[str] = set()

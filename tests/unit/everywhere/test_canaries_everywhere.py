@@ -24,8 +24,8 @@ from sim.klaviyo import POINTER
 from sim.time import Time
 from tests.unit.everywhere import test_canaries
 from tests.unit.everywhere.test_canaries import NAMES, SAMPLES, Door, Ear, overhear, quoted
-from tests.unit.fakes_delivery import DEAD, EVENTS
-from tests.unit.fakes_queue import delivery
+from tests.unit.support_delivery import DEAD, EVENTS
+from tests.unit.support_queue import delivery
 from tools.senders import payload, sign
 from tools.senders.payload import Payload
 

@@ -12,7 +12,7 @@ from handler.messages import Message, Raw
 from handler.telemetry import event_id
 from local.chaos import schedule, traffic
 from local.chaos.ledger import Account, Ledger, account, crowded, lying
-from tests.unit.fakes_delivery import event
+from tests.unit.support_delivery import event
 
 
 def test_the_same_seed_gives_the_same_faults_and_the_same_webhooks() -> None:

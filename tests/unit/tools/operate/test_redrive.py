@@ -13,8 +13,8 @@ from handler import messages
 from handler.events import senders
 from handler.messages import Message, Raw
 from sim.queue import Sqs
-from tests.unit.fakes_delivery import DEAD, EVENTS, event
-from tests.unit.fakes_queue import Delivery, delivery
+from tests.unit.support_delivery import DEAD, EVENTS, event
+from tests.unit.support_queue import Delivery, delivery
 from tools import commands
 from tools.operate import redrive
 from tools.operate.target import Relay

@@ -20,7 +20,7 @@ from sim.klaviyo import Klaviyo
 from sim.queue import Queue, Sqs
 from sim.table import Table
 from sim.time import Time
-from tests.unit.fakes_delivery import DEAD, EVENTS, deliver, no_table
+from tests.unit.support_delivery import DEAD, EVENTS, deliver, no_table
 
 _QUEUE = environment.properties("EventsQueue")
 

@@ -20,7 +20,7 @@ from sim import environment
 from sim.queue import Message, Queue, Sqs
 from sim.secrets import Secrets
 from sim.time import Time
-from tests.unit.fakes_delivery import DEAD, EVENTS
+from tests.unit.support_delivery import DEAD, EVENTS
 from tools.senders import sign
 
 SECRETS = sign.development_secrets(["stripe", "custom", "shopify"])["sources"]
