@@ -60,11 +60,13 @@ def test_a_burst_is_taken_whole(stack: Stack) -> None:
     """Some 100 requests a second is what this door carries; a thousand in one is counted with AWS's quotas."""
     bodies = [json.dumps([event(f"burst-{number}")]).encode() for number in range(200)]
     sent = [(body, signed(stack, "custom", body)) for body in bodies]
+    began = time.monotonic()
     with ThreadPoolExecutor(AT_ONCE) as senders:
         answers = list(senders.map(lambda one: stack.post(stack.url("custom"), *one), sent))
     assert {status for status, _ in answers} == {200}
     until(lambda: len(arrived(stack)) == 200, "every event")
-    assert stack.standin("stats")["jobs"] <= 10
+    # Five pollers hand over a batch each in a window of five seconds: on a busy machine the burst lasts for several.
+    assert stack.standin("stats")["jobs"] <= 10 + time.monotonic() - began
 
 
 def test_forged_and_replayed_in_bulk_leave_nothing(stack: Stack) -> None:
