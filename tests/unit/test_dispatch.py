@@ -30,7 +30,7 @@ class Secret:
 
     def document(self) -> dict[str, Any]:
         if self.unreadable:
-            raise Unavailable("secret_unreadable", "Secrets Manager does not give out the secret")
+            raise Unavailable("secret_unreadable", "Secrets Manager did not return the secret")
         return self.cached
 
     def doubted(self) -> dict[str, Any] | None:
