@@ -84,7 +84,7 @@ def story(
     invocations, sends = bill.invocations * scale, bill.sent * scale
     sim.run(back + 1_800)
     taken = [(at, name) for name, at in sim.klaviyo.first.items()]
-    closed = sim.klaviyo.known_at + 0.5  # whoever had looked for the last time just before has posted by then
+    closed = sim.klaviyo.known_at + 0.5  # a function that looked for the last time just before has posted by then
     new = [(at - back, at - sim.sent[name]) for at, name in taken if sim.sent[name] >= back]
     old = sorted(at - back for at, name in taken if at >= back and sim.sent[name] < back)
     return Report(
@@ -287,7 +287,7 @@ def _story(one: Report) -> str:
         ("99 % of the backlog delivered, min", f"{one.full_rate / 60:.1f}"),
         ("all of it, min", f"{one.drained / 60:.1f}"),
         ("invocations a day", f"{one.invocations_a_day:,.0f}"),
-        ("messages sent anew a day", f"{one.sends_a_day:,.0f}"),
+        ("messages sent again a day", f"{one.sends_a_day:,.0f}"),
     ]
     rows += [(f"dollars a day, {part}", f"{amount:.2f}") for part, amount in one.dollars_a_day.items()]
     rows.append(("dollars a day", f"{sum(one.dollars_a_day.values()):.2f}"))

@@ -467,7 +467,7 @@ class Handler(BaseHTTPRequestHandler):
             found = throttled(wait) if wait is not None else self._answered(body, arrived)
         except Drop:
             found = None
-        # Recorded before it is sent: whoever has the answer finds it in the ledger.
+        # Recorded before it is sent: anyone who has the answer finds it in the ledger.
         status, events = (found.status, found.events) if found else (0, 0)
         self.server.klaviyo.record(at, status, events, len(body), time.monotonic() - arrived)
         if found:

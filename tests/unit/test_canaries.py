@@ -106,7 +106,7 @@ class Queue:
 
 
 class Ear:
-    """Hears what the functions log, count, raise, answer and write beside parked messages."""
+    """Record what the functions log, count, raise, answer and write beside parked messages."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.stream = io.StringIO()

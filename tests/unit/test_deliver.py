@@ -234,9 +234,9 @@ def test_what_a_redrive_brings_back_is_found_by_the_webhooks_and_the_senders_id(
     log = io.StringIO()
     monkeypatch.setattr(telemetry.logger.registered_handler, "stream", log)
     order = {"id": "evt_1", "type": "charge.refunded", "data": {"object": {"id": "ch_1"}}}
-    mended = {"id": 1, "receipt_email": "ada@mail.example"}
+    corrected = {"id": 1, "receipt_email": "ada@mail.example"}
     still = Raw("stripe", json.dumps(order).encode(), {}, 1_789_999_990.0, webhook_id="still")
-    order["data"] = {"object": mended}
+    order["data"] = {"object": corrected}
     goes = Raw("stripe", json.dumps(order).encode(), {}, 1_789_999_990.0, webhook_id="goes")
     world.deliver(*(record(messages.encode(raw), str(n)) for n, raw in enumerate((still, goes))))
     lines = [json.loads(text) for text in log.getvalue().splitlines()]
