@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from handler.events import entry as entries
 from handler.events import mapping, senders
 from handler.events.mapping import Defaults
 from local import run, stack
@@ -241,13 +242,13 @@ def test_an_event_is_told_without_its_envelopes_and_with_what_was_left_out() -> 
         milliseconds=1.0,
     )
     outcome = story.outcome_of(exchange, Defaults())
-    entry = json.loads(outcome.events[0].entry)
-    plain = story.plain(entry)
+    row = json.loads(outcome.events[0].entry)
+    plain = story.plain(row)
     assert plain["metric"] == "Paid Invoice"
     assert plain["profile"]["email"] == "jonas.wimmer@post.example"
     assert plain["properties"]["InvoiceId"]
     assert exchange.outcome == "accepted"
-    late = story.plain(json.loads(entry.identifiers_only(outcome.events[0].entry)))
+    late = story.plain(json.loads(entries.identifiers_only(outcome.events[0].entry)))
     assert late["backfill"] is True
     assert set(late["profile"]) == {"email"}
 
