@@ -256,8 +256,8 @@ def _topic(source: Source, item: dict[str, Any], headers: Mapping[str, str]) -> 
     if source.topic and not found:
         found = values.text(_value(source.topic, item, "topic"))
     if not found:
-        place = " or ".join(filter(None, (source.topic_header, source.topic and "the body")))
-        raise Unmapped("no_topic", f"no topic found; this sender names it in {place}")
+        places = [place for place in (source.topic_header, "the body" if source.topic else "") if place]
+        raise Unmapped("no_topic", f"no topic found; this sender names it in {' or '.join(places)}")
     return found
 
 
