@@ -544,7 +544,7 @@ class Client:
     def _call(self, what: str, given: Any = None) -> Any:
         data = None if given is None else json.dumps(given).encode()
         request = urllib.request.Request(self.url + ADMIN + what, data, {"Content-Type": "application/json"})  # noqa: S310
-        with urllib.request.urlopen(request, timeout=30) as reply:  # noqa: S310 (an address of ours)
+        with urllib.request.urlopen(request, timeout=30) as reply:  # noqa: S310 (our own address)
             return json.load(reply)
 
     def stats(self) -> dict[str, Any]:

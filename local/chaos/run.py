@@ -74,7 +74,7 @@ class Run:
             last = {one.name for one in active}
 
     def heal(self) -> None:
-        """Everything works again, but for what Klaviyo refuses for good."""
+        """Everything works again, except what Klaviyo refuses for good."""
         self._set([])
 
     def _set(self, active: list[Episode]) -> None:

@@ -143,7 +143,7 @@ class Sqs:
         return records
 
     def parked(self) -> list[tuple[str, Message | Raw]]:
-        """Reason and message of what lies in the dead-letter queue; what SQS moved has no reason."""
+        """Reason and message of what is in the dead-letter queue; what SQS moved has no reason."""
         return [
             (kept.attributes.get("reason", {"StringValue": ""})["StringValue"], messages.decode(kept.body))
             for kept in self.queues[DEAD].values()

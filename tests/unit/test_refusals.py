@@ -19,7 +19,7 @@ FLOOD = 5 * PER_WINDOW
 
 
 class Clock:
-    """Seconds that pass when they are told to."""
+    """Seconds that pass when a test says so."""
 
     def __init__(self) -> None:
         self.now = 1_790_000_000.0
