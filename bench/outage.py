@@ -88,7 +88,7 @@ def story(
     sim.run(back + 1_800)
     taken = [(at, name) for name, at in sim.klaviyo.first.items()]
     known = min((one.answered_at for one in sim.klaviyo.requests if one.status != 202), default=0.0)
-    closed = known + 0.5  # whoever had looked for the last time just before has posted by then
+    closed = known + 0.5  # a function that looked for the last time just before has posted by then
     new = [(at - back, at - sim.sent[name]) for at, name in taken if sim.sent[name] >= back]
     old = sorted(at - back for at, name in taken if at >= back and sim.sent[name] < back)
     return Report(
@@ -293,7 +293,7 @@ def _story(one: Report) -> str:
         ("99 % of the backlog delivered, min", f"{one.full_rate / 60:.1f}"),
         ("all of it, min", f"{one.drained / 60:.1f}"),
         ("invocations a day", f"{one.invocations_a_day:,.0f}"),
-        ("messages sent anew a day", f"{one.sends_a_day:,.0f}"),
+        ("messages sent again a day", f"{one.sends_a_day:,.0f}"),
     ]
     rows += [(f"dollars a day, {part}", f"{amount:.2f}") for part, amount in one.dollars_a_day.items()]
     rows.append(("dollars a day", f"{sum(one.dollars_a_day.values()):.2f}"))

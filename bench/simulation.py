@@ -310,7 +310,7 @@ class Simulation:
         return found
 
     def _asked(self, operation: str, asked: Mapping[str, Any]) -> None:
-        """Bill a call of SQS, and tell whoever listens."""
+        """Bill a call of SQS, and call the listener."""
         if operation == "SendMessageBatch":
             size = sum(len(entry["MessageBody"].encode()) for entry in asked["Entries"])
             self.bill.sent += len(asked["Entries"])

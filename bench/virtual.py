@@ -1,10 +1,10 @@
 """The whole on virtual time: the real ``Pacer``, hours of full backlog, Klaviyo's windows.
 
-Each sender is a thread, and only one runs at a time: whoever has the earliest
+Each sender is a thread, and only one runs at a time: the one with the earliest
 time to wake. Hours pass in seconds, and every run is the same for its seed.
 The model: senders never lack full jobs (1,000 events); the table answers in
 2-10 ms; a request arrives up to ``spread`` seconds after it was meant to (half
-of that fixed for a sender, like a wrong clock, half anew each time); Klaviyo
+of that fixed for a sender, like a wrong clock, half drawn again each time); Klaviyo
 counts arrivals in fixed windows of a random phase and answers after ``answer``
 seconds; an invocation ends after its time budget and the next one follows.
 """

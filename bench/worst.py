@@ -185,7 +185,7 @@ def request(shape: Shape, *, packed: bool) -> dict[str, Any]:
 
 
 def measure(name: str, *, packed: bool) -> dict[str, Any]:
-    """CPU seconds, megabytes at the most, and the answer, of one webhook in a process of its own."""
+    """CPU seconds, peak megabytes, and the answer, of one webhook in a process of its own."""
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(request(SHAPES[name], packed=packed), file)
         file.flush()

@@ -78,7 +78,7 @@ def wait_for(url: str, process: subprocess.Popen[bytes], what: str) -> None:
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end and process.poll() is None:
         try:
-            with urllib.request.urlopen(url, timeout=2):  # noqa: S310 (an address of ours)
+            with urllib.request.urlopen(url, timeout=2):  # noqa: S310 (our own address)
                 return
         except OSError:
             time.sleep(0.05)

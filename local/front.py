@@ -1,7 +1,7 @@
 """The front door of a local relay: what API Gateway is to a deployed one, and all that a tunnel shows.
 
 ``/webhooks/{source}`` goes on to MiniStack, which speaks for the rest of AWS
-under the same address: whoever could name another path there would read the
+under the same address: anyone who could name another path there would read the
 secrets and run code. So the path that goes on is made here, never passed on.
 """
 

@@ -270,7 +270,7 @@ class Stack:
         return self._count(self.outputs["EventsQueueUrl"])
 
     def parked(self) -> list[dict[str, Any]]:
-        """Bodies and attributes of what lies in the dead-letter queue; they stay there."""
+        """Bodies and attributes of what is in the dead-letter queue; they stay there."""
         sqs = self.aws.client("sqs")
         found: dict[str, dict[str, Any]] = {}
         queue = self.outputs["DeadLetterQueueUrl"]

@@ -475,7 +475,7 @@ class Handler(BaseHTTPRequestHandler):
             found = throttled(wait) if wait is not None else self._answered(body, arrived)
         except Drop:
             found = None
-        # Recorded before it is sent: whoever has the answer finds it in the ledger.
+        # Recorded before it is sent: anyone who has the answer finds it in the ledger.
         status, events = (found.status, found.events) if found else (0, 0)
         self.server.klaviyo.record(at, status, events, len(body), time.monotonic() - arrived)
         if found:
@@ -552,7 +552,7 @@ class Client:
     def _call(self, what: str, given: Any = None) -> Any:
         data = None if given is None else json.dumps(given).encode()
         request = urllib.request.Request(self.url + ADMIN + what, data, {"Content-Type": "application/json"})  # noqa: S310
-        with urllib.request.urlopen(request, timeout=30) as reply:  # noqa: S310 (an address of ours)
+        with urllib.request.urlopen(request, timeout=30) as reply:  # noqa: S310 (our own address)
             return json.load(reply)
 
     def stats(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Klaviyo in memory: takes jobs, counts them in its two windows, refuses what it is told to.
+"""Klaviyo in memory: it accepts jobs, counts them in its two windows, and refuses those that a test names.
 
 Which limits there are: Klaviyo's API reference, "Bulk Create Events". Windows,
 headers and errors are those of the stand-in (``local.standin``), which a test

@@ -98,7 +98,7 @@ class Queue:
         Seconds for which a received message is hidden.
     max_receives, dead : int, Queue, optional
         A message that was received so often goes to ``dead``. SQS moves it at the next receive; here it goes as
-        soon as it is visible again, which looks the same to whoever receives.
+        soon as it is visible again, which looks the same to a receiver.
     most_in_flight : int
         So many may be received and not deleted; more are not given out.
     shown : callable, optional
@@ -301,7 +301,7 @@ class Sqs:
         VisibilityTimeout: int | None = None,  # noqa: N803
         **_: Any,
     ) -> dict[str, Any]:
-        """ReceiveMessage, at once and with all attributes, whatever else is asked."""
+        """ReceiveMessage, at once and with all attributes, whatever the request says."""
         queue = self._queue("ReceiveMessage", QueueUrl)
         if not 1 <= MaxNumberOfMessages <= MOST_ENTRIES:
             raise self._error("ReceiveMessage", "InvalidParameterValue")

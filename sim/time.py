@@ -1,7 +1,7 @@
 """Virtual time: a clock that moves only when somebody sleeps.
 
 Alone it is a plain clock. With threads it is their scheduler: one runs at a time,
-and who sleeps gives the turn to whoever wakes first, so that a run is the same
+and a thread that sleeps gives the turn to the one that wakes first, so that a run is the same
 for its seed and hours pass in seconds.
 """
 
@@ -25,7 +25,7 @@ class Over(Exception):
 class Time:
     """Epoch seconds from ``start`` to ``end``; called, it is a clock.
 
-    Whoever sleeps at or past ``end`` gets an ``Over``, which ends a work of ``run``.
+    A thread that sleeps at or past ``end`` gets an ``Over``, which ends a work of ``run``.
     """
 
     def __init__(self, start: float = START, end: float = math.inf) -> None:
@@ -40,7 +40,7 @@ class Time:
         return self.now
 
     def sleep(self, seconds: float) -> None:
-        """Give the turn to whoever wakes first, and return when that is the caller.
+        """Give the turn to the thread that wakes first, and return when that is the caller.
 
         Raises
         ------

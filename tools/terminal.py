@@ -21,7 +21,7 @@ _READER_GONE = 128 + 13  # as a shell reports SIGPIPE
 
 
 def visible(text: object, *, keep: str = "") -> str:
-    """``text`` with each unseen character, but for those in ``keep``, as its escape in JSON: ``\\u202e``."""
+    """``text`` with each unseen character, except those in ``keep``, as its escape in JSON: ``\\u202e``."""
     return _UNSEEN.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), str(text))
 
 

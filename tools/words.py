@@ -1,6 +1,6 @@
 """Find words that this project does not use: ``python -m tools words``, part of ``make lint``.
 
-The words are data, in words.toml. Every tracked text file is searched, but for
+The words are data, in words.toml. Every tracked text file is searched, except
 payloads of senders and what is made from them.
 """
 

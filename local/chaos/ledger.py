@@ -85,7 +85,7 @@ def crowded(at: Sequence[float], length: float, allowed: int) -> tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The end of it. ``innocent`` names what lies in the dead-letter queue though nothing is wrong with it."""
+    """The end of it. ``innocent`` names what is in the dead-letter queue though nothing is wrong with it."""
 
     lost: set[str]
     duplicated: set[str]

@@ -20,7 +20,7 @@ INVOKE = "/invocations"
 
 
 class Proxy:
-    """Passes requests on to ``target``, but for what ``rules`` says; a context manager.
+    """Passes requests on to ``target``, except what ``rules`` says; a context manager.
 
     ``happened`` counts faults by name, ``deliver`` is the name of that function.
     """

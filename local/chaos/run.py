@@ -29,7 +29,7 @@ WINDOW_SECONDS = 1
 DRAIN_SECONDS = 180
 QUIET = 10  # looks, half a second apart: longer than an invocation may come again later
 SENDERS_SECONDS = 60
-# What Klaviyo goes on refusing after all else is mended: the relay is to park it, and only that.
+# What Klaviyo goes on refusing after all else works again: the relay is to park it, and only that.
 FOR_GOOD: list[dict[str, Any]] = [
     {"point": True, "matching": f'"{traffic.BAD}-', "detail": "Invalid input for this row."},
     {"status": 400, "body": schedule.NO_ROW, "matching": f'"{traffic.WORSE}-'},
@@ -74,7 +74,7 @@ class Run:
             last = {one.name for one in active}
 
     def heal(self) -> None:
-        """Everything works again, but for what Klaviyo refuses for good."""
+        """Everything works again, except what Klaviyo refuses for good."""
         self._set([])
 
     def _set(self, active: list[Episode]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 HTML = "<html>Bad gateway</html>"
 NO_ROW = {"errors": [{"id": "1", "code": "invalid", "title": "Invalid input.", "detail": "No."}]}
-POISON = "poison"  # a message with an event of such a name kills whoever handles it
+POISON = "poison"  # a message with an event of such a name kills the function that handles it
 READ_SECONDS = 2.0  # how long the relay waits for Klaviyo's answer here
 STORM, CALM = 30.0, 60.0
 

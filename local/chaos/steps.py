@@ -24,7 +24,7 @@ def kill() -> None:
 
 def step(function: str, name: str) -> None:
     """Be killed here, hang here, or go on."""
-    with urllib.request.urlopen(f"{URL}{STEP}{function}/{name}", timeout=5) as reply:  # noqa: S310 (an address of ours)
+    with urllib.request.urlopen(f"{URL}{STEP}{function}/{name}", timeout=5) as reply:  # noqa: S310 (our own address)
         told = json.load(reply)
     if told.get("does") == "kill":
         kill()

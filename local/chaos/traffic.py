@@ -137,7 +137,7 @@ class Senders:
             thread.start()
 
     def finish(self, seconds: float) -> int:
-        """Wait until everything is answered, ``seconds`` after the last is due at the most; returns how much is not."""
+        """Wait until everything is answered, at most ``seconds`` after the last is due; returns how much is not."""
         end = max(time.monotonic(), self._last) + seconds
         while self._due.unfinished_tasks and time.monotonic() < end:
             time.sleep(0.1)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 HEADERS = {
-    # Payloads are hostile: nothing runs or loads but what lies in static/.
+    # Payloads are hostile: only what is in static/ runs or loads.
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
         "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"

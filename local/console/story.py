@@ -191,7 +191,7 @@ def _is_whose(stored: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
 
 
 def alike(stored: Mapping[str, Any] | None, entry: Mapping[str, Any]) -> bool:
-    """Whether both are one event, but for a time of receipt: the front door sees a webhook before the function does."""
+    """Whether both are one event, except for a time of receipt: the front door has a webhook before the function."""
     if not stored:
         return False
     ours, theirs = plain(entry), plain(stored)

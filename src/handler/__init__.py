@@ -2,5 +2,5 @@
 
 import gc
 
-# Loading makes tens of thousands of objects that stay: looking through them again and again is a tenth of a cold start.
+# Loading makes tens of thousands of objects that stay. Collecting among them repeatedly is a tenth of a cold start.
 gc.set_threshold(50_000)

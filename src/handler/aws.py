@@ -1,4 +1,4 @@
-"""AWS clients, made by boto3 over a session of botocore that searches for nothing (docs/decisions/0022)."""
+"""AWS clients, made by boto3 over a botocore session that searches no folders (docs/decisions/0022)."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from botocore.session import get_session
 
 
 class _Loader(Loader):
-    """Knows the services of this relay: botocore's own looks through the folders of all four hundred, twice a start."""
+    """A loader that knows this relay's services; botocore's own searches the folders of all 400 twice per start."""
 
     def list_available_services(self, type_name: str) -> list[str]:  # noqa: ARG002 (botocore asks for each kind of file)
-        """What ``load_service_model`` may load, whichever kind of file it looks for."""
+        """Return what ``load_service_model`` may load, for every kind of file."""
         return ["dynamodb", "secretsmanager", "sqs"]
 
 
 _CORE = get_session()
 _CORE.register_component("data_loader", _Loader())
 SESSION: Any = boto3.Session(botocore_session=_CORE)  # its stubs want each service as a literal
-# A fixed name: botocore would compose one anew for each request, an eighth of a webhook's CPU.
+# A fixed name: botocore would compose one for each request, which is an eighth of a webhook's CPU.
 _USER_AGENT = "klaviyo-webhook-relay"
 
 
 def client(service: str, *, connect: float, read: float, attempts: int) -> Any:
-    """A client of ``service``; time-outs in seconds, ``attempts`` counts the first one."""
+    """Return a client of ``service``; time-outs in seconds, ``attempts`` counts the first one."""
     config = Config(
         connect_timeout=connect,
         read_timeout=read,

@@ -1,10 +1,10 @@
-"""What may leave the functions as a log line, an answer, a metric's dimension or an attribute of a message.
+"""Cleaning of texts that leave the functions: log lines, answers, metric dimensions, message attributes.
 
-Senders' texts get there as ids, topics and names of metrics, and anybody may
-have chosen them. Nothing that looks like an email address, a phone number with
-its country code, a URL, a token or a key passes, nor a character that a
-terminal or an editor would act on. Digits alone do pass, since ids are made of
-them. Time is linear in the text.
+They hold senders' texts as ids, topics and names of metrics, and anyone may have
+chosen those. Cleaning hides everything that looks like an email address, a phone
+number with its country code, a URL, a token or a key, and each character on which
+a terminal or an editor would act. Digits alone stay, since ids are made of them.
+Time is linear in the text.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PHONE_DIGITS = 7  # of a phone number without its codes of country and area
 
 # Each sign also as JSON, HTML and percent-encoding write it.
 _URL = r"(?:https?|ftp)(?::|%3a)(?:\\?/|%2f){2}[^\s\"'<>]*|\bwww\.[^\s\"'<>]+"
-# The wide forms of + and @ as well, and digits with what nobody sees between them (by then a replacement character).
+# Also the wide forms of + and @, and digits with invisible characters between them (by then replacement characters).
 _PLUS = r"(?:[+\ufe62\uff0b]|%(?:25)?2b|\\(?:u00|x)2b|&(?:#43|#x2b|plus);)"
 _GAP = r"[\s()./_\ufffd\u2010-\u2015\u2212-]"
 _PHONE = rf"{_PLUS}[\s\ufffd]?\d(?:{_GAP}{{0,3}}\d){{6,14}}(?!\d)|\(\d{{2,5}}\)(?:{_GAP}?\d){{5,12}}(?!\d)"
@@ -35,7 +35,7 @@ _KEY = (
 )
 # A run without a dot matches too, so that it is read once and not from each "eyj" in it.
 _TOKEN = re.compile(r"\beyj[\w-]{8,}+(?:\.[\w.-]+)?", re.IGNORECASE)
-# Each of these shapes has one of the signs. Most texts have none, and this look is all that they cost.
+# Each of these shapes has one of the signs. Most texts have none, so that this check is their only cost.
 _SHAPES = tuple(
     (signs, re.compile(shape, re.IGNORECASE))
     for signs, shape in (
@@ -52,10 +52,10 @@ _NUMBER = re.compile(rf"\d(?:{_GAP}{{0,2}}\d){{6,}}")
 
 
 def clean(text: str, *, hide_numbers: bool = False, resources: bool = False) -> str:
-    """``text`` as it may leave, of at most ``MOST`` characters.
+    """Return ``text`` as it may leave, of at most ``MOST`` characters.
 
-    ``hide_numbers``, for what is not an id, hides those of seven digits and more as
-    well. With ``resources`` a URL stays that is nothing but a path: some senders' ids are.
+    ``hide_numbers``, for texts that are not ids, also hides numbers of seven digits and
+    more. With ``resources`` a URL without a query stays, since some senders' ids are such URLs.
     """
     text = text[: 2 * MOST]
     if not text.isprintable():
@@ -88,11 +88,11 @@ def _resource(found: re.Match[str]) -> str:
     return found[0] if _RESOURCE.fullmatch(found[0]) else HIDDEN
 
 
-_name = lru_cache(maxsize=500)(clean)  # most are the same few in every line
+_name = lru_cache(maxsize=500)(clean)  # most lines have the same few names
 
 
 def cleaned(node: Any, *, resources: bool = False) -> Any:
-    """``node``, of what JSON has, with each text in it as it may leave; fields named in ``IDS`` hold ids."""
+    """Return ``node``, a JSON value, with each text in it cleaned; fields named in ``IDS`` hold ids."""
     if isinstance(node, str):
         return clean(node, resources=resources)
     if isinstance(node, dict):
@@ -103,12 +103,12 @@ def cleaned(node: Any, *, resources: bool = False) -> Any:
 
 
 def tells(unique_id: str, phones: Iterable[Any] = ()) -> bool:
-    """Whether an id could not leave as it is, or holds one of ``phones``, however it is written."""
+    """Return whether an id must not leave unchanged, or holds one of ``phones`` in any notation."""
     if clean(unique_id, resources=True) != unique_id:
         return True
     known = [digits for digits in map(_digits, phones) if len(digits) >= _PHONE_DIGITS]
     written = [_digits(found[0]) for found in _NUMBER.finditer(unique_id)] if known else []
-    # By the last nine digits: with or without a country code, a zero, and other numbers around it.
+    # By the last nine digits, so that a country code, a zero or other numbers around it make no difference.
     return any(other[-9:] in one or other.endswith(one) for one in written for other in known)
 
 

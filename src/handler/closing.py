@@ -1,8 +1,8 @@
-"""Why no request may be made now: a code for programs, and a detail for people.
+"""The reason why no request may be made now: a code for programs, and a detail for people.
 
 The pacing table stores it as ``code: detail`` (``closed_reason``). Several versions and
-stacks may share that item, so this is the only place that writes the text or reads it.
-Programs compare ``code``; the detail may be reworded at any time, but for one.
+stacks may share that item, so only this module writes or reads the text. Programs
+compare ``code``. The detail may be reworded at any time, except that of ``BRAKE``.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _TOLD_APART = (THROTTLED, OUTAGE, NO_KEY, NO_TABLE)
 
 @dataclass(frozen=True, slots=True)
 class Closing:
-    """Why the relay is closed, or cannot post: ``code`` is snake_case, ``detail`` says what to do."""
+    """Why the relay is closed, or cannot post: ``code`` is snake_case, ``detail`` a sentence for people."""
 
     code: str
     detail: str = ""
 
     @classmethod
     def parse(cls, text: str) -> Closing:
-        """Read a stored text; one without a known code is ``configuration``, with the whole text as its detail."""
+        """Read a stored text; without a known code it becomes ``configuration`` with the whole text as its detail."""
         code, _, detail = text.partition(":")
         if code in _KNOWN or _STATUS.fullmatch(code):
             return cls(code, detail.strip())
@@ -48,12 +48,12 @@ class Closing:
 
     @property
     def kind(self) -> str:
-        """The code as the alarms tell it apart.
+        """The code as the alarms distinguish it.
 
-        ``throttled`` and ``outage`` pass; ``configuration``, ``no_key`` and ``no_table`` want a person.
+        ``throttled`` and ``outage`` end without help. ``configuration``, ``no_key`` and ``no_table`` need a person.
         """
         return self.code if self.code in _TOLD_APART else CONFIGURATION
 
 
-# Not to be reworded: versions before this module compare the whole stored text with this one.
+# Do not reword this: versions before this module compare the whole stored text with it.
 BRAKE = Closing(REFUSED_ALIKE, "Klaviyo refuses everything alike, so it is not the events; see the runbook")

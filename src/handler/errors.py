@@ -1,26 +1,26 @@
-"""Every error the relay raises on purpose, drawn as a tree.
+"""The errors that the relay raises on purpose, drawn as a tree.
 
 ::
 
     RelayError
-    ├── Refused                what the door answers; nothing is kept
+    ├── Refused                ``receive`` answers with a status; nothing is kept
     │   ├── UnknownSource      404
     │   ├── NotVerified        401
-    │   ├── NotParseable       400, only of what nobody has signed
-    │   ├── TooLarge           413, authentic, and no message can hold it
+    │   ├── NotParseable       400, only for unverified requests
+    │   ├── TooLarge           413, authentic, but no message can hold it
     │   └── Unavailable        503: the sender is asked to retry
     ├── Unmapped               authentic, but it cannot be read or becomes no event: parked
     ├── SourceError            a mistake in a source's TOML file (build time)
     ├── MessageError           a queue message that this version cannot read
     │   └── NewerMessage       ... because a later version wrote it
-    ├── Crashed                a fault of our own in deliver: what Lambda may log of it
+    ├── Crashed                an unexpected fault in deliver: what Lambda may log of it
     └── NoSlot                 no POST now; the messages are deferred
         ├── Closed             the relay is closed (429, outage, refused key)
-        ├── TooLate            the next free slot lies past the caller's deadline
+        ├── TooLate            there is no free slot before the caller's deadline
         └── TableUnavailable   the pacing table does not answer
 
-Texts of these errors reach logs and the dead-letter queue: they say what and
-where, and never hold a value from a payload, a secret or a key.
+Texts of these errors are in logs and in the dead-letter queue. They say what
+happened and where, and never hold a value from a payload, a secret or a key.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class RelayError(Exception):
 
 
 class Refused(RelayError):
-    """The request is answered with ``status`` and nothing of it is kept.
+    """A request that is answered with ``status`` and of which nothing is kept.
 
     ``reason`` is a short snake_case code for logs and metrics, ``detail`` a
-    sentence for the person who points the sender at the relay.
+    sentence for the person who sets up the sender.
     """
 
     status = 400
@@ -63,7 +63,7 @@ class NotVerified(Refused):
 
 
 class NotParseable(Refused):
-    """Not a request that can be verified, nor a check of the URL that can be answered."""
+    """A request that cannot be verified, or a check of the URL that cannot be answered."""
 
     status = 400
 
@@ -75,13 +75,13 @@ class TooLarge(Refused):
 
 
 class Unavailable(Refused):
-    """Queue or secrets cannot be reached: the sender is asked to retry."""
+    """Queue or secrets cannot be reached; the sender is asked to retry."""
 
     status = 503
 
 
 class Unmapped(RelayError):
-    """An authentic webhook that cannot be read, or cannot become an event; it is parked raw.
+    """An authentic webhook that cannot be read or cannot become an event; it is parked raw.
 
     ``reason`` is a snake_case code, ``detail`` a sentence without payload values.
     """
@@ -93,7 +93,7 @@ class Unmapped(RelayError):
 
 
 class SourceError(RelayError):
-    """A mistake in a source's TOML file: ``file``, ``line``, what was expected, and a ``code`` if tools ask for it."""
+    """A mistake in a source's TOML file: ``file``, ``line``, what was expected, and a ``code`` if tools need it."""
 
     def __init__(self, file: str, line: int | None, message: str, code: str = "") -> None:
         super().__init__(f"{file}:{line or 1}: {message}")
@@ -112,7 +112,7 @@ class NewerMessage(MessageError):
 
 
 class Crashed(RelayError):
-    """``deliver`` failed in a way that nobody expected; the text is an exception's class and place, not its words."""
+    """An unexpected failure of ``deliver``; the text is the exception's class and place, not its message."""
 
 
 class NoSlot(RelayError):
@@ -129,7 +129,7 @@ class Closed(NoSlot):
 
 
 class TooLate(NoSlot):
-    """The next free slot, at ``retry_at``, lies past the caller's deadline."""
+    """There is no free slot before the caller's deadline; the next one is at ``retry_at``."""
 
 
 class TableUnavailable(NoSlot):

@@ -7,7 +7,7 @@ joins these lines into a request without parsing them again::
     {"v":1,"kind":"events","source":"stripe","received":1700000000.0,"events":[["stripe:placed-order:evt_1",1700000000]]}
     {"type":"event-bulk-create","attributes":{"profile":...,"events":...}}
 
-An authentic webhook that no mapping understood is kept raw, compressed::
+An authentic webhook that could not be mapped is kept raw, compressed::
 
     {"v":1,"kind":"raw","source":"shopify","received":1700000000.0,"headers":{"x-shopify-topic":"orders/create"}}
     eJyrVkrOz...
@@ -43,9 +43,9 @@ MESSAGE_BYTES = 1_048_576
 BATCH_ENTRIES = 10
 MAX_DELAY = 900
 RAW_BODY_BYTES = 30_000_000
-_ATTRIBUTE_BYTES = 4_500  # the most that attributes weigh: a detail has 1,000 characters of up to 4 bytes
+_ATTRIBUTE_BYTES = 4_500  # the most that attributes take: a detail has 1,000 characters of up to 4 bytes
 _HEADER = json.JSONDecoder()
-_NAME = re.compile(r"[\w.-]{1,100}", re.ASCII)  # also what SQS takes as a message group
+_NAME = re.compile(r"[\w.-]{1,100}", re.ASCII)  # SQS also accepts these names as message groups
 _SOURCE = re.compile(rf'\{{"v":\d+,"kind":"\w+","source":"({_NAME.pattern})"', re.ASCII)
 
 
@@ -65,14 +65,14 @@ class Event(NamedTuple):
 class Message(NamedTuple):
     """Events of one source that travel together.
 
-    ``received`` is when the first of them came in at the door (epoch seconds),
+    ``received`` is when ``receive`` got the first of them (epoch seconds),
     ``deferred`` how often it was sent again. ``suspect``: some of these events were
     in a job that Klaviyo refused, for the first time at about ``refused_at`` (epoch
     seconds; an older version left it out). ``waiting_since`` is when the first of
     them was sent again for the first time (epoch seconds, 0 if none was). ``private_ids``:
-    see ``telemetry.event_id``. ``backfill`` picks the message group and comes after
-    what is live. ``redriven`` is known of a receive only, and not written down:
-    once such a message was sent anew, it is like any other.
+    see ``telemetry.event_id``. ``backfill`` chooses the message group, which comes
+    after live events. ``redriven`` is known only while a message is handled and is not
+    stored: once such a message is sent again, it is like any other.
     """
 
     source: str
@@ -91,8 +91,8 @@ class Raw(NamedTuple):
     """An authentic webhook as it came, to be mapped again after a redrive.
 
     ``headers`` holds only what mapping reads (topic, ids), never a
-    signature or token. ``only`` names the items of the body that were parked,
-    all if it is ``None``; ``webhook_id`` the line that the door logged of it.
+    signature or token. ``only`` has the places of the body's items that were parked,
+    ``None`` for all. ``webhook_id`` is the id in the line that ``receive`` logged.
     """
 
     source: str
@@ -122,12 +122,12 @@ _ENDS = ("\n", "")
 def _head(kind: str, message: Message | Raw, rest: dict[str, Any]) -> str:
     head: dict[str, Any] = {"v": VERSION, "kind": kind, "source": message.source, "received": message.received}
     head |= {name: value for name in _FLAGS if (value := getattr(message, name, None))}
-    # ASCII, since a header or id may hold characters that SQS refuses ("Valid characters", SendMessage).
+    # ASCII, since a header or an id may hold characters that SQS refuses (SendMessage, "Valid characters").
     return json.dumps(head | rest, separators=(",", ":"))
 
 
 def encode(message: Message | Raw) -> str:
-    """The body of ``message`` as SQS text; ``decode`` is its inverse."""
+    """Return the body of ``message`` as SQS text; ``decode`` is its inverse."""
     if isinstance(message, Raw):
         rest: dict[str, Any] = {"headers": dict(message.headers)}
         if message.only is not None:
@@ -148,7 +148,7 @@ def decode(body: str) -> Message | Raw:
     NewerMessage
         The header names a later format version.
     MessageError
-        Anything else that is not this format.
+        The body is not in this format.
     """
     try:
         head, end = _HEADER.raw_decode(body)
@@ -174,13 +174,13 @@ def decode(body: str) -> Message | Raw:
 
 def _check_version(version: Any) -> None:
     if not isinstance(version, int) or version < 1:
-        raise MessageError("the header's version is not a number from 1")
+        raise MessageError("the header's version is not a whole number from 1")
     if version > VERSION:
         raise NewerMessage(f"format version {version}, this code reads up to {VERSION}")
 
 
 def _flags(head: dict[str, Any]) -> dict[str, Any]:
-    """The flags in ``head``; a value of another type would stop a batch where it is used."""
+    """Return the flags in ``head``; check their types, since a wrong one would crash a whole batch later."""
     found = {name: head[name] for name in _FLAGS if name in head}
     for name, value in found.items():
         if type(value) is not (int if name in _COUNTS else bool) or value < 0:
@@ -196,13 +196,13 @@ def _received(head: dict[str, Any]) -> float:
 
 
 def _events(index: list[Any], body: str, start: int) -> tuple[Event, ...]:
-    """The lines of ``body`` from ``start`` on, each with its id and time in ``index``."""
+    """Return the lines of ``body`` from ``start`` on, each with its id and time in ``index``."""
     end = body.find("\n", start)
-    if end < 0 and len(index) == 1 and start < len(body):  # what most webhooks are
+    if end < 0 and len(index) == 1 and start < len(body):  # the fast path for most webhooks
         ((uid, time),) = index
         return (Event(str(uid), int(time), body[start:]),)
     entries: list[str] = []
-    while end >= 0:  # str.split would look at each character by itself, ten times as slow
+    while end >= 0:  # str.split looks at each character, which is ten times as slow
         entries.append(body[start:end])
         start = end + 1
         end = body.find("\n", start)
@@ -228,7 +228,7 @@ def _raw(head: dict[str, Any], rest: str) -> Raw:
 
 
 def size(text: str) -> int:
-    """Bytes of ``text`` in UTF-8, as SQS counts them."""
+    """Return the bytes of ``text`` in UTF-8, as SQS counts them."""
     return len(text) if text.isascii() else len(text.encode())
 
 
@@ -241,7 +241,7 @@ def pack(
 ) -> Iterator[Message]:
     """Cut ``events`` into messages of at most ``events_limit`` events and ``bytes_limit`` bytes.
 
-    ``like`` gives everything but the events. A single event over the limit
+    ``like`` gives all fields except the events. A single event over the limit
     travels alone. Order is kept.
     """
     listed = list(events)
@@ -263,7 +263,7 @@ def pack(
 
 
 def group(message: Message | Raw) -> str:
-    """The message group: one noisy source, or its backfill, delays no other."""
+    """Return the message group, so that one busy source or its backfill does not delay another."""
     return f"{message.source}#backfill" if getattr(message, "backfill", False) else message.source
 
 
@@ -283,36 +283,36 @@ def stagger(messages: Sequence[Message], *, requests_per_minute: int, events_per
 
 
 def parked(message: Message | Raw, *, reason: str, detail: str, at: str) -> Outgoing:
-    """``message`` for the dead-letter queue; see ``parked_text``."""
+    """Return ``message`` for the dead-letter queue; see ``parked_text``."""
     return parked_text(encode(message), message.source, reason=reason, detail=detail, at=at)
 
 
 def parked_text(body: str, source: str, *, reason: str, detail: str, at: str) -> Outgoing:
-    """A message's ``body`` for the dead-letter queue, with the reason in its attributes.
+    """Return a message's ``body`` for the dead-letter queue, with the reason in its attributes.
 
-    ``detail`` is cut to fit; it must be free of personal data. ``at`` is ISO 8601.
-    The group is one of its own, so that a redrive comes behind what is new.
+    ``detail`` is cut to fit. It must be free of personal data. ``at`` is ISO 8601.
+    The group is a separate one, so that a redrive comes after new messages.
     """
     attributes = {"reason": reason, "detail": clean(detail) or reason, "source": source, "parked_at": at}
     return Outgoing(body, f"{source}#redrive", 0, attributes)
 
 
 def source(body: str) -> str:
-    """The source that a message's ``body`` names, without decoding it; ``unknown`` if it names none there."""
+    """Return the source in a message's ``body`` without decoding it; ``unknown`` if it is not where it belongs."""
     found = _SOURCE.match(body)
     return found[1] if found else "unknown"
 
 
 def holds(raw: Raw) -> bool:
-    """Whether a message can hold ``raw``, if need be with the longest reason beside it."""
+    """Return whether a message can hold ``raw`` together with the longest reason."""
     room = MESSAGE_BYTES - _ATTRIBUTE_BYTES
-    # Base64, and each character of a header as \ud83d\ude00 in JSON: only what comes near is compressed to see.
+    # Base64, and each character of a header as \ud83d\ude00 in JSON. Only webhooks near the limit are compressed first.
     most = len(raw.body) * 4 // 3 + 12 * sum(len(value) for value in raw.headers.values()) + 10_000
     return most <= room or size(encode(raw)) <= room
 
 
 def fits(outgoing: Outgoing) -> bool:
-    """Whether SQS takes this message (1 MiB with its attributes)."""
+    """Return whether SQS accepts this message (1 MiB with its attributes)."""
     return _weight(outgoing) <= MESSAGE_BYTES
 
 
@@ -322,7 +322,7 @@ def _weight(outgoing: Outgoing) -> int:
 
 
 def batches(outgoing: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
-    """``outgoing`` in lists that one request may hold: ten messages, 1 MiB."""
+    """Yield ``outgoing`` in lists that one request may hold: ten messages, 1 MiB."""
     batch: list[Outgoing] = []
     used = 0
     for message in outgoing:
@@ -357,7 +357,7 @@ def send(client: SQSClient, queue_url: str, outgoing: Sequence[Outgoing], *, att
     Returns
     -------
     list of Outgoing
-        What the queue did not take after ``attempts``; empty if all is well.
+        The messages that the queue did not accept after ``attempts``; empty if it accepted all.
 
     Raises
     ------

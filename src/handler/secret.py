@@ -1,4 +1,4 @@
-"""Secrets Manager documents: kept for a while, and read again on a suspicion, but not each time."""
+"""Secrets Manager documents: kept for a while, and read again if they may be out of date."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Secret:
     name : str
         Name or ARN.
     clock : callable
-        Epoch seconds; tells how old the document is.
+        Epoch seconds, for the age of the document.
     kept, reread : float
-        Seconds for which the document is used, and in which a doubted one is read again once.
+        Seconds for which the document is used, and in which a doubted one is read again at most once.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Secret:
         self._document: dict[str, Any] = {}
 
     def document(self) -> dict[str, Any]:
-        """The secret's document.
+        """Return the secret's document.
 
         Raises
         ------
@@ -61,20 +61,20 @@ class Secret:
         return self._document
 
     def doubted(self) -> dict[str, Any] | None:
-        """The document read anew; ``None`` if that was done lately. Raises as ``document``."""
+        """Return the document, read again; ``None`` if it was read lately. Raises as ``document``."""
         if self._clock() - self._read_at < self._reread:
             return None
         self._read()
         return self._document
 
     def _read(self) -> None:
-        """Read it; as long as that fails, each call tries again."""
+        """Read the document; while that fails, each call tries again."""
         self._read_at = float("-inf")
         try:
             document = json.loads(self._client.get_secret_value(SecretId=self._name).get("SecretString", ""))
         except (ClientError, BotoCoreError) as error:
             cause = type(error).__name__
-            raise Unavailable("secret_unreadable", f"Secrets Manager does not give out the secret ({cause})") from None
+            raise Unavailable("secret_unreadable", f"Secrets Manager did not return the secret ({cause})") from None
         except ValueError:
             raise Unavailable("secret_unreadable", "the secret is not a JSON document") from None
         if not isinstance(document, dict):
@@ -83,7 +83,7 @@ class Secret:
 
 
 class Key:
-    """The private key out of the secret ``{"api_key": "pk_..."}``."""
+    """The private key in the secret ``{"api_key": "pk_..."}``."""
 
     def __init__(self, secret: Secret, clock: Callable[[], float], pauses: Pauses) -> None:
         self._secret = secret
@@ -91,17 +91,17 @@ class Key:
         self._pauses = pauses
 
     def current(self) -> str:
-        """The key; ``NoSlot`` if it cannot be read: without one there is nothing to post."""
+        """Return the key; raise ``NoSlot`` if it cannot be read, since no request is possible without it."""
         try:
             found = self._secret.document().get("api_key")
         except Unavailable as error:
             raise NoSlot(self._clock() + self._pauses.long, Closing(NO_KEY, error.detail)) from None
         if not _usable(found):
-            raise NoSlot(self._clock() + self._pauses.long, Closing(NO_KEY, 'the Klaviyo secret holds no "api_key"'))
+            raise NoSlot(self._clock() + self._pauses.long, Closing(NO_KEY, 'the Klaviyo secret has no "api_key"'))
         return str(found).strip()
 
     def renewed(self, old: str) -> bool:
-        """Whether the secret now holds another key than ``old``, which Klaviyo refused."""
+        """Return whether the secret now holds another key than ``old``, which Klaviyo refused."""
         try:
             document = self._secret.doubted()
         except Unavailable:

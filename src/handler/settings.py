@@ -1,4 +1,4 @@
-"""What the template hands to the functions as environment variables."""
+"""The settings that the template passes to the functions as environment variables."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Settings:
     phone_region : str
         ISO 3166 code for phone numbers without a country, ``""`` for none.
     time_zone : tzinfo
-        Zone of times that name none.
+        Zone of times without one.
     """
 
     events_queue_url: str
@@ -36,8 +36,8 @@ class Settings:
 class ReceiveSettings(Settings):
     """Settings of ``receive``.
 
-    ``sources_secret`` is a Secrets Manager name or ARN. ``metrics_by_source`` has
-    the sources that are counted by name, too: ``*`` stands for all.
+    ``sources_secret`` is a Secrets Manager name or ARN. ``metrics_by_source`` has the
+    sources that are also counted by name; ``*`` stands for all.
     """
 
     sources_secret: str
@@ -76,12 +76,12 @@ def _zone(name: str) -> tzinfo:
         return zones.load(name)
     except ValueError as error:
         raise ValueError(
-            f"the parameter TimeZone cannot be used: {error}. Set it with sam deploy --parameter-overrides TimeZone=…"
+            f"the parameter TimeZone is not valid: {error}. Set it with sam deploy --parameter-overrides TimeZone=…"
         ) from None
 
 
 def for_receive(env: Mapping[str, str]) -> ReceiveSettings:
-    """Read ``receive``'s settings; ``KeyError`` names a missing variable, ``ValueError`` a zone that is unknown."""
+    """Read the settings of ``receive``; ``KeyError`` names a missing variable, ``ValueError`` an unknown zone."""
     return ReceiveSettings(
         *_shared(env),
         sources_secret=env["SOURCES_SECRET"],
@@ -90,7 +90,7 @@ def for_receive(env: Mapping[str, str]) -> ReceiveSettings:
 
 
 def for_deliver(env: Mapping[str, str]) -> DeliverSettings:
-    """Read ``deliver``'s settings; ``KeyError`` names a missing variable, ``ValueError`` a zone that is unknown."""
+    """Read the settings of ``deliver``; ``KeyError`` names a missing variable, ``ValueError`` an unknown zone."""
     return DeliverSettings(
         *_shared(env),
         klaviyo_secret=env["KLAVIYO_SECRET"],

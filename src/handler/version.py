@@ -1,4 +1,4 @@
-"""The version of the relay; the functions are packaged without pyproject.toml, so it is written here as well."""
+"""The version of the relay, repeated here because the functions are packaged without pyproject.toml."""
 
 VERSION = "0.1.0"
 USER_AGENT = f"klaviyo-webhook-relay/{VERSION}"

@@ -1,9 +1,9 @@
-"""How much work one webhook may be: linear in its bytes, and counted instead of timed.
+"""The limit of work for one webhook: linear in its bytes, and counted instead of timed.
 
-A clock would park on a busy day what passes on another, and what a redrive
-brings back might pass or not. So every step on the way says what it costs, in
-units of about a microsecond (docs/decisions/0031); what a step cannot do more
-often than the body has bytes says nothing. Outside of ``bounded`` nothing counts.
+With a clock, a busy machine would park webhooks that pass at other times, and a
+redrive might give another result. So every step reports its cost in units of about a
+microsecond (docs/decisions/0031). Steps that cannot happen more often than the body
+has bytes report nothing. Outside of ``bounded`` nothing is counted.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ UNITS, UNITS_A_BYTE, MOST_UNITS = 300_000, 3, 4_000_000
 OUTPUT, OUTPUT_A_BYTE, MOST_OUTPUT = 5_000_000, 30, 30_000_000
 
 CHARACTERS = 6  # a unit is 2 ** 6 characters that are written, searched or compared
-LONG = 256  # characters; shorter texts are part of what a rule costs anyway
+LONG = 256  # characters; the cost of a rule covers shorter texts
 
 
 class _Left:
-    """What is left of a webhook's budget."""
+    """The rest of a webhook's budget."""
 
     __slots__ = ("output", "units")
 
@@ -34,7 +34,7 @@ class _Left:
 
 
 class _Spent(Exception):
-    """Nothing is left. Not an ``Unmapped``, after which the next event would be tried."""
+    """The end of the budget. Not an ``Unmapped``, after which the next event would be tried."""
 
 
 _LEFT: ContextVar[_Left | None] = ContextVar("left", default=None)
@@ -42,7 +42,7 @@ _LEFT: ContextVar[_Left | None] = ContextVar("left", default=None)
 
 @contextmanager
 def bounded(size: int) -> Iterator[None]:
-    """Within the context, a webhook of ``size`` bytes may spend so much and no more.
+    """Limit the work within the context to the budget of a webhook of ``size`` bytes.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def bounded(size: int) -> Iterator[None]:
     try:
         yield
     except _Spent:
-        detail = "mapping this webhook takes more work, or makes more bytes of it, than its length allows"
+        detail = "mapping this webhook takes more work, or produces more bytes, than its length allows"
         raise Unmapped("too_much_work", detail) from None
     finally:
         _LEFT.reset(token)
@@ -70,7 +70,7 @@ def spend(units: int) -> None:
 
 
 def weight(value: Any) -> int:
-    """What it costs to read all of ``value``, once for each place that it is in."""
+    """Return the cost of reading all of ``value``; a part that occurs several times counts each time."""
     total, waiting = 0, [value]
     while waiting:
         one = waiting.pop()

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from datetime import UTC, tzinfo
 
-# The names' own form (template.yaml has it, too): a file system that ignores case, and files beside the zones'
-# ("posix/Europe/Paris", "localtime"), would load what the functions do not know.
+# The form of zone names (also in template.yaml). Without it, a file system that ignores case, and other files in the
+# zones' folder ("posix/Europe/Paris", "localtime"), would load names that the functions do not know.
 FORM = r"[A-Z][A-Za-z0-9_+-]*(?:/[A-Z][A-Za-z0-9_+-]*)*"
 
 
@@ -20,11 +20,11 @@ def load(name: str) -> tzinfo:
     Raises
     ------
     ValueError
-        There is none; the text names it and says what is expected.
+        No such zone. The text names it and says what is expected.
     """
     if name == "UTC":
         return UTC
-    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # 4 to 13 ms of a start, which most stacks do without
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # 4 to 13 ms of a start, which most stacks save
 
     try:
         if re.fullmatch(FORM, name) and name != "Factory":  # tzdata's own for "not set", which is UTC

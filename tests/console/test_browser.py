@@ -113,13 +113,13 @@ def test_events_of_one_id_and_two_profiles_are_not_mixed_up(page: Page, console:
 def test_what_was_parked_and_sent_back_does_not_contradict_itself(page: Page, console: Console) -> None:
     body = json.dumps({"id": "late_1", "type": "order", "who": "ada@letters.example"}).encode()
     senders.CUSTOM.mkdir(parents=True, exist_ok=True)
-    path = senders.CUSTOM / "mended.toml"
+    path = senders.CUSTOM / "corrected.toml"
     path.write_text(TOML.replace('topic = "order"', 'topic = "other"'))
     console.deploy()
-    assert console.stack.send("mended", body, JSON)[1]["parked"]
+    assert console.stack.send("corrected", body, JSON)[1]["parked"]
     path.write_text(TOML)
     page.goto("/parked")
-    page.locator(".group", has_text="mended").get_by_role("button").click()
+    page.locator(".group", has_text="corrected").get_by_role("button").click()
     expect(page.locator("#moved")).to_contain_text("1 message re-queued")
     page.goto(f"/webhooks/{console.exchanges.total}")
     expect(page.locator("#title")).to_contain_text("It was parked (unknown topic:")

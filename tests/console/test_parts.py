@@ -71,7 +71,7 @@ def test_a_job_counts_for_the_webhook_that_waited_for_it() -> None:
     trail.take([line("job", "a", **later)])
     assert [len(trail.of("a", (at - 1, at + 9), which).jobs) for which in (0, 1)] == [1, 1]
     assert trail.of("a", (at - 1, at + 9), 1).jobs[0].at == pytest.approx(at + 20)
-    # Parked, mended and sent anew: the job is the new one's, until the parked one comes back, too.
+    # Parked, corrected and sent again: the job is the new one's, until the parked one comes back, too.
     trail.take([line("parked", "b", reason="refused_by_klaviyo", **first), line("job", "b", **later)])
     assert trail.of("b", (at - 1, at + 9), 0).parked
     assert trail.of("b", (at - 1, at + 9), 1).delivered

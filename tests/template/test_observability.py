@@ -123,7 +123,7 @@ def test_whatever_can_stop_silently_has_an_alarm(full_stack: Stack) -> None:
 
 
 def dead_letters(stack: Stack) -> list[dict[str, Any]]:
-    """The alarms on how many messages lie in the dead-letter queue."""
+    """The alarms on how many messages are in the dead-letter queue."""
     alarms = of_type(stack, "AWS::CloudWatch::Alarm").values()
     return [
         alarm

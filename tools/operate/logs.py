@@ -20,7 +20,7 @@ from . import platform_lines, questions, target
 from .questions import Waiting
 from .target import Relay
 
-# What leads a line; everything else that it holds follows by name, but for what only a machine needs.
+# What leads a line; everything else that it holds follows by name, except what only a machine needs.
 _FIRST = ("function", "source", "sources", "outcome", "status", "reason", "detail")
 _LEFT_OUT = {"timestamp", "level", "location", "service", "version", "message", "request_id", "xray_trace_id", *_FIRST}
 _MOST_IDS = 3

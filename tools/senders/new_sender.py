@@ -397,7 +397,7 @@ def written(name: str, made: Guess, headers: dict[str, str]) -> str:
         "",
         "# Topics that are not named here are parked. To let some go:",
         "# [ignore]",
-        '# "*" = "no customer would be written to about it"',
+        '# "*" = "not useful for messaging customers"',
     ]
     return "\n".join(lines) + "\n"
 

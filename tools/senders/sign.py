@@ -61,7 +61,7 @@ def sign(
     """``url`` and ``headers`` as ``source`` would send them with ``body``, signed at ``now`` (epoch seconds).
 
     A given header keeps its value (a webhook id, say); the signature and its
-    timestamp are always made anew.
+    timestamp are always new.
 
     Raises
     ------

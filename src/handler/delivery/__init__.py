@@ -1,1 +1,1 @@
-"""What only ``deliver`` runs."""
+"""Modules that only ``deliver`` runs."""

@@ -1,4 +1,4 @@
-"""Whom to blame for a job that Klaviyo refused without naming a row."""
+"""Which rows to blame for a job that Klaviyo refused without naming a row."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Literal
 from ..messages import Message
 from .jobs import Job
 
-LONE_TRIES = 6  # deferrals after which a row that is refused without proof, and has no company, is the brake
-PROOF_SECONDS = 10.0  # so long an accepted request shows that Klaviyo reads what the relay sends ...
-MEMORY_SECONDS = 1_200.0  # ... and so long to a row that was refused before it; a deferral takes 900 at the most
+LONE_TRIES = 6  # deferrals after which a single row that is refused without proof means the brake
+PROOF_SECONDS = 10.0  # for which an accepted request proves that Klaviyo accepts what the relay sends ...
+MEMORY_SECONDS = 1_200.0  # ... and for a row that was refused before it; a deferral takes at most 900
 
 Verdict = Literal["split", "control", "park", "hold", "give_up", "brake"]
 
 
 @dataclass(slots=True)
 class Doubt:
-    """Is it the rows? Judges refusals that name no row.
+    """The judgement of refusals that name no row, one for each invocation.
 
-    A row is blamed only beside proof that Klaviyo accepts others: between two
-    refusals, of it or, within an invocation, of what it was cut from. If a request,
-    both its halves and then two single rows from different messages fail alike, it
-    is not the rows: that is the brake; likewise if one row is refused through many
-    deferrals without proof. One for each invocation; what was accepted before it
-    proves nothing alone, for a refusal of everything begins right after something
-    that was accepted.
+    A row is blamed only with proof that Klaviyo accepts others. The proof must come
+    between two refusals: of the row or, within an invocation, of the job that it was
+    cut from. If a request, both its halves and then two single rows from different
+    messages fail alike, the rows are not at fault: that is the brake. It is also the
+    brake if one row is refused through many deferrals without proof. Requests that
+    were accepted before the invocation prove nothing alone: a refusal of everything
+    also begins right after an accepted request.
     """
 
     accepted_at: float = float("-inf")
@@ -35,13 +35,13 @@ class Doubt:
     singles: list[int] = field(default_factory=list)
 
     def accepted(self, now: float) -> None:
-        """Klaviyo took a request, or named the rows that stand in the way: it reads what we send."""
+        """Note that Klaviyo accepted a request or named the rows at fault: it does read our requests."""
         self.accepted_at = now
         self.alike = 0
         self.singles.clear()
 
     def refused(self, job: Job, signature: tuple[object, ...], now: float, message: Message) -> Verdict:
-        """What to do with ``job``, which was refused without a pointer; ``message`` is that of its first row.
+        """Return what to do with ``job``, which was refused without a pointer; ``message`` is that of its first row.
 
         Returns
         -------
@@ -57,7 +57,7 @@ class Doubt:
         if since < PROOF_SECONDS:
             return ("park" if proved else "hold") if single else "split"
         if message.suspect and proved and since < MEMORY_SECONDS:
-            # By itself in its message: it was refused alone before. Else it is now, and waits for the next time.
+            # A row that is alone in its message was refused alone before. Any other is alone from now on and waits.
             return ("park" if len(message.events) == 1 else "hold") if single else "split"
         if signature != self.signature:
             self.signature, self.alike = signature, 0

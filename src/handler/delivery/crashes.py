@@ -1,10 +1,10 @@
-"""The crash rule: what may have killed the function is set apart, until one message is handled alone.
+"""The crash rule: messages that may have crashed the function are set apart, until one is handled alone.
 
-``deliver`` answers every record unless it dies, so a record that comes back may
-have killed it. We do not know which message did, so the suspicion narrows until
-one is handled alone. SQS's own count of receives is no proof (functions that
-cannot start raise it, too, and queues that refuse), so each return is written
-down beside the message, and only that counts (docs/decisions/0023).
+``deliver`` answers every record unless it crashes, so a record that comes back may
+have crashed it. We do not know which message did, so we narrow it down until one is
+handled alone. SQS's own count of receives proves nothing: functions that cannot
+start and queues that refuse also raise it. So each return is counted in an attribute
+of the message, and only that counts (docs/decisions/0023).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from ..messages import MAX_DELAY, Outgoing
 from .records import ALONE_AT, Record
 
 PARKED_AT = 3  # ... and one that came back from that is parked
-SHAKY = 32  # messages that came back once which one invocation risks together
-CRASHED = "the function ended without settling this message three times, at last while it handled it alone"
+SHAKY = 32  # messages that came back once, which one invocation handles together
+CRASHED = "the function ended three times without settling this message; the third time it handled it alone"
 
 
 @dataclass(slots=True)
@@ -31,12 +31,12 @@ class Triage:
 
 
 def triage(given: Sequence[Record], *, stagger: int) -> Triage:
-    """Apply the crash rule; what is suspected comes back ``stagger`` seconds apart.
+    """Apply the crash rule; suspected messages come back ``stagger`` seconds apart.
 
-    What came back is sent anew, with that on its account, before anything is
-    handled. Of what was sent so, one message that came back twice is handled
-    alone, with everything else out of reach; many that came back once are risked
-    a few at a time, lest all of them need handling alone.
+    Messages that came back are sent again, with the return counted, before any is
+    handled. Of messages sent again in this way, one that came back twice is handled
+    alone, with all others out of reach. Those that came back once are handled a few
+    at a time, so that not all of them must be handled alone.
     """
     if not any(one.crashes for one in given):
         return Triage(handle=list(given))
@@ -57,7 +57,7 @@ def triage(given: Sequence[Record], *, stagger: int) -> Triage:
 
 
 def again(one: Record, delay: int) -> Outgoing:
-    """``one`` to be sent anew as it is, with how often it came back."""
+    """Return ``one`` to be sent again unchanged, with how often it came back."""
     return Outgoing(one.body, one.group, delay, {**one.attributes, **account(one.crashes)})
 
 
@@ -66,6 +66,6 @@ def account(crashes: int) -> dict[str, str]:
 
 
 def crashed(one: Record, *, at: str) -> Outgoing:
-    """``one`` for the dead-letter queue, as it is; after a redrive it is handled alone at once."""
+    """Return ``one`` for the dead-letter queue, unchanged; after a redrive it is handled alone at once."""
     parked = messages.parked_text(one.body, messages.source(one.body), reason="crashed", detail=CRASHED, at=at)
     return Outgoing(parked.body, parked.group, parked.delay, {**parked.attributes, **account(ALONE_AT)})

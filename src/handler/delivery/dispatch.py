@@ -1,7 +1,7 @@
-"""The job loop: take a slot, post, sort out the answer, until the work or the time is used up.
+"""The job loop: take a slot, post, sort the answer, until the work or the time is used up.
 
-Nothing is decided here about queues: what remains is returned, to be parked or
-sent anew. Every request, also of a job taken apart, takes a slot of its own.
+This module does not use the queues: it returns what is to be parked or sent again.
+Every request takes a slot of its own, including those of a job taken apart.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from .scrub import scrub
 
 
 class Poster(Protocol):
-    """What ``klaviyo.Connection`` is to this module."""
+    """The part of ``klaviyo.Connection`` that this module uses."""
 
     def open(self) -> Answer | None:
-        """Connect; returns the fault if that fails."""
+        """Connect; return the fault if that fails."""
 
     def post(self, body: bytes, key: str) -> Answer:
-        """One request."""
+        """Make one request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,9 @@ class Post:
 
 @dataclass(slots=True)
 class Result:
-    """What is to be parked, what is to be sent anew, and why no more was posted, if for a reason.
+    """The rows to park, the jobs to send again, and why no more was posted, if there is a reason.
 
-    ``refused_at`` is when Klaviyo first refused something without naming it, infinite if it didn't.
+    ``refused_at`` is when Klaviyo first refused a job without naming a row, infinite if it did not.
     """
 
     parked: list[RefusedRows] = field(default_factory=list)
@@ -64,8 +64,8 @@ class Result:
 class Dispatcher:
     """Posts jobs one after the other.
 
-    ``messages[row.owner]`` is the message that a row came in; ``clock`` gives
-    epoch seconds, ``random`` numbers from 0 to 1; ``record`` is told of every
+    ``messages[row.owner]`` is the message that a row came in. ``clock`` gives
+    epoch seconds, ``random`` numbers from 0 to 1. ``record`` is called after every
     request, with the messages and the time.
     """
 
@@ -89,10 +89,10 @@ class Dispatcher:
         self._random = random
         self._record = record
         self._pauses = pauses
-        self._accepted_at = float("-inf")  # kept over invocations: what Klaviyo accepted seconds ago is proof
+        self._accepted_at = float("-inf")  # kept over invocations: a request accepted seconds ago is proof
 
     def run(self, work: Iterable[Job], messages: Mapping[int, Message], deadline: float) -> Result:
-        """Post ``work`` while slots lie before ``deadline`` (epoch seconds)."""
+        """Post ``work`` while there are slots before ``deadline`` (epoch seconds)."""
         run = _Run(deque(work), messages, Doubt(self._accepted_at))
         while run.work and run.result.cause is None:
             job = run.work.popleft()
@@ -104,7 +104,7 @@ class Dispatcher:
         return run.finished()
 
     def _next(self, run: _Run, job: Job, deadline: float) -> None:
-        """One request. Whatever is raised, ``job`` is either settled or back in the work."""
+        """Make one request. Whatever it raises, ``job`` is then either settled or back in the work."""
         run.work.appendleft(job)
         key = self._key.current()
         began = self._clock()
@@ -112,7 +112,7 @@ class Dispatcher:
         slot, fault = self._turn(deadline)
         closed_for = slot.closing.code if slot.closing else None
         if closed_for == REFUSED_ALIKE and len(job.rows) > 1:
-            # It was not the rows: one is enough to ask whether it still isn't. Any, for the first may be to blame.
+            # The rows were not at fault, and one is enough to probe. A random one, since the first may be at fault now.
             run.work.popleft()
             place = int(self._random() * len(job.rows))
             run.work.extendleft([*job.without([place]), Job((job.rows[place],), job.suspect)])
@@ -127,7 +127,7 @@ class Dispatcher:
         self._settle(run, slot, answer, key)
 
     def _turn(self, deadline: float) -> tuple[Slot, Answer | None]:
-        """A slot, waiting out a brief closing rather than sending a whole batch back."""
+        """Return a slot; wait for a brief closing to end rather than defer a whole batch."""
         patient_until = min(deadline, self._clock() + self._pauses.patience)
         while True:
             try:
@@ -139,7 +139,7 @@ class Dispatcher:
                 self._sleep(max(0.05, wait - self._clock()))
 
     def _settle(self, run: _Run, slot: Slot, answer: Answer, key: str) -> None:
-        """Sort the answer for the first job of the work; tell the pacer last, since that may fail."""
+        """Apply the answer to the first job of the work; notify the pacer last, since that may fail."""
         if answer.kind == "throttled":
             self._pacer.throttled(slot, answer.retry_after)
         elif answer.kind == "transient":
@@ -170,12 +170,13 @@ class _Run:
     messages: Mapping[int, Message]
     doubt: Doubt
     result: Result = field(default_factory=Result)
-    # Rows refused without a pointer while nothing was accepted, with Klaviyo's words, and jobs waiting for proof.
+    # ``held``: rows refused without a pointer while nothing was accepted, with Klaviyo's words.
+    # ``waiting``: jobs that wait for proof.
     held: list[tuple[Row, str]] = field(default_factory=list)
     waiting: list[Job] = field(default_factory=list)
 
     def settle(self, answer: Answer, now: float) -> bool:
-        """Take the first job out of the work and do with its rows as Klaviyo says; true for the brake."""
+        """Take the first job out of the work and settle its rows by Klaviyo's answer; return true for the brake."""
         job = self.work.popleft()
         if answer.kind == "delivered":
             self.result.delivered += len(job.rows)
@@ -198,7 +199,7 @@ class _Run:
             self.result.parked.append(RefusedRows(job.rows, "too_large", answer.detail))
 
     def _pointed(self, job: Job, answer: Answer, now: float) -> None:
-        # Scrubbed first: what a row says of itself, such as an id with "repeat" in it, is not what Klaviyo says of it.
+        # Scrubbed first, so that a row's own text, such as an id with "repeat" in it, is not read as Klaviyo's words.
         complaints = [
             replace(complaint, words=scrub(complaint.words, job.rows[complaint.index].entry))
             for complaint in answer.rows
@@ -214,7 +215,7 @@ class _Run:
         self.result.delivered += len(repeats) if believed else 0
         rest = job.without(gone)
         if not believed and rest:
-            # Klaviyo has called rows of this job repeats again and again: find out which really are.
+            # Klaviyo has called rows of this job repeats several times: halve the job to find out which really are.
             self._first(rest[0].halves() if len(rest[0].rows) > 1 else rest)
         else:
             self._first([Job(part.rows, part.suspect, part.rounds + bool(repeats)) for part in rest])
@@ -241,12 +242,12 @@ class _Run:
         return verdict == "brake"
 
     def _split(self, job: Job) -> None:
-        """Both halves next, or behind the other half of the whole while it isn't clear that it is the rows."""
+        """Put both halves first, or behind the other half of their whole while the rows may not be at fault."""
         sibling = [self.work.popleft()] if self.doubt.alike == 2 and self.work and self.work[0].suspect else []
         self._first([*sibling, *job.halves()])
 
     def _give_up(self, job: Job) -> None:
-        """One message's rows, all refused: try the others' first; without proof these wait for another day."""
+        """Let a message's rows, all refused, wait until others were tried; without proof they are deferred."""
         owner = job.rows[0].owner
         self.waiting.append(job)
         for part in list(self.work):
@@ -255,7 +256,7 @@ class _Run:
                 self.waiting.append(part)
 
     def _brake(self, job: Job) -> None:
-        """Not the rows: everything goes back as it was, but for those that were refused alone."""
+        """Put all work back unchanged, since the rows are not at fault, except those that were refused alone."""
         alone = [job, *(Job((row,), suspect=True) for row, _ in self.held)]
         apart = [*self.work, *self.waiting]
         innocent = tuple(row for part in apart for row in part.rows if not self.messages[row.owner].suspect)
@@ -272,7 +273,7 @@ class _Run:
         self.doubt.singles.clear()
 
     def _proved(self, now: float) -> None:
-        """Klaviyo reads what we send: so what it refused beside that is to blame."""
+        """Park the rows held until now: Klaviyo accepts other requests, so these rows are at fault."""
         self.doubt.accepted(now)
         for row, words in self.held:
             self._park(row, words)
@@ -280,11 +281,11 @@ class _Run:
         self.held, self.waiting = [], []
 
     def _park(self, row: Row, words: str) -> None:
-        detail = scrub(words, row.entry) or "refused without a word"
+        detail = scrub(words, row.entry) or "Klaviyo gave no reason"
         self.result.parked.append(RefusedRows((row,), "refused_by_klaviyo", detail, suspect=True))
 
     def finished(self) -> Result:
-        """The result; rows that wait for proof go on waiting."""
+        """Return the result; rows that still wait for proof are left over."""
         self.result.refused_at = self.doubt.began
         self.result.left += [*(Job((row,), suspect=True) for row, _ in self.held), *self.waiting, *self.work]
         return self.result

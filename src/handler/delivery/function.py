@@ -1,8 +1,8 @@
-"""Lambda 2, the delivery: queued events become bulk jobs within Klaviyo's rate limit.
+"""Lambda 2, ``deliver``: queued events become bulk jobs within Klaviyo's rate limit.
 
-A record is acknowledged only once each of its events is delivered, parked or
-sent anew; a crash in between repeats events, which their ``unique_id``s
-collapse. What could not be sent anew is reported as failed and stays queued.
+A record is acknowledged only once each of its events is delivered, parked or sent
+again. A crash before that repeats events, which Klaviyo collapses by ``unique_id``.
+A record that could not be sent again is reported as failed and stays queued.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Deliver:
     ) -> Self:
         """Build the function with AWS and Klaviyo as ``env`` names them; raises as ``settings.for_deliver``."""
         settings = for_deliver(env)
-        # One attempt each: a slot reserved twice is a slot lost, and a table that hangs must not eat our time.
+        # One attempt each: a slot reserved twice is a slot lost, and a slow table must not use up the invocation.
         table = pacing_table.DynamoTable(
             client("dynamodb", connect=1, read=1, attempts=1),
             settings.pacing_table,
@@ -110,7 +110,7 @@ class Deliver:
         Raises
         ------
         Crashed
-            Something failed that nobody expected: all records stay, and Lambda counts an error.
+            An unexpected failure: all records stay in the queue, and Lambda counts an error.
         """
         try:
             return self._deliver(event, context)
@@ -151,7 +151,7 @@ class Deliver:
         return {"batchItemFailures": [{"itemIdentifier": record_id} for record_id in failed]}
 
     def _park_unreadable(self, found: records.Batch) -> list[str]:
-        """Park what is not in the queue's format; returns the records for which that failed."""
+        """Park messages that are not in the queue's format; return the records for which that failed."""
         parcels = [Parcel(outgoing, frozenset({place})) for place, (_, outgoing) in enumerate(found.unreadable)]
         unsent = returns.send(self._sqs, self._settings.dead_letter_queue_url, parcels)
         for _, outgoing in found.unreadable:
@@ -159,7 +159,7 @@ class Deliver:
         return [found.unreadable[place][0] for place in sorted(unsent)]
 
     def _set_crashers_apart(self, records: list[Record], now: str) -> tuple[list[Record], list[str]]:
-        """Apply the crash rule: what to handle now, and the ids of what could be neither handled nor sent elsewhere."""
+        """Apply the crash rule; return the records to handle now, and the ids of those that could not be sent."""
         triage = crashes.triage(records, stagger=self._pauses.stagger)
         stuck: list[str] = []
         for queue, parcels in (
@@ -179,11 +179,12 @@ class Deliver:
     def _map_raw(
         self, received: list[Received], now: str, *, until: float
     ) -> tuple[list[Received], list[Parcel], list[Parcel]]:
-        """See ``redriven``; what is not mapped by ``until`` waits, so that what happens today is delivered."""
+        """Map raw webhooks (see ``redriven``) until ``until``; the rest waits, so that live events are delivered."""
         if not any(isinstance(one.message, Raw) for one in received):
             return received, [], []
-        from ..events import mapping  # what a redrive needs; an ordinary delivery starts faster without
-        from . import redriven  # what a redrive needs; an ordinary delivery starts faster without
+        # Only a redrive needs these: an ordinary delivery starts faster without.
+        from ..events import mapping
+        from . import redriven
 
         return redriven.replay(
             received,

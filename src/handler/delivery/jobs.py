@@ -1,8 +1,8 @@
 """From messages to bulk jobs.
 
-Pure. A job holds whole messages: finished entries are joined, not parsed. Its
-limits are Klaviyo's (API reference, "Bulk Create Events"): 1,000 events and,
-on the strictest reading of "5 MB", 5,000,000 bytes of body.
+Pure. A job holds whole messages, whose finished entries are joined, not parsed. Its
+limits are Klaviyo's (API reference, "Bulk Create Events"): 1,000 events and, on the
+strictest reading of "5 MB", 5,000,000 bytes of body.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ JOB_BYTES = 5_000_000
 _HEAD = b'{"data":{"type":"event-bulk-create-job","attributes":{"events-bulk-create":{"data":['
 _TAIL = b"]}}}}"
 ENVELOPE = len(_HEAD) + len(_TAIL)
-REPEAT_ROUNDS = 3  # refusals that point at repeats are believed this often for one job
+REPEAT_ROUNDS = 3  # how often refusals that point at repeats are believed for one job
 
 
 class Row(NamedTuple):
@@ -35,33 +35,33 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One request. ``suspect``: cut out of a refused one; ``rounds``: refusals for repeats so far."""
+    """The rows of one request. ``suspect``: cut from a refused job; ``rounds``: refusals for repeats so far."""
 
     rows: tuple[Row, ...]
     suspect: bool = False
     rounds: int = 0
 
     def body(self) -> bytes:
-        """The request's body."""
+        """Return the request's body."""
         entries = [row.entry for row in self.rows]
         entries[0] = _HEAD + entries[0]
         entries[-1] += _TAIL
         return b",".join(entries)  # the one copy: megabytes are slow to get, not to fill
 
     def halves(self) -> list[Job]:
-        """Two jobs of half the rows each."""
+        """Return two jobs with half of the rows each."""
         middle = len(self.rows) // 2
         return [Job(part, suspect=True) for part in (self.rows[:middle], self.rows[middle:])]
 
     def without(self, indices: Iterable[int]) -> list[Job]:
-        """The job less the rows at ``indices``: one job, or none if nothing is left."""
+        """Return the job without the rows at ``indices``: one job, or none if no row is left."""
         gone = set(indices)
         rows = tuple(row for index, row in enumerate(self.rows) if index not in gone)
         return [replace(self, rows=rows)] if rows else []
 
 
 def _rows(owner: int, message: Message, oldest: float) -> list[Row]:
-    """The rows of ``message``; events from before ``oldest`` (epoch seconds) as quiet backfills."""
+    """Return the rows of ``message``; events before ``oldest`` (epoch seconds) become backfills."""
     return [
         Row(owner, event, (event.entry if event.time >= oldest else _late(event.entry)).encode())
         for event in message.events
@@ -69,23 +69,23 @@ def _rows(owner: int, message: Message, oldest: float) -> list[Row]:
 
 
 def _late(entry: str) -> str:
-    # Loaded here: most invocations meet no late event, and this brings the parsers of values along.
+    # Loaded here: most invocations have no late event, and this also loads the parsers of values.
     from ..events.entry import identifiers_only
 
     try:
         return identifiers_only(entry)
     except (ValueError, KeyError, TypeError):
-        return entry  # not an entry: Klaviyo says so, and it is parked with that
+        return entry  # not an entry: Klaviyo refuses it, and it is parked with Klaviyo's reason
 
 
 def pack(messages: Sequence[tuple[int, Message]], *, now: float, late_after: float = 0.0) -> list[Job]:
     """Cut ``messages``, each with its owner, into jobs, in the order of their arrival.
 
     A job is full when the next whole message would not fit. No job holds a
-    ``unique_id`` twice: a repeat of the same event is left out, since it is
-    delivered with the first; another event under the same id goes with a later
-    job. Backfills fill up after what is live; what a redrive brought back comes
-    in jobs of its own, which may be refused; suspect messages last, each apart.
+    ``unique_id`` twice. A repeat of the same event is left out, since it is delivered
+    with the first. Another event under the same id goes into a later job. Backfills
+    come after live events. Redriven messages have jobs of their own, which may be
+    refused. Suspect messages come last, each in a job of its own.
     """
     jobs: list[Job] = []
     oldest = now - late_after if late_after else float("-inf")
@@ -118,7 +118,7 @@ class _Builder:
         return len(self.rows) + events <= JOB_EVENTS and self.weight + weight <= JOB_BYTES
 
     def add(self, part: list[Row], weight: int) -> list[Row]:
-        """Take what is new of ``part``; returns the rows whose id another event has."""
+        """Add the new rows of ``part``; return the rows whose id another event of the job has."""
         clashing: list[Row] = []
         for row in part:
             known = self.rows.setdefault(row.event.unique_id, row)
@@ -134,7 +134,7 @@ class _Builder:
 
 
 def _fill(batches: list[list[Row]]) -> tuple[list[_Builder], list[list[Row]]]:
-    """Jobs out of messages' rows, and the rows whose id is taken by another event of their job."""
+    """Return jobs made of messages' rows, and the rows whose id another event of their job has."""
     builders = [_Builder()]
     left: list[list[Row]] = []
     for batch in batches:
@@ -150,7 +150,7 @@ def _fill(batches: list[list[Row]]) -> tuple[list[_Builder], list[list[Row]]]:
 
 
 def _layers(clashing: list[list[Row]]) -> list[list[list[Row]]]:
-    """``clashing`` in layers that hold each id once: a sender may give all of its events the same one."""
+    """Return ``clashing`` in layers that hold each id once: a sender may give all of its events the same id."""
     layers: list[list[list[Row]]] = []
     seen: dict[str, dict[str | bytes, int]] = {}
     for batch in clashing:
@@ -168,7 +168,7 @@ def _layers(clashing: list[list[Row]]) -> list[list[list[Row]]]:
 
 
 def _parts(batch: list[Row]) -> list[list[Row]]:
-    """``batch`` whole, unless it is a webhook that alone fills more than a job."""
+    """Return ``batch`` whole, or in parts if a single webhook fills more than a job."""
     if len(batch) == 1 or _Builder().has_room(len(batch), _weight(batch)):
         return [batch]
     parts: list[list[Row]] = [[]]
@@ -183,17 +183,17 @@ def _parts(batch: list[Row]) -> list[list[Row]]:
 
 
 def _weight(part: list[Row]) -> int:
-    """Bytes of these rows in a request, each with a comma; the last needs none, which leaves a byte unused."""
+    """Return the bytes of these rows in a request, each with a comma; the last comma is a byte too many."""
     return sum([len(row.entry) for row in part]) + len(part)
 
 
 def _same(one: Row, other: Row) -> bool:
-    """Whether Klaviyo takes both for one event: it goes by profile, metric and ``unique_id``."""
+    """Return whether both are one event to Klaviyo, which compares profile, metric and ``unique_id``."""
     return one.entry == other.entry or identity(one.entry) == identity(other.entry)
 
 
 def identity(entry: bytes) -> str | bytes:
-    """What Klaviyo goes by, as one value; of what is no entry itself."""
+    """Return what Klaviyo compares, as one value; ``entry`` itself if it is not an entry."""
     try:
         attributes = json.loads(entry)["attributes"]
         profile = attributes["profile"]["data"]
@@ -206,7 +206,7 @@ def identity(entry: bytes) -> str | bytes:
 
 
 def controls(jobs: Sequence[Job]) -> list[Job]:
-    """``jobs`` with two single rows in front, from different messages if there are such."""
+    """Return ``jobs`` with two single rows in front, if possible from different messages."""
     flat = [row for job in jobs for row in job.rows]
     first = flat[0]
     second = next((row for row in flat if row.owner != first.owner), flat[-1])

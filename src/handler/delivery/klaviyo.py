@@ -2,8 +2,8 @@
 
 ``sort_answer`` is pure. Shapes and statuses: Klaviyo API reference, "Bulk
 Create Events", and the guide "Rate limits, status codes, and errors". Answers
-that the guides leave open are read so that nothing is lost: what may be a
-passing fault is transient, what a person must mend closes the relay.
+that the guides leave open are read so that nothing is lost: a fault that may pass
+is transient, and one that a person must fix closes the relay.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from ..pauses import Pauses
 from ..version import USER_AGENT
 
 PATH = "/api/event-bulk-create-jobs"
-IDLE_SECONDS = 10.0  # a connection that was idle for longer may have died, above all while the function was frozen
+IDLE_SECONDS = 10.0  # a connection that was idle for longer may be dead, above all if the function was frozen
 ANSWER_BYTES = 2_000_000
 _FAULTS = (OSError, HTTPException, HTTPError)
 
 Kind = Literal[
-    "delivered",  # Klaviyo took every event
-    "rows",  # it took none, and named the rows that stand in the way
-    "refused",  # it took none, and named no row
+    "delivered",  # Klaviyo accepted every event
+    "rows",  # it accepted none, and named the rows at fault
+    "refused",  # it accepted none, and named no row
     "too_large",  # the body is over its limit
     "throttled",  # 429
-    "configuration",  # nothing will get through until a person acts
+    "configuration",  # nothing is accepted until a person acts
     "transient",  # an outage, a challenge, a dropped connection
 ]
 
@@ -49,21 +49,18 @@ _POINTER = re.compile(r"/data/attributes/events-bulk-create/data/(\d+)(?:/(.*))?
 _REPEAT = re.compile(r"duplicat|already|repeat|not unique|must be unique", re.IGNORECASE)
 _REQUEST_IDS = ("x-klaviyo-request-id", "x-request-id", "request-id", "x-amzn-requestid", "cf-ray")
 _TO_DO = {
-    401: ("key_refused", "Klaviyo refuses the key: put a valid private key into the Klaviyo secret"),
-    403: ("key_refused", "the key lacks the scope events:write: put one that has it into the Klaviyo secret"),
-    404: ("wrong_url", "nothing at this address: check the parameter KlaviyoUrl"),
-    405: ("wrong_url", "nothing to POST to at this address: check the parameter KlaviyoUrl"),
-    410: (
-        "revision_retired",
-        "Klaviyo has retired the API revision: set the parameter KlaviyoRevision to a current one",
-    ),
-    415: ("media_type", "Klaviyo refuses the media type: the relay needs an update"),
+    401: ("key_refused", "Klaviyo rejected the private key; check the Klaviyo secret"),
+    403: ("key_refused", "the private key lacks the scope events:write; check the Klaviyo secret"),
+    404: ("wrong_url", "Klaviyo has nothing at this address; check the parameter KlaviyoUrl"),
+    405: ("wrong_url", "this address does not accept POST; check the parameter KlaviyoUrl"),
+    410: ("revision_retired", "Klaviyo has retired the API revision; check the parameter KlaviyoRevision"),
+    415: ("media_type", "Klaviyo rejected the media type; the relay needs an update"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
-    """What Klaviyo says about the row at ``index`` of the request; ``words`` may quote the row."""
+    """Klaviyo's error about the row at ``index`` of the request; ``words`` may quote the row."""
 
     index: int
     words: str
@@ -71,19 +68,18 @@ class Complaint:
 
     @property
     def repeat(self) -> bool:
-        """Whether it says that Klaviyo has this event already; to be asked once ``words`` quote nothing."""
+        """Whether it reports that Klaviyo has this event already; only valid once ``words`` quote nothing."""
         about_id = "unique_id" in self.words or "unique id" in self.words.lower()
         return about_id and bool(_REPEAT.search(f"{self.words} {self.code}"))
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of one POST.
+    """The result of one POST.
 
     ``status`` is ``None`` if no answer came. ``reason`` is a snake_case code,
-    ``detail`` what to do, or Klaviyo's title, which like its ``words`` may quote
-    a payload. ``retry_after`` and ``reset`` are in
-    seconds.
+    ``detail`` a sentence for people or Klaviyo's title, which like its ``words`` may
+    quote a payload. ``retry_after`` and ``reset`` are in seconds.
     """
 
     kind: Kind
@@ -101,8 +97,8 @@ class Answer:
 def sort_answer(status: int, headers: Mapping[str, str], body: bytes, *, now: float) -> Answer:
     """Sort Klaviyo's answer.
 
-    ``now`` (epoch seconds) counts if a ``Retry-After`` is a date and the answer
-    has no ``Date``. Whatever the bytes, this returns.
+    ``now`` (epoch seconds) is used if ``Retry-After`` is a date and the answer has
+    no ``Date``. This returns for any bytes and raises nothing.
     """
     named = {name.lower(): value for name, value in headers.items()}
     errors = _errors(body)
@@ -127,21 +123,20 @@ def _kind(status: int, headers: Mapping[str, str], body: bytes, errors: list[dic
     if status == 429:
         return "throttled", "throttled", "Klaviyo asked to wait"
     if challenged and status < 400:
-        return "transient", "challenged", "a web page instead of the API's answer"
+        return "transient", "challenged", "Klaviyo returned a web page instead of an API answer"
     if 200 <= status < 300:
         return "delivered", "delivered", ""
     if challenged and status == 403:
-        return "transient", "challenged", "the network in front of Klaviyo challenges this address"
+        return "transient", "challenged", "the network in front of Klaviyo challenged this address"
     if status == 413:
         return "too_large", "too_large", "the request is over Klaviyo's size limit"
     if status in (400, 409, 422):
         title = str(errors[0].get("title") or errors[0].get("code") or "") if errors else ""
         return "refused", "refused_by_klaviyo", title
     if status in (408, 425) or status >= 500:
-        return "transient", f"status_{status}", "Klaviyo is out of order"
-    reason, detail = _TO_DO.get(
-        status, (f"status_{status}", "an answer that the API does not give: check the parameter KlaviyoUrl")
-    )
+        return "transient", f"status_{status}", "Klaviyo returned a server error"
+    unexpected = (f"status_{status}", "unexpected status for this API; check the parameter KlaviyoUrl")
+    reason, detail = _TO_DO.get(status, unexpected)
     return "configuration", reason, detail
 
 
@@ -160,7 +155,7 @@ def _errors(body: bytes) -> list[dict[str, Any]]:
 
 def _words(error: Mapping[str, Any]) -> str:
     parts = [str(error[name]) for name in ("title", "detail") if error.get(name)]
-    return " ".join(dict.fromkeys(parts)) or str(error.get("code") or "refused without a word")
+    return " ".join(dict.fromkeys(parts)) or str(error.get("code") or "Klaviyo gave no reason")
 
 
 def _complaints(errors: list[dict[str, Any]]) -> Iterator[Complaint]:
@@ -183,7 +178,7 @@ def _whole(value: str | None) -> int | None:
 
 
 def _retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds (RFC 9110, 10.2.3: whole seconds or a date); ``None`` if missing or unreadable."""
+    """Return seconds (RFC 9110, 10.2.3: whole seconds or a date); ``None`` if missing or unreadable."""
     value = headers.get("retry-after", "").strip()
     if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value):
         return float(value)
@@ -203,19 +198,19 @@ def _date(value: str) -> float | None:
 
 
 def fault(error: Exception) -> Answer:
-    """The answer that stands for no answer; whether Klaviyo took the events is then unknown."""
+    """Return an ``Answer`` for a request without one; whether Klaviyo accepted the events is then unknown."""
     reason = "connection_failed"
     if isinstance(error, NameResolutionError):
         reason = "name_not_resolved"
     elif isinstance(error, TimeoutError | HTTPTimeoutError) and not isinstance(error, NewConnectionError):
-        reason = "timed_out"  # urllib3 calls every failure to connect a time-out, too
+        reason = "timed_out"  # in urllib3 every failure to connect is a time-out, too
     return Answer("transient", None, reason, type(error).__name__)
 
 
 def _cut(connected: socket.socket | None) -> None:
     if connected is not None:
-        with contextlib.suppress(OSError):  # it has just ended by itself
-            # Not SSLSocket's own, which takes the encryption away from the thread that reads.
+        with contextlib.suppress(OSError):  # it has just ended
+            # Not SSLSocket's own shutdown, which ends the encryption under the thread that reads.
             socket.socket.shutdown(connected, socket.SHUT_RDWR)
 
 
@@ -243,7 +238,7 @@ class Connection:
         self._connection = kind(parts.hostname or "", parts.port, timeout=pauses.connect)
         self._headers = {
             "revision": revision,
-            # A retired revision is to answer 410 rather than to be read as another one.
+            # So that a retired revision answers 410 instead of acting as a later one.
             "X-Klaviyo-Revision-Fall-Forward-Opt-Out": "1",
             "Content-Type": "application/vnd.api+json",
             "Accept": "application/vnd.api+json",
@@ -251,7 +246,7 @@ class Connection:
         }
 
     def open(self) -> Answer | None:
-        """Connect unless connected; returns the fault if that fails."""
+        """Connect unless connected; return the fault if that fails."""
         # By the wall clock: the monotonic one stands still while Lambda freezes the function (observed).
         if self._connection.is_connected and 0 <= self._clock() - self._used < IDLE_SECONDS:
             return None
@@ -266,15 +261,15 @@ class Connection:
         return None
 
     def close(self) -> None:
-        """Close; the next ``open`` connects anew."""
+        """Close; the next ``open`` connects again."""
         self._connection.close()
 
     def post(self, body: bytes, key: str) -> Answer:
         """Send one request with the private ``key``; every fault is an ``Answer``, too.
 
-        Time-outs of a socket count from each byte: a body that is taken, or an
-        answer that comes, by drips would outlast the function. So the connection is
-        cut when the request has taken a fifth longer than that in all.
+        A socket's time-out starts again with each byte, so a slow peer could outlast
+        the function. So the connection is cut when the request has taken a fifth
+        longer than that in all.
         """
         end = threading.Timer(1.2 * self._pauses.read, _cut, [self._connection.sock])
         end.daemon = True
@@ -309,7 +304,7 @@ class Connection:
         return answer
 
     def _read(self, response: Any) -> tuple[bytes, bool]:
-        """The body and whether that is all of it; a cut or dripping one says what it says."""
+        """Return the body and whether it is complete; a body that is cut off is returned as far as it came."""
         parts: list[bytes] = []
         size = 0
         try:

@@ -1,25 +1,25 @@
-"""The slot, and open or closed: one DynamoDB item keeps an account's rate for all senders.
+"""Slots, and open or closed: one DynamoDB item keeps an account's rate for all deliver functions.
 
 Klaviyo counts 10 requests a second and 150 a minute per account and endpoint,
-in fixed windows of unknown phase. Every POST therefore takes a slot first;
-slots lie ``interval`` apart, so that no minute and no second, however it is
-cut, holds more than the limit. No slot, no POST.
+in fixed windows of unknown phase. Every POST therefore takes a slot first.
+Slots are ``interval`` apart, so that no minute and no second, wherever it begins,
+holds more than the limit. No slot, no POST.
 
-The item, whose format is dear to change (several versions and several stacks
-may share it). All numbers are integers; times are epoch milliseconds:
+The item's format is costly to change, since several versions and several stacks
+may share it. All numbers are integers; times are epoch milliseconds:
 
 ``id`` (S)             the key, ``{account}/event-bulk-create-jobs``
 ``next`` (N)           the next free slot
 ``closed_until`` (N)   present while closed; once it has passed, one probe may be sent
-``closed_reason`` (S)  why, as ``code: what to do`` (``closing``)
-``probe_until`` (N)    lease of the probe under way; names its holder, too
-``interval`` (N)       ms between slots when another user of the account took part of the allowance ...
+``closed_reason`` (S)  why, as ``code: detail`` (``closing``)
+``probe_until`` (N)    lease of the probe under way; identifies its holder, too
+``interval`` (N)       ms between slots while another user of the account uses part of the allowance ...
 ``learned_at`` (N)     ... found out at this time; the excess over our own interval halves every 30 s
-``accepted_at`` (N)    when Klaviyo last took the probe that opened the relay: proof for all senders
+``accepted_at`` (N)    when Klaviyo last accepted the probe that opened the relay: proof for all functions
 
-A sender reserves, sleeps, looks again, posts. Reserving is one conditional
-update in the common case; giving up writes nothing. The relay stays closed
-after ``closed_until`` until a probe got an answer from Klaviyo.
+A function reserves a slot, sleeps, reads the item again and posts. Reserving is one
+conditional update in the common case; giving up writes nothing. The relay stays
+closed after ``closed_until`` until Klaviyo has answered a probe.
 """
 
 from __future__ import annotations
@@ -42,24 +42,24 @@ PER_MINUTE = 60.0
 PER_SECOND = 10
 TOLERANCE = 0.05  # seconds that a POST may start after its slot; counted into the interval
 LEADS = (0.05, 0.5, 2.0)  # seconds between asking and the slot; longer after a slot went by unused
-LOOK_AHEAD = 0.3  # seconds before the slot at which a sender looks again and opens its connection ...
-LONGEST_LOOK = 1.0  # ... and up to so many when the table has become slow, lest the slot go by meanwhile
-HORIZON = 960.0  # no function lives longer than 900 s, so no reserved slot lies further ahead
+LOOK_AHEAD = 0.3  # seconds before the slot at which a function reads the item again and opens its connection ...
+LONGEST_LOOK = 1.0  # ... and at most so many when the table is slow, so that the slot does not go by meanwhile
+HORIZON = 960.0  # no function runs longer than 900 s, so no reserved slot is further ahead
 MINUTE_OF_SILENCE = 60.0
-SLOWEST = 4  # times the own interval; whoever leaves us less is met by closing
+SLOWEST = 4  # times our own interval; if another user leaves us less, the relay closes instead
 _ATTEMPTS = 8
 _UNTOLD = Closing(CONFIGURATION)
 _CONTENDED = Closing(NO_TABLE, "the pacing table is contended")
-_PAST_DEADLINE = Closing(NO_SLOT, "the next free slot lies past the deadline")
+_PAST_DEADLINE = Closing(NO_SLOT, "no free slot before this invocation's deadline")
 
 
 def interval(requests_per_minute: int, arrival_spread: float) -> float:
-    """Seconds between slots for which no window holds more than the limit.
+    """Return the seconds between slots for which no window holds more than the limit.
 
-    Requests arrive up to ``arrival_spread`` seconds earlier or later than each
-    other's slots say, and start up to ``TOLERANCE`` late: the arrivals of one
-    minute belong to slots within 60 s plus both, so that span must hold no more
-    than ``requests_per_minute`` intervals; likewise for ten in a second.
+    The arrival times of two requests differ from their slots by up to ``arrival_spread``
+    seconds, and a request starts up to ``TOLERANCE`` late. So the arrivals of one
+    minute belong to slots within 60 s plus both. That span must hold no more than
+    ``requests_per_minute`` intervals. The same applies to ten in a second.
     """
     spread = arrival_spread + TOLERANCE
     return max((PER_MINUTE + spread) / requests_per_minute, (1 + spread) / PER_SECOND)
@@ -83,7 +83,7 @@ class State:
 
     @classmethod
     def of(cls, item: Item) -> State:
-        """Read ``item``; ``ValueError`` if a number is none."""
+        """Read ``item``; raise ``ValueError`` if a number is not a whole number."""
         numbers = ("next", "closed_until", "probe_until", "interval", "learned_at", "accepted_at")
         wrong = [name for name in numbers if not isinstance(item.get(name, 0), int)]
         if wrong:
@@ -94,7 +94,7 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Leave to make one POST at ``at`` (epoch seconds).
+    """Permission to make one POST at ``at`` (epoch seconds).
 
     ``lease`` is set if this POST is the probe that decides whether to open
     again; ``closed_until`` and ``closing`` are then those of the item.
@@ -113,17 +113,17 @@ class Table(Protocol):
     """
 
     def read(self) -> Item:
-        """The item as it is now (a consistent read); empty if there is none."""
+        """Return the item as it is now (a consistent read); empty if there is none."""
 
     def advance(self, *, first: int, last: int, step: int, learned_at: int | None) -> tuple[bool, Item]:
-        """``next += step`` if ``first <= next <= last``, not closed, and ``learned_at`` is this."""
+        """Return ``next += step`` if ``first <= next <= last``, not closed, and ``learned_at`` is this."""
 
     def swap(self, expected: Mapping[str, Value], changed: Mapping[str, Value]) -> tuple[bool, Item]:
-        """Set ``changed`` if the item has ``expected``; ``None`` means absent in both."""
+        """Set ``changed`` if the item has ``expected``; in both, ``None`` means absent."""
 
 
 class Pacer:
-    """One sender's view of the item.
+    """One function's view of the item.
 
     ``clock`` gives epoch seconds; ``spacing`` is ``interval(...)`` in seconds.
     """
@@ -147,15 +147,15 @@ class Pacer:
 
     @property
     def accepted_at(self) -> float:
-        """When Klaviyo last took a probe that opened the relay, as far as this sender knows (epoch seconds)."""
+        """When Klaviyo last accepted a probe that opened the relay, as far as is known here (epoch seconds)."""
         return (self._known.accepted_at or 0) / 1000
 
     def turn(self, deadline: float, prepare: Callable[[], T | None]) -> tuple[Slot, T | None]:
-        """Reserve a slot, sleep until it, look again; on return it is time to post.
+        """Reserve a slot, sleep until it and read the item again; on return it is time to post.
 
-        ``prepare`` runs shortly before the slot (it opens the connection); if it
-        returns something, that is passed on and the slot is not to be used. A slot
-        that went by meanwhile is forfeited: a late POST would break the spacing.
+        ``prepare`` runs shortly before the slot and opens the connection. If it returns
+        a value, that is passed on and the slot is not to be used. A slot that went by
+        meanwhile is forfeited, since a late POST would break the spacing.
 
         Raises
         ------
@@ -173,7 +173,7 @@ class Pacer:
             if self._clock() <= slot.at + TOLERANCE:
                 return slot, None
             lease = slot.lease
-        late = Closing(NO_TABLE, "slots went by before the pacing table had answered")
+        late = Closing(NO_TABLE, "slots went by before the pacing table answered")
         raise TableUnavailable(self._clock() + self._pauses.long, late)
 
     def _approach(self, slot: Slot) -> None:
@@ -188,7 +188,7 @@ class Pacer:
             self._sleep(rest)
 
     def _look(self, slot: Slot) -> None:
-        """Drop out if the relay has closed since the slot was reserved."""
+        """Raise ``Closed`` if the relay has closed since the slot was reserved."""
         state = self._state(self._table.read())
         if state is None or state.closed_until is None:
             return
@@ -198,7 +198,7 @@ class Pacer:
             raise Closed(state.closed_until / 1000, state.closing)
 
     def reserve(self, deadline: float, *, lead: float = LEADS[0], lease: int | None = None) -> Slot:
-        """The next free slot, at least ``lead`` seconds from now and not after ``deadline``.
+        """Return the next free slot, at least ``lead`` seconds from now and not after ``deadline``.
 
         ``lease``: the probe's own, if it missed its slot. Raises as ``turn``.
         """
@@ -220,7 +220,7 @@ class Pacer:
         raise TableUnavailable(self._clock() + self._pauses.brief, _CONTENDED)
 
     def _state(self, item: Item) -> State | None:
-        """The item's state, remembered; ``None`` if it was damaged, and is now reset."""
+        """Remember and return the item's state; reset a damaged item and return ``None``."""
         try:
             self._known = State.of(item)
         except ValueError as error:
@@ -232,7 +232,7 @@ class Pacer:
         return self._known
 
     def _step(self, now: int) -> int:
-        """The interval in ms: our own, or for a while what another user leaves us."""
+        """Return the interval in ms: our own, or for a while the rate that another user leaves us."""
         state = self._known
         if state.interval is None or state.learned_at is None:
             return self._own
@@ -241,13 +241,13 @@ class Pacer:
         return self._own + max(0, round(excess * math.exp2(-age / self._pauses.half_life)))
 
     def _idle(self, state: State, now: int, first: int, last: int) -> Slot | None:
-        """The first slot after a rest; ``None`` if ``next`` has just moved and ``advance`` will do."""
+        """Return the first slot after a rest, or ``None`` if ``next`` has just moved and ``advance`` will work."""
         if state.next is None or state.next < first:
             expected = {"next": state.next, "closed_until": None, "learned_at": state.learned_at}
             taken, _ = self._table.swap(expected, {"next": first + self._step(now)})
             return Slot(first / 1000) if taken else None
         if state.next > now + _ms(HORIZON):
-            # Slots that others hold are hidden behind the damage; a minute's silence covers those of a minute.
+            # The damage hides which slots others hold. A minute of silence covers those of a minute.
             logger.error("next slot too far ahead, reset", extra={"ahead_seconds": (state.next - now) / 1000})
             self._table.swap({"next": state.next}, {"next": now + _ms(MINUTE_OF_SILENCE)})
         elif state.next > last:
@@ -255,10 +255,10 @@ class Pacer:
         return None
 
     def _closed(self, state: State, now: int, first: int, last: int, lease: int | None) -> Slot | None:
-        """The probe's slot, if it is time and nobody else has the lease; ``None`` if open."""
+        """Return the probe's slot if it is due and the lease is free, or ``None`` if the relay is open."""
         if state.closed_until is None:
             return None
-        # Times further ahead than anybody sets them are damage, and don't hold.
+        # No version sets a time further ahead, so such a time is damage and does not count.
         if now < state.closed_until <= now + 2 * _ms(self._pauses.longest):
             raise Closed(state.closed_until / 1000, state.closing)
         mine = lease is not None and lease == state.probe_until
@@ -277,10 +277,10 @@ class Pacer:
     def answered(
         self, slot: Slot, *, accepted: bool = False, remaining: int | None = None, reset: float | None = None
     ) -> None:
-        """Klaviyo took (``accepted``) or judged the request: a probe opens the relay.
+        """Record that Klaviyo accepted (``accepted``) or judged the request: a probe opens the relay.
 
-        ``remaining`` requests for the next ``reset`` seconds are Klaviyo's words
-        on the minute window: when somebody else uses it too, slow down in time.
+        Klaviyo reports ``remaining`` requests for the next ``reset`` seconds of its
+        minute window. If another user shares the window, slow down in time.
         """
         if slot.lease is not None:
             self._open(slot, accepted=accepted)
@@ -299,18 +299,18 @@ class Pacer:
             cleared["accepted_at"] = _ms(self._clock())
         opened, _ = self._table.swap({"probe_until": slot.lease, "closed_until": slot.closed_until}, cleared)
         if not opened:
-            # Somebody was told to wait longer meanwhile: that holds, but our lease needn't.
+            # Another function closed the relay for longer meanwhile. That stays; only our lease ends.
             self._release(slot)
 
     def _release(self, slot: Slot) -> None:
         self._table.swap({"probe_until": slot.lease}, {"probe_until": None})
 
     def failed(self, slot: Slot, closing: Closing, *, pause: float = 0.0) -> float:
-        """Close: no answer, or one that tells everybody to wait.
+        """Close the relay after a missing answer, or after one that means that all must wait.
 
-        At least ``pause`` seconds, briefly after a first fault, longer after a
-        probe, counted from its slot, so that one that times out costs no more
-        than another; a pause that already runs is never shortened.
+        The pause is at least ``pause`` seconds, brief after a first fault and longer
+        after a probe. After a probe it counts from the slot, so that a probe that times
+        out costs no more than another. A pause that already runs is never shortened.
 
         Returns
         -------
@@ -338,18 +338,18 @@ class Pacer:
         raise TableUnavailable(self._clock() + self._pauses.brief, _CONTENDED)
 
     def throttled(self, slot: Slot, retry_after: float | None) -> float:
-        """Close after a 429; a second one within minutes means that somebody else uses the allowance, too."""
+        """Close after a 429; a second one within minutes means that another user shares the allowance."""
         pause = self.failed(slot, Closing(THROTTLED, "Klaviyo asked to wait"), pause=retry_after or 0.0)
         if slot.lease is None:
             now = _ms(self._clock())
             age = now - (self._known.learned_at or 0)
             if age > 120_000:
                 self._learn(self._own)
-            elif age > 5_000:  # else one volley's
+            elif age > 5_000:  # otherwise it belongs to the same volley
                 self._learn(round(1.5 * self._step(now)))
         return pause
 
     def _learn(self, spacing: int) -> None:
-        """Store ``spacing`` ms; if another sender learned something at the same time, that will do."""
+        """Store ``spacing`` ms, unless another function stored a value at the same time."""
         changed = {"interval": min(spacing, SLOWEST * self._own), "learned_at": _ms(self._clock())}
         self._table.swap({"learned_at": self._known.learned_at}, changed)

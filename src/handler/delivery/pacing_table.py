@@ -20,9 +20,9 @@ class DynamoTable:
     """``Table`` on DynamoDB.
 
     ``client`` has short time-outs and makes one attempt, since a repeated update moves
-    twice. Only a connection that turns out to be closed is tried again at once: it
-    may have died while Lambda froze the function, and a slot lost costs less than
-    the half minute for which events would be deferred.
+    ``next`` twice. Only a connection that turns out to be closed is tried again at
+    once. It may have died while Lambda froze the function, and a lost slot costs less
+    than deferring events for half a minute.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class DynamoTable:
 
 
 def _awake(call: Callable[..., Any], **asked: Any) -> Any:
-    """The answer to ``call``, also if its kept-open connection was closed meanwhile."""
+    """Return the answer to ``call``; try once more if its kept-open connection was closed meanwhile."""
     try:
         return call(**asked)
     except ConnectionClosedError:

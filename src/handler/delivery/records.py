@@ -1,4 +1,4 @@
-"""An invocation's records: read what SQS handed over, and decode it."""
+"""An invocation's records from SQS: read and decode them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from .. import messages
 from ..errors import MessageError, NewerMessage
 from ..messages import Message, Outgoing, Raw
 
-ALONE_AT = 2  # a message that came back as often is handled alone ...
+ALONE_AT = 2  # a message that came back so often is handled alone ...
 _COUNTED = ("1", "2")
 
 
 class Record(NamedTuple):
-    """A record as it came; not decoded, for that may be what kills the function.
+    """A record as it came, not decoded: decoding may be what crashes the function.
 
-    ``returned`` says that it was received before, ``crashes`` how often it, or
-    what it is a copy of, came back by now.
+    ``returned`` is true if it was received before. ``crashes`` is how often it, or
+    the message of which it is a copy, has come back.
     """
 
     id: str
@@ -40,9 +40,9 @@ class Received(NamedTuple):
 
 @dataclass(slots=True)
 class Batch:
-    """What there is to be handled.
+    """The decoded records of one invocation.
 
-    ``unreadable`` are to be parked as they are. ``newer`` are left to the code
+    ``unreadable`` are to be parked unchanged. ``newer`` are left to the later version
     that wrote them: they come back after the visibility timeout.
     """
 
@@ -52,7 +52,7 @@ class Batch:
 
 
 def of_event(given: Iterable[Mapping[str, Any]]) -> list[Record]:
-    """The ``Records`` of a Lambda event from SQS."""
+    """Return the ``Records`` of a Lambda event from SQS."""
     return [_record(one) for one in given]
 
 
@@ -60,7 +60,7 @@ def _record(given: Mapping[str, Any]) -> Record:
     counted, body = given["attributes"], given["body"]
     returned = int(counted["ApproximateReceiveCount"]) > 1
     group = counted.get("MessageGroupId") or messages.source(body)
-    if not (typed := given.get("messageAttributes")):  # as nearly all are
+    if not (typed := given.get("messageAttributes")):  # the fast path for nearly all records
         return Record(given["messageId"], given["receiptHandle"], body, group, {}, int(returned), returned)
     attributes = {name: value["stringValue"] for name, value in typed.items() if "stringValue" in value}
     told = attributes.pop("crashes", "")
@@ -84,8 +84,8 @@ def read(given: Iterable[Record], *, at: str) -> Batch:
             batch.unreadable.append((record.id, outgoing))
             continue
         if "reason" in record.attributes and isinstance(message, Message):
-            # It was parked, and came back with the reason beside it: it yields to live events from now on, and what it
-            # waited before, or in the dead-letter queue, does not count.
+            # It was parked and has come back with its reason. It yields to live events from now on. Its time in the
+            # dead-letter queue and before does not count as waiting.
             message = message._replace(backfill=True, redriven=True, waiting_since=0)
         batch.received.append(Received(record.id, message, record.crashes))
     return batch

@@ -1,6 +1,6 @@
 """Raw webhooks that a redrive brought back: map them again, or park them again.
 
-Loaded only when there is one: mapping brings the parsers along, which an
+Loaded only when there is one: mapping also loads the parsers, which an
 ordinary delivery does not need.
 """
 
@@ -20,10 +20,10 @@ from .report import dead_letter
 from .returns import Parcel, unmapped
 
 _MOST_IDS = 500  # the job's lines have all of them
-# A batch of 6 MB may hold a thousand raw webhooks, each of which may become 30 MB and take seconds. What one invocation
-# maps is less than this and one webhook more; the others go into the queue again.
+# A batch of 6 MB may hold a thousand raw webhooks, each of which may become 30 MB and take seconds. One invocation maps
+# less than this plus one webhook. It sends the others to the queue again.
 MOST_BYTES = 100_000_000
-_LATE = "a check of the URL, whose sender no longer waits for the answer"
+_LATE = "a URL verification request, whose sender no longer waits for the answer"
 
 
 def replay(
@@ -34,10 +34,11 @@ def replay(
     stagger: int,
     is_late: Callable[[], bool] = lambda: False,
 ) -> tuple[list[Received], list[Parcel], list[Parcel]]:
-    """``received`` with its raw webhooks mapped; what of them is to be parked again, and what to be mapped later.
+    """Return ``received`` with its raw webhooks mapped, what to park again, and what to map later.
 
-    Owners are places in ``received``. Some stay for later, ``stagger`` seconds, once ``is_late()``, or
-    once there are ``MOST_BYTES`` of events; the first never does.
+    Owners are places in ``received``. Once ``is_late()``, or once there are
+    ``MOST_BYTES`` of events, the others are sent again with a delay of ``stagger``
+    seconds. The first webhook is always mapped.
     """
     mapped: list[Received] = []
     parcels: list[Parcel] = []
@@ -79,7 +80,7 @@ def _message(raw: Raw, outcome: Outcome) -> Message:
         raw.source,
         tuple(outcome.events),
         raw.received,
-        backfill=True,  # what a redrive brought back yields to live events
+        backfill=True,  # redriven events yield to live ones
         redriven=True,
         private_ids=outcome.private_ids,
     )

@@ -1,4 +1,4 @@
-"""What ``deliver`` logs and counts: one line for each request, and what was parked or deferred."""
+"""The log lines and metrics of ``deliver``: one line for each request, and what was parked or deferred."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .returns import RefusedRows
 from .scrub import scrub
 
 _TITLE = 200
-_NOT_SETTLED = Closing("not_settled", "refused without a reason, to be tried beside others")
+_NOT_SETTLED = Closing("not_settled", "Klaviyo gave no reason; retrying together with other events")
 _DIMENSIONS = {"service": SERVICE}
 
 
@@ -29,7 +29,7 @@ def _ids(rows: tuple[Row, ...], messages: Mapping[int, Message]) -> list[str]:
 
 
 def _unnamed(answer: Answer, job: Job) -> str:
-    """Klaviyo's title of a refusal, which may quote any of the events; other details are words of our own."""
+    """Return the detail without what it quotes: a refusal's is Klaviyo's title, which may quote any of the events."""
     if answer.kind not in ("rows", "refused"):
         return answer.detail
     return scrub(answer.detail, *(row.entry for row in job.rows))[:_TITLE]
@@ -70,7 +70,7 @@ def posted(post: Post, messages: Mapping[int, Message], now: float) -> None:
 
 
 def finished(result: Result, messages: Mapping[int, Message]) -> None:
-    """Count what was delivered; log and count what was parked and deferred, and whether the relay is closed."""
+    """Count what was delivered; log and count what was parked or deferred, and count a closed relay."""
     metrics.add_metric("Delivered", MetricUnit.Count, result.delivered)
     for parked in result.parked:
         _parked(parked, messages)
@@ -79,7 +79,7 @@ def finished(result: Result, messages: Mapping[int, Message]) -> None:
 
 
 def resent(messages: int) -> None:
-    """Count what was sent to the events queue again: with what waits there it tells a loop that runs too fast."""
+    """Count messages sent to the events queue again: together with the queue's depth this shows a loop."""
     if messages:
         metrics.add_metric("Resent", MetricUnit.Count, messages)
 
@@ -96,7 +96,7 @@ def _parked(parked: RefusedRows, messages: Mapping[int, Message]) -> None:
 
 
 def dead_letter(reason: str, detail: str, source: str, *, webhook_id: str = "", sender_ids: Sequence[str] = ()) -> None:
-    """Log and count a message that was parked as it came; the ids are those of the webhook's line, where known."""
+    """Log and count a message that was parked unchanged; the ids are those of the webhook's line, where known."""
     ids = {"webhook_id": webhook_id, "sender_ids": list(sender_ids)}
     named = {name: value for name, value in ids.items() if value}
     logger.warning("parked", extra={"reason": reason, "detail": detail, "sources": [source], **named})
@@ -111,7 +111,7 @@ def _deferred(left: list[Job], cause: NoSlot | None, messages: Mapping[int, Mess
         extra={"reason": str(closing), "cause": type(cause).__name__ if cause else "", "sources": dict(by_source)},
     )
     metrics.add_metric("Deferred", MetricUnit.Count, by_source.total())
-    if cause is not None and cause.closing.code != NO_SLOT:  # that is merely busy
+    if cause is not None and cause.closing.code != NO_SLOT:  # ``no_slot`` is busy, not closed
         _count("Closed", cause.closing.kind, 1)
 
 

@@ -1,4 +1,4 @@
-"""What leaves an invocation again: deferred or parked, packed into messages and sent."""
+"""Events that an invocation defers or parks: packed into messages and sent to a queue."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 DAY = 86_400
-LONGEST_WAIT = 13 * DAY  # of a message that is sent again and again; SQS starts its 14 days again each time
-_MOST_DEFERRALS = 8  # from here on the delay grows no more
+LONGEST_WAIT = 13 * DAY  # of a message that is sent repeatedly; SQS starts its 14 days again each time
+_MOST_DEFERRALS = 8  # from here on the delay no longer grows
 
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """Something to send, and the places among the records of the messages that it relieves."""
+    """A message to send, and the places of the records whose events it carries."""
 
     outgoing: Outgoing
     owners: frozenset[int]
 
 
 def unmapped(one: Received, raw: Raw, delay: int) -> Outgoing:
-    """``one``, which is ``raw``, to be sent anew as it is: there was no time, or no room, to map it."""
+    """Return ``one``, which is ``raw``, to be sent again unchanged: there was no time or no room to map it."""
     return Outgoing(messages.encode(raw), f"{raw.source}#redrive", delay, account(one.crashes))
 
 
@@ -55,12 +55,12 @@ def defer(
     late_after: float = 0.0,
     refused_at: float = float("inf"),
 ) -> list[Parcel]:
-    """What was not delivered, packed into messages to be sent anew.
+    """Return the events that were not delivered, packed into messages to be sent again.
 
-    Small ones travel together; the rows of a suspect job stay by themselves, so
-    that taking a refused job apart goes on where it ended. Events older than
-    ``late_after`` seconds (0: never) go on in the group of the backfills, behind
-    what happens today. ``refused_at``: see ``dispatch.Result``.
+    Small messages travel together. The rows of a suspect job stay in messages of their
+    own, so that taking a refused job apart continues where it ended. Events older than
+    ``late_after`` seconds (0: never) move to the group of the backfills, behind live
+    events. ``refused_at``: see ``dispatch.Result``.
     """
     oldest = now - late_after if late_after else float("-inf")
     groups: dict[tuple[Any, ...], list[Row]] = {}
@@ -68,7 +68,7 @@ def defer(
         for row in job.rows:
             message = _message(received[row.owner])
             own = number if job.suspect else -1
-            # By the day on which it began, for what travels together ends together.
+            # Grouped by the day on which the wait began, since events of one message are also parked together.
             waits = message.waiting_since // DAY
             fate = (min(message.deferred, _MOST_DEFERRALS), received[row.owner].crashes, message.suspect, waits)
             backfill = message.backfill or row.event.time < oldest
@@ -88,18 +88,18 @@ def defer(
 def overdue(
     left: Iterable[Job], received: Sequence[Received], *, cause: NoSlot | None, now: float
 ) -> tuple[list[Job], list[RefusedRows]]:
-    """``left`` without the rows that have waited too long, and those rows, to be parked.
+    """Return ``left`` without the rows that have waited too long, and those rows, to be parked.
 
-    Nothing else ends a loop through the queue: Lambda lets this one go on (RecursiveLoop in template.yaml).
+    Nothing else ends a loop through the queue: Lambda allows this one (RecursiveLoop in template.yaml).
     """
     kept: list[Job] = []
     parked: list[RefusedRows] = []
-    why = cause.closing if cause else "Klaviyo refused it without a reason"
+    why = cause.closing if cause else "Klaviyo gave no reason"
     for job in left:
         old = {index for index, row in enumerate(job.rows) if _waited(received[row.owner], now) > LONGEST_WAIT}
         if old:
             rows = tuple(job.rows[index] for index in sorted(old))
-            detail = f"waited for {LONGEST_WAIT // DAY} days; most recently because of: {why}"
+            detail = f"waited for {LONGEST_WAIT // DAY} days; last deferral: {why}"
             parked.append(RefusedRows(rows, "waited_too_long", detail))
         kept += job.without(old)
     return kept, parked
@@ -119,9 +119,9 @@ def _message(one: Received) -> Message:
 def _like(
     rows: list[Row], received: Sequence[Received], *, now: float, refused_at: int, backfill: bool, cause: NoSlot | None
 ) -> Message:
-    """What the messages have in common in which ``rows`` are sent anew; suspect if there is a ``refused_at``."""
+    """Return the header of the messages in which ``rows`` are sent again; suspect if there is a ``refused_at``."""
     message = _message(received[rows[0].owner])
-    # The latest of a day: no event is parked before it has waited long enough itself.
+    # The latest of a day, so that no event is parked before it has waited long enough.
     waiting_since = max(_message(received[row.owner]).waiting_since for row in rows)
     deferred = max(_message(received[row.owner]).deferred for row in rows)
     if refused_at and not message.suspect:
@@ -147,16 +147,16 @@ def _packed(rows: Sequence[Row], like: Message) -> list[tuple[Message, frozenset
 
 
 def _ends_when_it_says(cause: NoSlot | None) -> bool:
-    """A slot comes when it comes, and Klaviyo's windows end when it says; of an outage nobody knows."""
+    """Return whether the end of the wait is known: slots and Klaviyo's windows have one, an outage does not."""
     return cause is not None and cause.closing.code in (NO_SLOT, THROTTLED)
 
 
 def delay(cause: NoSlot | None, deferred: int, *, now: float, random: Callable[[], float], pauses: Pauses) -> int:
-    """Seconds until a deferred message comes back: not before it can go, and spread.
+    """Return the seconds until a deferred message comes back: not before it can be sent, and spread.
 
-    If nobody knows when that is, the more often it was deferred the longer, up
-    to 13 minutes, which bounds what an outage of a day costs and lets a backlog
-    return within a quarter of an hour.
+    If that time is not known, the delay grows with each deferral up to 13 minutes.
+    This bounds the cost of an outage of a day, and lets a backlog return within a
+    quarter of an hour.
     """
     wait = max(0.0, cause.retry_at - now) if cause else 0.0
     if _ends_when_it_says(cause):
@@ -169,7 +169,7 @@ def delay(cause: NoSlot | None, deferred: int, *, now: float, random: Callable[[
 
 @dataclass(frozen=True, slots=True)
 class RefusedRows:
-    """Rows that Klaviyo will not take; ``detail`` is free of personal data."""
+    """Rows that Klaviyo does not accept; ``detail`` is free of personal data."""
 
     rows: tuple[Row, ...]
     reason: str
@@ -178,10 +178,10 @@ class RefusedRows:
 
 
 def park(parked: Iterable[RefusedRows], received: Sequence[Received], *, at: str) -> list[Parcel]:
-    """Messages for the dead-letter queue, one for all rows of a source with the same reason.
+    """Return messages for the dead-letter queue, one for all rows of a source with the same reason.
 
-    They come back from a redrive as if new, but still suspect if it was not
-    Klaviyo that named them.
+    A redrive brings them back as if new, but still suspect if Klaviyo did not name
+    them.
     """
     groups: dict[tuple[object, ...], list[Row]] = {}
     for part in parked:
@@ -201,10 +201,10 @@ def park(parked: Iterable[RefusedRows], received: Sequence[Received], *, at: str
 
 
 def send(client: SQSClient, queue_url: str, parcels: Sequence[Parcel]) -> frozenset[int]:
-    """Send ``parcels``; returns the owners of what the queue did not take.
+    """Send ``parcels``; return the owners of those that the queue did not accept.
 
-    What it took before it could not be reached any more counts as sent: those
-    messages would come again beside their copies, and again double.
+    Parcels accepted before the queue became unreachable count as sent. Otherwise
+    their messages would come again together with their copies, and double each time.
     """
     refused: set[int] = set()
     reached = True
@@ -219,7 +219,7 @@ def send(client: SQSClient, queue_url: str, parcels: Sequence[Parcel]) -> frozen
 
 
 def delete(client: SQSClient, queue_url: str, given: Sequence[Record]) -> None:
-    """Acknowledge now rather than with the invocation's answer; what fails comes again and is a repeat."""
+    """Acknowledge now rather than with the invocation's answer; a record for which that fails is repeated."""
     for start in range(0, len(given), messages.BATCH_ENTRIES):
         part = given[start : start + messages.BATCH_ENTRIES]
         try:

@@ -1,8 +1,8 @@
 """Klaviyo's words without what they quote of an event.
 
-A refusal may quote anything that it refuses, in any spelling. So each word of it
-that stands in the event, in a value or in the name of a property, is hidden,
-unless it is Klaviyo's own. Time is linear in both texts.
+A refusal may quote any part of the event, in any spelling. So each of its words that
+is in the event, in a value or in the name of a property, is hidden, unless it is
+Klaviyo's own. Time is linear in both texts.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _ROUNDS = 5  # how often a text may be escaped on top of another escape
 
 _WORD = re.compile(r"\w+")
 _PART = re.compile(r"[^\W_]+")
-# What Klaviyo calls things: nobody's name, so it stays.
+# Klaviyo's names of fields: nobody is called so, and they stay.
 SCHEMA = frozenset(
     _WORD.findall(
         "address1 address2 anonymous_id attributes backfill bulk city country create data email event events"
@@ -27,8 +27,8 @@ SCHEMA = frozenset(
         " value_currency zip"
     )
 )
-# What its messages are made of, but for words that say that it has an event already, and for words that name people
-# (field, key, long, may, will). They stay, unless one of them is all of a value: somebody is called An, or In.
+# Words of its messages, except those that report a repeated event, and those that are also names of people
+# (field, key, long, may, will). They stay unless one of them is a whole value: there are people called An or In.
 COMMON = SCHEMA | frozenset(
     _WORD.findall(
         "a an and any are as at be been by can cannot could for from has have if in into is it its must no not of on"
@@ -42,14 +42,14 @@ COMMON = SCHEMA | frozenset(
         " com developers docs https reference see"
     )
 )
-_ALONE = re.compile(r'"\s*(\w+)\s*"(?!\s*:)')  # all of a JSON text that is no name
+_ALONE = re.compile(r'"\s*(\w+)\s*"(?!\s*:)')  # the whole of a JSON text that is a value
 _CHUNK = re.compile(r"""[^\s"'<>(),;]+""")
 _TOKEN = re.compile(r"[\w+=-]{24,}")  # tokens, digests
 _NUMBER = re.compile(r"\+?\d[\d\s().-]{5,}\d")  # phone, card, other long numbers
 _KEY = re.compile(r"\b(?:pk|sk|rk|whsec|shpat|shpss|Bearer|Klaviyo-API-Key)[\s_:-]\S+", re.IGNORECASE)
 _RUN = re.compile(r"\[…\](?:[\s@./:+-]{0,2}\[…\])+")
 _ALIKE = re.compile(rb"(x+)|-+")
-# Each begins with the letter that marks may follow, unless there are 100 characters without one of ASCII.
+# Each begins with the letter that marks may follow, unless 100 characters have none of ASCII.
 _PIECE = re.compile(r"[\x00-\x7f]?[^\x00-\x7f]{1,100}")
 # As JSON and Python write them.
 _BACKSLASH = re.compile(
@@ -60,10 +60,10 @@ _REFERENCE = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|\w{2,32});", re.ASC
 
 
 def scrub(words: str, *entries: str | bytes) -> str:
-    """``words`` in one line, without what they quote of ``entries`` (JSON texts), and without what looks personal.
+    """Return ``words`` in one line, without what they quote of ``entries`` (JSON texts) and what looks personal.
 
     Escapes are resolved first (JSON, HTML, percent-encoding), so that no spelling hides a value. ``MOST`` characters
-    are read; the word at the cut is left out.
+    are read. The word at the cut is left out.
     """
     if len(words) > MOST:
         words = " ".join(words[:MOST].split()[:-1])
@@ -76,7 +76,7 @@ def scrub(words: str, *entries: str | bytes) -> str:
 
 
 def _spans(words: str, private: set[str]) -> Iterator[tuple[int, int]]:
-    """What is to be hidden: words of the event, and what looks like an address, a number, a key or a token."""
+    """Yield the spans to hide: words of the event, and what looks like an address, a number, a key or a token."""
     yield from (found.span() for found in _WORD.finditer(words) if _parts(found[0]) & private)
     yield from (found.span() for found in _CHUNK.finditer(words) if "@" in found[0])
     yield from (found.span() for found in _TOKEN.finditer(words) if re.search(r"\d", found[0]))
@@ -84,7 +84,7 @@ def _spans(words: str, private: set[str]) -> Iterator[tuple[int, int]]:
 
 
 def _private(words: str, entries: tuple[str | bytes, ...]) -> set[str]:
-    """What of ``words`` stands in ``entries``, but for Klaviyo's own."""
+    """Return the parts of ``words`` that are in ``entries``, except Klaviyo's own."""
     said = {part for word in _WORD.findall(words) for part in _parts(word)}
     found: set[str] = set()
     for entry in entries:
@@ -95,14 +95,14 @@ def _private(words: str, entries: tuple[str | bytes, ...]) -> set[str]:
 
 
 def _parts(word: str) -> set[str]:
-    """``word`` and what underscores join in it, in small letters; no field of Klaviyo's, no letter, no short number."""
+    """Return ``word`` and its parts between underscores, in lower case, without Klaviyo's fields and short parts."""
     word = word.casefold()
     parts = set() if word in SCHEMA else {word, *word.split("_")}
     return {part for part in parts if len(part) > (2 if part.isdecimal() else 1 if part.isascii() else 0)}
 
 
 def _unfolded(text: str) -> Iterator[str]:
-    """``text``, and what it is with one escape after the other resolved, each in one Unicode form."""
+    """Yield ``text``, then ``text`` with one level of escapes after the other resolved, each in one Unicode form."""
     for _ in range(_ROUNDS):
         yield _composed(text)
         before = text
@@ -117,7 +117,7 @@ def _unfolded(text: str) -> Iterator[str]:
 
 
 def _composed(text: str) -> str:
-    """``text`` in Unicode's form NFC, a piece at a time: to sort n marks on one letter takes the square of n."""
+    """Return ``text`` in Unicode's form NFC, piece by piece: sorting n marks on one letter takes n² steps."""
     return text if text.isascii() else _PIECE.sub(lambda piece: unicodedata.normalize("NFC", piece[0]), text)
 
 
@@ -128,6 +128,6 @@ def _unescaped(found: re.Match[str]) -> str:
 
 
 def _referred(found: re.Match[str]) -> str:
-    import html  # its table of names takes 2 ms, which a start without refusals is spared
+    import html  # its table of names takes 2 ms, which a start without refusals saves
 
     return html.unescape(found[0])

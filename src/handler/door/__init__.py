@@ -1,1 +1,1 @@
-"""What only ``receive`` runs."""
+"""Modules that only ``receive`` runs."""

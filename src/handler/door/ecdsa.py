@@ -30,10 +30,10 @@ INFINITY: Point = (1, 1, 0)
 
 
 def verifies(key: str, content: bytes, signature: str) -> bool:
-    """Whether ``signature`` (DER in base64) shows that the private half of ``key`` signed ``content``.
+    """Return whether ``signature`` (DER in base64) shows that the private half of ``key`` signed ``content``.
 
     ``key`` is the sender's public key as it shows it: SubjectPublicKeyInfo in
-    base64. What is not such a key, or not such a signature, verifies nothing.
+    base64. Any other key or signature is rejected.
 
     A signature has a twin, (r, N - s), which anybody can compute from it and
     which is valid too (SEC 1, 4.1.4). Both are accepted: signers do not choose
@@ -47,12 +47,12 @@ def verifies(key: str, content: bytes, signature: str) -> bool:
     e = int.from_bytes(hashlib.sha256(content).digest(), "big")
     w = pow(s, -1, N)
     x, _, z = _sum_of_products(e * w % N, BASE, r * w % N, point)
-    # X is x·Z²: so no inversion is needed, but a look at both x below P that are r modulo N.
+    # X is x·Z², so no inversion is needed. Two x below P may be r modulo N: both are tried.
     return z != 0 and any((x - one * z * z) % P == 0 for one in (r, r + N) if one < P)
 
 
 def public_point(key: str) -> Point | None:
-    """The point of a public key; ``None`` if the text is no key or the point not on the curve."""
+    """Return the point of a public key, or ``None`` if the text is not a key or its point is not on the curve."""
     raw = _decoded(key)
     if raw is None or len(raw) != len(KEY_PREFIX) + 64 or not raw.startswith(KEY_PREFIX):
         return None
@@ -63,7 +63,7 @@ def public_point(key: str) -> Point | None:
 
 
 def _decoded(written: str) -> bytes | None:
-    """Base64 in its one canonical spelling."""
+    """Decode base64 in its one canonical spelling; ``None`` for any other text."""
     try:
         raw = base64.b64decode(written, validate=True)
     except (binascii.Error, ValueError):
@@ -72,7 +72,7 @@ def _decoded(written: str) -> bytes | None:
 
 
 def _pair(written: str) -> tuple[int, int] | None:
-    """``r`` and ``s`` of a signature in strict DER, each from 1 to the curve's order."""
+    """Return ``r`` and ``s`` of a signature in strict DER, each from 1 to the curve's order."""
     raw = _decoded(written) or b""
     if not 8 <= len(raw) <= 72 or raw[0] != 0x30 or raw[1] != len(raw) - 2:
         return None
@@ -82,7 +82,7 @@ def _pair(written: str) -> tuple[int, int] | None:
 
 
 def _integer(raw: bytes) -> tuple[int, bytes]:
-    """The first integer of ``raw`` and what follows it; 0, which no signature holds, if it is malformed."""
+    """Return the first integer of ``raw`` and what follows it; 0 if it is malformed, which no signature holds."""
     length = raw[1] if len(raw) > 1 else 0
     digits = raw[2 : 2 + length]
     padded = len(digits) > 1 and not digits[0] and digits[1] < 0x80
@@ -92,7 +92,7 @@ def _integer(raw: bytes) -> tuple[int, bytes]:
 
 
 def _sum_of_products(a: int, left: Point, b: int, right: Point) -> Point:
-    """``a·left + b·right``, by combs over the bits of both (Lim and Lee, "More flexible exponentiation", 1994)."""
+    """Return ``a·left + b·right``, by combs (Lim and Lee, "More flexible exponentiation", 1994)."""
     blocks = [*_blocks(a, _combs(left)), *_blocks(b, _combs(right))]
     total = INFINITY
     for point in _sums([[comb[tooth] for comb, tooth in row] for row in zip(*blocks, strict=True)]):
@@ -101,14 +101,14 @@ def _sum_of_products(a: int, left: Point, b: int, right: Point) -> Point:
 
 
 def _blocks(factor: int, combs: list[list[Point]]) -> Iterator[list[tuple[list[Point], int]]]:
-    """For each block of ``_HEIGHT`` columns, the highest first, its comb and the bits of each column."""
+    """Yield the comb and each column's bits for every block of ``_HEIGHT`` columns, the highest first."""
     columns = _columns(factor)
     for block, comb in enumerate(reversed(combs)):
         yield [(comb, tooth) for tooth in columns[block * _HEIGHT : (block + 1) * _HEIGHT]]
 
 
 def _sums(rows: list[list[Point]]) -> list[Point]:
-    """The sum of each row of points with Z 1: in pairs, all of which share an inversion."""
+    """Return the sum of each row of points with Z 1: in pairs, all of which share an inversion."""
     rows = [[point for point in row if point[2]] for row in rows]
     while any(len(row) > 1 for row in rows):
         pairs = [pair for row in rows for pair in zip(row[::2], row[1::2], strict=False)]
@@ -121,7 +121,7 @@ def _sums(rows: list[list[Point]]) -> list[Point]:
 
 
 def _chord(pair: tuple[Point, Point], inverse: int) -> Point:
-    """The sum of two points with Z 1, from the inverse of the difference of their X."""
+    """Return the sum of two points with Z 1, from the inverse of the difference of their X."""
     (x1, y1, _), (x2, y2, _) = pair
     slope = (y2 - y1) * inverse % P
     x3 = (slope * slope - x1 - x2) % P
@@ -129,14 +129,14 @@ def _chord(pair: tuple[Point, Point], inverse: int) -> Point:
 
 
 def _columns(factor: int) -> list[int]:
-    """The bits of ``factor`` as ``_TEETH`` rows of ``_WIDTH``, read by column, the highest first."""
+    """Return the bits of ``factor`` as ``_TEETH`` rows of ``_WIDTH``, read by column, the highest first."""
     bits = f"{factor:0{_TEETH * _WIDTH}b}"
     return [int(bits[place::_WIDTH], 2) for place in range(_WIDTH)]
 
 
 @lru_cache(maxsize=16)
 def _combs(point: Point) -> list[list[Point]]:
-    """For each block, the lowest first, and each column of bits its multiple of ``point``, with Z 1: once for a key."""
+    """Return a comb for each block, the lowest first: the multiple of ``point``, with Z 1, for each column of bits."""
     multiples = [point]
     while len(multiples) < _TEETH * _BLOCKS:
         for _ in range(_HEIGHT):
@@ -150,13 +150,13 @@ def _combs(point: Point) -> list[list[Point]]:
 
 
 def _normalised(points: list[Point]) -> list[Point]:
-    """``points`` with Z 1, none of them at infinity."""
+    """Return ``points`` with Z 1, none of them at infinity."""
     inverses = _inverses([z for _, _, z in points])
     return [(x * own**2 % P, y * own**3 % P, 1) for (x, y, _), own in zip(points, inverses, strict=True)]
 
 
 def _inverses(numbers: list[int]) -> list[int]:
-    """The inverse of each number, none of them 0, by one inversion (Montgomery's trick)."""
+    """Return the inverse of each number, none of them 0, by one inversion (Montgomery's trick)."""
     products = [1]
     for number in numbers:
         products.append(products[-1] * number % P)
@@ -169,7 +169,7 @@ def _inverses(numbers: list[int]) -> list[int]:
 
 
 def add(left: Point, right: Point) -> Point:
-    """The sum of two points."""
+    """Return the sum of two points."""
     if not left[2]:
         return right
     if not right[2]:

@@ -1,9 +1,9 @@
-"""Lambda 1, the door: a webhook comes in, its events go into the queue.
+"""Lambda 1, ``receive`` (the door): a webhook comes in, its events go into the queue.
 
-Every request is answered, counted and logged once; of very many refusals only
-some have a line of their own. What is not authentic leaves no trace but that;
-what is authentic is queued, parked or deliberately ignored before the sender
-gets its 200. Nothing authentic is refused but what no queue message can hold
+Every request is answered, counted and logged once. Of very many refusals only
+some have a line of their own. Nothing else is kept of an unverified request. An
+authentic webhook is queued, parked or deliberately ignored before the sender
+gets its 200. It is refused only if no queue message can hold it
 (docs/decisions/0029).
 """
 
@@ -40,14 +40,14 @@ if TYPE_CHECKING:
 
 _Checked = TypeVar("_Checked")
 ANSWER_BYTES = 4_000_000  # of ids; Lambda returns 6 MB at most, and a longer answer would be a 500
-_IDS_AT_LEAST = 3_000  # have up to 255 characters each
-_ID = re.compile(r"[\w.:-]{1,100}", re.ASCII)  # these headers are not signed: what is no id stays out of the log
+_IDS_AT_LEAST = 3_000  # an id has up to 255 characters
+_ID = re.compile(r"[\w.:-]{1,100}", re.ASCII)  # these headers are not signed: only ids are logged
 _REFUSALS = {kind.status: kind.__name__ for kind in (UnknownSource, NotVerified, NotParseable, TooLarge, Unavailable)}
 
 
 @dataclass(slots=True)
 class Reply:
-    """Status and document for the sender, and what the log line says of it."""
+    """Status and document for the sender, and fields for the log line."""
 
     status: int
     document: Any
@@ -57,13 +57,13 @@ class Reply:
 
     @property
     def told(self) -> Any:
-        """The document as it may leave; the answer to a check of the URL is the sender's own, and compared there."""
+        """The document as it may leave. The answer to a check of the URL stays as it is: the sender compares it."""
         return self.document if self.outcome == "handshake" else cleaned(self.document)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What an authentic webhook comes to: its answer, and what each queue has to take before that is given."""
+    """The result of an authentic webhook: its answer, and what each queue must accept before the answer is given."""
 
     answer: Reply
     events: list[Outgoing] = field(default_factory=list)
@@ -102,7 +102,7 @@ class Receive:
         settings = for_receive(env)
         return cls(
             settings=settings,
-            # Senders wait five seconds at the least: one slow try and one more fit in.
+            # Senders wait at least five seconds: one slow attempt and a second one fit.
             sqs=client("sqs", connect=1, read=3, attempts=2),
             secrets=Secret(
                 client("secretsmanager", connect=1, read=3, attempts=2),
@@ -128,13 +128,13 @@ class Receive:
             given = http.answer(answer.status, answer.told, silent=silent)
         except Refused as error:
             answer = Reply(error.status, {"error": error.reason, "detail": error.detail}, "refused", error.reason)
-        except Exception as error:  # noqa: BLE001 (whatever comes in, there is an answer, a line and a count)
+        except Exception as error:  # noqa: BLE001 (every request gets an answer, a line and a count)
             answer = _unavailable(error, name)
         self._record(event, answer, name, received)
         return given or http.answer(answer.status, answer.told, silent=silent)
 
     def _take(self, request: http.Request, source: Source, received: float) -> Reply:
-        """Find out who sent it. What is proved goes on to ``_settle``; only what is not is refused here."""
+        """Verify the sender, then settle the webhook. Only unverified requests are refused here."""
         webhook = request.webhook
         raw = Raw(source.name, webhook.body, _kept(source, webhook), received, webhook_id=request.webhook_id)
         if check := handshakes.find(source, webhook, signed=False):
@@ -151,14 +151,14 @@ class Receive:
         return self._settle(source, raw, lambda: self._read(source, raw, webhook, secret))
 
     def _settle(self, source: Source, raw: Raw, read: Callable[[], Plan]) -> Reply:
-        """Answer what is authentic: as ``read`` plans it, or parked if ``read`` fails, for whatever reason.
+        """Settle an authentic webhook as ``read`` plans it; park it if ``read`` fails for any reason.
 
         Raises
         ------
         TooLarge
-            No message could hold it, were it to be parked.
+            No message could hold it if it had to be parked.
         Unavailable, ClientError, BotoCoreError
-            The queue does not take it.
+            The queue does not accept it.
         """
         if not messages.holds(raw):
             raise TooLarge(
@@ -179,7 +179,7 @@ class Receive:
         return self._plan(source, raw, outcome)
 
     def _plan(self, source: Source, raw: Raw, outcome: Outcome) -> Plan:
-        """The events, cut and staggered; what no event could be made of, once for each reason; the answer."""
+        """Plan the messages to queue (cut and staggered), those to park (one for each reason) and the answer."""
         named = _named(outcome, source, raw)
         if outcome.ignored:
             log = named | {"detail": outcome.ignored}
@@ -193,7 +193,7 @@ class Receive:
         )
 
     def _with_secrets(self, source: Source, check: Callable[[list[str]], _Checked]) -> _Checked:
-        """Check with the source's secrets; what they refuse is checked once more with freshly read ones."""
+        """Check with the source's secrets; if none matches, read them again and check once more."""
         try:
             return check(_secrets(self._secrets.document(), source.name))
         except NotVerified as error:
@@ -233,7 +233,7 @@ class Receive:
 
 
 def _unavailable(error: Exception, name: str) -> Reply:
-    """The answer if ``receive`` itself fails; the log says how, and whether the fault is in our code."""
+    """Return the answer if ``receive`` itself fails; the log says how, and whether the fault is in our code."""
     cause, place = crash(error)
     line, reason = {"cause": cause, "source": name}, "unavailable"
     if isinstance(error, (ClientError, BotoCoreError, SourceError)):
@@ -241,12 +241,12 @@ def _unavailable(error: Exception, name: str) -> Reply:
     else:
         logger.error("receive crashed", extra=line | {"place": place})
         reason = "receive_crashed"
-    detail = "the relay cannot take webhooks now; please retry"
+    detail = "the relay cannot accept webhooks now; please retry"
     return Reply(503, {"error": "unavailable", "detail": detail}, "refused", reason)
 
 
 def _strangers(check: Handshake, document: dict[str, Any]) -> Reply:
-    """The answer to a check of the URL that anybody may make."""
+    """Return the answer to a check of the URL that anybody may make."""
     try:
         return _greeting(check, document).answer
     except Unmapped as error:
@@ -299,12 +299,12 @@ def _named(outcome: Outcome, source: Source, raw: Raw) -> dict[str, Any]:
 
 
 def _place(where: str) -> str:
-    # Names of properties are the sender's and may be anything: the log names only the part of the event.
+    # The sender chooses the names of properties, so the log names only the part of the event.
     return where if where in ("email", "phone_number", "time", "value", "metric") else where.split(".")[0]
 
 
 def _told(event: Any) -> tuple[str, int]:
-    """The request's id and the length of its body, as far as ``event`` has them: a test event may be anything."""
+    """Return the request's id and its body's length, as far as ``event`` has them: a test event may be anything."""
     given = event if isinstance(event, dict) else {}
     context, body = given.get("requestContext"), given.get("body")
     found = context.get("requestId", "") if isinstance(context, dict) else ""
@@ -312,8 +312,8 @@ def _told(event: Any) -> tuple[str, int]:
 
 
 def _log(line: dict[str, Any]) -> None:
-    """Write ``line``; ids that it has no room for go on in further ones."""
-    # Ids last, for Logs Insights finds the first 200 fields of a line, and each id is one.
+    """Write ``line``; ids for which it has no room follow in further lines."""
+    # Ids last: Logs Insights finds only the first 200 fields of a line, and each id is one.
     first, *rest = by_line(line.pop("event_ids", []))
     logger.info("webhook", extra=line | ({"event_ids": first} if first else {}))
     for more in rest:
@@ -322,7 +322,7 @@ def _log(line: dict[str, Any]) -> None:
 
 
 def _counts(answer: Reply) -> dict[str, int]:
-    """Metrics of one webhook; accepted and parked count events, the others webhooks."""
+    """Return the metrics of one webhook: accepted and parked count events, the others count webhooks."""
     counts = {
         "Received": 1,
         "Authentic": answer.outcome in ("accepted", "parked", "ignored"),

@@ -15,7 +15,7 @@ from ..events.webhook import Webhook
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request at the door: the source's name as it stands in the path, and what was sent."""
+    """One request to ``receive``: the source's name from the path, and the webhook."""
 
     webhook_id: str
     source: str
@@ -23,7 +23,7 @@ class Request:
 
 
 def read(event: Mapping[str, Any]) -> Request:
-    """The request in an HTTP API event, its body as the exact bytes that came in.
+    """Return the request in an HTTP API event, with its body as the exact bytes received.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def read(event: Mapping[str, Any]) -> Request:
 
 
 def check_not_klaviyo(webhook: Webhook) -> None:
-    """Refuse Klaviyo's own webhooks: sent back as events they could trigger what sent them.
+    """Refuse Klaviyo's own webhooks: as events they could trigger the flow that sent them.
 
     Raises
     ------
@@ -68,9 +68,9 @@ def check_not_klaviyo(webhook: Webhook) -> None:
 
 
 def answer(status: int, document: Any, *, silent: bool = False) -> dict[str, Any]:
-    """An HTTP API answer: JSON for objects, plain text for strings.
+    """Return an HTTP API answer: JSON for objects, plain text for strings.
 
-    ``silent`` says yes with 204 and nothing more, to a sender that would act on any words.
+    With ``silent`` a success is a 204 without a body, for senders that act on any text.
     """
     if silent and 200 <= status < 300:
         return {"statusCode": 204, "headers": {"cache-control": "no-store"}}
@@ -79,6 +79,6 @@ def answer(status: int, document: Any, *, silent: bool = False) -> dict[str, Any
     return {
         "statusCode": status,
         "headers": {"content-type": "text/plain" if plain else "application/json", "cache-control": "no-store"},
-        # A challenge may hold half a surrogate pair, which no response can: the runtime would crash over it.
+        # A challenge may hold half a surrogate pair, and the runtime crashes if a response does.
         "body": body.encode("utf-8", "replace").decode(),
     }

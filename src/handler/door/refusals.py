@@ -1,6 +1,6 @@
-"""Log lines of refusals, thinned: anybody can have webhooks refused, and each line is paid for.
+"""Log lines of refusals, thinned: anyone can cause refusals, and each line costs money.
 
-Only what nobody has proved is thinned, so that every authentic webhook has its
+Only unverified requests are thinned, so that every authentic webhook has its
 line. Metrics count each refusal, whether it has a line or not.
 """
 
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 WINDOW = 60.0  # seconds
 PER_WINDOW = 10  # lines of each source and reason in one window and one execution environment
-_UNPROVED = (400, 401, 404)  # 413 is authentic, and 503 may be: that is not known yet
+_UNPROVED = (400, 401, 404)  # a 413 is authentic, and a 503 may be
 
 
 @dataclass(slots=True)
@@ -24,7 +24,7 @@ class _Kind:
 
 
 class More(NamedTuple):
-    """How many refusals of one source for one reason had no line, and what the latest was told."""
+    """How many refusals of one source for one reason had no line, and the detail of the latest."""
 
     source: str
     reason: str
@@ -33,7 +33,7 @@ class More(NamedTuple):
 
 
 class Refusals:
-    """Which refusals have a line of their own; the others are told together once a minute.
+    """The refusals of one execution environment; those without a line of their own are reported together once a minute.
 
     ``clock`` gives seconds. There are as many kinds as sources and reasons.
     """
@@ -44,7 +44,7 @@ class Refusals:
         self._kinds: dict[tuple[str, str], _Kind] = {}
 
     def told(self, source: str, status: int, reason: str, detail: str) -> bool:
-        """Whether this refusal has a line of its own. Call ``left`` first."""
+        """Return whether this refusal has a line of its own. Call ``left`` first."""
         if status not in _UNPROVED:
             return True
         kind = self._kinds.setdefault((source, reason), _Kind())
@@ -53,7 +53,7 @@ class Refusals:
         return kind.count <= PER_WINDOW
 
     def left(self) -> list[More]:
-        """What had more refusals than lines in the window, if that is over; a new one begins then."""
+        """Return the kinds with more refusals than lines once the window is over, and begin a new window."""
         now = self._clock()
         if now - self._began < WINDOW:
             return []

@@ -1,4 +1,4 @@
-"""Who sent it: one verifier for every sender, told by the ``[signature]`` table of its TOML file.
+"""One verifier for all senders, configured by the ``[signature]`` table of each TOML file.
 
 The vocabulary (docs/adding-a-sender.md has it with examples)::
 
@@ -18,19 +18,19 @@ The vocabulary (docs/adding-a-sender.md has it with examples)::
     signed     = "{timestamp}.{body}"              also {id} {url} {method} {uri} {form}
     key        = "text" | "base64"                 what the secret is
     key_prefix = "whsec_"                          taken off before decoding
-    tolerance  = 300                               seconds of age; at most 300 of them ahead of us; 0: any time
+    tolerance  = 300                               seconds of age, and at most 300 in the future; 0: any time
     batches    = "token"                           arrays need a token in the URL
 
 ``hmac`` is keyed with the secret; ``digest`` is the plain hash of secret and
 content; ``ecdsa`` is P-256 with SHA-256, its secret the sender's public key.
-``token`` is for senders that sign nothing: the secret stands in the URL as
+``token`` is for senders that sign nothing: the secret is in the URL as
 ``?token=`` or in ``header``, after ``prefix`` or, as ``basic``, as user and
 password. ``{form}`` is every form field, sorted, name and value joined.
 
 Everything is compared in constant time as encoded text, so that no second
 spelling of a signature passes. (A secret in base64 is read as the reference
 library of Standard Webhooks reads it: its spelling is compared to nothing.)
-Bytes that make no sense are a refusal, never another exception.
+Malformed bytes are refused; they never raise another exception.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from ..events.senders import Handshake, Scheme
 from ..events.webhook import Webhook
 
 TOKEN = "token"  # noqa: S105 (the name of a query parameter and of a scheme)
-TOKEN_SECRET = "token:"  # noqa: S105 (prefix of a secret that is a URL token beside signing ones)
+TOKEN_SECRET = "token:"  # noqa: S105 (prefix of a URL token among signing secrets)
 _NO_BASE64 = re.compile(r"[^A-Za-z0-9+/]")
 _METHOD_AND_URL = re.compile(rb"[A-Z]+https?://")
 _PARTS = re.compile(r"\{(body|timestamp|id|url|method|uri|form)\}")
@@ -63,12 +63,12 @@ _IN_URL = Scheme(scheme=TOKEN)
 def verify(
     schemes: Sequence[Scheme], webhook: Webhook, secrets: Sequence[str], *, now: float, body: Body = bodies.ANY_JSON
 ) -> str:
-    """Return the one of ``secrets`` that made the signature, else raise.
+    """Return the secret that made the signature, or raise.
 
     ``body`` says how a body that holds the time is read.
 
-    Of several ``schemes`` those whose header (or token) is there are tried in
-    their order: whoever can leave a header out could choose among them anyway.
+    Of several ``schemes``, those whose header (or token) is present are tried in
+    order: anyone who can leave a header out could choose among them anyway.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def verify(
         ``timestamp_future``; the detail names the header and the age.
     """
     refused: NotVerified | None = None
-    made: dict[tuple[str, ...], bytes] = {}  # what is signed, where several schemes sign the same
+    made: dict[tuple[str, ...], bytes] = {}  # the signed content of each scheme: several may sign the same
     for scheme in [one for one in schemes if _presented(one, webhook)] or schemes[:1]:
         try:
             return _verify(scheme, webhook, secrets, now, body, made, alone=len(schemes) == 1)
@@ -101,7 +101,7 @@ def _verify(
     tokens = url_tokens(secrets)
     keys = [secret for secret in secrets if secret and not secret.startswith(TOKEN_SECRET)]
     if scheme.scheme == TOKEN:
-        # Beside a scheme that signs, a signing secret must not do as a token.
+        # Together with a scheme that signs, a signing secret must not pass as a token.
         return _check_token(scheme, webhook, [*keys, *tokens] if alone else tokens)
     if scheme.batches == TOKEN and tokens and webhook.body.lstrip()[:1] == b"[":
         return _check_token(_IN_URL, webhook, tokens)
@@ -117,7 +117,8 @@ def _verify(
         _check_one_text(webhook.body)
     made_with = next((key for key in keys if _matches(scheme, key, signed, written)), None)
     if made_with is None:
-        raise NotVerified("signature_wrong", f"{scheme.header[0]} was not made with a configured secret over this body")
+        detail = f"{scheme.header[0]} does not match this body under any configured secret"
+        raise NotVerified("signature_wrong", detail)
     if scheme.timestamp_body is not None:
         stamp = _stamp_in_body(scheme, scheme.timestamp_body, webhook, body)
     _check_age(scheme, stamp, now)
@@ -125,13 +126,13 @@ def _verify(
 
 
 def url_tokens(secrets: Sequence[str]) -> list[str]:
-    """Those of ``secrets`` that are written as ``token:…``, without that prefix."""
+    """Return those of ``secrets`` that are written as ``token:…``, without that prefix."""
     found = (secret.removeprefix(TOKEN_SECRET) for secret in secrets if secret.startswith(TOKEN_SECRET))
     return [token for token in found if token]
 
 
 def check_token(handshake: Handshake, document: dict[str, Any], secrets: Sequence[str]) -> None:
-    """Return if a handshake that carries a token carries one of ``secrets``, written there as ``token:…``.
+    """Check that the token of a handshake, if it has one, is among ``secrets``, where it is written as ``token:…``.
 
     Raises
     ------
@@ -142,7 +143,7 @@ def check_token(handshake: Handshake, document: dict[str, Any], secrets: Sequenc
         return
     tokens = url_tokens(secrets)
     if not tokens:
-        raise NotVerified("no_secret", "no secret of this source is written as token:…")
+        raise NotVerified("no_secret", "no URL token (token:…) is configured for this source")
     try:
         given = handshake.token.of(document)
     except ExpressionFailed:
@@ -154,12 +155,12 @@ def check_token(handshake: Handshake, document: dict[str, Any], secrets: Sequenc
 
 
 def same(ours: str, theirs: str) -> bool:
-    """Whether two texts are equal, found out in constant time."""
+    """Return whether two texts are equal, in constant time."""
     return hmac.compare_digest(ours.encode("utf-8", "surrogatepass"), theirs.encode("utf-8", "surrogatepass"))
 
 
 def signature(scheme: Scheme, secret: str, webhook: Webhook, *, timestamp: str = "", identity: str = "") -> str | None:
-    """The encoded signature that ``secret`` makes over ``webhook``; ``None`` if the secret is not a key."""
+    """Return the encoded signature that ``secret`` makes over ``webhook``; ``None`` if the secret is not a key."""
     return _sign(scheme, secret, content(scheme.signed, webhook, timestamp, identity))
 
 
@@ -180,12 +181,12 @@ def _check_token(scheme: Scheme, webhook: Webhook, tokens: Sequence[str]) -> str
     found = [token for token in usable if same(token, given)]
     found += [token for token in usable for value in written if same(*_in_header(scheme, token, value))]
     if not found:
-        raise NotVerified("token_wrong", "the token is not a configured one")
+        raise NotVerified("token_wrong", "the token matches no configured secret")
     return found[0]
 
 
 def _in_header(scheme: Scheme, token: str, written: str) -> tuple[str, str]:
-    """``token`` as a header says it, and what the header says; names of HTTP's schemes have no case."""
+    """Return ``token`` in the header's form, and the header's value; names of HTTP schemes are case-insensitive."""
     prefix = "Basic " if scheme.encoding == "basic" else scheme.prefix
     if written[: len(prefix)].lower() == prefix.lower():
         written = prefix + written[len(prefix) :]
@@ -204,11 +205,11 @@ def _matches(scheme: Scheme, key: str, signed: bytes, written: Sequence[str]) ->
 
 
 def _check_one_text(body: bytes) -> None:
-    """Refuse what a plain hash of secret and content cannot vouch for.
+    """Refuse bodies for which a plain hash of secret and content proves nothing.
 
-    Anyone who has seen one can make that of the same text and more. Between the text and the more are the hash's own
-    padding bits (FIPS 180-4, 5.1), which start with 0x80: no character of UTF-8 starts so. And what HubSpot signs in
-    its version 2, method and URL and body, has the same hash as a body of version 1 that starts with method and URL.
+    Anyone who has seen such a hash can compute that of the same text with more appended. The hash's own padding
+    (FIPS 180-4, 5.1) comes between the two. It starts with 0x80, which starts no character of UTF-8. HubSpot's
+    version 2 signs method, URL and body: that has the same hash as a body of version 1 that starts with method and URL.
     """
     if _METHOD_AND_URL.match(body):
         raise NotVerified(
@@ -230,7 +231,7 @@ def _header(names: Sequence[str], headers: Mapping[str, str], reason: str) -> st
 
 
 def read_signature(scheme: Scheme, headers: Mapping[str, str]) -> tuple[list[str], str]:
-    """The candidates in the signature header, and the timestamp's text.
+    """Return the candidates in the signature header, and the timestamp's text.
 
     Raises
     ------
@@ -262,12 +263,12 @@ def _pairs(written: str, separator: str, wanted: str) -> Iterator[str]:
 
 
 def content(template: str, webhook: Webhook, stamp: str, identity: str) -> bytes:
-    """What is signed, by the template ``signed``.
+    """Return what is signed, by the template ``signed``.
 
     Raises
     ------
     NotVerified
-        The template has ``{form}``, and the body is no form.
+        The template has ``{form}``, and the body is not a form.
     """
     known = {"timestamp": stamp, "id": identity, "url": webhook.url, "method": webhook.method, "uri": webhook.uri}
     pieces = _PARTS.split(template)
@@ -282,17 +283,18 @@ def content(template: str, webhook: Webhook, stamp: str, identity: str) -> bytes
 
 
 def _form(webhook: Webhook) -> str:
-    """Every field of a form, sorted. Another body would not be signed at all, so it is refused."""
+    """Return every field of a form, sorted. Refuse any other body, which would not be signed at all."""
     try:
         return "".join(name + value for name, value in sorted(bodies.plain_fields(webhook.body)))
     except Unmapped as error:
-        raise NotVerified("signature_malformed", f"this sender signs form fields, and {error.detail}") from None
+        detail = f"expected a form-encoded body, since this sender signs form fields: {error.detail}"
+        raise NotVerified("signature_malformed", detail) from None
 
 
 def _key(scheme: Scheme, secret: str) -> bytes | None:
     if scheme.key == "text":
         return secret.encode("utf-8", "surrogatepass")
-    # As its libraries for Python, PHP and Ruby do: what is not of the alphabet counts for nothing, padding included.
+    # As its libraries for Python, PHP and Ruby do: characters outside the alphabet are ignored, and so is padding.
     encoded = _NO_BASE64.sub("", secret.strip().removeprefix(scheme.key_prefix))
     try:
         return base64.b64decode(encoded + "=" * (-len(encoded) % 4)) or None
@@ -310,7 +312,7 @@ def _sign(scheme: Scheme, secret: str, signed: bytes) -> str | None:
 
 
 def _stamp_in_body(scheme: Scheme, place: Expression, webhook: Webhook, body: Body) -> str:
-    """The time that the body gives; empty if it gives none that can be read, which only the sender can cause."""
+    """Return the time that the body gives; empty if it gives none that can be read. Only the sender can cause that."""
     try:
         found = place.of(webhook.document(body)[0])
     except (ExpressionFailed, Unmapped):
@@ -324,7 +326,7 @@ def _check_age(scheme: Scheme, stamp: str, now: float) -> None:
         return
     at = _signed_at(scheme, stamp)
     if at is None:
-        raise NotVerified("timestamp_malformed", "the signature's timestamp is not a time")
+        raise NotVerified("timestamp_malformed", "the signature timestamp is not a valid time")
     age = now - at
     if age > scheme.tolerance:
         detail = f"the signature timestamp is {age:.0f} s old; the limit is {scheme.tolerance} s"

@@ -1,1 +1,1 @@
-"""What turns a payload into events: run by ``receive``, and by ``deliver`` after a redrive."""
+"""Modules that turn a payload into events: for ``receive``, and for ``deliver`` after a redrive."""

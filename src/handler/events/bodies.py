@@ -1,6 +1,6 @@
 """From the exact bytes of a request to a document: JSON, forms, multipart, gzip.
 
-The sender's file says which of them its bodies are, and the bytes say the rest.
+The sender's file lists the kinds of its bodies, and the bytes decide among them.
 No header is read here: hardly any sender signs one, so a header must not change
 what signed bytes mean (docs/decisions/0032).
 """
@@ -31,19 +31,19 @@ _PLAIN_FIELDS = (
     150  # a form whose fields are signed is read before it is verified, and Twilio's requests have a few dozen
 )
 _DIGITS = 400
-_GZIP = b"\x1f\x8b"  # RFC 1952, 2.3.1; no text in UTF-8 starts so
+_GZIP = b"\x1f\x8b"  # RFC 1952, 2.3.1; no UTF-8 text starts with these bytes
 _START = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*(--|.?)", re.DOTALL)
-# A URL-encoded form has no line break after a boundary; without a look at it, name="a" would pass for a field.
-# Of a part's headers any may be first, and all begin so (RFC 2046, 5.1).
+# A URL-encoded form has no line break after a boundary. Without this pattern, name="a" would pass for a field.
+# Any of a part's headers may be first; all begin with Content- (RFC 2046, 5.1).
 _MULTIPART = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*--[^\r\n]{1,200}\r?\nContent-[A-Za-z-]{1,50}:", re.IGNORECASE)
 _PLAIN_NAME = re.compile(rb"[A-Za-z0-9_.-]{1,100}")
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What the bodies of a sender are: the keys ``body``, ``form`` and ``charset`` of its ``[webhook]`` table.
+    """The form of a sender's bodies: the keys ``body``, ``form`` and ``charset`` of its ``[webhook]`` table.
 
-    Of several ``kinds`` the first bytes decide, and a form may then hold each of
+    The first bytes decide among several ``kinds``. A form may then hold each of
     the fields in ``form`` once, and no other. ``charset`` is that of bytes that are not UTF-8.
     ``once``: the sender signs a form's fields and not its bytes.
     """
@@ -58,7 +58,7 @@ ANY_JSON = Body()
 
 
 def unpack(body: bytes) -> bytes:
-    """``body`` decompressed if it is gzip, whatever its ``Content-Encoding`` says.
+    """Return ``body``, decompressed if it is gzip. Its ``Content-Encoding`` does not count.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def unpack(body: bytes) -> bytes:
     try:
         plain = inflate.decompress(body, INFLATED_BYTES)
     except zlib.error:
-        raise Unmapped("not_gzip", "the body starts as gzip data does, but cannot be decompressed") from None
+        raise Unmapped("not_gzip", "the body starts like gzip data, but cannot be decompressed") from None
     if inflate.unconsumed_tail:
         raise Unmapped("inflates_too_far", f"the body is larger than {INFLATED_BYTES:,} bytes when decompressed")
     if not inflate.eof or inflate.unused_data:
@@ -80,7 +80,7 @@ def unpack(body: bytes) -> bytes:
 
 
 def parse(body: bytes, read: Body = ANY_JSON) -> Any:
-    """The document in ``body``, which is of one of the kinds in ``read``.
+    """Return the document in ``body``, which is of one of the kinds in ``read``.
 
     Form fields become an object of strings; ``data[merges][EMAIL]`` becomes
     nested objects, a repeated name a list. Multipart files are left out. JSON
@@ -102,7 +102,7 @@ def parse(body: bytes, read: Body = ANY_JSON) -> Any:
 
 
 def looks(body: bytes) -> str:
-    """The kind that the first bytes are of: each starts in a way of its own."""
+    """Return the kind that the first bytes are of: no two kinds start alike."""
     start = _START.match(body)
     first = start[1] if start else b""
     return MULTIPART if first == b"--" else JSON if first in (b"{", b"[") else FORM
@@ -114,7 +114,7 @@ def _kind(body: bytes, kinds: tuple[str, ...]) -> str:
 
 
 def fields(body: bytes, read: Body) -> list[tuple[str, str]]:
-    """Names and values of a URL-encoded form, in their order.
+    """Return names and values of a URL-encoded form, in their order.
 
     Raises
     ------
@@ -127,11 +127,11 @@ def fields(body: bytes, read: Body) -> list[tuple[str, str]]:
         found = plain_fields(body.removeprefix(codecs.BOM_UTF8), read.charset)
         if {name for name, _ in found} <= set(read.form):
             return found
-        raise Unmapped("not_form", "a form of this sender holds other fields than these")
+        raise Unmapped("not_form", "the form has fields that this sender's forms do not have")
     _check_form(body)
     if _MULTIPART.match(body):
         raise Unmapped("not_form", "the body is multipart/form-data, not a URL-encoded form")
-    if looks(body) == JSON:  # whose texts may hold "&email=…"; a form's name never begins with a bracket
+    if looks(body) == JSON:  # its texts may hold "&email=…"; a form's name never begins with a bracket
         raise Unmapped("not_form", "the body is JSON, not a URL-encoded form")
     text = _text(body, read.charset)
     if text.count("&") >= _FORM_FIELDS:
@@ -142,7 +142,7 @@ def fields(body: bytes, read: Body) -> list[tuple[str, str]]:
 
 
 def _pairs(text: str, charset: str) -> list[tuple[str, str]]:
-    # Not strictly: the URL Standard (5.1) passes over empty pieces and takes names without values.
+    # Not strict: the URL Standard (5.1) skips empty pieces and accepts names without values.
     for encoding in filter(None, ("utf-8", charset)):
         try:
             return parse_qsl(text, keep_blank_values=True, encoding=encoding, errors="strict")
@@ -156,11 +156,11 @@ def _nor(charset: str) -> str:
 
 
 def plain_fields(body: bytes, charset: str = "") -> list[tuple[str, str]]:
-    """The fields of a form in which each comes once, under a plain word.
+    """Return the fields of a form in which each name occurs once and is a plain word.
 
-    So is a form whose fields are signed and not its bytes, since the signed text
-    joins sorted names and values: otherwise one signature would fit several forms.
-    All of Twilio's names are plain words.
+    A form whose fields are signed, and not its bytes, must be of this kind. The signed
+    text joins sorted names and values, so one signature would otherwise fit several
+    forms. All of Twilio's names are plain words.
 
     Raises
     ------
@@ -180,7 +180,7 @@ def plain_fields(body: bytes, charset: str = "") -> list[tuple[str, str]]:
 
 
 def _unescaped(piece: bytes, charset: str) -> str:
-    """Read ``%41`` and ``+``, 15 times as fast as ``unquote_plus``: this is done before a request is verified."""
+    """Decode ``%41`` and ``+``, 15 times as fast as ``unquote_plus``: this runs before a request is verified."""
     if piece.isalnum():
         return piece.decode("ascii")
     escaped = piece.replace(b"+", b" ").replace(b"\\", b"\\x5c").replace(b"%", b"\\x")
@@ -210,23 +210,23 @@ def _text(body: bytes, charset: str) -> str:
 
 
 def _integer(written: str) -> int:
-    # Python refuses to read integers of more than 4,300 digits; past 64 bits all are left out alike.
+    # Python refuses to read integers of more than 4,300 digits. Those past 64 bits are left out of an event anyway.
     return int(written) if len(written) < _DIGITS else 10**_DIGITS
 
 
 _DECODER = json.JSONDecoder(parse_int=_integer, strict=False)  # not strict: some senders leave line breaks in texts
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"?', re.DOTALL)  # also one without an end, lest each quote looks for it anew
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"?', re.DOTALL)  # without an end, too, so that each quote is searched once
 
 
 def _too_many(text: str) -> str:
-    """What ``text`` holds too many of, as far as brackets and commas tell; empty if nothing."""
+    """Return what ``text`` holds too many of, by its brackets and commas; empty if nothing."""
     if text.count("{") + text.count("[") > MOST_OBJECTS:
         return f"more than {MOST_OBJECTS:,} objects and lists"
     return f"more than {MOST_VALUES:,} values" if text.count(",") > MOST_VALUES else ""
 
 
 def check_items(items: list[Any]) -> None:
-    """Refuse to walk more items than a body may hold objects, which plain numbers may be.
+    """Refuse more items than a body may hold objects: items may also be plain numbers.
 
     Raises
     ------
@@ -238,13 +238,13 @@ def check_items(items: list[Any]) -> None:
 
 
 def _json(text: str) -> Any:
-    # Before they are made, for millions fit into a body; a text may hold many brackets that are none.
+    # Counted before parsing, since a body has room for millions. Brackets inside a text do not count.
     if _too_many(text) and (excess := _too_many(_STRING.sub("", text))):
         raise Unmapped("too_many_objects", f"the body holds {excess}")
     try:
         return _DECODER.decode(text)
     except RecursionError:
-        raise Unmapped("nested_too_deep", "the body is nested deeper than any mapping goes") from None
+        raise Unmapped("nested_too_deep", "the body is nested too deeply to be mapped") from None
     except json.JSONDecodeError as error:
         if (found := _lines(text)) is not None:
             return found
@@ -253,7 +253,7 @@ def _json(text: str) -> Any:
 
 
 def _lines(text: str) -> list[Any] | None:
-    """The objects of JSON lines (https://jsonlines.org), which Auth0's log streams are; ``None`` if these are none."""
+    """Return the objects of JSON lines (https://jsonlines.org; Auth0's log streams), ``None`` for any other text."""
     lines = [line for line in text.split("\n") if line.strip()]
     if len(lines) < 2 or not all(line.lstrip().startswith("{") for line in lines):
         return None

@@ -3,8 +3,8 @@
 The library's interpreter looks up each node's method at each visit, which is a
 third of a webhook's CPU (docs/performance.md). The parser, the functions and
 everything rare stay the library's own. Semantics: JMESPath specification,
-https://jmespath.org/specification.html; ``tests/unit/events/test_compiler.py`` holds
-both against each other.
+https://jmespath.org/specification.html. ``tests/unit/events/test_compiler.py``
+compares both.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _ORDER = {"lt": operator.lt, "lte": operator.le, "gt": operator.gt, "gte": opera
 
 
 def is_false(value: Any) -> bool:
-    """JMESPath's false: null, false, and whatever is empty; 0 is true."""
+    """Return whether JMESPath takes ``value`` for false: null, false and everything empty, but not 0."""
     return value is None or value is False or (not value and isinstance(value, str | list | dict))
 
 
 class _Interpreter(TreeInterpreter):
-    """The library's own, which counts what it visits."""
+    """The library's interpreter, which also counts its visits."""
 
     def visit(self, node: Node, *arguments: Any, **options: Any) -> Any:
         spend(3)
@@ -50,7 +50,7 @@ class Compiler:
         self._interpreter = _Interpreter(Options(custom_functions=functions))
 
     def compile(self, node: Node) -> Evaluate:
-        """The function of one value that gives what the library's interpreter gives for ``node``."""
+        """Return the function of one value that gives what the library's interpreter gives for ``node``."""
         build = getattr(self, f"_{node['type']}", None)
         if build is None:
             return partial(self._interpreter.visit, node)
@@ -147,7 +147,7 @@ class Compiler:
             a, b = left(value), right(value)
             if isinstance(a, list | dict) and type(a) is type(b):
                 spend(weight(a))
-            # Python takes 0 for False and 1 for True.
+            # In Python 0 equals False and 1 equals True.
             return (a == b and isinstance(a, bool) == isinstance(b, bool)) is wanted
 
         return equal
@@ -225,7 +225,7 @@ class Compiler:
         return several
 
     def _call(self, name: str, count: int) -> Callable[[list[Any]], Any]:
-        """A call of the function; the library's check of arguments is left out where any will do."""
+        """Return a call of the function, without the library's check of arguments where every type is valid."""
         known = self._functions.FUNCTION_TABLE.get(name)
         signature = known["signature"] if known else ()
         if signature and not any(one["types"] for one in signature):
@@ -237,13 +237,13 @@ class Compiler:
 
 
 def _go_through(found: list[Any]) -> None:
-    """Count what it costs to evaluate something for each of ``found``; a few are part of what a rule costs anyway."""
+    """Count the cost of evaluating something for each of ``found``; the cost of a rule covers a few."""
     if len(found) > _FEW:
         spend(2 * len(found))
 
 
 def _read(given: str | list[Any] | dict[str, Any]) -> None:
-    """Count what it costs a function to read what it is given."""
+    """Count the cost for a function of reading an argument."""
     spend(len(given) >> _WORDS if isinstance(given, str) else len(given))
 
 

@@ -1,7 +1,7 @@
-"""Events that already are in the profile/metric schema: the ``custom`` source.
+"""Events that are already in the profile/metric schema: the ``custom`` source.
 
-One event, an array of them, or ``{"events": [...]}`` (with a common ``profile``, if
-wanted), each either flat::
+One event, an array of them, or ``{"events": [...]}`` (optionally with a common
+``profile``), each either flat::
 
     {"profile": {"email": …, "location": {…}, "properties": {…}, "meta": {…}},
      "metric": "Placed Order" or {"name": …, "service": …},
@@ -24,17 +24,17 @@ from ..work import spend
 from . import bodies, entry, values
 from .entry import Draft, Note
 
-_UNITS = 20  # of work for an event, whatever is in it
+_UNITS = 20  # of work for each event, regardless of its size
 _RESOURCES = ("event", "event-bulk-create", "event-bulk-create-job")
 _FIELDS = {"profile", "metric", "properties", "time", "value", "value_currency", "unique_id", "backfill"}
 
 
 def read(document: Any, *, delivery: str, received: float, local: tzinfo) -> Iterator[Draft | Unmapped]:
-    """A draft for each event in ``document``, or why there is none, in their order.
+    """Return a draft for each event in ``document``, or the reason why there is none, in their order.
 
     A time that names no zone is read in ``local``.
 
-    An event without ``unique_id`` gets one of ``delivery``, the signed webhook id
+    An event without ``unique_id`` gets one made of ``delivery``, the signed webhook id
     (empty if there is none), and its place in the body, so that retries of one delivery collapse.
 
     Raises
@@ -66,7 +66,7 @@ def _events(document: Any) -> Iterator[Any]:
 
 
 def _unwrap(resource: dict[str, Any]) -> Iterator[Any]:
-    """The flat events in a JSON:API resource of Klaviyo's."""
+    """Yield the flat events in one of Klaviyo's JSON:API resources."""
     inner = resource.get("data", resource)
     if isinstance(inner, list):
         for one in inner:
@@ -90,7 +90,7 @@ def _unwrap(resource: dict[str, Any]) -> Iterator[Any]:
 
 
 def _inner(value: Any) -> dict[str, Any]:
-    """A profile or metric without its JSON:API envelope; ``id`` and ``meta`` stay beside the attributes."""
+    """Return a profile or metric without its JSON:API envelope: its attributes with ``id`` and ``meta``."""
     if not isinstance(value, dict):
         return {}
     data = value.get("data", value)
@@ -105,7 +105,7 @@ def _inner(value: Any) -> dict[str, Any]:
 def _read(event: Any, fallback_id: str, received: float, local: tzinfo) -> Draft | Unmapped:
     spend(_UNITS)
     if not isinstance(event, dict):
-        return Unmapped("not_an_object", "an event is a JSON object")
+        return Unmapped("not_an_object", "expected a JSON object for each event")
     metric = event.get("metric")
     name = {"name": metric} if isinstance(metric, str) else _inner(metric)
     if not isinstance(name.get("name"), str) or not name["name"].strip():

@@ -1,7 +1,7 @@
 """Profile, metric, event: Klaviyo's limits and its wire format.
 
 ``build`` turns loose attributes into one finished ``event-bulk-create`` entry
-and says what it had to change. Limits and shape: Klaviyo API reference,
+and reports what it had to change. Limits and shape: Klaviyo API reference,
 revision 2026-10-15, "Bulk Create Events"; the guides "Events API overview" and
 "Rate limits, status codes, and errors".
 """
@@ -35,9 +35,9 @@ PROFILE_BYTES = 95_000
 ENTRY_BYTES = 900_000  # a message is 1 MiB with its header
 MARK = "RelayDropped"
 _MARKS = 20
-_FEW = 16  # members that are part of what their property costs anyway
-_UNITS = 20  # of work for an event, whatever is in it
-_NOTE_UNITS = 4  # for what is left out: less for the time than for the memory that a note takes
+_FEW = 16  # members that the cost of their property covers
+_UNITS = 20  # of work for each event, regardless of its size
+_NOTE_UNITS = 4  # for what is left out: a note takes memory rather than time
 SILENT = "klaviyo_drops_domain"
 
 IDENTIFIERS = ("email", "phone_number", "external_id", "anonymous_id", "_kx")
@@ -65,7 +65,7 @@ class Draft:
     ``profile`` has the names of Klaviyo's profile attributes plus ``id`` and
     ``meta``, and may give lists of candidates for email and phone; ``time`` is
     in epoch seconds, ``value`` a decimal amount. ``fallback_id`` becomes the
-    ``external_id`` if there is no other identifier. ``notes`` tells what was left
+    ``external_id`` if there is no other identifier. ``notes`` has what was left
     out so far.
     """
 
@@ -83,16 +83,16 @@ class Draft:
 
 
 def build(draft: Draft, *, phone_region: str = "") -> tuple[Event, list[Note]]:
-    """The finished event and what had to be left out of it, the draft's own notes first.
+    """Return the finished event and what had to be left out of it, the draft's own notes first.
 
-    What was left out also stands in the event, as the property ``RelayDropped``.
+    The event's property ``RelayDropped`` also lists what was left out.
 
     Raises
     ------
     Unmapped
-        ``no_identifier`` if nothing valid says whose event it is, ``no_metric``
-        or ``no_unique_id`` if the draft lacks one, ``too_large`` if even without
-        its properties the event fits no message.
+        ``no_identifier`` if the event has no valid identifier, ``no_metric``
+        or ``no_unique_id`` if the draft lacks one, ``too_large`` if no message
+        can hold the event even without its properties.
     """
     spend(_UNITS)
     notes = list(draft.notes)
@@ -137,7 +137,7 @@ def _event(draft: Draft, unique_id: str, properties: dict[str, Any], notes: list
 
 
 def identifiers_only(entry: str) -> str:
-    """``entry`` as a backfill that carries only who and what, for an event that comes late."""
+    """Return ``entry`` as a backfill with only the profile's identifiers, for an event that comes late."""
     document = json.loads(entry)
     attributes = document["attributes"]
     data = attributes["profile"]["data"]
@@ -154,7 +154,7 @@ def _dump(document: Any) -> str:
 
 
 def _without_control(written: str) -> str:
-    """``written`` without the characters that SQS or Klaviyo refuses, each replaced."""
+    """Return ``written`` without the characters that SQS or Klaviyo refuses, each replaced."""
     return written if written.isprintable() else CONTROL.sub("\ufffd", written)
 
 
@@ -175,7 +175,7 @@ class _Marks:
             properties[MARK] = self._first
 
     def add(self, note: Note) -> int:
-        """Take ``note`` in; returns by how many bytes the property has grown (it may have shrunk)."""
+        """Add ``note``; return by how many bytes the property has grown (it may have shrunk)."""
         before = _weight(MARK, self._first) if self._first else 0
         self._first[:] = sorted({*self._first, _mark(note)})[:_MARKS]
         self._properties[MARK] = self._first
@@ -187,7 +187,7 @@ def _mark(note: Note) -> str:
 
 
 def _profile(draft: Draft, phone_region: str, notes: list[Note]) -> str:
-    """The profile as JSON text."""
+    """Return the profile as JSON text."""
     loose = draft.profile
     location = _location(loose.get("location"), notes)
     attributes = _identifiers(loose, [location.get("country"), phone_region], notes)
@@ -207,7 +207,8 @@ def _profile(draft: Draft, phone_region: str, notes: list[Note]) -> str:
     if not any(name in attributes for name in IDENTIFIERS) and "id" not in profile:
         codes = sorted({note.code for note in notes if note.code.startswith("invalid_")})
         why = f" ({', '.join(codes)})" if codes else ""
-        raise Unmapped("no_identifier", f"the event names no email, phone or other identifier that Klaviyo takes{why}")
+        detail = f"the event names no email, phone or other identifier that Klaviyo accepts{why}"
+        raise Unmapped("no_identifier", detail)
     if meta := _meta(loose.get("meta"), notes):
         profile["meta"] = meta
     return _fit(profile, PROFILE_BYTES, [properties, attributes], "profile", "profile_too_large", notes)
@@ -258,7 +259,7 @@ def _location(loose: Any, notes: list[Note]) -> dict[str, Any]:
 
 
 def _meta(loose: Any, notes: list[Note]) -> dict[str, Any]:
-    """``patch_properties`` and ``patch_identifiers``, with only the operations that Klaviyo knows."""
+    """Return ``patch_properties`` and ``patch_identifiers``, with only the operations that Klaviyo knows."""
     if not isinstance(loose, Mapping):
         return {}
     found: dict[str, Any] = {}
@@ -307,7 +308,7 @@ _LEFT = _Left()
 
 
 def _clean(value: Any, where: str, depth: int, notes: list[Note]) -> Any:
-    """``value`` within Klaviyo's limits, or ``_LEFT``; ``depth`` counts the containers it lies in."""
+    """Return ``value`` within Klaviyo's limits, or ``_LEFT``; ``depth`` counts the containers around it."""
     if isinstance(value, str):
         return _string(value, where, notes)
     if value is None or isinstance(value, bool):
@@ -350,7 +351,7 @@ def _members(value: Mapping[Any, Any], where: str, depth: int, notes: list[Note]
         key = name if isinstance(name, str) and name.isprintable() else _without_control(str(name))
         key = key[:NAME_LENGTH]
         if isinstance(member, str) and len(member) * 4 <= STRING_BYTES and member.isprintable():
-            kept[key] = member  # as nearly all of them are
+            kept[key] = member  # the fast path for nearly all of them
             continue
         clean = _clean(member, f"{where}.{key}" if depth == 1 else where, depth, notes)
         if clean is not _LEFT:
@@ -359,7 +360,7 @@ def _members(value: Mapping[Any, Any], where: str, depth: int, notes: list[Note]
 
 
 def _properties(loose: Any, where: str, notes: list[Note]) -> dict[str, Any]:
-    """Properties within the limits; null and empty ones, which Klaviyo counts as never set, left out."""
+    """Return the properties within the limits, without null and empty ones, which Klaviyo counts as never set."""
     if loose is None:
         return {}
     if not isinstance(loose, Mapping):
@@ -369,7 +370,7 @@ def _properties(loose: Any, where: str, notes: list[Note]) -> dict[str, Any]:
         return _set(_members(loose, where, 1, notes))
     kept: dict[str, Any] = {}
     waiting = iter(loose.items())
-    # As many at a time as there is room for: a webhook may have a million of them.
+    # Only as many at a time as there is room for, since a webhook may have a million of them.
     while more := dict(islice(waiting, EVENT_PROPERTIES - 1 - len(kept))):
         kept |= _set(_members(more, where, 1, notes))
     if any(_set({name: value}) for name, value in waiting):
@@ -390,9 +391,9 @@ def _fit(
     notes: list[Note],
     marks: _Marks | None = None,
 ) -> str:
-    """``document`` as JSON text of at most ``room`` bytes, without the largest members of ``shelves`` if need be.
+    """Return ``document`` as JSON text of at most ``room`` bytes; drop the largest members of ``shelves`` for that.
 
-    A shelf is an object in ``document``; the next one is touched when the one before is empty.
+    A shelf is an object in ``document``. The next one is used when the one before is empty.
 
     Raises
     ------
@@ -414,7 +415,7 @@ def _fit(
 
 
 def _largest_first(shelves: Sequence[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], str, int]]:
-    """What may be left out of each shelf, by length, with its weight. Each is measured once, in its shelf's turn."""
+    """Yield what may be dropped from each shelf, longest first, with its weight; measure each member once."""
     for shelf in shelves:
         names = [name for name in shelf if name not in IDENTIFIERS and name != MARK]
         measured = [(len(_dump(shelf[name])), name, _weight(name, shelf[name])) for name in names]
@@ -423,5 +424,5 @@ def _largest_first(shelves: Sequence[dict[str, Any]]) -> Iterator[tuple[dict[str
 
 
 def _weight(name: str, value: Any) -> int:
-    """Bytes of a member in an object's JSON text, with its comma."""
+    """Return bytes of a member in an object's JSON text, with its comma."""
     return size(_dump({name: value})) - 1

@@ -1,12 +1,12 @@
-"""JMESPath as the TOML files speak it: compiled on first use, with functions for what it can't do.
+"""JMESPath as the TOML files use it: compiled on first use, with more functions.
 
-Beside JMESPath's own functions (https://jmespath.org/specification.html)::
+In addition to JMESPath's own functions (https://jmespath.org/specification.html)::
 
     minor(amount, currency)   decimal amount from minor units, by ISO 4217
     money(x)                  decimal amount from text or number, digit for digit
-    add(a, b, …) add(list)    sum of amounts; what is not an amount counts as nothing
+    add(a, b, …) add(list)    sum of amounts; other values are ignored
     subtract(a, b)  multiply(a, b)  absolute(x)
-    time(x)                   ISO 8601 in UTC from epoch or text; a text without a zone is read in the source's
+    time(x)                   ISO 8601 in UTC from epoch or text; a text without a zone is in the source's zone
     first_name(x)  last_name(x)   parts of a name in one field
     digest(x, …)              32 hexadecimal digits that stand for the values
     object(pairs)             an object from [[name, value], …]
@@ -57,7 +57,7 @@ _SECRET = re.compile(
 
 _NO_ADDRESS = re.compile(r"[>\s]")
 _DATE = re.compile(r"\s*\d{4}-\d{2}-\d{2}\s*")
-# Of these trees the first branch reads the document, and the others what that gives.
+# In these trees the first branch reads the document, and the others read its result.
 _FROM_THE_FIRST = {
     *("subexpression", "index_expression", "pipe"),
     *("projection", "value_projection", "filter_projection", "flatten"),
@@ -67,7 +67,7 @@ _LOCAL: ContextVar[tzinfo] = ContextVar("local", default=UTC)
 
 @contextmanager
 def times_in(local: tzinfo) -> Iterator[None]:
-    """Read times that name no zone in ``local``, within the context: JMESPath's functions get their arguments only."""
+    """Read times without a zone in ``local`` within the context: JMESPath passes its functions only their arguments."""
     token = _LOCAL.set(local)
     try:
         yield
@@ -76,7 +76,7 @@ def times_in(local: tzinfo) -> Iterator[None]:
 
 
 def is_secret(name: str) -> bool:
-    """Whether a field of that name holds what nobody else should read."""
+    """Return whether a field of that name holds a secret."""
     return _SECRET.search(name) is not None
 
 
@@ -124,7 +124,7 @@ class _Functions(Functions):
 
     @signature(_ANY)
     def _func_time(self, written: Any) -> str | None:
-        # A date alone stays that date, whatever the zone: it is a day, and no moment of it.
+        # A date alone stays that date in every zone: it is a day, not a moment.
         is_date = isinstance(written, str) and _DATE.fullmatch(written)
         seconds = values.time(written, UTC if is_date else _LOCAL.get())
         return values.iso(seconds) if seconds is not None and 0 <= seconds < 253_402_300_800 else None
@@ -203,12 +203,12 @@ class _Functions(Functions):
     def _func_with(self, items: Any, name: Any, value: Any) -> list[Any] | None:
         if not isinstance(items, list) or not isinstance(name, str):
             return None
-        spend(len(items) * weight(value))  # what comes of it holds the value so many times
+        spend(len(items) * weight(value))  # the result holds the value once for each item
         return [{**item, name: value} for item in items if isinstance(item, dict)]
 
     @signature({"types": ["string"]}, {"types": ["array-string"]})
     def _func_join(self, separator: str, parts: list[str]) -> str:
-        spend(len(separator) * len(parts) >> CHARACTERS)  # before it is made
+        spend(len(separator) * len(parts) >> CHARACTERS)  # before the text is made
         return separator.join(parts)
 
     @signature(_ANY)
@@ -237,7 +237,7 @@ class _Functions(Functions):
     @signature(_ANY)
     def _func_address(self, written: Any) -> str | None:
         if isinstance(written, str):
-            # Not a pattern: one would start from each "<" and look from each "@".
+            # Not a pattern, which would search again from each "<" and each "@".
             _, bracket, inner = written[:1000].rstrip().rpartition("<")
             address = inner.removesuffix(">")
             if bracket and address != inner and "@" in address[1:-1] and not _NO_ADDRESS.search(address):
@@ -264,7 +264,7 @@ class _Functions(Functions):
 
 
 def arities() -> dict[str, tuple[int, int | None]]:
-    """Every function by name, with its least and most arguments (``None``: no most)."""
+    """Return every function by name, with its least and most arguments (``None``: unlimited)."""
     return {
         name: (len(known["signature"]), None if _variadic(known["signature"]) else len(known["signature"]))
         for name, known in _Functions.FUNCTION_TABLE.items()
@@ -279,7 +279,7 @@ _COMPILER = Compiler(_Functions())
 
 
 class Expression:
-    """One expression of a TOML file; parsed when it is first asked."""
+    """One expression of a TOML file, parsed at its first use."""
 
     def __init__(self, text: str, tree: Node = None) -> None:
         """``tree`` is given for a part of another expression."""
@@ -294,17 +294,17 @@ class Expression:
 
     @cached_property
     def is_common(self) -> bool:
-        """Whether it reads ``_webhook`` and ``_root`` only, and so says the same of each entry of a list."""
+        """Whether it reads only ``_webhook`` and ``_root``, so that its value is the same for each entry of a list."""
         return _starts_at(self.tree, {"_webhook", "_root"})
 
     def of(self, document: Any) -> Any:
-        """The expression's value on ``document``.
+        """Return the expression's value on ``document``.
 
         Raises
         ------
         ExpressionFailed
-            The document holds another type than the expression can use. The
-            text of it names no value of the document.
+            The document holds a type that the expression cannot use. The error's
+            text names no value of the document.
         """
         if self._evaluate is None:
             self._evaluate = _COMPILER.compile(self.tree)
@@ -313,18 +313,18 @@ class Expression:
         except (JMESPathError, ValueError, TypeError, RecursionError, ArithmeticError) as error:
             raise ExpressionFailed(type(error).__name__) from None
         if isinstance(found, str) and len(found) > LONG:
-            spend(len(found) >> CHARACTERS)  # who asks for a text goes through it
+            spend(len(found) >> CHARACTERS)  # the caller reads all of it
         return found
 
 
 def _starts_at(tree: Node, names: set[str]) -> bool:
-    """Whether all that a syntax tree reads lies below the fields ``names`` of the document."""
+    """Return whether a syntax tree reads only below the fields ``names`` of the document."""
     kind, children = tree["type"], [child for child in tree["children"] if isinstance(child, dict)]
     if kind == "field":
         return tree["value"] in names
     if kind in ("current", "identity"):
         return False
-    if kind in ("literal", "expref"):  # the second is asked of what the function is given
+    if kind in ("literal", "expref"):  # an expref reads the function's argument
         return True
     if kind in _FROM_THE_FIRST:
         return _starts_at(children[0], names)
@@ -332,11 +332,11 @@ def _starts_at(tree: Node, names: set[str]) -> bool:
 
 
 class ExpressionFailed(Exception):
-    """An expression met a value of a type it cannot use; the text is the cause's class."""
+    """An expression that failed on a value of a type it cannot use; the text is the cause's class."""
 
 
 def holds(condition: Expression, document: Any) -> bool:
-    """Whether ``condition`` is true of ``document``; one that cannot be asked is not."""
+    """Return whether ``condition`` is true of ``document``; one that fails is false."""
     try:
         return bool(condition.of(document))
     except ExpressionFailed:

@@ -1,6 +1,6 @@
 """A sender's checks of its URL, answered as the ``[[handshake]]`` tables of its TOML file say.
 
-Pure: a request in, the answer's document out. The expressions see ``method``,
+Pure: a request in, the answer's document out. The expressions read ``method``,
 ``headers``, ``query`` and ``body``, and in an answer ``_hmac`` where ``hmac``
 names the text to sign.
 """
@@ -20,12 +20,12 @@ from .expressions import Expression, ExpressionFailed, holds
 from .senders import Handshake, Source
 from .webhook import Webhook
 
-# What is read before anybody has proved who they are: a check holds an id or a challenge.
+# The most that is read of an unverified body: a check of the URL holds an id or a challenge.
 UNSIGNED_BYTES = 2_000
 
 
 def find(source: Source, webhook: Webhook, *, signed: bool) -> tuple[Handshake, dict[str, Any]] | None:
-    """The handshake that a request is, with the document that its expressions see."""
+    """Return the handshake that a request is, with the document that its expressions read."""
     wanted = [handshake for handshake in source.handshakes if handshake.signed is signed]
     if not wanted:
         return None
@@ -34,16 +34,16 @@ def find(source: Source, webhook: Webhook, *, signed: bool) -> tuple[Handshake, 
 
 
 def answer(handshake: Handshake, document: dict[str, Any], *, secret: str = "") -> Any:
-    """What the sender wants to hear: text or an object.
+    """Return the answer that the sender expects: text or an object.
 
-    ``secret`` is the one that the request was signed with; only a signed
-    handshake is answered with an HMAC under it, or strangers could have
-    anything signed.
+    ``secret`` is the one that the request was signed with. Only a signed
+    handshake is answered with an HMAC under it; otherwise strangers could have
+    any text signed.
 
     Raises
     ------
     Unmapped
-        ``not_a_handshake``: the request does not hold what the answer is made of.
+        ``not_a_handshake``: the request has no text or challenge to answer.
     """
     if handshake.answer is None:
         return "ok"
@@ -58,20 +58,20 @@ def answer(handshake: Handshake, document: dict[str, Any], *, secret: str = "") 
 
 
 def _read(body: Body, handshakes: Sequence[Handshake], *, signed: bool) -> Body | None:
-    """How to read the body for ``handshakes``; ``None`` if no expression of theirs asks for it.
+    """Return how to read the body for ``handshakes``; ``None`` if none of their expressions reads it.
 
-    What nobody has signed yet is read as JSON or as a plain form only.
+    An unverified body is read only as JSON or as a plain form.
     """
     kinds = body.kinds if signed else tuple(kind for kind in body.kinds if kind != bodies.MULTIPART)
     return replace(body, kinds=kinds) if kinds and any(one.reads_body for one in handshakes) else None
 
 
 def _document(webhook: Webhook, read: Body | None, *, within: int | None) -> dict[str, Any]:
-    """What the expressions see; ``body`` is ``null`` if it is no document, or longer than ``within`` bytes."""
+    """Return what the expressions read; ``body`` is ``null`` if it is unreadable or longer than ``within`` bytes."""
     parsed = None
     if read and (within is None or len(webhook.body) <= within):
         try:
-            # What nobody has signed is not decompressed.
+            # An unverified body is not decompressed.
             parsed = webhook.document(read)[0] if within is None else bodies.parse(webhook.body, read)
         except Unmapped:
             parsed = None

@@ -1,10 +1,10 @@
-"""What an event is called: the key that its sender's file names, or a stand-in where the sender leaves it out.
+"""The name of an event: the key that its sender's file names, or a stand-in where the sender leaves it out.
 
 A name is made of signed bytes only (docs/decisions/0001), is the same for every
-retry, and stands in log lines and answers. So a key that says who somebody is
-becomes a digest: one that holds an address, one that is made of a field of that
-kind (``contact.phone``), and one that equals what the event's profile says.
-Digits alone are not a person: Shopify's ids have thirteen.
+retry, and is in log lines and answers. So a key that identifies a person becomes
+a digest: one that holds an address, one that is made of a field of that kind
+(``contact.phone``), and one that equals a value of the event's profile.
+Digits alone do not identify a person: Shopify's ids have thirteen.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from . import values
 from .expressions import Expression, ExpressionFailed
 
 _LENGTH = 150
-# Trees whose lists are made by the file; of a path alone a list is the sender's (a form field that is given twice).
+# Trees whose lists the file makes. A list at a plain path is the sender's (a form field that is given twice).
 _LISTING = {
     *("multi_select_list", "projection", "value_projection", "filter_projection", "flatten", "slice"),
     "function_expression",
@@ -37,7 +37,7 @@ _PERSONAL = {
     *("firstname", "lastname", "fullname", "surname", "nickname", "username", "address", "addresses", "street"),
     *("url", "urls", "link", "href", "website", "ip", "addr", "fname", "lname"),
 }
-_RUN_ON = ("phone", "email", "address")  # in words without a mark between them: "phonenumber", "emailaddress"
+_RUN_ON = ("phone", "email", "address")  # in joined words: "phonenumber", "emailaddress"
 _WHOLE = {"from", "to", "caller", "called", "recipient", "line1", "line2", "zip", "postcode"}
 _NAMES = {
     *("first", "last", "full", "given", "family", "middle", "display", "legal", "real"),
@@ -46,17 +46,17 @@ _NAMES = {
     *("owner", "requester", "your"),
 }
 _OF_A_NAME = {"first", "last", "given", "family", "middle"}
-_LOOKING_UP = {"find", "like"}  # functions that are told by a text what they look for
+_LOOKING_UP = {"find", "like"}  # functions whose argument is a text to look for
 _OF_A_THING = {"id", "ids", "uuid", "guid", "key", "hash", "at", "date", "time", "type", "status", "count"}
 _PHONE = re.compile(r"[\d\s+()./\u2010-\u2015\u2212-]{7,40}")
 _PHONE_DIGITS = 7
-_SHORT = 4  # characters; a shorter name stands in many an id that is not made of it
+_SHORT = 4  # characters; a shorter name also occurs in ids that are not made of it
 
 
 def name(key: Expression, found: Any, node: Any, profile: Mapping[str, Any]) -> str:
-    """The key ``found`` in ``node`` as one text, empty if a part of it is missing.
+    """Return the key ``found`` in ``node`` as one text, empty if a part of it is missing.
 
-    A digest of it if it is long, or says who somebody is; ``profile`` has the
+    It becomes a digest if it is long or identifies a person. ``profile`` has the
     event's loose attributes.
 
     Raises
@@ -79,11 +79,11 @@ def name(key: Expression, found: Any, node: Any, profile: Mapping[str, Any]) -> 
 
 
 def stand_in(node: Mapping[str, Any], place: tuple[int, ...], around: str) -> str:
-    """The name of an event whose key is missing: a digest of its ``node`` and of where that is in the webhook.
+    """Return the name of an event whose key is missing: a digest of its ``node`` and of where that is in the webhook.
 
-    ``place`` is empty where the node is the whole body, and has the number of the
-    item, and of the entry in it. ``around``, see ``surroundings``, tells an entry
-    from one that is equal in another webhook.
+    ``place`` is empty where the node is the whole body. Otherwise it has the number of
+    the item, and of the entry in it. ``around`` (see ``surroundings``) distinguishes an
+    entry from an equal one in another webhook.
     """
     if not place:
         return values.digest(node)
@@ -94,9 +94,9 @@ def stand_in(node: Mapping[str, Any], place: tuple[int, ...], around: str) -> st
 
 
 def surroundings(*objects: Mapping[str, Any]) -> str:
-    """A digest of what ``objects`` say themselves, without the lists and objects in them.
+    """Return a digest of the plain members of ``objects``, without the lists and objects in them.
 
-    An order that is sent again with one more refund leaves the names of the others as they are.
+    So an order that is sent again with one more refund does not change the names of the others.
     """
     plain = [{member: value for member, value in one.items() if not isinstance(value, list | dict)} for one in objects]
     return values.digest(*plain)
@@ -104,7 +104,7 @@ def surroundings(*objects: Mapping[str, Any]) -> str:
 
 @cache
 def _reading(key: str) -> tuple[bool, tuple[Expression, ...]]:
-    """Whether lists in a key are of the file's making, and its paths to what says who somebody is."""
+    """Return whether the file makes the lists in a key, and the key's paths to values that identify a person."""
     tree = Expression(key).tree
     return _lists(tree), tuple(Expression(key, path) for path in _paths(tree) if _leads_to_a_person(path))
 
@@ -117,7 +117,7 @@ def _lists(tree: Any) -> bool:
 
 
 def _paths(tree: Any) -> Iterator[Any]:
-    """The parts of an expression that lead to a value of the document."""
+    """Yield the parts of an expression that lead to a value of the document."""
     kind = tree["type"]
     if kind in _LEADING or (kind == "function_expression" and tree["value"] in _LOOKING_UP):
         yield tree
@@ -128,14 +128,14 @@ def _paths(tree: Any) -> Iterator[Any]:
 
 
 def _leads_to_a_person(path: Any) -> bool:
-    """Whether ``path`` ends at a field of that kind, or at the value of what is looked up under such a name."""
+    """Return whether ``path`` ends at a personal field, or at a value that is looked up under such a name."""
     fields = _fields(path)
     looked_up = path["type"] == "function_expression" or (fields and fields[-1].lower() in _GENERIC)
     return _is_personal(fields) or bool(looked_up and any(_is_personal([text]) for text in _texts(path)))
 
 
 def _fields(tree: Any) -> list[str]:
-    """The fields on a path, but for those that only a filter's condition asks for."""
+    """Return the fields on a path, except those that only a filter's condition reads."""
     own = [tree["value"]] if tree["type"] == "field" else []
     children = tree["children"][: 2 if tree["type"] == "filter_projection" else None]
     return own + [name for child in children if isinstance(child, dict) for name in _fields(child)]
@@ -154,7 +154,7 @@ def _words(field: str) -> list[str]:
 
 
 def _is_personal(fields: list[str]) -> bool:
-    """Whether the last of a path's ``fields`` names an address, a phone or a person."""
+    """Return whether the last of a path's ``fields`` names an address, a phone or a person."""
     said = [field for field in fields if field.lower() not in _GENERIC]
     if not said:
         return False
@@ -167,12 +167,12 @@ def _is_personal(fields: list[str]) -> bool:
         return True
     if "name" not in words:
         return False
-    # "customer_name", "customer.name" and a name alone, but no "plan.name".
+    # "customer_name", "customer.name" and a name alone, but not "plan.name".
     return said == ["name"] or not _NAMES.isdisjoint(words if len(words) > 1 else before)
 
 
 def _is_run_on(word: str) -> bool:
-    """Whether words without a mark between them, "customername" or "phonenumber", name a person or its address."""
+    """Return whether joined words ("customername", "phonenumber") name a person or an address."""
     if word.endswith("name"):
         return word.removesuffix("name") in _NAMES
     return any(part in word for part in _RUN_ON) and not word.endswith(tuple(_OF_A_THING))
@@ -199,12 +199,12 @@ def _people(paths: tuple[Expression, ...], node: Any) -> Iterator[str]:
 
 
 def _listed(found: Any) -> list[str]:
-    """The first texts in ``found``; a profile's expressions give candidates in a list."""
+    """Return the first texts in ``found``: a profile's expressions may give a list of candidates."""
     return [text for one in (found if isinstance(found, list) else [found])[:10] if (text := values.text(one))]
 
 
 def _holds(part: str, person: str) -> bool:
-    """Whether ``part`` holds a text that says who somebody is; of a short one, whether it is a word of it."""
+    """Return whether ``part`` holds a text that identifies a person; a short text must be a word of it."""
     folded = _folded(person)
     if len(folded) < _SHORT:
         return folded in (_folded(part), *re.split(r"\W+", part.casefold()))
@@ -216,16 +216,16 @@ def _folded(text: str) -> str:
 
 
 def _letters(text: str) -> str:
-    """``text`` without what parts its words: "Park, Kim" and "park.kim" are one."""
+    """Return ``text`` without what separates its words: "Park, Kim" and "park.kim" become equal."""
     return re.sub(r"[\W_]+", "", text).casefold()
 
 
 def _digits(text: str) -> str:
-    """The digits of what may be a phone number, without the zeros before it; else nothing."""
+    """Return the digits of a possible phone number, without leading zeros; empty for other texts."""
     return "".join(filter(str.isdigit, text)).lstrip("0") if _PHONE.fullmatch(text) else ""
 
 
 def _is_one_of(number: str, listed: list[str]) -> bool:
-    """Whether a phone number is among those listed, be it with or without its country code."""
+    """Return whether a phone number is among those listed, with or without its country code."""
     known = len(number) >= _PHONE_DIGITS
     return known and any(number.endswith(one[-9:]) or one.endswith(number[-9:]) for one in listed)

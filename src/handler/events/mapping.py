@@ -1,4 +1,4 @@
-"""From an authentic webhook to Klaviyo's events, as the sender's TOML file says.
+"""From an authentic webhook to Klaviyo's events, by the sender's TOML file.
 
 Pure: bytes and headers in, an ``Outcome`` out. The same bytes always give the
 same ``unique_id``s, which are made of signed bytes only (docs/decisions/0001).
@@ -23,11 +23,11 @@ from .expressions import Expression, ExpressionFailed, times_in
 from .senders import Expressions, Profile, Rule, Source
 from .webhook import Webhook
 
-_ITEM_UNITS, _NODE_UNITS, _EXPRESSION_UNITS = 20, 5, 2  # of work, whatever they hold
-_SENDER_IDS = 20  # of which the log line and the answer name no more
-_SLUGGED = 1_000  # characters of a metric's name, of which Klaviyo takes 127
+_ITEM_UNITS, _NODE_UNITS, _EXPRESSION_UNITS = 20, 5, 2  # of work, regardless of their size
+_SENDER_IDS = 20  # the most that a log line names
+_SLUGGED = 1_000  # characters of a metric's name; Klaviyo accepts 127
 _NO_SLUG = re.compile(r"[^a-z0-9]+")
-# Klaviyo reads some properties as more than data ($value, $flow); "$ 5 and more" is a question of a form.
+# Klaviyo gives some properties a meaning ($value, $flow). "$ 5 and more" may be a question in a form.
 _RESERVED = re.compile(rf"\s*(?:\$\w|{entry.MARK}\s*$)")
 _TOPIC = re.compile(r"[\w ./:-]{1,100}")
 _DELIVERIES = ("webhook-id", "svix-id")  # header names of Standard Webhooks
@@ -35,7 +35,7 @@ _DELIVERIES = ("webhook-id", "svix-id")  # header names of Standard Webhooks
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """The stack's defaults: country code for phones, zone for times that name none."""
+    """The stack's defaults: a country code for phone numbers, and a zone for times without one."""
 
     phone_region: str = ""
     time_zone: tzinfo = UTC
@@ -43,7 +43,7 @@ class Defaults:
 
 @dataclass(frozen=True, slots=True)
 class UnmappedItem:
-    """An item of the body that no event could be made of; ``index`` is ``None`` for the whole body."""
+    """An item of the body that became no event; ``index`` is ``None`` for the whole body."""
 
     index: int | None
     reason: str
@@ -52,11 +52,11 @@ class UnmappedItem:
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of one webhook.
+    """The result of one webhook.
 
-    ``ignored`` says why if the whole webhook is deliberately not relayed.
-    ``notes`` names what was left out of the events (codes and paths, no values),
-    ``sender_ids`` what the sender calls the items that became none.
+    ``ignored`` is the reason if the whole webhook is deliberately not relayed.
+    ``notes`` has what was left out of the events (codes and paths, no values),
+    ``sender_ids`` the sender's ids of the items that became no event.
     ``private_ids``: see ``telemetry.event_id``.
     """
 
@@ -85,18 +85,18 @@ def understand(
     Parameters
     ----------
     headers : mapping
-        Names in lower case; only those of a topic and a signed id are read.
+        Names in lower case; only the topic's and the signed id's are read.
     body : bytes or Webhook
-        A webhook's document may have been read before, and is not parsed again.
+        A ``Webhook`` keeps its document, which is not parsed again.
     received : float
-        Epoch seconds; stands in for a missing or absurd time.
+        Epoch seconds; replaces a missing or implausible time.
     only : collection of int, optional
         Items of the body to read, all if ``None`` (a redrive of what was parked).
 
     Raises
     ------
     Unmapped
-        It cannot be read, nothing of it can become an event, or it would be ``too_much_work``.
+        It cannot be read, none of it can become an event, or it would be ``too_much_work``.
     """
     webhook = body if isinstance(body, Webhook) else Webhook("POST", "", "", headers, {}, body)
     document, weight = webhook.document(source.body)
@@ -114,7 +114,7 @@ def _finished(
     defaults: Defaults,
     only: Collection[int] | None,
 ) -> Outcome:
-    """The events of a sender that speaks Klaviyo's own format."""
+    """Return the events of a sender that uses Klaviyo's own format."""
     from . import custom_source
 
     outcome = Outcome(topics=["events"], private_ids=True)
@@ -166,7 +166,7 @@ def _by_rules(
 
 
 def _items(source: Source, document: Any) -> list[tuple[int, Any]]:
-    """The webhook's items with their place in it: the body itself, or the entries of an array in it."""
+    """Return the webhook's items with their place in it: the body itself, or the entries of an array in it."""
     found = _value(source.items, document, "items") if source.items else document
     if not isinstance(found, list):
         return [(0, found)]
@@ -183,13 +183,13 @@ def _item(
     defaults: Defaults,
     outcome: Outcome,
 ) -> str | None:
-    """Add the events of one item to ``outcome``; returns why it is ignored, if it is.
+    """Add the events of one item to ``outcome``; return the reason if it is ignored.
 
-    ``place`` is where it is in the webhook, empty if it is all of it.
+    ``place`` is its place in the webhook, empty if it is the whole webhook.
     """
     spend(_ITEM_UNITS)
     if not isinstance(item, dict):
-        raise Unmapped("not_an_object", "a webhook of this sender is a JSON object or a form")
+        raise Unmapped("not_an_object", "expected a JSON object or a form")
     topic = _topic(source, item, headers)
     outcome.private_ids |= _tells(topic)  # a metric may be named after it
     outcome.topics.append(topic if _TOPIC.fullmatch(topic) else "(unprintable)")
@@ -208,7 +208,7 @@ def _item(
         return why
     item = _with_id(source, item, headers)
     if any(rule.agrees and not _truth(rule.agrees, item) for rule in rules):
-        raise Unmapped("topic_contradicted", "the topic header is not signed, and the body is not of that topic")
+        raise Unmapped("topic_contradicted", "the body does not match the (unsigned) topic header")
     ignored: list[str] = []
     failed: Unmapped | None = None
     for rule in rules:
@@ -222,19 +222,19 @@ def _item(
 
 
 def _with_id(source: Source, item: dict[str, Any], headers: Mapping[str, str]) -> dict[str, Any]:
-    """``item`` with the delivery's id as ``_id``, if the sender signs one in a header."""
+    """Return ``item`` with the delivery's id as ``_id``, if the sender signs one in a header."""
     signed_id = _signed_id(source, headers, source.id_headers)
     return {**item, "_id": signed_id} if signed_id else item
 
 
 def _signed_id(source: Source, headers: Mapping[str, str], among: Collection[str]) -> str:
-    """The delivery's id from the header that was verified, the first one present in the file's order; else nothing."""
+    """Return the delivery's id from the first signed header in the file's order that is present, otherwise ``""``."""
     name = next((name for name in source.id_headers if headers.get(name)), "")
     return headers[name] if name in among else ""
 
 
 def _sender_ids(source: Source, item: Any, headers: Mapping[str, str]) -> list[str]:
-    """What an item that becomes no event is called in the log: its key, where its file says one and the item has it."""
+    """Return the name in the log of an item that became no event: its key, if its file has one and so has the item."""
     try:
         rules = source.rules_for(_topic(source, item, headers)) if isinstance(item, dict) else []
         key = rules[0].key if rules else source.key
@@ -256,7 +256,8 @@ def _topic(source: Source, item: dict[str, Any], headers: Mapping[str, str]) -> 
     if source.topic and not found:
         found = values.text(_value(source.topic, item, "topic"))
     if not found:
-        raise Unmapped("no_topic", "the webhook does not say what it is about")
+        places = [place for place in (source.topic_header, "the body" if source.topic else "") if place]
+        raise Unmapped("no_topic", f"no topic found; this sender names it in {' or '.join(places)}")
     return found
 
 
@@ -269,9 +270,9 @@ def _apply(
     defaults: Defaults,
     outcome: Outcome,
 ) -> list[str]:
-    """Add what ``rule`` makes of ``item``; a list with the reason if it makes nothing on purpose.
+    """Add what ``rule`` makes of ``item``; return a list with the reason if it deliberately makes nothing.
 
-    Raises ``Unmapped`` after the last one if no event could be made of some of the rule's entries.
+    Raises ``Unmapped`` after the last entry if some of the rule's entries could not become events.
     """
     made = 0
     units = _EXPRESSION_UNITS * rule.expressions
@@ -295,7 +296,7 @@ def _apply(
 
 
 class _Node(NamedTuple):
-    """What one event is made of; ``around`` tells an entry of a list from the same in another webhook."""
+    """The fields of one event; ``around`` distinguishes a list's entry from an equal one in another webhook."""
 
     fields: dict[str, Any]
     place: tuple[int, ...]
@@ -313,7 +314,7 @@ def _nodes(source: Source, rule: Rule, item: dict[str, Any], place: tuple[int, .
         return
     found = _value(rule.each, node, "each")
     if found is not None and not isinstance(found, list):
-        raise Unmapped("mapping_failed", "the expression for each met something else than a list")
+        raise Unmapped("mapping_failed", "the expression for each did not give a list")
     bodies.check_items(found or [])
     around = cache(partial(identity.surroundings, item, root))
     common: dict[str, Any] = {}
@@ -353,7 +354,7 @@ def _draft(source: Source, rule: Rule, at: _Node, received: float, defaults: Def
 
 
 def _free(found: Any, notes: list[Note]) -> dict[str, Any]:
-    """Properties whose names are the sender's, or its visitors', without those that are Klaviyo's or the relay's."""
+    """Return properties whose names the sender or its visitors chose, without the names of Klaviyo and the relay."""
     properties = found if isinstance(found, dict) else {}
     spend(len(properties))
     reserved = {name for name in properties if _RESERVED.match(name[: entry.NAME_LENGTH])}
@@ -362,7 +363,7 @@ def _free(found: Any, notes: list[Note]) -> dict[str, Any]:
 
 
 def _tidy(value: Any) -> Any:
-    """A list of objects, like an order's items, without their empty members."""
+    """Return a list of objects, like an order's items, without their empty members."""
     if not isinstance(value, list):
         return value
     spend(len(value))
@@ -377,7 +378,7 @@ def _tidy(value: Any) -> Any:
 def _profile(
     source: Source, wanted: Profile, node: dict[str, Any], notes: list[Note]
 ) -> tuple[dict[str, Any], str | None]:
-    """Klaviyo's profile attributes, and the sender's own id of the customer."""
+    """Return Klaviyo's profile attributes, and the sender's id of the customer."""
     profile = _values(wanted.attributes, node, "", notes)
     customer = values.text(profile.pop("customer_id", None))
     first, last = values.names(profile.pop("full_name", None))
@@ -392,11 +393,11 @@ def _profile(
 
 
 def _unique_id(source: Source, metric: str, key: Expression, at: _Node, profile: Mapping[str, Any]) -> str:
-    """``stripe:placed-order:evt_1``: the same for every retry, another for every event.
+    """Return an id such as ``stripe:placed-order:evt_1``: the same for every retry, another for every event.
 
     Where a part of the key is missing, a digest of the node and its place in the
-    webhook is used, so that two events never collapse into one. Not so where only
-    a form's fields are signed: in which bytes, whoever repeats it decides.
+    webhook is used, so that two events never collapse into one. If only a form's
+    fields are signed this is not possible: anyone who repeats it may change the bytes.
     """
     found = identity.name(key, _value(key, at.fields, "key"), at.fields, profile)
     if not found and source.body.once:
@@ -431,7 +432,7 @@ def _build(outcome: Outcome, draft: Draft, region: str) -> None:
     event, notes = entry.build(draft, phone_region=region)
     phones = draft.profile.get("phone_number")
     named = cleaning.tells(event.unique_id, phones if isinstance(phones, list) else [phones])
-    # A visitor may have chosen the metric's name, of which a part of the id is made.
+    # A visitor may have chosen the metric's name, which is part of the id.
     outcome.private_ids |= named or _tells(draft.metric)
     outcome.events.append(event)
     outcome.metrics.append(draft.metric)
@@ -439,16 +440,16 @@ def _build(outcome: Outcome, draft: Draft, region: str) -> None:
 
 
 def _tells(name: str) -> bool:
-    """Whether the name of a topic or a metric says more than what happened, such as whom to call."""
+    """Return whether the name of a topic or a metric holds personal data, such as a phone number."""
     return cleaning.clean(name, hide_numbers=True) != name
 
 
 def _value(expression: Expression, node: Any, where: str) -> Any:
-    """The value of an expression without which there is no event."""
+    """Return the value of an expression that an event needs."""
     try:
         return expression.of(node)
     except ExpressionFailed as error:
-        raise Unmapped("mapping_failed", f"the expression for {where} met a value it cannot use ({error})") from None
+        raise Unmapped("mapping_failed", f"the expression for {where} failed on this payload ({error})") from None
 
 
 def _truth(expression: Expression, node: Any) -> bool:
@@ -456,7 +457,7 @@ def _truth(expression: Expression, node: Any) -> bool:
 
 
 def _quiet(expression: Expression, node: Any, where: str, notes: list[Note]) -> Any:
-    """The value of an expression that an event can do without."""
+    """Return the value of an optional expression; ``None``, with a note, if it fails."""
     try:
         return expression.of(node)
     except ExpressionFailed:
@@ -465,7 +466,7 @@ def _quiet(expression: Expression, node: Any, where: str, notes: list[Note]) -> 
 
 
 def _all(wanted: Expressions, at: _Node, notes: list[Note]) -> dict[str, Any]:
-    """A rule's properties. Those of an entry that read nothing of it, such as an order's items, are evaluated once."""
+    """Return a rule's properties; evaluate those that read nothing of a list's entry once for the list."""
     if at.common is None:
         return _values(wanted, at.fields, "properties.", notes)
     if not at.common:

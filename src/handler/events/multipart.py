@@ -1,4 +1,4 @@
-"""multipart/form-data; a module of its own, since few senders post it and its parser is loaded for them only."""
+"""Forms in multipart/form-data. Few senders post them, so only this module loads the parser."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FILE = re.compile(r";\s*filename\*\s*=", re.IGNORECASE)  # RFC 7578, 4.2 forbid
 
 
 def fields(body: bytes, *, most: int) -> list[tuple[bytes, bytes]]:
-    """Names and values of at most ``most`` parts, files left out; the boundary is that of the first line.
+    """Return names and values of at most ``most`` parts, without files; the boundary is that of the first line.
 
     Raises
     ------
@@ -32,12 +32,12 @@ def fields(body: bytes, *, most: int) -> list[tuple[bytes, bytes]]:
         detail = f"the form has more than {most:,} parts, or a part more than {_HEADERS} headers or a long one"
         raise Unmapped("too_many_fields", detail) from None
     except MultipartError:
-        raise Unmapped("not_form", "the body is not readable as multipart/form-data") from None
+        raise Unmapped("not_form", "the body is not valid multipart/form-data") from None
 
 
 def _fields(body: bytes, boundary: bytes, most: int) -> list[tuple[bytes, bytes]]:
-    # Strict: without lines that continue a header, whose cost is their number times their length.
-    # Latin-1 keeps each byte of a name, for its charset is known to the caller.
+    # Strict: continued header lines, which it refuses, cost their number times their length.
+    # Latin-1 keeps each byte of a name, since only the caller knows its charset.
     parser = PushMultipartParser(
         boundary,
         max_segment_count=most,

@@ -1,8 +1,8 @@
-"""What is authentic is never refused: what cannot be read or mapped is parked as it came, with its reason.
+"""Parking of authentic webhooks that cannot be read or mapped: as they came, with the reason.
 
 Both functions settle raw webhooks here, ``receive`` when they come and
-``redriven`` after a redrive. Neither an unreadable body nor a fault of our own
-costs a webhook (docs/decisions/0029).
+``redriven`` after a redrive. No webhook is lost through an unreadable body or
+through a fault in our code (docs/decisions/0029).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class DeadLetter(NamedTuple):
 
 
 def settled(source: str, make: Callable[[], _Made]) -> _Made | Outcome:
-    """What ``make`` makes of a webhook of ``source``; if it fails, the whole of it parked with the reason."""
+    """Return what ``make`` makes of a webhook of ``source``; if it fails, park the whole webhook with the reason."""
     try:
         return make()
     except Unmapped as error:
@@ -36,8 +36,8 @@ def settled(source: str, make: Callable[[], _Made]) -> _Made | Outcome:
     except (SourceError, UnknownSource) as error:
         reason, detail = "source_file", str(error)
     except RecursionError:
-        reason, detail = "nested_too_deep", "the body is nested deeper than its mapping goes"
-    except Exception as error:  # noqa: BLE001 (a fault of our own must not cost an authentic webhook: it is parked)
+        reason, detail = "nested_too_deep", "the body is nested too deeply to be mapped"
+    except Exception as error:  # noqa: BLE001 (a fault in our code must not lose an authentic webhook)
         cause, place = crash(error)
         logger.error("mapping crashed", extra={"source": source, "cause": cause, "place": place})
         reason, detail = "mapping_crashed", f"{cause} at {place}"
@@ -45,10 +45,10 @@ def settled(source: str, make: Callable[[], _Made]) -> _Made | Outcome:
 
 
 def letters(raw: Raw, parked: Sequence[UnmappedItem], *, at: str) -> Iterator[DeadLetter]:
-    """``raw`` for the dead-letter queue, once for each reason, with the places of its items; ``at`` is ISO 8601.
+    """Yield ``raw`` for the dead-letter queue, once for each reason, with the places of its items; ``at`` is ISO 8601.
 
     If no message has room for a list of places, the whole webhook is parked
-    without one. What became events already then comes again after a redrive,
+    without one. A redrive then repeats the items that became events already,
     under the same ids.
     """
     places: dict[tuple[str, str], list[int | None]] = {}

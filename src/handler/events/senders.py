@@ -1,8 +1,7 @@
 """A sender as data: the TOML files in ``sources/`` and ``sources/custom/``.
 
-``load`` reads one sender's file and nothing else. The file's form is described
-in docs/adding-a-sender.md; every file is checked at build time, so that this
-module only has to read.
+``load`` reads only one sender's file. docs/adding-a-sender.md describes the form of
+the files. Every file is checked at build time, so that this module only reads.
 """
 
 from __future__ import annotations
@@ -56,13 +55,13 @@ class Scheme:
 
     @property
     def ahead(self) -> int:
-        """Seconds that a signature may come from the future: a retry does not, however old it may be."""
+        """Seconds by which a signature may be in the future; a long tolerance is for late retries only."""
         return min(self.tolerance, AHEAD_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Expressions for whose event it is; ``customer_id`` and ``full_name`` are the relay's own."""
+    """Expressions for an event's profile; ``customer_id`` and ``full_name`` are the relay's own."""
 
     attributes: Expressions = field(default_factory=dict)
     location: Expressions = field(default_factory=dict)
@@ -92,14 +91,14 @@ class Rule:
 
     @property
     def expressions(self) -> int:
-        """How many there are to be evaluated for an event."""
+        """The number of expressions that are evaluated for an event."""
         profile = self.profile
         return 8 + sum(map(len, (profile.attributes, profile.location, profile.properties, self.properties)))
 
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """One ``[[handshake]]``: a request that is a sender's check, and how it is answered."""
+    """One ``[[handshake]]``: how to recognise and answer a sender's check of its URL."""
 
     when: Expression
     answer: Expression | None
@@ -109,13 +108,13 @@ class Handshake:
 
     @property
     def reads_body(self) -> bool:
-        """Whether one of its expressions asks for the body."""
+        """Whether one of its expressions reads the body."""
         return any("body" in one.text for one in (self.when, self.answer, self.token, self.hmac) if one)
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One sender: how it signs, where things stand, and what becomes of its topics."""
+    """One sender: how it signs, where its values are, and what becomes of its topics."""
 
     name: str
     title: str
@@ -148,9 +147,9 @@ class Source:
         return tuple(name for scheme in self.schemes for name in scheme.id_header)
 
     def rules_for(self, topic: str) -> list[Rule]:
-        """The events that ``topic`` becomes: those that name it, else those whose pattern fits.
+        """Return the events that ``topic`` becomes: those that name it, otherwise those whose pattern fits.
 
-        What ``[ignore]`` or ``[no_identifier]`` names more closely than a pattern is no event.
+        A topic that ``[ignore]`` or ``[no_identifier]`` names more closely than a pattern is not an event.
         """
         exact = [rule for rule in self.rules if topic in rule.topics]
         if exact:
@@ -160,20 +159,20 @@ class Source:
         return [rule for rule, close in fitting if close and close >= closest]
 
     def takes(self, topic: str) -> bool:
-        """Whether ``topic`` is among those that the source is limited to, if it is limited."""
+        """Return whether ``topic`` is among those that the source is limited to, if it is limited."""
         return not self.only or any(fnmatchcase(topic, glob) for glob in self.only)
 
     def why_ignored(self, topic: str) -> str | None:
-        """Why ``topic`` is not relayed; ``None`` if nothing says so."""
+        """Return why ``topic`` is not relayed, or ``None``."""
         return _why(self.ignored, topic)
 
     def why_nobody(self, topic: str) -> str | None:
-        """What to subscribe to instead of ``topic``, whose body says nothing of whose it is."""
+        """Return what to subscribe to instead of ``topic``, whose body identifies nobody, or ``None``."""
         return _why(self.nobody, topic)
 
 
 def _closeness(globs: Iterable[str], topic: str) -> int:
-    """The length of the longest of the patterns that fit; 0 if none does."""
+    """Return the length of the longest of the patterns that fit; 0 if none does."""
     return max((len(glob) for glob in globs if fnmatchcase(topic, glob)), default=0)
 
 
@@ -184,17 +183,17 @@ def _why(reasons: Mapping[str, str], topic: str) -> str | None:
 
 
 def names() -> list[str]:
-    """All sources, the user's own included, in alphabetical order."""
+    """Return the names of all sources, including the user's own, in alphabetical order."""
     return sorted({path.stem for folder in (SHIPPED, CUSTOM) for path in folder.glob("*.toml")})
 
 
 def path_of(name: str) -> Path:
-    """The file of a source; one in ``custom/`` goes first.
+    """Return the file of a source; one in ``custom/`` goes first.
 
     Raises
     ------
     UnknownSource
-        There is none.
+        No file of that name.
     """
     if _NAME.fullmatch(name):
         for folder in (CUSTOM, SHIPPED):
@@ -206,7 +205,7 @@ def path_of(name: str) -> Path:
 
 @cache
 def load(name: str) -> Source:
-    """The source of that name.
+    """Return the source of that name.
 
     Raises
     ------
@@ -222,7 +221,7 @@ def load(name: str) -> Source:
 
 
 def document(name: str, *, depth: int = 0) -> dict[str, Any]:
-    """The tables of a source's file, over those of the source that it extends."""
+    """Return the tables of a source's file, over those of the source that it extends."""
     path = path_of(name)
     try:
         own = tomllib.loads(path.read_text("utf-8"))
@@ -237,7 +236,7 @@ def document(name: str, *, depth: int = 0) -> dict[str, Any]:
 
 
 def merge(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """``own`` over ``base``: tables join, an event replaces those of the base with its topic and metric."""
+    """Return ``own`` over ``base``: tables join, an event replaces those of the base with its topic and metric."""
     merged = dict(base)
     for name, value in own.items():
         if name == "event":
@@ -258,7 +257,7 @@ def _topics(rule: Mapping[str, Any]) -> list[str]:
 
 
 def build(name: str, tables: Mapping[str, Any]) -> Source:
-    """A source from its tables; what is missing raises ``KeyError`` or ``TypeError``, a wrong zone ``ValueError``."""
+    """Build a source from its tables; raise ``KeyError`` or ``TypeError`` for gaps, ``ValueError`` for a wrong zone."""
     webhook = tables.get("webhook", {})
     common = tables.get("profile", {})
     topic_header = webhook.get("topic_header", "").lower()

@@ -1,7 +1,7 @@
 """Single values: email, phone, time, money, names.
 
-Every function here takes what a sender might send, of any type, and returns
-the clean value or ``None``; none raises on bad input. Klaviyo's rules: API
+Every function here accepts a value of any type, as senders may send it, and
+returns the clean value or ``None``. None raises on bad input. Klaviyo's rules: API
 reference, "Bulk Create Events"; guides, "Profiles" and "Custom metrics".
 """
 
@@ -22,7 +22,7 @@ from ..work import CHARACTERS, spend
 EMAIL_LENGTH = 99
 _PHONE_UNITS = 40  # to read a number as one of a region's
 YEAR = 366 * 86_400
-NUMBERS = (int, float, Decimal)  # of which 0 and False are values, where "" and [] are none
+NUMBERS = (int, float, Decimal)  # here 0 and False are values, unlike "" and []
 EARLIEST = 631_152_000  # 1990-01-01, before which Klaviyo refuses times
 
 # RFC 5321/5322 without quoted local parts and address literals, which Klaviyo refuses.
@@ -30,7 +30,7 @@ _EMAIL = re.compile(
     r"(?=.{1,64}@)[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
     r"@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+(?:[A-Za-z]{2,63}|xn--[A-Za-z0-9-]{2,59})"
 )
-# Klaviyo takes events for these and drops them without a word (guide "Test profiles").
+# Klaviyo accepts events for these and drops them silently (guide "Test profiles").
 _DROPPED_DOMAIN = re.compile(
     r"@(?:.*\.)?(?:example\.(?:com|net|org)|test\.com|[a-z0-9-]+\.(?:test|invalid|localhost))$"
 )
@@ -60,7 +60,7 @@ _CLOCK = re.compile(
 
 
 def text(value: Any) -> str | None:
-    """``value`` as trimmed text; numbers as written, anything else and ``""`` as ``None``."""
+    """Return ``value`` as trimmed text; numbers as written, anything else and ``""`` as ``None``."""
     if isinstance(value, str):
         return value.strip() or None
     if isinstance(value, bool) or not isinstance(value, _JSON_NUMBERS):
@@ -69,7 +69,7 @@ def text(value: Any) -> str | None:
 
 
 def email(value: Any) -> str | None:
-    """A valid address under 100 characters, trimmed and in lower case."""
+    """Return a valid address under 100 characters, trimmed and in lower case."""
     if not isinstance(value, str):
         return None
     address = value.strip().removeprefix("mailto:").lower()
@@ -77,14 +77,14 @@ def email(value: Any) -> str | None:
 
 
 def is_dropped(address: str) -> bool:
-    """Whether Klaviyo takes events for this address and silently stores none."""
+    """Return whether Klaviyo accepts events for this address and silently stores none."""
     return _DROPPED_DOMAIN.search(address) is not None
 
 
 def phone(value: Any, regions: Iterable[Any]) -> str | None:
-    """E.164 by the number's own country code, else by the first of ``regions`` that fits.
+    """Return E.164 by the number's own country code, otherwise by the first of ``regions`` that fits.
 
-    ``regions`` are ISO 3166 codes; others are passed over.
+    ``regions`` are ISO 3166 codes; others are skipped.
     """
     number = text(value)
     if number is None or len(number) > 40 or not any(char.isdigit() for char in number):
@@ -105,10 +105,10 @@ def phone(value: Any, regions: Iterable[Any]) -> str | None:
 
 
 def time(value: Any, local: tzinfo = UTC) -> float | None:
-    """Epoch seconds of an epoch number (s, ms, µs), ISO 8601 or RFC 2822 text.
+    """Return the epoch seconds of an epoch number (s, ms, µs), or of ISO 8601 or RFC 2822 text.
 
-    A time without a zone is read in ``local``; one whose zone is neither an
-    offset nor UTC nor one of RFC 2822's (``EST``, ``PDT``, …) is none.
+    A time without a zone is read in ``local``. A zone must be an offset, UTC or
+    one of RFC 2822's (``EST``, ``PDT``, …); otherwise the text is not a time.
     """
     if isinstance(value, bool):
         return None
@@ -154,30 +154,30 @@ def _rfc2822(written: str, local: tzinfo) -> float | None:
     offset = f"{found['hours']}{found['minutes'] or '00'}" if found["hours"] else found["name"] or ""
     try:
         moment = parsedate_to_datetime(f"{folded[: found.end('clock')]} {offset}{found['year'] or ''}")
-        # "-0000" is UTC, from someone who does not tell the zone (RFC 5322, section 3.3).
+        # "-0000" is UTC without information about the zone (RFC 5322, section 3.3).
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC if offset else local)).timestamp()
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
 
 
 def plausible(seconds: float, now: float) -> bool:
-    """Whether Klaviyo takes this time: after 1990 and at most a year ahead."""
+    """Return whether Klaviyo accepts this time: after 1990 and at most a year ahead."""
     return EARLIEST < seconds < now + YEAR - 86_400
 
 
 def iso(seconds: float) -> str:
-    """ISO 8601 in UTC, to the second."""
+    """Return ISO 8601 in UTC, to the second."""
     return datetime.fromtimestamp(int(seconds), UTC).isoformat()[:19] + "Z"
 
 
 def currency(value: Any) -> str | None:
-    """An ISO 4217 code in upper case."""
+    """Return an ISO 4217 code in upper case."""
     code = value.strip().upper() if isinstance(value, str) else ""
     return code if _CURRENCY.fullmatch(code) else None
 
 
 def money(value: Any) -> Decimal | None:
-    """A decimal amount from text (``"1,299.90"``) or a JSON number, digit for digit.
+    """Return a decimal amount from text (``"1,299.90"``) or a JSON number, digit for digit.
 
     A float's ``repr`` gives back the text it was parsed from up to 15 significant
     digits (IEEE 754), so amounts below ten trillion keep every cent.
@@ -201,7 +201,7 @@ def money(value: Any) -> Decimal | None:
 
 
 def minor(value: Any, code: Any) -> Decimal | None:
-    """A decimal amount from minor units: ``minor(1999, "usd")`` is 19.99, ``minor(500, "JPY")`` is 500."""
+    """Return a decimal amount from minor units: ``minor(1999, "usd")`` is 19.99, ``minor(500, "JPY")`` is 500."""
     amount, unit = money(value), currency(code)
     if amount is None or unit is None:
         return None
@@ -209,16 +209,16 @@ def minor(value: Any, code: Any) -> Decimal | None:
 
 
 def number(amount: Decimal) -> int | float:
-    """``amount`` as a JSON number: whole amounts as ``int``, others as the nearest double."""
+    """Return ``amount`` as a JSON number: whole amounts as ``int``, others as the nearest double."""
     whole = amount.to_integral_value()
     return int(whole) if whole == amount else float(amount)
 
 
 def names(full: Any) -> tuple[str | None, str | None]:
-    """Given and family name from one field: ``"Ada King Lovelace"`` → ``("Ada", "King Lovelace")``.
+    """Return given and family name from one field: ``"Ada King Lovelace"`` → ``("Ada", "King Lovelace")``.
 
-    ``"Lovelace, Ada"`` is turned round; one word is a given name; an email
-    address is no name.
+    ``"Lovelace, Ada"`` is reversed. One word is a given name. An email address is
+    not a name.
     """
     whole = text(full)
     if whole is None or "@" in whole:
@@ -231,13 +231,13 @@ def names(full: Any) -> tuple[str | None, str | None]:
 
 
 def country(value: Any) -> str | None:
-    """A two-letter country code in upper case; other text as it is."""
+    """Return a two-letter country code in upper case; other text as it is."""
     name = text(value)
     return name.upper() if name and len(name) == 2 and name.isalpha() else name
 
 
 def plain(markup: Any) -> str | None:
-    """Text without HTML tags and entities, its white space folded."""
+    """Return the text without HTML tags and entities, with its white space folded."""
     if not isinstance(markup, str):
         return None
     bare = html.unescape(re.sub(r"<[^<>]{0,500}>", " ", markup[:100_000]))
@@ -245,7 +245,7 @@ def plain(markup: Any) -> str | None:
 
 
 def digest(*parts: Any) -> str:
-    """32 hexadecimal digits that stand for ``parts``, whatever their types."""
+    """Return 32 hexadecimal digits that stand for ``parts`` of any types."""
     joined = "\x1f".join(repr(part) for part in parts)
     spend(len(joined) >> CHARACTERS)
     return hashlib.sha256(joined.encode("utf-8", "backslashreplace")).hexdigest()[:32]

@@ -1,4 +1,4 @@
-"""One HTTP request of a sender."""
+"""A sender's HTTP request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .bodies import Body
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """What a sender may sign: header names in lower case, ``body`` the exact bytes."""
+    """One HTTP request: header names in lower case, ``body`` the exact bytes."""
 
     method: str
     url: str
@@ -23,9 +23,9 @@ class Webhook:
     _documents: dict[Body, tuple[Any, int]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def document(self, read: Body) -> tuple[Any, int]:
-        """The body's document, and its bytes once decompressed; parsed once for each way to read it.
+        """Return the body's document, and its size in bytes once decompressed; parse it once for each way to read it.
 
-        Nobody may change it: a time in it, a check of the URL and the mapping are read from the same one.
+        Do not change the document: signature, handshakes and mapping read the same one.
 
         Raises
         ------

@@ -33,7 +33,7 @@ from tests.unit.support_queue import Delivery, delivery
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "answers.md"
 WIDE = Limits(per_second=100_000, per_minute=100_000)
-MENDED = 600.0  # seconds after which Klaviyo works again
+REPAIRED = 600.0  # seconds after which Klaviyo works again
 READ_SECONDS = 1.0  # a busy machine may take tenths of a second for an answer that is meant to come
 REFUSAL = {"errors": [{"id": "1", "code": "invalid", "title": "Invalid input.", "detail": "No."}]}
 UNREADABLE = {"errors": [REFUSAL["errors"][0] | {"source": {"pointer": "/data"}}]}
@@ -147,18 +147,18 @@ def server() -> Iterator[Server]:
 
 
 class Wire(Connection):
-    """Connections to ``address`` until Klaviyo is mended, and to the stand-in from then on."""
+    """Connections to ``address`` until Klaviyo works again, and to the stand-in from then on."""
 
     def __init__(self, clock: Time, address: str, server: Server) -> None:
         self.clock = clock
         self.server = server
-        self.mended_at = clock() + MENDED
+        self.repaired_at = clock() + REPAIRED
         self._bad = Connection(address, "2026-10-15", pauses=replace(PAUSES, read=READ_SECONDS))
         self._good = Connection(server.url, "2026-10-15", pauses=replace(PAUSES, read=READ_SECONDS))
         self.tried: list[float] = []
 
     def _current(self) -> Connection:
-        if self.clock() < self.mended_at:
+        if self.clock() < self.repaired_at:
             return self._bad
         self.server.klaviyo.set_faults([], time.monotonic())
         return self._good
@@ -266,10 +266,10 @@ def test_an_answer_has_the_outcome_that_the_document_says(name: str, server: Ser
         if len(tried) > 1:
             assert case.first[0] <= tried[1] - tried[0] <= case.first[1] + 0.5
         if outcome(found) in ("waits", "closes"):
-            closed = [at for at in tried if tried[0] + 2.5 < at < found.wire.mended_at]
+            closed = [at for at in tried if tried[0] + 2.5 < at < found.wire.repaired_at]
             assert all(sum(since <= at < since + 60 for at in closed) <= 2 for since in closed)
             # Deferred for ten minutes, events come back within as much; the relay itself is open again after half one.
-            assert tried[-1] - found.wire.mended_at <= 700
+            assert tried[-1] - found.wire.repaired_at <= 700
         assert "mail.example" not in found.log.getvalue()
 
 

@@ -64,7 +64,7 @@ class World(Delivery):
         """The records that the function itself has deleted."""
         return [name for key, name in self.given.items() if key not in self.events.messages]
 
-    def anew(self) -> list[sim.Message]:
+    def again(self) -> list[sim.Message]:
         """What was sent again."""
         return [message for key, message in self.events.messages.items() if key not in self.given]
 
@@ -87,14 +87,14 @@ def test_delivered_records_are_acknowledged(world: World) -> None:
     assert world.deliver(queued("a"), queued("b")) == []
     assert sorted(world.klaviyo.stored) == ["a", "b"]
     assert len(world.klaviyo.requests) == 1
-    assert not world.anew()
+    assert not world.again()
     assert not world.dead
 
 
 def test_what_klaviyo_does_not_take_now_is_sent_anew_together(world: World) -> None:
     world.klaviyo.told = lambda _: world.klaviyo.answer(429, Retry_After="300")
     assert world.deliver(queued("a"), queued("b")) == []
-    (entry,) = world.anew()
+    (entry,) = world.again()
     assert 300 <= entry.delay <= 330
     body = messages.decode(entry.body)
     assert [one.unique_id for one in body.events] == ["a", "b"] if isinstance(body, Message) else False
@@ -117,10 +117,10 @@ def test_each_message_that_is_sent_again_is_counted(world: World, capsys: pytest
     world.deliver(queued("delivered"))
     assert resent(capsys) == 0
     world.deliver(queued("one", crashes=2), queued("two", crashes=2), queued("new"))
-    assert resent(capsys) == 2 == len(world.anew())
+    assert resent(capsys) == 2 == len(world.again())
     world.klaviyo.told = lambda _: world.klaviyo.answer(429, Retry_After="300")
     world.deliver(queued("a"), queued("b", backfill=True))
-    assert resent(capsys) == 2 == len(world.anew()) - 2
+    assert resent(capsys) == 2 == len(world.again()) - 2
 
 
 def test_a_refused_event_is_parked_with_its_reason_and_its_neighbours_go(world: World) -> None:
@@ -147,7 +147,7 @@ def test_a_suspected_crasher_is_alone_in_hand_before_it_is_touched(world: World)
     assert world.deliver(queued("one", crashes=2), queued("two", crashes=2), queued("new")) == []
     assert world.klaviyo.stored == ["one"]
     assert sorted(gone) == ["new", "two"]
-    assert sorted(message.texts.get("crashes", "") for message in world.anew()) == ["", "2"]
+    assert sorted(message.texts.get("crashes", "") for message in world.again()) == ["", "2"]
 
 
 def test_what_comes_back_from_being_handled_alone_is_parked(world: World) -> None:
@@ -215,7 +215,7 @@ def test_of_many_large_raw_webhooks_some_are_mapped_later(
     ]
     assert world.deliver(*(Given(messages.encode(raw), str(n)) for n, raw in enumerate(raws))) == []
     assert world.klaviyo.stored == ["one"]
-    assert [messages.decode(one.body) for one in world.anew()] == raws[1:]
+    assert [messages.decode(one.body) for one in world.again()] == raws[1:]
     world.down = {EVENTS}
     assert world.deliver(*(Given(messages.encode(raw), str(n)) for n, raw in enumerate(raws[1:]))) == ["1"]
 
@@ -226,9 +226,9 @@ def test_what_a_redrive_brings_back_is_found_by_the_webhooks_and_the_senders_id(
     log = io.StringIO()
     monkeypatch.setattr(telemetry.logger.registered_handler, "stream", log)
     order = {"id": "evt_1", "type": "charge.refunded", "data": {"object": {"id": "ch_1"}}}
-    mended = {"id": 1, "receipt_email": "ada@mail.example"}
+    corrected = {"id": 1, "receipt_email": "ada@mail.example"}
     still = Raw("stripe", json.dumps(order).encode(), {}, 1_789_999_990.0, webhook_id="still")
-    order["data"] = {"object": mended}
+    order["data"] = {"object": corrected}
     goes = Raw("stripe", json.dumps(order).encode(), {}, 1_789_999_990.0, webhook_id="goes")
     world.deliver(*(Given(messages.encode(raw), str(n)) for n, raw in enumerate((still, goes))))
     lines = [json.loads(text) for text in log.getvalue().splitlines()]

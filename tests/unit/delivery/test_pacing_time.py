@@ -209,7 +209,7 @@ def test_without_the_table_nobody_posts_and_afterwards_all_do() -> None:
     away, back = world.now + 60, world.now + 240
     world.go([backlog(world, away=(away, back)) for _ in range(5)], 480)
     within_limits(world)
-    # Whoever looked for the last time just before still uses its slot.
+    # A function that looked for the last time just before still uses its slot.
     assert not [at for at, _ in world.arrivals if away + LOOK_AHEAD + TOLERANCE + 0.4 <= at < back]
     assert share(world, back + 60, back + 230) >= 0.98
 

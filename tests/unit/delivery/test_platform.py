@@ -58,7 +58,7 @@ def fill(world: Delivery) -> None:
 
 
 def away_at_first(world: Delivery) -> None:
-    """Klaviyo throttles the first request, so everything is sent anew once."""
+    """Klaviyo throttles the first request, so everything is sent again once."""
     fill(world)
     answers = iter([world.klaviyo.answer(429, Retry_After="30")])
     world.klaviyo.told = lambda _: next(answers, None)
@@ -412,7 +412,7 @@ def test_what_was_sent_anew_before_the_queue_was_lost_does_not_come_twice() -> N
     """Else each round of a queue that comes and goes would double what waits."""
     with delivery() as world:
         for number in range(25):
-            world.put(message(f"s{number}", suspect=True))  # each is sent anew by itself
+            world.put(message(f"s{number}", suspect=True))  # each is sent again by itself
         world.table_away = 1.0
         calls = iter([0.0, 1.0])
         before = world.sqs.before

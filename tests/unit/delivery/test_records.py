@@ -83,17 +83,17 @@ def test_what_came_back_twice_is_handled_alone_and_the_rest_sent_anew_first() ->
     triage = crashes.triage(records(NEW, TWICE, TWICE, ONCE, (3, True)), stagger=PAUSES.stagger)
     assert [one.id for one in triage.handle] == ["1"]
     assert [one.id for one in triage.park] == ["4"]
-    anew = {one.id: crashes.again(one, delay) for one, delay in triage.resend}
-    assert {name: out.attributes.get("crashes") for name, out in anew.items()} == {"0": None, "2": "2", "3": "1"}
-    assert anew["0"].delay == 0
-    assert anew["2"].delay >= PAUSES.stagger
+    resent = {one.id: crashes.again(one, delay) for one, delay in triage.resend}
+    assert {name: out.attributes.get("crashes") for name, out in resent.items()} == {"0": None, "2": "2", "3": "1"}
+    assert resent["0"].delay == 0
+    assert resent["2"].delay >= PAUSES.stagger
 
 
 def test_what_comes_back_is_written_down_before_it_is_handled_again() -> None:
     triage = crashes.triage(records(NEW, BACK, (2, True)), stagger=PAUSES.stagger)
     assert [one.id for one in triage.handle] == ["0"]
-    anew = {one.id: crashes.again(one, delay).attributes for one, delay in triage.resend}
-    assert anew == {"1": {"crashes": "1"}, "2": {"crashes": "2"}}
+    resent = {one.id: crashes.again(one, delay).attributes for one, delay in triage.resend}
+    assert resent == {"1": {"crashes": "1"}, "2": {"crashes": "2"}}
 
 
 def test_a_redriven_message_keeps_its_reason_while_it_is_sent_anew() -> None:
@@ -251,7 +251,7 @@ def test_the_parked_form_is_the_queues_own() -> None:
 
 
 def deferrals(cause: NoSlot, *times: int, deferred: int = 3) -> list[tuple[Message, Outgoing]]:
-    """What messages with one event each, of these times, are sent anew as."""
+    """What messages with one event each, of these times, are sent again as."""
     got = [
         Received(str(n), Message("shop", (event(f"t{n}", time=time),), NOW, deferred=deferred))
         for n, time in enumerate(times)

@@ -46,7 +46,7 @@ SAYINGS = [
 
 
 def words_of(text: str) -> set[str]:
-    """The words of a text in small letters, and what underscores join, but for Klaviyo's own names."""
+    """The words of a text in small letters, and what underscores join, except Klaviyo's own names."""
     words = set(re.findall(r"\w+", unicodedata.normalize("NFC", text).casefold())) - SCHEMA
     return {part for word in words for part in word.split("_")}
 

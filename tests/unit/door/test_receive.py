@@ -21,7 +21,7 @@ from tests.unit.support_door import SECRETS, Door
 from tools.senders import payload, sign
 from tools.senders.preview import preview_request
 
-NO_PERSON = "the event names no email, phone or other identifier that Klaviyo takes"
+NO_PERSON = "the event names no email, phone or other identifier that Klaviyo accepts"
 
 
 @pytest.fixture

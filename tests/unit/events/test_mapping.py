@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from handler.events import mapping, senders
 from handler.events.mapping import Defaults, Outcome
 from tools.paths import SAMPLES
@@ -93,3 +95,12 @@ def test_what_an_entry_reads_of_the_whole_webhook_is_in_each_event() -> None:
     common = {"All": ["a", "b"], "Type": "x", "RelayDropped": ["Bad: mapping_failed"]}
     assert made == [common | {"Own": "a"}, common | {"Own": "b"}]
     assert list(made[1]) == ["All", "Own", "Type", "RelayDropped"]
+
+
+@pytest.mark.parametrize(
+    ("source", "place"),
+    [("stripe", "the body"), ("shopify", "x-shopify-topic"), ("woocommerce", "x-wc-webhook-topic or the body")],
+)
+def test_a_webhook_without_a_topic_says_where_its_sender_names_it(source: str, place: str) -> None:
+    (parked,) = understood(source, {"id": 1}).parked
+    assert (parked.reason, parked.detail) == ("no_topic", f"no topic found; this sender names it in {place}")

@@ -94,7 +94,7 @@ def test_the_functions_refuse_to_start_with_an_unknown_zone(read: Any) -> None:
 def test_a_function_that_cannot_start_names_the_parameter_in_its_log(function: str) -> None:
     done = python(f"import handler.{function}", TIME_ZONE="Mars/Base")
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("ValueError: the parameter TimeZone cannot be used: 'Mars/Base'")
+    assert done.stderr.splitlines()[-1].startswith("ValueError: the parameter TimeZone is not valid: 'Mars/Base'")
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from local.demo import Sent
 ROWS = [
     Sent("shop", "order", 200, {"accepted": 2}, ("a", "b")),
     Sent("shop", "order.again", 200, {"accepted": 1}, ("a",)),
-    Sent("shop", "update", 200, {"ignored": "no customer would be written to about it"}),
+    Sent("shop", "update", 200, {"ignored": "not useful for messaging customers"}),
     Sent("shop", "nobody", 200, {"parked": [{"reason": "no_identifier"}]}, parks=True),
     Sent("shop", "ping", 200, {"challenge": "1"}),
 ]

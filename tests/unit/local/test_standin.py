@@ -325,7 +325,7 @@ def test_a_full_window_answers_429_and_says_for_how_long(server: Server, client:
     client.limits(per_second=100, per_minute=3, minute=60)
     answers = [call(server, job(row(n))) for n in range(5)]
     statuses = [status for status, _, _ in answers]
-    # The window's phase is random: it may begin anew between two requests, once.
+    # The window's phase is random: it may begin again between two requests, once.
     assert statuses.count(429) in (0, 1, 2)
     assert client.stats()["limited"] == statuses.count(429)
     for status, headers, _ in answers:

@@ -1,4 +1,4 @@
-"""Whoever looks is safe: no command passes on what moves a cursor, turns a line around, or cannot be seen."""
+"""Reading is safe: no command passes on what moves a cursor, turns a line around, or cannot be seen."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class Cloud(Secrets):
 
 
 def answer(_: str, url: str, **__: Any) -> Any:
-    """What a door answers: JSON, or whatever else stands at that address."""
+    """What a door answers: JSON, or any other content at that address."""
     told = {"event_ids": ["shop:placed-order"], "detail": HOSTILE}
     text = json.dumps(told, ensure_ascii=False) if "relay.example" in url else HOSTILE
     return SimpleNamespace(status=202, data=text.encode())

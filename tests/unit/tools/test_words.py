@@ -11,34 +11,34 @@ import pytest
 from tools import paths, words
 from tools.words import Banned
 
-ANEW = Banned("anew", "again", pages_only=True)
-MEND = Banned("mend(s|ed|ing)?", "fix", pages_only=False)
+FLURB = Banned("flurb", "again", pages_only=True)
+ZOND = Banned("zond(s|ed|ing)?", "fix", pages_only=False)
 
 
 def test_no_banned_word_is_in_the_project() -> None:
     assert list(words.mistakes(words.banned(), words.ours())) == []
 
 
-@pytest.mark.parametrize(("text", "place"), [("anew", 1), ("Anew, it", 1), ("read\nanew.", 2), ("`anew`", 1)])
+@pytest.mark.parametrize(("text", "place"), [("flurb", 1), ("Flurb, it", 1), ("read\nflurb.", 2), ("`flurb`", 1)])
 def test_a_banned_word_is_named_with_its_line_and_what_to_write(text: str, place: int) -> None:
-    (line,) = words.mistakes([ANEW], {"docs/x.md": text})
+    (line,) = words.mistakes([FLURB], {"docs/x.md": text})
     assert line.startswith(f"docs/x.md:{place}: ")
     assert line.endswith("write 'again'")
 
 
-@pytest.mark.parametrize("text", ["recommend", "amended", "a_mend", "mended_it"])
+@pytest.mark.parametrize("text", ["rezond", "azonded", "a_zond", "zonded_it"])
 def test_a_word_in_another_is_left_alone(text: str) -> None:
-    assert list(words.mistakes([MEND], {"docs/x.md": text})) == []
+    assert list(words.mistakes([ZOND], {"docs/x.md": text})) == []
 
 
 def test_a_word_of_pages_is_not_refused_in_code_and_counted_there() -> None:
-    texts = {"local/x.py": "# anew\n", "docs/x.md": "again"}
-    assert list(words.mistakes([ANEW], texts)) == []
-    assert list(words.counts([ANEW], texts)) == ["anew: 0 in pages, 1 in code: local"]
+    texts = {"local/x.py": "# flurb\n", "docs/x.md": "again"}
+    assert list(words.mistakes([FLURB], texts)) == []
+    assert list(words.counts([FLURB], texts)) == ["flurb: 0 in pages, 1 in code: local"]
 
 
 def test_a_word_that_is_banned_everywhere_is_refused_in_code() -> None:
-    assert len(list(words.mistakes([MEND], {"local/x.py": "# mended\n", "Makefile": "mend"}))) == 2
+    assert len(list(words.mistakes([ZOND], {"local/x.py": "# zonded\n", "Makefile": "zond"}))) == 2
 
 
 def test_pages_and_code_are_searched_and_payloads_are_not() -> None:

@@ -84,7 +84,7 @@ def test_nothing_waits_and_no_line_tells_is_said_as_such() -> None:
 
 def test_a_parked_event_has_its_reason() -> None:
     assert outcome(WEBHOOK, PARKED) == f"{EVENT}: parked at 18:00:08 (refused_by_klaviyo: Invalid input.)"
-    assert "delivered" in outcome(WEBHOOK, PARKED, JOB)  # mended and sent back
+    assert "delivered" in outcome(WEBHOOK, PARKED, JOB)  # corrected and sent back
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,7 @@ metric = "Wrote To Us"
 
 
 def test_a_webhook_is_mapped_by_the_mended_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parked for a mistake in the mapping, which is mended; redriven, it is delivered, under the id it always had."""
+    """Parked for a mistake in the mapping; once that is corrected, a redrive delivers it under the id it always had."""
     monkeypatch.setattr(senders, "CUSTOM", tmp_path)
     file = tmp_path / "contact.toml"
     body = json.dumps({"id": "c1", "kind": "message", "from": {"email": "ada@mail.example"}}).encode()

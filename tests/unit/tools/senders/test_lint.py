@@ -35,7 +35,7 @@ value = "money(total)"
 OrderId = "id"
 
 [ignore]
-"*" = "no customer would be written to about it"
+"*" = "not useful for messaging customers"
 """
 
 
