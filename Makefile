@@ -1,5 +1,5 @@
 # Short names for the commands of tools/ (docs/tools.md lists both), and for the checks.
-# What .venv is made with: the functions' own version if it is here, else what there is. Looked for only then.
+# What .venv is made with: the functions' own version if it is here, otherwise what there is. Looked for only then.
 PYTHON ?= $(shell .ci/find-python 3.13 || echo python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -11,7 +11,7 @@ $(foreach name,SOURCE FILE HEADERS URL NAME REASON STACK ID HOURS SEED MINUTES,$
 
 .PHONY: help setup demo test local logs pictures send preview new-sender redrive chaos secrets try check costs lint ci bench fuzz requirements audit
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: $(STAMP) ## [VENV=.venv] [PYTHON=]: install what the tools need into .venv, once
 $(STAMP): pyproject.toml src/requirements.txt
@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml src/requirements.txt
 demo: $(STAMP) ## send every sample through the whole stack
 	@$(BIN)/python -m tools demo
 
-test: $(STAMP) ## [TESTS=tests/unit]: run all the tests, or these
+test: $(STAMP) ## [TESTS=]: run all the tests, or those of a folder or file
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(TESTS)
 
 local: $(STAMP) ## run the stack until Ctrl-C
@@ -65,7 +65,7 @@ try: $(STAMP) ## STACK= [SOURCE=]: send a signed sample to a deployed stack and 
 check: $(STAMP) ## STACK=: report what a deployed stack lacks
 	@$(BIN)/python -m tools check --stack="$$STACK"
 
-costs: $(STAMP) ## [PARAMETERS="Name=value ..."] [FLOOD=500]: estimate what a stack costs a month without webhooks; FLOOD=500: an hour of forged ones
+costs: $(STAMP) ## [PARAMETERS="Name=value ..."] [FLOOD=]: estimate what a stack costs a month without webhooks; FLOOD=500: an hour of 500 forged ones a second
 	@$(BIN)/python -m $(if $(FLOOD),bench.flood "$$FLOOD",bench.standing $(PARAMETERS))
 
 lint: $(STAMP) ## check code, types, the template, spelling and the senders' files

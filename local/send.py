@@ -18,7 +18,7 @@ from .stack import read_secrets, secrets_path
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Those of ``make send``."""
-    parser.add_argument("source", help="the sender's name in the webhook URL")
+    parser.add_argument("source", help="the source's name in the webhook URL")
     parser.add_argument("file", help=payload.FILE_HELP)
     parser.add_argument("--headers", help=payload.HEADERS_HELP)
     parser.add_argument("--url", help="the webhook URL to post to; the relay of `make local` if not given")

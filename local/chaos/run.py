@@ -217,7 +217,7 @@ def chaos(seed: int, seconds: float) -> int:
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Those of ``make chaos``."""
     parser.add_argument("--seed", type=int, help="the schedule of faults; a new one if not given")
-    parser.add_argument("--minutes", type=float, default=5.0, help="how long faults go on; healing comes on top")
+    parser.add_argument("--minutes", type=float, default=5.0, help="how long faults go on; 5 if not given")
 
 
 def run(asked: argparse.Namespace) -> int:

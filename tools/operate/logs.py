@@ -200,7 +200,7 @@ def answers(reader: Reader, asked: argparse.Namespace) -> Iterator[str]:
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Those of ``make logs``."""
     parser.add_argument("--id", default="", help="an event_id, a webhook_id, or the event's id at the sender")
-    parser.add_argument("--source", default="", help="only lines about this sender")
+    parser.add_argument("--source", default="", help="only lines about this source")
     parser.add_argument("--parked", action="store_true", help="only lines about parked events")
     parser.add_argument("--refused", action="store_true", help="refused webhooks by source and reason")
     parser.add_argument("--rate", action="store_true", help="jobs a minute, and what waits")

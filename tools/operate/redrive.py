@@ -88,7 +88,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     target.argument(parser, or_local=True)
     parser.add_argument("--source", help="only messages of this source")
     parser.add_argument("--reason", help="only messages that were parked for this reason")
-    parser.add_argument("--rate", type=float, default=RATE, help="re-queue at most this many messages a second")
+    parser.add_argument("--rate", type=float, default=RATE, help=f"messages to re-queue a second; {RATE} if not given")
     parser.add_argument("--go", action="store_true", help="re-queue them; without it they are only listed")
     parser.add_argument("--drop", action="store_true", help="delete the chosen messages, after a question")
 

@@ -79,7 +79,7 @@ def crossing(sharing: Sequence[str]) -> str:
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Those of ``make secrets``."""
     target.argument(parser)
-    parser.add_argument("--source", help="write a secret of this sender only")
+    parser.add_argument("--source", help="write a secret of this source only")
 
 
 def run(asked: argparse.Namespace) -> int:

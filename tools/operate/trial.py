@@ -153,7 +153,7 @@ def post(sent: Payload, url: str, headers: dict[str, str], body: bytes) -> tuple
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Those of ``make try``."""
     target.argument(parser)
-    parser.add_argument("--source", help="the sender whose sample is sent; the first that has a secret if not given")
+    parser.add_argument("--source", help="the source whose sample is sent; the first that has a secret if not given")
 
 
 def run(asked: argparse.Namespace) -> int:

@@ -61,7 +61,7 @@ def read(path: Path) -> dict[str, list[str]]:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Those of ``python -m tools golden``."""
-    parser.add_argument("--replace", action="store_true", help="also take out the ids that have changed")
+    parser.add_argument("--replace", action="store_true", help="also replace the ids that have changed")
 
 
 def run(asked: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ from handler.messages import Message, Raw
 from sim.queue import Sqs
 from tests.unit.support_delivery import DEAD, EVENTS, event
 from tests.unit.support_queue import Delivery, delivery
-from tools import commands
+from tools import commands, paths
 from tools.operate import redrive
 from tools.operate.target import Relay
 
@@ -58,6 +58,15 @@ def test_it_lists_what_is_parked_and_why_and_sends_nothing_unless_told(capsys: p
         assert not world.events
         make_redrive(world)  # listing hides nothing from the next look
         assert "crashed" in capsys.readouterr().out
+
+
+def test_runbook_shows_the_columns_that_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with delivery() as world:
+        park(world, "a")
+        make_redrive(world)
+    columns = capsys.readouterr().out.splitlines()[0].split()
+    shown = (paths.ROOT / "docs/runbook.md").read_text("utf-8").partition("$ make redrive STACK=klaviyo-relay\n")[2]
+    assert shown.splitlines()[0].split() == columns
 
 
 @pytest.mark.parametrize(
