@@ -138,7 +138,7 @@ def test_neither_function_imports_what_the_other_runs(package: str, others: tupl
 
 
 def test_no_other_module_makes_clients_of_aws() -> None:
-    """The functions' own; of the tools one that reaches this machine only, and one that the local stack cannot import."""
+    """The functions' own; of the tools one that reaches this machine only, and one that local/ cannot import."""
     makers = set()
     for folder in ("src/handler", "sim", "tools", "local"):
         for path in (ROOT / folder).rglob("*.py"):
