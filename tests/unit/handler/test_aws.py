@@ -24,7 +24,7 @@ class _Raw(io.BytesIO):
 def test_aws_is_asked_under_a_fixed_name(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable, value in environment.PLATFORM.items():
         monkeypatch.setenv(variable, value)
-    sent: list[AWSRequest] = []
+    sent: list[Any] = []
 
     def answer(request: AWSRequest, **_: Any) -> AWSResponse:
         sent.append(request)
