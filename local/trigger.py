@@ -31,11 +31,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tools import terminal
+from tools import loopback, terminal
 
 from . import lineage
 
@@ -405,11 +404,8 @@ def settings_of(source: EventSource) -> str:
 
 
 def _local_client(service: str) -> Any:
-    url = os.environ["AWS_ENDPOINT_URL"]
-    if not url.startswith("http://127.0.0.1:"):
-        raise SystemExit("the trigger serves 127.0.0.1 only")
     waiting = Config(read_timeout=960, connect_timeout=5, retries={"total_max_attempts": 1}, max_pool_connections=100)
-    client = boto3.client(service, endpoint_url=url, config=waiting)  # type: ignore[call-overload]
+    client = loopback.client(service, os.environ["AWS_ENDPOINT_URL"], config=waiting)
     return _Lambda(client) if service == "lambda" else client
 
 

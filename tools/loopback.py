@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 
@@ -44,7 +45,8 @@ def running(other: str) -> Running:
 
 def client(service: str, url: str, **options: Any) -> Any:
     """A boto3 client for the MiniStack at ``url``; ``ValueError`` for any address but 127.0.0.1."""
-    if not url.startswith("http://127.0.0.1:"):
+    parts = urlsplit(url)
+    if (parts.scheme, parts.hostname) != ("http", "127.0.0.1"):  # the text before an @ is no host
         raise ValueError("local tools speak to 127.0.0.1 only")
     return boto3.client(
         service,  # type: ignore[call-overload]  # the services' names are literals in the stubs

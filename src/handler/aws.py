@@ -18,11 +18,12 @@ class _Loader(Loader):
         return ["dynamodb", "secretsmanager", "sqs"]
 
 
-_CORE = get_session()
-_CORE.register_component("data_loader", _Loader())
-SESSION: Any = boto3.Session(botocore_session=_CORE)  # its stubs want each service as a literal
 # A fixed name: botocore would compose one for each request, which is an eighth of a webhook's CPU.
 _USER_AGENT = "klaviyo-webhook-relay"
+_CORE = get_session()
+_CORE.user_agent_name = _USER_AGENT  # boto3 adds botocore's version to the clients of a session that has no name
+_CORE.register_component("data_loader", _Loader())
+SESSION: Any = boto3.Session(botocore_session=_CORE)  # its stubs want each service as a literal
 
 
 def client(service: str, *, connect: float, read: float, attempts: int) -> Any:

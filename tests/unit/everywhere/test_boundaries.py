@@ -124,6 +124,30 @@ def test_packages_import_only_what_the_table_allows() -> None:
     assert forbidden(GRAPH) == []
 
 
+@pytest.mark.parametrize(
+    ("package", "others"),
+    [
+        ("handler.door", ("handler.delivery",)),
+        ("handler.delivery", ("handler.door",)),
+        ("handler.events", ("handler.door", "handler.delivery")),
+    ],
+)
+def test_neither_function_imports_what_the_other_runs(package: str, others: tuple[str, ...]) -> None:
+    names = {other for name in GRAPH if within(name, package) for other in reachable(GRAPH, name)}
+    assert [name for name in names if any(within(name, other) for other in others)] == []
+
+
+def test_no_other_module_makes_clients_of_aws() -> None:
+    """The functions' own; of the tools one that reaches this machine only, and one that local/ cannot import."""
+    makers = set()
+    for folder in ("src/handler", "sim", "tools", "local"):
+        for path in (ROOT / folder).rglob("*.py"):
+            names = imported(ast.parse(path.read_text("utf-8")), module(path), package=path.name == "__init__.py")
+            if any(within(name, package) for name in names for package in ("boto3", "botocore.session")):
+                makers.add(module(path))
+    assert makers == {"handler.aws", "tools.loopback", "tools.operate.target"}
+
+
 @pytest.mark.parametrize("name", [name for name in GRAPH if within(name, "local")])
 def test_local_stack_cannot_reach_a_deployed_one(name: str) -> None:
     assert reachable(GRAPH, name).isdisjoint(REAL_AWS)

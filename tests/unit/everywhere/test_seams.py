@@ -59,10 +59,10 @@ def unchecked(tree: ast.Module) -> Iterator[int]:
                 yield node.lineno
             if method in ("reload", "exec_module"):
                 yield node.lineno
-        for target in node.targets if isinstance(node, ast.Assign) else ():
-            own = isinstance(target, ast.Attribute) and getattr(target.value, "id", "") in ("self", "cls")
-            if isinstance(target, ast.Attribute) and target.attr.startswith("_") and not own:
-                yield node.lineno  # type: ignore[attr-defined]
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store | ast.Del):
+            own = getattr(node.value, "id", "") in ("self", "cls")
+            if node.attr.startswith("_") and not own:
+                yield node.lineno
 
 
 def test_no_other_code_sets_attributes_unchecked() -> None:
@@ -77,6 +77,10 @@ def test_no_other_code_sets_attributes_unchecked() -> None:
     [
         'setattr(a, "b", 1)',
         "module.SECRETS._client = 1",
+        "a._count += 1",
+        "a._b, c = 1, 2",
+        "a._b: int = 1",
+        "del a._b",
         'patch.setattr(a, "b", 1, raising=False)',
         'patch.setattr(a, "_b", 1)',
         'patch.setattr("a._b", 1)',
