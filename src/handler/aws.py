@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import boto3
 from botocore.config import Config
-from botocore.loaders import Loader
+from botocore.loaders import JSONFileLoader, Loader
 from botocore.session import get_session
+
+
+class _Files(JSONFileLoader):
+    """Botocore's data in plain dictionaries, which keep their order and are made in less than half the time."""
+
+    def load_file(self, file_path: str) -> Any:
+        """Return the document in ``file_path``, which has no extension; ``None`` if there is no such file."""
+        kinds: tuple[tuple[str, Callable[[bytes], bytes]], ...] = ((".json", bytes), (".json.gz", gzip.decompress))
+        for extension, unpack in kinds:
+            path = Path(file_path + extension)
+            if path.is_file():
+                return json.loads(unpack(path.read_bytes()))
+        return None
 
 
 class _Loader(Loader):
@@ -20,9 +37,10 @@ class _Loader(Loader):
 
 # A fixed name: botocore would compose one for each request, which is an eighth of a webhook's CPU.
 _USER_AGENT = "klaviyo-webhook-relay"
+LOADER = _Loader(file_loader=_Files())
 _CORE = get_session()
 _CORE.user_agent_name = _USER_AGENT  # boto3 adds botocore's version to the clients of a session that has no name
-_CORE.register_component("data_loader", _Loader())
+_CORE.register_component("data_loader", LOADER)
 SESSION: Any = boto3.Session(botocore_session=_CORE)  # its stubs want each service as a literal
 
 

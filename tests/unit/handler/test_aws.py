@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 from typing import Any
 
+import botocore
 import pytest
 from botocore.awsrequest import AWSRequest, AWSResponse
 from botocore.compat import HTTPHeaders
+from botocore.loaders import JSONFileLoader
 
 from handler import aws
 from sim import environment
@@ -36,3 +39,11 @@ def test_aws_is_asked_under_a_fixed_name(monkeypatch: pytest.MonkeyPatch) -> Non
     (name,) = (request.headers["User-Agent"].decode() for request in sent)
     # Powertools adds a part of its own to the sessions that begin after it was imported.
     assert name.split(" PT/")[0] == "klaviyo-webhook-relay"
+
+
+@pytest.mark.parametrize("name", ["endpoints", "dynamodb/2012-08-10/service-2", "sqs/2012-11-05/none"])
+def test_botocores_data_is_read_as_botocore_reads_it(name: str) -> None:
+    path = str(Path(botocore.__file__).parent / "data" / name)
+    ours, theirs = aws.LOADER.file_loader.load_file(path), JSONFileLoader().load_file(path)
+    assert ours == theirs
+    assert list(ours or ()) == list(theirs or ())
