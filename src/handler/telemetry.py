@@ -57,6 +57,7 @@ def by_line(ids: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 def crash(error: BaseException) -> tuple[str, str]:
-    """Return class and place (file and line) of an exception; its text may quote an event."""
+    """Return class and place (folder, file and line) of an exception; its text may quote an event."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    return type(error).__name__, f"{os.path.basename(frame.filename)}:{frame.lineno}"
+    # With its folder: function.py is in two of them.
+    return type(error).__name__, f"{'/'.join(frame.filename.split(os.sep)[-2:])}:{frame.lineno}"

@@ -282,7 +282,7 @@ def test_a_fault_of_ours_before_the_signature_is_answered_logged_and_counted(
     assert (status, answer["error"]) == (503, "unavailable")
     crash, line = [json.loads(text) for text in log.getvalue().splitlines()]
     assert (crash["message"], crash["cause"]) == ("receive crashed", "ZeroDivisionError")
-    assert crash["place"].startswith("test_two_answers.py:")
+    assert crash["place"].startswith("door/test_two_answers.py:")
     assert (line["outcome"], line["status"], line["reason"]) == ("refused", 503, "receive_crashed")
     assert "ada@" not in log.getvalue()
     counted = metrics(capsys.readouterr().out)

@@ -279,7 +279,7 @@ def test_a_crash_of_the_delivery_is_told_by_its_place_and_not_in_its_words(
     world.klaviyo.bad = {"a"}
     with pytest.raises(Crashed) as raised:
         world.deliver(queued("a"))
-    assert "KeyError at test_cleaning.py:" in str(raised.value)
+    assert "KeyError at handler/test_cleaning.py:" in str(raised.value)
     assert raised.value.__suppress_context__
     assert "delivery crashed" in stream.getvalue()
     assert "ada" not in stream.getvalue() + str(raised.value)
