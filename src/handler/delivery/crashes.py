@@ -30,7 +30,7 @@ class Triage:
     park: list[Record] = field(default_factory=list)
 
 
-def triage(given: Sequence[Record], *, stagger: int) -> Triage:
+def triage(records: Sequence[Record], *, stagger: int) -> Triage:
     """Apply the crash rule; suspected messages come back ``stagger`` seconds apart.
 
     Messages that came back are sent again, with the return counted, before any is
@@ -38,34 +38,34 @@ def triage(given: Sequence[Record], *, stagger: int) -> Triage:
     alone, with all others out of reach. Those that came back once are handled a few
     at a time, so that not all of them must be handled alone.
     """
-    if not any(one.crashes for one in given):
-        return Triage(handle=list(given))
-    result = Triage(park=[one for one in given if one.crashes >= PARKED_AT])
-    here = [one for one in given if one.crashes < PARKED_AT and not one.returned]
-    alone = [one for one in here if one.crashes == ALONE_AT]
-    shaky = [one for one in here if 0 < one.crashes < ALONE_AT]
-    result.handle = alone[:1] or [*(one for one in here if not one.crashes), *shaky[:SHAKY]]
-    chosen = {id(one) for one in [*result.handle, *result.park]}
+    if not any(record.crashes for record in records):
+        return Triage(handle=list(records))
+    result = Triage(park=[record for record in records if record.crashes >= PARKED_AT])
+    here = [record for record in records if record.crashes < PARKED_AT and not record.returned]
+    alone = [record for record in here if record.crashes == ALONE_AT]
+    shaky = [record for record in here if 0 < record.crashes < ALONE_AT]
+    result.handle = alone[:1] or [*(record for record in here if not record.crashes), *shaky[:SHAKY]]
+    chosen = {id(record) for record in [*result.handle, *result.park]}
     late = 0
-    for one in given:
-        if id(one) in chosen:
+    for record in records:
+        if id(record) in chosen:
             continue
-        late += bool(one.crashes)
-        group = late if one.crashes == ALONE_AT else -(-late // SHAKY)
-        result.resend.append((one, min(MAX_DELAY, group * stagger) if one.crashes else 0))
+        late += bool(record.crashes)
+        group = late if record.crashes == ALONE_AT else -(-late // SHAKY)
+        result.resend.append((record, min(MAX_DELAY, group * stagger) if record.crashes else 0))
     return result
 
 
-def again(one: Record, delay: int) -> Outgoing:
-    """Return ``one`` to be sent again unchanged, with how often it came back."""
-    return Outgoing(one.body, one.group, delay, {**one.attributes, **account(one.crashes)})
+def again(record: Record, delay: int) -> Outgoing:
+    """Return ``record`` to be sent again unchanged, with how often it came back."""
+    return Outgoing(record.body, record.group, delay, {**record.attributes, **account(record.crashes)})
 
 
 def account(crashes: int) -> dict[str, str]:
     return {"crashes": str(crashes)} if crashes else {}
 
 
-def crashed(one: Record, *, at: str) -> Outgoing:
-    """Return ``one`` for the dead-letter queue, unchanged; after a redrive it is handled alone at once."""
-    parked = messages.parked_text(one.body, messages.source(one.body), reason="crashed", detail=CRASHED, at=at)
+def crashed(record: Record, *, at: str) -> Outgoing:
+    """Return ``record`` for the dead-letter queue, unchanged; after a redrive it is handled alone at once."""
+    parked = messages.parked_text(record.body, messages.source(record.body), reason="crashed", detail=CRASHED, at=at)
     return Outgoing(parked.body, parked.group, parked.delay, {**parked.attributes, **account(ALONE_AT)})

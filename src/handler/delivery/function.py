@@ -124,10 +124,12 @@ class Deliver:
         logger.append_keys(request_id=context.aws_request_id)
         now = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="seconds")
         calm, stuck = self._set_crashers_apart(records.of_event(event["Records"]), now)
-        found = records.read(calm, at=now)
-        failed = [*stuck, *found.newer, *self._park_unreadable(found)]
-        received, parked, again = self._map_raw(found.received, now, until=(self._clock() + deadline) / 2)
-        handled = {owner: one.message for owner, one in enumerate(received) if isinstance(one.message, Message)}
+        decoded = records.read(calm, at=now)
+        failed = [*stuck, *decoded.newer, *self._park_unreadable(decoded)]
+        received, parked, again = self._map_raw(decoded.received, now, until=(self._clock() + deadline) / 2)
+        handled = {
+            owner: record.message for owner, record in enumerate(received) if isinstance(record.message, Message)
+        }
         work = jobs.pack(list(handled.items()), now=self._clock(), late_after=self._settings.late_after)
         result = self._dispatcher.run(work, handled, deadline)
         result.left, overdue = returns.overdue(result.left, received, cause=result.cause, now=self._clock())
@@ -150,37 +152,38 @@ class Deliver:
         failed += [received[owner].record_id for owner in sorted(unsent)]
         return {"batchItemFailures": [{"itemIdentifier": record_id} for record_id in failed]}
 
-    def _park_unreadable(self, found: records.Batch) -> list[str]:
+    def _park_unreadable(self, decoded: records.Batch) -> list[str]:
         """Park messages that are not in the queue's format; return the records for which that failed."""
-        parcels = [Parcel(outgoing, frozenset({place})) for place, (_, outgoing) in enumerate(found.unreadable)]
+        parcels = [Parcel(outgoing, frozenset({place})) for place, (_, outgoing) in enumerate(decoded.unreadable)]
         unsent = returns.send(self._sqs, self._settings.dead_letter_queue_url, parcels)
-        for _, outgoing in found.unreadable:
+        for _, outgoing in decoded.unreadable:
             report.dead_letter(outgoing.attributes["reason"], outgoing.attributes["detail"], "unknown")
-        return [found.unreadable[place][0] for place in sorted(unsent)]
+        return [decoded.unreadable[place][0] for place in sorted(unsent)]
 
     def _set_crashers_apart(self, records: list[Record], now: str) -> tuple[list[Record], list[str]]:
         """Apply the crash rule; return the records to handle now, and the ids of those that could not be sent."""
         triage = crashes.triage(records, stagger=self._pauses.stagger)
         stuck: list[str] = []
+        queues = self._settings
         for queue, parcels in (
-            (self._settings.dead_letter_queue_url, [(one, crashes.crashed(one, at=now)) for one in triage.park]),
-            (self._settings.events_queue_url, [(one, crashes.again(one, delay)) for one, delay in triage.resend]),
+            (queues.dead_letter_queue_url, [(record, crashes.crashed(record, at=now)) for record in triage.park]),
+            (queues.events_queue_url, [(record, crashes.again(record, delay)) for record, delay in triage.resend]),
         ):
             sent = [Parcel(outgoing, frozenset({place})) for place, (_, outgoing) in enumerate(parcels)]
             unsent = returns.send(self._sqs, queue, sent)
-            gone = [one for place, (one, _) in enumerate(parcels) if place not in unsent]
+            gone = [record for place, (record, _) in enumerate(parcels) if place not in unsent]
             returns.delete(self._sqs, self._settings.events_queue_url, gone)
             stuck += [parcels[place][0].id for place in sorted(unsent)]
         report.resent(len(triage.resend))
-        for one in triage.park:
-            report.dead_letter("crashed", crashes.CRASHED, messages.source(one.body))
+        for record in triage.park:
+            report.dead_letter("crashed", crashes.CRASHED, messages.source(record.body))
         return triage.handle, stuck
 
     def _map_raw(
         self, received: list[Received], now: str, *, until: float
     ) -> tuple[list[Received], list[Parcel], list[Parcel]]:
         """Map raw webhooks (see ``redriven``) until ``until``; the rest waits, so that live events are delivered."""
-        if not any(isinstance(one.message, Raw) for one in received):
+        if not any(isinstance(record.message, Raw) for record in received):
             return received, [], []
         # Only a redrive needs these: an ordinary delivery starts faster without.
         from ..events import mapping

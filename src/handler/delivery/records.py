@@ -51,27 +51,27 @@ class Batch:
     newer: list[str] = field(default_factory=list)
 
 
-def of_event(given: Iterable[Mapping[str, Any]]) -> list[Record]:
+def of_event(items: Iterable[Mapping[str, Any]]) -> list[Record]:
     """Return the ``Records`` of a Lambda event from SQS."""
-    return [_record(one) for one in given]
+    return [_record(item) for item in items]
 
 
-def _record(given: Mapping[str, Any]) -> Record:
-    counted, body = given["attributes"], given["body"]
+def _record(item: Mapping[str, Any]) -> Record:
+    counted, body = item["attributes"], item["body"]
     returned = int(counted["ApproximateReceiveCount"]) > 1
     group = counted.get("MessageGroupId") or messages.source(body)
-    if not (typed := given.get("messageAttributes")):  # the fast path for nearly all records
-        return Record(given["messageId"], given["receiptHandle"], body, group, {}, int(returned), returned)
+    if not (typed := item.get("messageAttributes")):  # the fast path for nearly all records
+        return Record(item["messageId"], item["receiptHandle"], body, group, {}, int(returned), returned)
     attributes = {name: value["stringValue"] for name, value in typed.items() if "stringValue" in value}
     told = attributes.pop("crashes", "")
     crashes = (int(told) if told in _COUNTED else 0) + returned
-    return Record(given["messageId"], given["receiptHandle"], body, group, attributes, crashes, returned)
+    return Record(item["messageId"], item["receiptHandle"], body, group, attributes, crashes, returned)
 
 
-def read(given: Iterable[Record], *, at: str) -> Batch:
+def read(records: Iterable[Record], *, at: str) -> Batch:
     """Decode records; ``at`` is ISO 8601."""
     batch = Batch()
-    for record in given:
+    for record in records:
         try:
             message = messages.decode(record.body)
         except MessageError as error:

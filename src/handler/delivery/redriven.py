@@ -44,20 +44,20 @@ def replay(
     parcels: list[Parcel] = []
     later: list[Parcel] = []
     made, begun = 0, False
-    for owner, one in enumerate(received):
-        if isinstance(one.message, Message):
-            mapped.append(one)
+    for owner, record in enumerate(received):
+        if isinstance(record.message, Message):
+            mapped.append(record)
             continue
         if begun and (made > MOST_BYTES or is_late()):
-            later.append(Parcel(unmapped(one, one.message, stagger), frozenset({owner})))
-            mapped.append(one)
+            later.append(Parcel(unmapped(record, record.message, stagger), frozenset({owner})))
+            mapped.append(record)
             continue
         begun = True
-        raw = one.message
+        raw = record.message
         outcome = parking.settled(raw.source, partial(_understand, raw, defaults))
         parcels += _parked(raw, outcome, owner, at)
         logger.info("webhook mapped again", extra=_line(raw, outcome))
-        mapped.append(one._replace(message=_message(raw, outcome)))
+        mapped.append(record._replace(message=_message(raw, outcome)))
         made += sum(len(event.entry) for event in outcome.events)
     return mapped, parcels, later
 

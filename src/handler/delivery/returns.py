@@ -35,9 +35,9 @@ class Parcel:
     owners: frozenset[int]
 
 
-def unmapped(one: Received, raw: Raw, delay: int) -> Outgoing:
-    """Return ``one``, which is ``raw``, to be sent again unchanged: there was no time or no room to map it."""
-    return Outgoing(messages.encode(raw), f"{raw.source}#redrive", delay, account(one.crashes))
+def unmapped(record: Received, raw: Raw, delay: int) -> Outgoing:
+    """Return ``record``, which is ``raw``, to be sent again unchanged: there was no time or no room to map it."""
+    return Outgoing(messages.encode(raw), f"{raw.source}#redrive", delay, account(record.crashes))
 
 
 def _outgoing(message: Message, crashes: int, delay: int) -> Outgoing:
@@ -105,15 +105,15 @@ def overdue(
     return kept, parked
 
 
-def _waited(one: Received, now: float) -> float:
-    since = _message(one).waiting_since
+def _waited(record: Received, now: float) -> float:
+    since = _message(record).waiting_since
     return now - since if since else 0.0
 
 
-def _message(one: Received) -> Message:
-    if isinstance(one.message, Raw):
+def _message(record: Received) -> Message:
+    if isinstance(record.message, Raw):
         raise TypeError("a raw webhook has no events yet")
-    return one.message
+    return record.message
 
 
 def _like(
@@ -218,14 +218,14 @@ def send(client: SQSClient, queue_url: str, parcels: Sequence[Parcel]) -> frozen
     return frozenset(owner for parcel in parcels if id(parcel.outgoing) in refused for owner in parcel.owners)
 
 
-def delete(client: SQSClient, queue_url: str, given: Sequence[Record]) -> None:
+def delete(client: SQSClient, queue_url: str, records: Sequence[Record]) -> None:
     """Acknowledge now rather than with the invocation's answer; a record for which that fails is repeated."""
-    for start in range(0, len(given), messages.BATCH_ENTRIES):
-        part = given[start : start + messages.BATCH_ENTRIES]
+    for start in range(0, len(records), messages.BATCH_ENTRIES):
+        part = records[start : start + messages.BATCH_ENTRIES]
         try:
             client.delete_message_batch(
                 QueueUrl=queue_url,
-                Entries=[{"Id": str(index), "ReceiptHandle": one.receipt} for index, one in enumerate(part)],
+                Entries=[{"Id": str(index), "ReceiptHandle": record.receipt} for index, record in enumerate(part)],
             )
         except (ClientError, BotoCoreError) as error:
             logger.error("queue unavailable", extra={"cause": type(error).__name__})
