@@ -77,21 +77,21 @@ def scrub(words: str, *entries: str | bytes) -> str:
 
 def _spans(words: str, private: set[str]) -> Iterator[tuple[int, int]]:
     """Yield the spans to hide: words of the event, and what looks like an address, a number, a key or a token."""
-    yield from (found.span() for found in _WORD.finditer(words) if _parts(found[0]) & private)
-    yield from (found.span() for found in _CHUNK.finditer(words) if "@" in found[0])
-    yield from (found.span() for found in _TOKEN.finditer(words) if re.search(r"\d", found[0]))
-    yield from (found.span() for pattern in (_NUMBER, _KEY) for found in pattern.finditer(words))
+    yield from (match.span() for match in _WORD.finditer(words) if _parts(match[0]) & private)
+    yield from (match.span() for match in _CHUNK.finditer(words) if "@" in match[0])
+    yield from (match.span() for match in _TOKEN.finditer(words) if re.search(r"\d", match[0]))
+    yield from (match.span() for pattern in (_NUMBER, _KEY) for match in pattern.finditer(words))
 
 
 def _private(words: str, entries: tuple[str | bytes, ...]) -> set[str]:
     """Return the parts of ``words`` that are in ``entries``, except Klaviyo's own."""
     said = {part for word in _WORD.findall(words) for part in _parts(word)}
-    found: set[str] = set()
+    names: set[str] = set()
     for entry in entries:
         for text in _unfolded(entry.decode("utf-8", "replace") if isinstance(entry, bytes) else entry):
             plain = text.casefold()
-            found |= (said - COMMON).intersection(_PART.findall(plain)) | said.intersection(_ALONE.findall(plain))
-    return found
+            names |= (said - COMMON).intersection(_PART.findall(plain)) | said.intersection(_ALONE.findall(plain))
+    return names
 
 
 def _parts(word: str) -> set[str]:
@@ -121,13 +121,13 @@ def _composed(text: str) -> str:
     return text if text.isascii() else _PIECE.sub(lambda piece: unicodedata.normalize("NFC", piece[0]), text)
 
 
-def _unescaped(found: re.Match[str]) -> str:
-    if digits := found[1] or found[2] or found[3]:
+def _unescaped(match: re.Match[str]) -> str:
+    if digits := match[1] or match[2] or match[3]:
         return chr(int(digits, 16))
-    return " " if found[4] else found[5]
+    return " " if match[4] else match[5]
 
 
-def _referred(found: re.Match[str]) -> str:
+def _referred(match: re.Match[str]) -> str:
     import html  # its table of names takes 2 ms, which a start without refusals saves
 
-    return html.unescape(found[0])
+    return html.unescape(match[0])

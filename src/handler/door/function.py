@@ -164,8 +164,8 @@ class Receive:
             raise TooLarge(
                 "too_large", "the webhook is larger than a queue message can hold (1 MiB), even when compressed"
             )
-        found = parking.settled(source.name, read)
-        plan = self._plan(source, raw, found) if isinstance(found, Outcome) else found
+        settled = parking.settled(source.name, read)
+        plan = self._plan(source, raw, settled) if isinstance(settled, Outcome) else settled
         self._send(self._settings.events_queue_url, plan.events)
         self._send(self._settings.dead_letter_queue_url, plan.parked)
         return plan.answer
@@ -262,8 +262,8 @@ def _kept(source: Source, webhook: Webhook) -> dict[str, str]:
 
 
 def _secrets(document: dict[str, Any], name: str) -> list[str]:
-    found = document.get(name, [])
-    listed = [found] if isinstance(found, str) else found
+    entry = document.get(name, [])
+    listed = [entry] if isinstance(entry, str) else entry
     if not isinstance(listed, list) or not all(isinstance(secret, str) for secret in listed):
         raise Unavailable("secret_unreadable", "the secrets of this source are not a list of strings")
     return listed
@@ -294,7 +294,7 @@ def _named(outcome: Outcome, source: Source, raw: Raw) -> dict[str, Any]:
     return {
         "topics": [clean(topic, hide_numbers=True) for topic in outcome.topics[:20]],
         "sender_ids": outcome.sender_ids[:20],
-        "delivery_ids": [one for one in told if _ID.fullmatch(one)],
+        "delivery_ids": [delivery_id for delivery_id in told if _ID.fullmatch(delivery_id)],
     }
 
 
@@ -307,8 +307,8 @@ def _told(event: Any) -> tuple[str, int]:
     """Return the request's id and its body's length, as far as ``event`` has them: a test event may be anything."""
     given = event if isinstance(event, dict) else {}
     context, body = given.get("requestContext"), given.get("body")
-    found = context.get("requestId", "") if isinstance(context, dict) else ""
-    return found if isinstance(found, str) else "", len(body) if isinstance(body, str) else 0
+    request_id = context.get("requestId", "") if isinstance(context, dict) else ""
+    return request_id if isinstance(request_id, str) else "", len(body) if isinstance(body, str) else 0
 
 
 def _log(line: dict[str, Any]) -> None:

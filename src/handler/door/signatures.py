@@ -79,10 +79,10 @@ def verify(
         ``timestamp_future``; the detail names the header and the age.
     """
     refused: NotVerified | None = None
-    made: dict[tuple[str, ...], bytes] = {}  # the signed content of each scheme: several may sign the same
-    for scheme in [one for one in schemes if _presented(one, webhook)] or schemes[:1]:
+    contents: dict[tuple[str, ...], bytes] = {}  # the signed content of each scheme: several may sign the same
+    for scheme in [candidate for candidate in schemes if _presented(candidate, webhook)] or schemes[:1]:
         try:
-            return _verify(scheme, webhook, secrets, now, body, made, alone=len(schemes) == 1)
+            return _verify(scheme, webhook, secrets, now, body, contents, alone=len(schemes) == 1)
         except NotVerified as error:
             refused = refused or error
     raise refused or NotVerified("no_secret", "this source has no [signature]")
@@ -94,7 +94,7 @@ def _verify(
     secrets: Sequence[str],
     now: float,
     body: Body,
-    made: dict[tuple[str, ...], bytes],
+    contents: dict[tuple[str, ...], bytes],
     *,
     alone: bool,
 ) -> str:
@@ -110,9 +110,9 @@ def _verify(
     written, stamp = read_signature(scheme, webhook.headers)
     identity = _header(scheme.id_header, webhook.headers, "signature_missing") if scheme.id_header else ""
     of = (scheme.signed, stamp, identity)
-    if of not in made:
-        made[of] = content(scheme.signed, webhook, stamp, identity)
-    signed = made[of]
+    if of not in contents:
+        contents[of] = content(scheme.signed, webhook, stamp, identity)
+    signed = contents[of]
     if scheme.scheme == "digest":
         _check_one_text(webhook.body)
     made_with = next((key for key in keys if _matches(scheme, key, signed, written)), None)
@@ -127,8 +127,8 @@ def _verify(
 
 def url_tokens(secrets: Sequence[str]) -> list[str]:
     """Return those of ``secrets`` that are written as ``token:…``, without that prefix."""
-    found = (secret.removeprefix(TOKEN_SECRET) for secret in secrets if secret.startswith(TOKEN_SECRET))
-    return [token for token in found if token]
+    tokens = (secret.removeprefix(TOKEN_SECRET) for secret in secrets if secret.startswith(TOKEN_SECRET))
+    return [token for token in tokens if token]
 
 
 def check_token(handshake: Handshake, document: dict[str, Any], secrets: Sequence[str]) -> None:
@@ -178,11 +178,11 @@ def _check_token(scheme: Scheme, webhook: Webhook, tokens: Sequence[str]) -> str
     if not given and not written:
         places = " or ".join(["the token parameter of the URL", *scheme.header])
         raise NotVerified("token_missing", f"{places} is missing")
-    found = [token for token in usable if same(token, given)]
-    found += [token for token in usable for value in written if same(*_in_header(scheme, token, value))]
-    if not found:
+    matching = [token for token in usable if same(token, given)]
+    matching += [token for token in usable for value in written if same(*_in_header(scheme, token, value))]
+    if not matching:
         raise NotVerified("token_wrong", "the token matches no configured secret")
-    return found[0]
+    return matching[0]
 
 
 def _in_header(scheme: Scheme, token: str, written: str) -> tuple[str, str]:
@@ -200,8 +200,8 @@ def _matches(scheme: Scheme, key: str, signed: bytes, written: Sequence[str]) ->
         from . import ecdsa  # curve arithmetic: only for the senders that need it
 
         return any(ecdsa.verifies(key, signed, candidate) for candidate in written)
-    made = _sign(scheme, key, signed)
-    return made is not None and any(same(made, candidate) for candidate in written)
+    computed = _sign(scheme, key, signed)
+    return computed is not None and any(same(computed, candidate) for candidate in written)
 
 
 def _check_one_text(body: bytes) -> None:
@@ -240,19 +240,21 @@ def read_signature(scheme: Scheme, headers: Mapping[str, str]) -> tuple[list[str
     """
     written = _header(scheme.header, headers, "signature_missing")
     if scheme.layout == "plain":
-        found = [written.removeprefix(scheme.prefix)] if written.startswith(scheme.prefix) else []
+        candidates = [written.removeprefix(scheme.prefix)] if written.startswith(scheme.prefix) else []
     elif scheme.layout == "list":
-        found = [rest for name, _, rest in (item.partition(",") for item in written.split(" ")) if name == scheme.value]
+        candidates = [
+            rest for name, _, rest in (item.partition(",") for item in written.split(" ")) if name == scheme.value
+        ]
     else:
-        found = list(_pairs(written, scheme.separator, scheme.value))
+        candidates = list(_pairs(written, scheme.separator, scheme.value))
     stamp = ""
     if scheme.timestamp:
         stamp = next(_pairs(written, scheme.separator, scheme.timestamp), "")
     elif scheme.timestamp_header:
         stamp = _header(scheme.timestamp_header, headers, "timestamp_missing")
-    if not found or (scheme.timestamp and not stamp):
+    if not candidates or (scheme.timestamp and not stamp):
         raise NotVerified("signature_malformed", f"the header {scheme.header[0]} is not in this sender's form")
-    return found[:16], stamp
+    return candidates[:16], stamp
 
 
 def _pairs(written: str, separator: str, wanted: str) -> Iterator[str]:
@@ -307,17 +309,17 @@ def _sign(scheme: Scheme, secret: str, signed: bytes) -> str | None:
     if key is None:
         return None
     algorithm = getattr(hashlib, scheme.digest)
-    made = algorithm(key + signed) if scheme.scheme == "digest" else hmac.new(key, signed, algorithm)
-    return made.hexdigest() if scheme.encoding == "hex" else base64.b64encode(made.digest()).decode()
+    hashed = algorithm(key + signed) if scheme.scheme == "digest" else hmac.new(key, signed, algorithm)
+    return hashed.hexdigest() if scheme.encoding == "hex" else base64.b64encode(hashed.digest()).decode()
 
 
 def _stamp_in_body(scheme: Scheme, place: Expression, webhook: Webhook, body: Body) -> str:
     """Return the time that the body gives; empty if it gives none that can be read. Only the sender can cause that."""
     try:
-        found = place.of(webhook.document(body)[0])
+        stated = place.of(webhook.document(body)[0])
     except (ExpressionFailed, Unmapped):
         return ""
-    stamp = values.text(found) or ""
+    stamp = values.text(stated) or ""
     return "" if _signed_at(scheme, stamp) is None else stamp
 
 

@@ -54,8 +54,8 @@ class Compiler:
         build = getattr(self, f"_{node['type']}", None)
         if build is None:
             return partial(self._interpreter.visit, node)
-        made: Evaluate = build(node)
-        return made
+        evaluate: Evaluate = build(node)
+        return evaluate
 
     def _children(self, node: Node) -> list[Evaluate]:
         return [self.compile(child) for child in node["children"]]
@@ -105,8 +105,8 @@ class Compiler:
         left, right = self._children(node)
 
         def either(value: Any) -> Any:
-            found = left(value)
-            return right(value) if is_false(found) else found
+            result = left(value)
+            return right(value) if is_false(result) else result
 
         return either
 
@@ -114,8 +114,8 @@ class Compiler:
         left, right = self._children(node)
 
         def both(value: Any) -> Any:
-            found = left(value)
-            return found if is_false(found) else right(value)
+            result = left(value)
+            return result if is_false(result) else right(value)
 
         return both
 
@@ -123,8 +123,8 @@ class Compiler:
         (inner,) = self._children(node)
 
         def negate(value: Any) -> bool:
-            found = inner(value)
-            return not found and not (_is_number(found) and found == 0)
+            result = inner(value)
+            return not result and not (_is_number(result) and result == 0)
 
         return negate
 
@@ -164,14 +164,14 @@ class Compiler:
         (base,) = self._children(node)
 
         def flatten(value: Any) -> Any:
-            found = base(value)
-            if not isinstance(found, list):
+            elements = base(value)
+            if not isinstance(elements, list):
                 return None
             merged: list[Any] = []
-            for element in found:
+            for element in elements:
                 merged.extend(element if isinstance(element, list) else (element,))
             _go_through(merged)
-            _go_through(found)
+            _go_through(elements)
             return merged
 
         return flatten
@@ -180,11 +180,11 @@ class Compiler:
         base, each = self._children(node)
 
         def project(value: Any) -> Any:
-            found = base(value)
-            if not isinstance(found, list):
+            elements = base(value)
+            if not isinstance(elements, list):
                 return None
-            _go_through(found)
-            return [made for made in map(each, found) if made is not None]
+            _go_through(elements)
+            return [result for result in map(each, elements) if result is not None]
 
         return project
 
@@ -192,12 +192,12 @@ class Compiler:
         base, each, condition = self._children(node)
 
         def project(value: Any) -> Any:
-            found = base(value)
-            if not isinstance(found, list):
+            elements = base(value)
+            if not isinstance(elements, list):
                 return None
-            _go_through(found)
-            kept = (element for element in found if not is_false(condition(element)))
-            return [made for made in map(each, kept) if made is not None]
+            _go_through(elements)
+            kept = (element for element in elements if not is_false(condition(element)))
+            return [result for result in map(each, kept) if result is not None]
 
         return project
 
@@ -228,7 +228,7 @@ class Compiler:
         """Return a call of the function, without the library's check of arguments where every type is valid."""
         known = self._functions.FUNCTION_TABLE.get(name)
         signature = known["signature"] if known else ()
-        if signature and not any(one["types"] for one in signature):
+        if signature and not any(argument["types"] for argument in signature):
             least, most = len(signature), None if signature[-1].get("variadic") else len(signature)
             if count >= least and (most is None or count <= most):
                 method = known["function"]
@@ -236,10 +236,10 @@ class Compiler:
         return lambda arguments: self._functions.call_function(name, arguments)
 
 
-def _go_through(found: list[Any]) -> None:
+def _go_through(elements: list[Any]) -> None:
     """Count the cost of evaluating something for each of ``found``; the cost of a rule covers a few."""
-    if len(found) > _FEW:
-        spend(2 * len(found))
+    if len(elements) > _FEW:
+        spend(2 * len(elements))
 
 
 def _read(given: str | list[Any] | dict[str, Any]) -> None:

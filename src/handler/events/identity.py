@@ -98,7 +98,9 @@ def surroundings(*objects: Mapping[str, Any]) -> str:
 
     So an order that is sent again with one more refund does not change the names of the others.
     """
-    plain = [{member: value for member, value in one.items() if not isinstance(value, list | dict)} for one in objects]
+    plain = [
+        {member: value for member, value in item.items() if not isinstance(value, list | dict)} for item in objects
+    ]
     return values.digest(*plain)
 
 
@@ -185,22 +187,22 @@ def _names_somebody(parts: list[str], paths: tuple[Expression, ...], node: Any, 
     known = {first, last, first + last, last + first} - {""}
     if any(_letters(part) in known for part in parts):
         return True
-    digits = [found for part in parts if len(found := _digits(part)) >= _PHONE_DIGITS]
+    digits = [number for part in parts if len(number := _digits(part)) >= _PHONE_DIGITS]
     return bool(digits) and any(_is_one_of(_digits(phone), digits) for phone in _listed(profile.get("phone_number")))
 
 
 def _people(paths: tuple[Expression, ...], node: Any) -> Iterator[str]:
     for path in paths:
         try:
-            found = path.of(node)
+            persons = path.of(node)
         except ExpressionFailed:
             continue
-        yield from _listed(found)
+        yield from _listed(persons)
 
 
-def _listed(found: Any) -> list[str]:
+def _listed(value: Any) -> list[str]:
     """Return the first texts in ``found``: a profile's expressions may give a list of candidates."""
-    return [text for one in (found if isinstance(found, list) else [found])[:10] if (text := values.text(one))]
+    return [text for member in (value if isinstance(value, list) else [value])[:10] if (text := values.text(member))]
 
 
 def _holds(part: str, person: str) -> bool:
@@ -228,4 +230,4 @@ def _digits(text: str) -> str:
 def _is_one_of(number: str, listed: list[str]) -> bool:
     """Return whether a phone number is among those listed, with or without its country code."""
     known = len(number) >= _PHONE_DIGITS
-    return known and any(number.endswith(one[-9:]) or one.endswith(number[-9:]) for one in listed)
+    return known and any(number.endswith(other[-9:]) or other.endswith(number[-9:]) for other in listed)

@@ -167,11 +167,11 @@ def _by_rules(
 
 def _items(source: Source, document: Any) -> list[tuple[int, Any]]:
     """Return the webhook's items with their place in it: the body itself, or the entries of an array in it."""
-    found = _value(source.items, document, "items") if source.items else document
-    if not isinstance(found, list):
-        return [(0, found)]
-    bodies.check_items(found)
-    return list(enumerate(found))
+    items = _value(source.items, document, "items") if source.items else document
+    if not isinstance(items, list):
+        return [(0, items)]
+    bodies.check_items(items)
+    return list(enumerate(items))
 
 
 def _item(
@@ -245,20 +245,20 @@ def _sender_ids(source: Source, item: Any, headers: Mapping[str, str]) -> list[s
         node = {**(root if isinstance(root, dict) else {}), "_webhook": whole}
         person = _value(rules[0].whose, node, "whose") if rules and rules[0].whose else node
         profile = _profile(source, rules[0].profile, person, [])[0] if rules else {}
-        found = identity.name(key, _value(key, node, "key"), node, profile)
+        named = identity.name(key, _value(key, node, "key"), node, profile)
     except Unmapped:
         return []
-    return [found] if found else []
+    return [named] if named else []
 
 
 def _topic(source: Source, item: dict[str, Any], headers: Mapping[str, str]) -> str:
-    found = headers.get(source.topic_header) if source.topic_header else None
-    if source.topic and not found:
-        found = values.text(_value(source.topic, item, "topic"))
-    if not found:
+    topic = headers.get(source.topic_header) if source.topic_header else None
+    if source.topic and not topic:
+        topic = values.text(_value(source.topic, item, "topic"))
+    if not topic:
         places = [place for place in (source.topic_header, "the body" if source.topic else "") if place]
         raise Unmapped("no_topic", f"no topic found; this sender names it in {' or '.join(places)}")
-    return found
+    return topic
 
 
 def _apply(
@@ -274,7 +274,7 @@ def _apply(
 
     Raises ``Unmapped`` after the last entry if some of the rule's entries could not become events.
     """
-    made = 0
+    count = 0
     units = _EXPRESSION_UNITS * rule.expressions
     failed: Unmapped | None = None  # the first: each would keep its node in memory
     for node in _nodes(source, rule, item, place):
@@ -288,11 +288,11 @@ def _apply(
         except Unmapped as error:
             failed = failed or error
             continue
-        made += 1
+        count += 1
         outcome.backfill = outcome.backfill or rule.backfill
     if failed:
         raise failed
-    return [] if made else [rule.otherwise]
+    return [] if count else [rule.otherwise]
 
 
 class _Node(NamedTuple):
@@ -312,13 +312,13 @@ def _nodes(source: Source, rule: Rule, item: dict[str, Any], place: tuple[int, .
     if rule.each is None:
         yield _Node(node, place, str)
         return
-    found = _value(rule.each, node, "each")
-    if found is not None and not isinstance(found, list):
+    lines = _value(rule.each, node, "each")
+    if lines is not None and not isinstance(lines, list):
         raise Unmapped("mapping_failed", "the expression for each did not give a list")
-    bodies.check_items(found or [])
+    bodies.check_items(lines or [])
     around = cache(partial(identity.surroundings, item, root))
     common: dict[str, Any] = {}
-    for index, line in enumerate(found or []):
+    for index, line in enumerate(lines or []):
         fields = {**(line if isinstance(line, dict) else {"item": line}), "_webhook": item, "_root": root}
         yield _Node(fields, (*place, index), around, common)
 
@@ -353,9 +353,9 @@ def _draft(source: Source, rule: Rule, at: _Node, received: float, defaults: Def
     )
 
 
-def _free(found: Any, notes: list[Note]) -> dict[str, Any]:
+def _free(loose: Any, notes: list[Note]) -> dict[str, Any]:
     """Return properties whose names the sender or its visitors chose, without the names of Klaviyo and the relay."""
-    properties = found if isinstance(found, dict) else {}
+    properties = loose if isinstance(loose, dict) else {}
     spend(len(properties))
     reserved = {name for name in properties if _RESERVED.match(name[: entry.NAME_LENGTH])}
     notes += [Note("reserved_name", f"properties.{name}") for name in sorted(reserved)]
@@ -399,11 +399,11 @@ def _unique_id(source: Source, metric: str, key: Expression, at: _Node, profile:
     webhook is used, so that two events never collapse into one. If only a form's
     fields are signed this is not possible: anyone who repeats it may change the bytes.
     """
-    found = identity.name(key, _value(key, at.fields, "key"), at.fields, profile)
-    if not found and source.body.once:
+    named = identity.name(key, _value(key, at.fields, "key"), at.fields, profile)
+    if not named and source.body.once:
         raise Unmapped("no_key", "a part of the event's key is missing")
     slug = _NO_SLUG.sub("-", metric[:_SLUGGED].lower()).strip("-")[:50]
-    return f"{source.name}:{slug}:{found or identity.stand_in(at.fields, at.place, at.around())}"
+    return f"{source.name}:{slug}:{named or identity.stand_in(at.fields, at.place, at.around())}"
 
 
 def _time(
@@ -470,17 +470,18 @@ def _all(wanted: Expressions, at: _Node, notes: list[Note]) -> dict[str, Any]:
     if at.common is None:
         return _values(wanted, at.fields, "properties.", notes)
     if not at.common:
-        at.common.update(_values({name: one for name, one in wanted.items() if one.is_common}, at.fields, "", []))
-    own = {name: one for name, one in wanted.items() if name not in at.common}
-    found = at.common | _values(own, at.fields, "properties.", notes)
-    return {name: found[name] for name in wanted if name in found}
+        common = {name: expression for name, expression in wanted.items() if expression.is_common}
+        at.common.update(_values(common, at.fields, "", []))
+    own = {name: expression for name, expression in wanted.items() if name not in at.common}
+    merged = at.common | _values(own, at.fields, "properties.", notes)
+    return {name: merged[name] for name in wanted if name in merged}
 
 
 def _values(wanted: Expressions, node: Any, prefix: str, notes: list[Note]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for name, expression in wanted.items():
         try:
-            found[name] = expression.of(node)
+            results[name] = expression.of(node)
         except ExpressionFailed:
             notes.append(Note("mapping_failed", prefix + name))
-    return found
+    return results
