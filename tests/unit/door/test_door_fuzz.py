@@ -277,9 +277,10 @@ def test_no_value_at_any_place_of_a_sample_crashes_its_mapping(path: Path, value
 def test_any_text_is_a_message_or_an_error_of_ours(text: str, rest: str) -> None:
     for body in (text, f"{text}\n{rest}"):
         try:
-            messages.decode(body)
+            decoded = messages.decode(body)
         except MessageError:
             continue
+        assert isinstance(decoded, messages.Message | messages.Raw)
 
 
 FIELDS = (

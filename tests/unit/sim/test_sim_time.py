@@ -8,11 +8,11 @@ from sim.time import START, Over, Time
 
 
 def test_alone_it_is_a_clock_that_sleep_moves() -> None:
-    time = Time()
-    time.sleep(2.5)
-    time.until(START + 10)
-    time.until(START + 1)
-    assert time() == time.now == START + 10
+    clock = Time()
+    clock.sleep(2.5)
+    clock.until(START + 10)
+    clock.until(START + 1)
+    assert clock() == clock.now == START + 10
 
 
 def test_a_negative_sleep_is_refused_as_by_the_real_one() -> None:
@@ -21,44 +21,44 @@ def test_a_negative_sleep_is_refused_as_by_the_real_one() -> None:
 
 
 def test_calls_happen_at_their_moment_while_somebody_sleeps() -> None:
-    time, seen = Time(), []
+    clock, seen = Time(), []
     for after in (3, 1, 2, 9):
-        time.call(START + after, lambda: seen.append(time() - START))
-    time.sleep(5)
+        clock.call(START + after, lambda: seen.append(clock() - START))
+    clock.sleep(5)
     assert seen == [1, 2, 3]
-    assert time() == START + 5
+    assert clock() == START + 5
 
 
 def test_a_call_at_the_same_moment_comes_in_its_order() -> None:
-    time, seen = Time(), []
-    time.call(START + 1, lambda: seen.append("called"))
-    time.sleep(1)
+    clock, seen = Time(), []
+    clock.call(START + 1, lambda: seen.append("called"))
+    clock.sleep(1)
     seen.append("slept")
     assert seen == ["called", "slept"]
 
 
 def test_threads_take_turns_by_the_time_at_which_they_wake() -> None:
-    time, seen = Time(), []
+    clock, seen = Time(), []
 
     def work(name: str, pause: float) -> None:
         for _ in range(3):
-            time.sleep(pause)
-            seen.append((round(time() - START), name))
+            clock.sleep(pause)
+            seen.append((round(clock() - START), name))
 
-    time.run([lambda: work("slow", 3), lambda: work("quick", 2)])
+    clock.run([lambda: work("slow", 3), lambda: work("quick", 2)])
     assert seen == [(2, "quick"), (3, "slow"), (4, "quick"), (6, "slow"), (6, "quick"), (9, "slow")]
 
 
 def test_a_run_ends_with_its_works_and_what_was_spawned_goes_on_with_the_next() -> None:
-    time, seen = Time(), []
+    clock, seen = Time(), []
 
     def later() -> None:
-        time.sleep(5)
+        clock.sleep(5)
         seen.append("spawned")
 
-    time.run([lambda: time.spawn(later)])
+    clock.run([lambda: clock.spawn(later)])
     assert seen == []
-    time.run([lambda: time.sleep(10)])
+    clock.run([lambda: clock.sleep(10)])
     assert seen == ["spawned"]
 
 
@@ -71,15 +71,15 @@ def test_what_a_thread_raises_is_raised_by_the_run() -> None:
 
 
 def test_time_ends_where_it_was_told_to() -> None:
-    time = Time(end=START + 3)
+    clock = Time(end=START + 3)
     works: list[float] = []
 
     def work() -> None:
         while True:
-            time.sleep(1)
-            works.append(time())
+            clock.sleep(1)
+            works.append(clock())
 
-    time.run([work])
+    clock.run([work])
     assert works == [START + 1, START + 2, START + 3]
     with pytest.raises(Over):
-        time.sleep(1)
+        clock.sleep(1)
