@@ -23,6 +23,7 @@ from urllib.parse import parse_qsl, urlencode
 from handler.errors import Unmapped
 from handler.events import mapping, senders
 from handler.events.mapping import Defaults, Outcome
+from handler.events.webhook import Webhook
 from local.klaviyo_checks import problems
 from tools import paths
 from tools.senders import payload
@@ -160,7 +161,7 @@ def outcome(name: str, sent: Payload, body: bytes) -> Outcome | Unmapped:
     """What becomes of a body; any other exception is a crash, and passes."""
     try:
         return mapping.understand(
-            senders.load(name), headers=sent.headers, body=body, received=RECEIVED, defaults=Defaults()
+            senders.load(name), Webhook.posted(sent.headers, body), received=RECEIVED, defaults=Defaults()
         )
     except Unmapped as error:
         return error

@@ -17,6 +17,7 @@ from handler.events import mapping, parking, senders, values
 from handler.events.entry import MARK, identifiers_only
 from handler.events.mapping import Defaults, Outcome
 from handler.events.senders import Source
+from handler.events.webhook import Webhook
 from handler.telemetry import event_id
 from local import standin
 
@@ -111,7 +112,7 @@ def _understood(exchange: Exchange, source: Source, defaults: Defaults) -> Outco
     return parking.settled(
         source.name,
         lambda: mapping.understand(
-            source, headers=exchange.headers, body=exchange.body, received=exchange.at, defaults=defaults
+            source, Webhook.posted(exchange.headers, exchange.body), received=exchange.at, defaults=defaults
         ),
     )
 

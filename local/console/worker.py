@@ -29,6 +29,7 @@ from handler.events import bodies, mapping, senders
 from handler.events.entry import EVENT_PROPERTIES, IDENTIFIERS
 from handler.events.mapping import Defaults, Outcome
 from handler.events.senders import Source
+from handler.events.webhook import Webhook
 from local import klaviyo_checks
 from tools.senders import coverage, lint, payload, places, preview
 from tools.senders.payload import Payload
@@ -165,7 +166,7 @@ def odd(expression: str, names: set[str]) -> tuple[bool, str]:
 
 
 def _understood(source: Source, sent: Payload, received: float, defaults: Defaults) -> Outcome:
-    return mapping.understand(source, headers=sent.headers, body=sent.body, received=received, defaults=defaults)
+    return mapping.understand(source, Webhook.posted(sent.headers, sent.body), received=received, defaults=defaults)
 
 
 def _written(name: str, toml: str, title: str, *, shown: str = "") -> Written:

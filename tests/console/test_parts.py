@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from handler.events import entry as entries
 from handler.events import mapping, senders
 from handler.events.mapping import Defaults
+from handler.events.webhook import Webhook
 from local import run, stack
 from local.console import curl, rate, render, signing, story
 from local.console.exchanges import Exchange, Exchanges
@@ -256,7 +257,7 @@ def test_an_event_is_told_without_its_envelopes_and_with_what_was_left_out() -> 
 def test_the_time_of_receipt_alone_makes_no_other_event() -> None:
     headers, body = payload.read(paths.SAMPLES / "stripe" / "invoice.paid.json")
     made = mapping.understand(
-        senders.load("stripe"), headers=headers, body=body, received=1_795_000_000.0, defaults=Defaults()
+        senders.load("stripe"), Webhook.posted(headers, body), received=1_795_000_000.0, defaults=Defaults()
     )
     entry, later, another = (json.loads(made.events[0].entry) for _ in range(3))
     event = later["attributes"]["events"]["data"][0]["attributes"]

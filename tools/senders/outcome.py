@@ -9,6 +9,7 @@ from pathlib import Path
 from handler.errors import Unmapped
 from handler.events import mapping, senders
 from handler.events.mapping import Defaults, Outcome
+from handler.events.webhook import Webhook
 from tools import paths
 
 from . import payload
@@ -25,7 +26,7 @@ def understood(name: str, path: Path) -> Outcome:
         return Outcome()
     try:
         return mapping.understand(
-            senders.load(name), headers=sent.headers, body=sent.body, received=RECEIVED, defaults=Defaults()
+            senders.load(name), Webhook.posted(sent.headers, sent.body), received=RECEIVED, defaults=Defaults()
         )
     except Unmapped:
         return Outcome()

@@ -60,7 +60,7 @@ def preview(source: str, headers: dict[str, str], body: bytes, received: float) 
     """``events`` (event-bulk-create entries), ``ignored`` and ``unmapped`` (``None`` or why)."""
     try:
         outcome = mapping.understand(
-            senders.load(source), headers=headers, body=body, received=received, defaults=Defaults()
+            senders.load(source), Webhook.posted(headers, body), received=received, defaults=Defaults()
         )
     except Unmapped as error:
         return _nothing() | {"unmapped": str(error)}

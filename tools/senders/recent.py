@@ -10,6 +10,7 @@ from typing import Any
 from handler.errors import RelayError
 from handler.events import mapping, senders, values
 from handler.events.mapping import Defaults
+from handler.events.webhook import Webhook
 
 from .payload import Payload
 
@@ -25,7 +26,7 @@ def dated_now(source: str, sent: Payload, now: float) -> Payload:
     """
     try:
         outcome = mapping.understand(
-            senders.load(source), headers=sent.headers, body=sent.body, received=now, defaults=Defaults()
+            senders.load(source), Webhook.posted(sent.headers, sent.body), received=now, defaults=Defaults()
         )
         document = json.loads(sent.body)
     except (RelayError, ValueError):

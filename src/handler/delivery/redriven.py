@@ -88,13 +88,11 @@ def _message(raw: Raw, outcome: Outcome) -> Message:
 
 def _understand(raw: Raw, defaults: Defaults) -> Outcome:
     source = senders.load(raw.source)
-    webhook = Webhook("POST", "", "", raw.headers, {}, raw.body)
+    webhook = Webhook.posted(raw.headers, raw.body)
     if check := handshakes.find(source, webhook, signed=True):
         handshakes.answer(*check)
         return Outcome(ignored=_LATE)
-    return mapping.understand(
-        source, headers=raw.headers, body=webhook, received=raw.received, defaults=defaults, only=raw.only
-    )
+    return mapping.understand(source, webhook, received=raw.received, defaults=defaults, only=raw.only)
 
 
 def _parked(raw: Raw, outcome: Outcome, owner: int, at: str) -> list[Parcel]:

@@ -173,9 +173,7 @@ class Receive:
     def _read(self, source: Source, raw: Raw, webhook: Webhook, secret: str) -> Plan:
         if check := handshakes.find(source, webhook, signed=True):
             return _greeting(*check, secret=secret)
-        outcome = mapping.understand(
-            source, headers=raw.headers, body=webhook, received=raw.received, defaults=self._defaults
-        )
+        outcome = mapping.understand(source, webhook, received=raw.received, defaults=self._defaults)
         return self._plan(source, raw, outcome)
 
     def _plan(self, source: Source, raw: Raw, outcome: Outcome) -> Plan:

@@ -71,23 +71,27 @@ class Outcome:
     backfill: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """A webhook while it is mapped: what is known of it, and the ``outcome`` that grows."""
+
+    source: Source
+    headers: Mapping[str, str]
+    received: float
+    region: str
+    zone: tzinfo
+    outcome: Outcome = field(default_factory=Outcome)
+
+
 def understand(
-    source: Source,
-    *,
-    headers: Mapping[str, str],
-    body: bytes | Webhook,
-    received: float,
-    defaults: Defaults,
-    only: Collection[int] | None = None,
+    source: Source, webhook: Webhook, *, received: float, defaults: Defaults, only: Collection[int] | None = None
 ) -> Outcome:
     """Normalise one webhook.
 
     Parameters
     ----------
-    headers : mapping
-        Names in lower case; only the topic's and the signed id's are read.
-    body : bytes or Webhook
-        A ``Webhook`` keeps its document, which is not parsed again.
+    webhook : Webhook
+        Only its document and the headers of its topic and its signed id are read.
     received : float
         Epoch seconds; replaces a missing or implausible time.
     only : collection of int, optional
@@ -98,59 +102,44 @@ def understand(
     Unmapped
         It cannot be read, none of it can become an event, or it would be ``too_much_work``.
     """
-    webhook = body if isinstance(body, Webhook) else Webhook("POST", "", "", headers, {}, body)
+    reading = _Reading(
+        source, webhook.headers, received, source.region or defaults.phone_region, source.zone or defaults.time_zone
+    )
     document, weight = webhook.document(source.body)
-    with bounded(weight), times_in(_local(source, defaults)):
+    with bounded(weight), times_in(reading.zone):
         if source.klaviyo_format:
-            return _finished(source, document, headers, received, defaults, only)
-        return _by_rules(source, document, headers, received, defaults, only)
+            _read_drafts(reading, document, only)
+        else:
+            _read_items(reading, document, only)
+    return reading.outcome
 
 
-def _finished(
-    source: Source,
-    document: Any,
-    headers: Mapping[str, str],
-    received: float,
-    defaults: Defaults,
-    only: Collection[int] | None,
-) -> Outcome:
-    """Return the events of a sender that uses Klaviyo's own format."""
+def _read_drafts(reading: _Reading, document: Any, only: Collection[int] | None) -> None:
+    """Add the events of a sender that uses Klaviyo's own format."""
     from . import custom_source
 
-    outcome = Outcome(topics=["events"], private_ids=True)
-    region = source.region or defaults.phone_region
+    outcome = reading.outcome
+    outcome.topics, outcome.private_ids = ["events"], True
     live = False
-    delivery = _signed_id(source, headers, _DELIVERIES)
-    drafts = custom_source.read(document, delivery=delivery, received=received, local=_local(source, defaults))
+    delivery = _signed_id(reading, _DELIVERIES)
+    drafts = custom_source.read(document, delivery=delivery, received=reading.received, local=reading.zone)
     for index, draft in enumerate(drafts):
         live = live or (isinstance(draft, Draft) and not draft.backfill)
         if only is None or index in only:
-            _add(outcome, draft, index, region)
+            _add(reading, draft, index)
     outcome.backfill = bool(outcome.events) and not live
-    return outcome
 
 
-def _local(source: Source, defaults: Defaults) -> tzinfo:
-    return source.zone or defaults.time_zone
-
-
-def _by_rules(
-    source: Source,
-    document: Any,
-    headers: Mapping[str, str],
-    received: float,
-    defaults: Defaults,
-    only: Collection[int] | None,
-) -> Outcome:
-    outcome = Outcome()
+def _read_items(reading: _Reading, document: Any, only: Collection[int] | None) -> None:
+    """Add what the rules of the sender's file make of each item."""
+    outcome = reading.outcome
     reasons: list[str] = []
-    items = _items(source, document)
+    items = _items(reading.source, document)
     for index, item in items:
         if only is not None and index not in only:
             continue
         try:
-            place = () if item is document else (index,)
-            ignored = _item(source, item, place, headers, received, defaults, outcome)
+            ignored = _item(reading, item, () if item is document else (index,))
         except Unmapped as error:
             outcome.parked.append(UnmappedItem(index if len(items) > 1 else None, error.reason, error.detail))
         else:
@@ -158,11 +147,10 @@ def _by_rules(
                 continue
             reasons.append(ignored)
         if len(outcome.sender_ids) < _SENDER_IDS:
-            outcome.sender_ids += _sender_ids(source, item, headers)
+            outcome.sender_ids += _sender_ids(reading, item)
     if not outcome.events and not outcome.parked:
         outcome.ignored = reasons[0] if reasons else "the webhook holds no events"
     outcome.topics = list(dict.fromkeys(outcome.topics))
-    return outcome
 
 
 def _items(source: Source, document: Any) -> list[tuple[int, Any]]:
@@ -174,24 +162,17 @@ def _items(source: Source, document: Any) -> list[tuple[int, Any]]:
     return list(enumerate(items))
 
 
-def _item(
-    source: Source,
-    item: Any,
-    place: tuple[int, ...],
-    headers: Mapping[str, str],
-    received: float,
-    defaults: Defaults,
-    outcome: Outcome,
-) -> str | None:
-    """Add the events of one item to ``outcome``; return the reason if it is ignored.
+def _item(reading: _Reading, item: Any, place: tuple[int, ...]) -> str | None:
+    """Add the events of one item; return the reason if it is ignored.
 
     ``place`` is its place in the webhook, empty if it is the whole webhook.
     """
     spend(_ITEM_UNITS)
+    source, outcome = reading.source, reading.outcome
     if not isinstance(item, dict):
         raise Unmapped("not_an_object", "expected a JSON object or a form")
-    topic = _topic(source, item, headers)
-    outcome.private_ids |= _tells(topic)  # a metric may be named after it
+    topic = _topic(reading, item)
+    outcome.private_ids |= _is_private(topic)  # a metric may be named after it
     outcome.topics.append(topic if _TOPIC.fullmatch(topic) else "(unprintable)")
     if not source.takes(topic):
         return "not among the topics that this source relays"
@@ -206,14 +187,14 @@ def _item(
         if why is None:
             raise Unmapped("unknown_topic", "the source's file says nothing about this topic")
         return why
-    item = _with_id(source, item, headers)
+    item = _with_id(reading, item)
     if any(rule.agrees and not _truth(rule.agrees, item) for rule in rules):
         raise Unmapped("topic_contradicted", "the body does not match the (unsigned) topic header")
     ignored: list[str] = []
     failed: Unmapped | None = None
     for rule in rules:
         try:
-            ignored += _apply(source, rule, item, place, received, defaults, outcome)
+            ignored += _apply(reading, rule, item, place)
         except Unmapped as error:
             failed = failed or error
     if failed:
@@ -221,26 +202,27 @@ def _item(
     return ignored[0] if ignored and len(ignored) == len(rules) else None
 
 
-def _with_id(source: Source, item: dict[str, Any], headers: Mapping[str, str]) -> dict[str, Any]:
+def _with_id(reading: _Reading, item: dict[str, Any]) -> dict[str, Any]:
     """Return ``item`` with the delivery's id as ``_id``, if the sender signs one in a header."""
-    signed_id = _signed_id(source, headers, source.id_headers)
+    signed_id = _signed_id(reading, reading.source.id_headers)
     return {**item, "_id": signed_id} if signed_id else item
 
 
-def _signed_id(source: Source, headers: Mapping[str, str], among: Collection[str]) -> str:
+def _signed_id(reading: _Reading, among: Collection[str]) -> str:
     """Return the delivery's id from the first signed header in the file's order that is present, otherwise ``""``."""
-    name = next((name for name in source.id_headers if headers.get(name)), "")
-    return headers[name] if name in among else ""
+    name = next((name for name in reading.source.id_headers if reading.headers.get(name)), "")
+    return reading.headers[name] if name in among else ""
 
 
-def _sender_ids(source: Source, item: Any, headers: Mapping[str, str]) -> list[str]:
+def _sender_ids(reading: _Reading, item: Any) -> list[str]:
     """Return the name in the log of an item that became no event: its key, if its file has one and so has the item."""
+    source = reading.source
     try:
-        rules = source.rules_for(_topic(source, item, headers)) if isinstance(item, dict) else []
+        rules = source.rules_for(_topic(reading, item)) if isinstance(item, dict) else []
         key = rules[0].key if rules else source.key
         if key is None or not isinstance(item, dict):
             return []
-        whole = _with_id(source, item, headers)
+        whole = _with_id(reading, item)
         root = _value(source.root, whole, "root") if source.root else whole
         node = {**(root if isinstance(root, dict) else {}), "_webhook": whole}
         person = _value(rules[0].whose, node, "whose") if rules and rules[0].whose else node
@@ -251,8 +233,9 @@ def _sender_ids(source: Source, item: Any, headers: Mapping[str, str]) -> list[s
     return [named] if named else []
 
 
-def _topic(source: Source, item: dict[str, Any], headers: Mapping[str, str]) -> str:
-    topic = headers.get(source.topic_header) if source.topic_header else None
+def _topic(reading: _Reading, item: dict[str, Any]) -> str:
+    source = reading.source
+    topic = reading.headers.get(source.topic_header) if source.topic_header else None
     if source.topic and not topic:
         topic = values.text(_value(source.topic, item, "topic"))
     if not topic:
@@ -261,15 +244,7 @@ def _topic(source: Source, item: dict[str, Any], headers: Mapping[str, str]) -> 
     return topic
 
 
-def _apply(
-    source: Source,
-    rule: Rule,
-    item: dict[str, Any],
-    place: tuple[int, ...],
-    received: float,
-    defaults: Defaults,
-    outcome: Outcome,
-) -> list[str]:
+def _apply(reading: _Reading, rule: Rule, item: dict[str, Any], place: tuple[int, ...]) -> list[str]:
     """Add what ``rule`` makes of ``item``; return a list with the reason if it deliberately makes nothing.
 
     Raises ``Unmapped`` after the last entry if some of the rule's entries could not become events.
@@ -277,19 +252,18 @@ def _apply(
     count = 0
     units = _EXPRESSION_UNITS * rule.expressions
     failed: Unmapped | None = None  # the first: each would keep its node in memory
-    for node in _nodes(source, rule, item, place):
+    for node in _nodes(reading.source, rule, item, place):
         spend(_NODE_UNITS)
         try:
             if rule.when and not _truth(rule.when, node.fields):
                 continue
             spend(units)
-            draft = _draft(source, rule, node, received, defaults)
-            _build(outcome, draft, source.region or defaults.phone_region)
+            _build(reading, _draft(reading, rule, node))
         except Unmapped as error:
             failed = failed or error
             continue
         count += 1
-        outcome.backfill = outcome.backfill or rule.backfill
+        reading.outcome.backfill = reading.outcome.backfill or rule.backfill
     if failed:
         raise failed
     return [] if count else [rule.otherwise]
@@ -323,9 +297,9 @@ def _nodes(source: Source, rule: Rule, item: dict[str, Any], place: tuple[int, .
         yield _Node(fields, (*place, index), around, common)
 
 
-def _draft(source: Source, rule: Rule, at: _Node, received: float, defaults: Defaults) -> Draft:
+def _draft(reading: _Reading, rule: Rule, at: _Node) -> Draft:
     notes: list[Note] = []
-    node = at.fields
+    source, node = reading.source, at.fields
     metric = rule.metric
     if rule.metric_from:
         metric = values.text(_quiet(rule.metric_from, node, "metric", notes)) or metric
@@ -337,7 +311,7 @@ def _draft(source: Source, rule: Rule, at: _Node, received: float, defaults: Def
         profile=profile,
         metric=metric,
         unique_id=_unique_id(source, metric, rule.key, at, profile),
-        time=_time(source, rule, node, received, defaults, notes),
+        time=_time(reading, rule, node, notes),
         properties={
             **_free(properties, notes),
             **{name: _tidy(value) for name, value in _all(rule.properties, at, notes).items()},
@@ -406,40 +380,38 @@ def _unique_id(source: Source, metric: str, key: Expression, at: _Node, profile:
     return f"{source.name}:{slug}:{named or identity.stand_in(at.fields, at.place, at.around())}"
 
 
-def _time(
-    source: Source, rule: Rule, node: dict[str, Any], received: float, defaults: Defaults, notes: list[Note]
-) -> float:
+def _time(reading: _Reading, rule: Rule, node: dict[str, Any], notes: list[Note]) -> float:
     if rule.time is None:
-        return received
-    written = _quiet(rule.time, node, "time", notes)
-    seconds = values.time(written, _local(source, defaults))
-    if seconds is not None and values.plausible(seconds, received):
+        return reading.received
+    seconds = values.time(_quiet(rule.time, node, "time", notes), reading.zone)
+    if seconds is not None and values.plausible(seconds, reading.received):
         return seconds
     notes.append(Note("time_of_receipt", "time"))
-    return received
+    return reading.received
 
 
-def _add(outcome: Outcome, draft: Draft | Unmapped, index: int, region: str) -> None:
+def _add(reading: _Reading, draft: Draft | Unmapped, index: int) -> None:
     try:
         if isinstance(draft, Unmapped):
             raise draft
-        _build(outcome, draft, region)
+        _build(reading, draft)
     except Unmapped as error:
-        outcome.parked.append(UnmappedItem(index, error.reason, error.detail))
+        reading.outcome.parked.append(UnmappedItem(index, error.reason, error.detail))
 
 
-def _build(outcome: Outcome, draft: Draft, region: str) -> None:
-    event, notes = entry.build(draft, phone_region=region)
+def _build(reading: _Reading, draft: Draft) -> None:
+    outcome = reading.outcome
+    event, notes = entry.build(draft, phone_region=reading.region)
     phones = draft.profile.get("phone_number")
     named = cleaning.tells(event.unique_id, phones if isinstance(phones, list) else [phones])
     # A visitor may have chosen the metric's name, which is part of the id.
-    outcome.private_ids |= named or _tells(draft.metric)
+    outcome.private_ids |= named or _is_private(draft.metric)
     outcome.events.append(event)
     outcome.metrics.append(draft.metric)
     outcome.notes += notes
 
 
-def _tells(name: str) -> bool:
+def _is_private(name: str) -> bool:
     """Return whether the name of a topic or a metric holds personal data, such as a phone number."""
     return cleaning.clean(name, hide_numbers=True) != name
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from . import bodies
 from .bodies import Body
@@ -21,6 +21,11 @@ class Webhook:
     query: Mapping[str, str]
     body: bytes
     _documents: dict[Body, tuple[Any, int]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @classmethod
+    def posted(cls, headers: Mapping[str, str], body: bytes) -> Self:
+        """Return a POST of which only this much is known, as after a redrive."""
+        return cls("POST", "", "", headers, {}, body)
 
     def document(self, read: Body) -> tuple[Any, int]:
         """Return the body's document, and its size in bytes once decompressed; parse it once for each way to read it.

@@ -109,10 +109,10 @@ def test_a_message_that_kills_the_process_is_parked_alone(neighbours: int, where
                 raise Killed
             return read(body)
 
-        def understand(source: Any, *, body: Webhook, **rest: Any) -> Any:
-            if b"poison" in body.body:
+        def understand(source: Any, webhook: Webhook, **rest: Any) -> Any:
+            if b"poison" in webhook.body:
                 raise Killed
-            return mapped(source, body=body, **rest)
+            return mapped(source, webhook, **rest)
 
         read, mapped = messages.decode, mapping.understand
         with pytest.MonkeyPatch.context() as patch:

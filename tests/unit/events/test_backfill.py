@@ -11,6 +11,7 @@ import pytest
 from handler import messages
 from handler.events import mapping, senders
 from handler.events.mapping import Defaults
+from handler.events.webhook import Webhook
 from handler.messages import Event, Message
 from tests.unit.door.test_receive import custom, door, event, post
 from tests.unit.support_delivery import EVENTS
@@ -41,8 +42,7 @@ def test_a_source_of_backfills_marks_each_event_and_has_a_group_of_its_own(
     sample = json.loads(SAMPLE.read_text())
     outcome = mapping.understand(
         senders.load("history"),
-        headers=sample["headers"],
-        body=json.dumps(sample["body"]).encode(),
+        Webhook.posted(sample["headers"], json.dumps(sample["body"]).encode()),
         received=1_790_000_000.0,
         defaults=Defaults(),
     )

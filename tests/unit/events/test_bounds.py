@@ -18,6 +18,7 @@ from handler.events.entry import Draft
 from handler.events.expressions import Expression
 from handler.events.mapping import Defaults, Outcome
 from handler.events.senders import Source
+from handler.events.webhook import Webhook
 from handler.messages import Message, Raw
 from handler.pauses import PAUSES
 from tests import mutations
@@ -36,9 +37,10 @@ FLOOR = 0.05
 def understand(source: str, body: bytes, **headers: str) -> Outcome:
     return mapping.understand(
         senders.load(source),
-        headers={"content-type": "application/json"}
-        | {name.replace("_", "-"): value for name, value in headers.items()},
-        body=body,
+        Webhook.posted(
+            {"content-type": "application/json"} | {name.replace("_", "-"): value for name, value in headers.items()},
+            body,
+        ),
         received=RECEIVED,
         defaults=Defaults("DE"),
     )
@@ -62,7 +64,7 @@ def settled(source: str, body: bytes, headers: dict[str, str]) -> Outcome:
     return parking.settled(
         source,
         lambda: mapping.understand(
-            senders.load(source), headers=headers, body=body, received=RECEIVED, defaults=Defaults("DE")
+            senders.load(source), Webhook.posted(headers, body), received=RECEIVED, defaults=Defaults("DE")
         ),
     )
 
@@ -187,7 +189,7 @@ def is_too_much(source: Source, document: Any, **headers: str) -> bool:
     body = json.dumps(document).encode()
     outcome = parking.settled(
         source.name,
-        lambda: mapping.understand(source, headers=headers, body=body, received=RECEIVED, defaults=Defaults()),
+        lambda: mapping.understand(source, Webhook.posted(headers, body), received=RECEIVED, defaults=Defaults()),
     )
     assert time.process_time() - begun < worst.CPU_SECONDS
     return {parked.reason for parked in outcome.parked} == {"too_much_work"} and not outcome.events

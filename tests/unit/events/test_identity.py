@@ -13,6 +13,7 @@ from handler.events import mapping, senders
 from handler.events.mapping import Defaults, Outcome
 from handler.events.senders import Source
 from handler.events.values import digest
+from handler.events.webhook import Webhook
 
 RECEIVED = 1_700_000_000.0
 FORM = "application/x-www-form-urlencoded"
@@ -32,7 +33,7 @@ def source(webhook: Mapping[str, Any] | None = None, **event: Any) -> Source:
 
 def outcome(one: Source, document: Any) -> Outcome:
     return mapping.understand(
-        one, headers={}, body=json.dumps(document).encode(), received=RECEIVED, defaults=Defaults("DE")
+        one, Webhook.posted({}, json.dumps(document).encode()), received=RECEIVED, defaults=Defaults("DE")
     )
 
 
@@ -91,7 +92,7 @@ def test_a_part_of_a_key_that_is_a_list_is_parked() -> None:
 def twilio(fields: str) -> Outcome:
     headers = {"content-type": FORM}
     return mapping.understand(
-        senders.load("twilio"), headers=headers, body=fields.encode(), received=RECEIVED, defaults=Defaults()
+        senders.load("twilio"), Webhook.posted(headers, fields.encode()), received=RECEIVED, defaults=Defaults()
     )
 
 

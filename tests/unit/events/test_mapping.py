@@ -9,6 +9,7 @@ import pytest
 
 from handler.events import mapping, senders
 from handler.events.mapping import Defaults, Outcome
+from handler.events.webhook import Webhook
 from tools.paths import SAMPLES
 from tools.senders import payload
 from tools.senders.outcome import RECEIVED
@@ -16,7 +17,7 @@ from tools.senders.outcome import RECEIVED
 
 def understood(source: str, document: Any) -> Outcome:
     body = json.dumps(document).encode()
-    return mapping.understand(senders.load(source), headers={}, body=body, received=RECEIVED, defaults=Defaults())
+    return mapping.understand(senders.load(source), Webhook.posted({}, body), received=RECEIVED, defaults=Defaults())
 
 
 def absence(guests: Any) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def test_a_subscription_is_not_taken_for_the_order_that_an_unsigned_header_says(
     headers, body = payload.read(SAMPLES / "woocommerce/subscription.updated.json")
     headers |= {"x-wc-webhook-topic": "order.created"}
     source = senders.load("woocommerce")
-    outcome = mapping.understand(source, headers=headers, body=body, received=RECEIVED, defaults=Defaults())
+    outcome = mapping.understand(source, Webhook.posted(headers, body), received=RECEIVED, defaults=Defaults())
     assert not outcome.events
     assert [parked.reason for parked in outcome.parked] == ["topic_contradicted"]
 
@@ -83,8 +84,7 @@ def test_what_an_entry_reads_of_the_whole_webhook_is_in_each_event() -> None:
     document = {"type": "x", "email": "kim@mail.example", "list": [{"id": "a"}, {"id": "b"}]}
     outcome = mapping.understand(
         senders.build("acme", tables),
-        headers={},
-        body=json.dumps(document).encode(),
+        Webhook.posted({}, json.dumps(document).encode()),
         received=1.7e9,
         defaults=Defaults(),
     )

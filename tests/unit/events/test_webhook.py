@@ -14,11 +14,9 @@ from tests.mutations import samples
 from tools.senders.outcome import RECEIVED
 
 
-def understood(name: str, webhook: Webhook | bytes, headers: dict[str, str]) -> Outcome | str:
+def understood(name: str, webhook: Webhook) -> Outcome | str:
     try:
-        return mapping.understand(
-            senders.load(name), headers=headers, body=webhook, received=RECEIVED, defaults=Defaults()
-        )
+        return mapping.understand(senders.load(name), webhook, received=RECEIVED, defaults=Defaults())
     except Unmapped as error:
         return str(error)
 
@@ -30,7 +28,7 @@ def test_reading_a_webhook_leaves_its_document_as_it_was(name: str) -> None:
         webhook = Webhook(sent.method, "", "", sent.headers, sent.query, sent.body)
         before = deepcopy(webhook.document(source.body))
         handshakes.find(source, webhook, signed=True)
-        outcome = understood(name, webhook, sent.headers)
+        outcome = understood(name, webhook)
         assert webhook.document(source.body) == before
         # From the document that others have read comes what comes of the bytes.
-        assert outcome == understood(name, webhook, sent.headers) == understood(name, sent.body, sent.headers)
+        assert outcome == understood(name, webhook) == understood(name, Webhook.posted(sent.headers, sent.body))

@@ -15,6 +15,7 @@ from handler.cleaning import HIDDEN, MOST, clean, cleaned
 from handler.errors import Crashed, Unmapped
 from handler.events import mapping, senders
 from handler.events.mapping import Defaults, Outcome
+from handler.events.webhook import Webhook
 from handler.work import bounded
 from tests.unit.delivery import test_deliver
 from tests.unit.delivery.test_deliver import World, queued
@@ -212,7 +213,7 @@ def left(number: str, **participant: str) -> dict[str, Any]:
 def understand(source: str, document: Any) -> Outcome:
     body = json.dumps(document).encode()
     defaults = Defaults(phone_region="US")
-    return mapping.understand(senders.load(source), headers={}, body=body, received=RECEIVED, defaults=defaults)
+    return mapping.understand(senders.load(source), Webhook.posted({}, body), received=RECEIVED, defaults=defaults)
 
 
 @pytest.mark.parametrize("number", ["+12025550187", "12025550187"])

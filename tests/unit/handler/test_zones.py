@@ -20,6 +20,7 @@ from handler.errors import SourceError
 from handler.events import mapping, senders
 from handler.events.expressions import Expression
 from handler.events.mapping import Defaults, Outcome
+from handler.events.webhook import Webhook
 from tests.unit.handler.test_imports import ENVIRONMENT, SRC
 from tools.senders import rules
 
@@ -128,8 +129,7 @@ def test_every_zone_of_the_shipped_senders_loads() -> None:
 def understood(source: str, default: tzinfo, body: dict[str, Any]) -> Outcome:
     return mapping.understand(
         senders.load(source),
-        headers={},
-        body=json.dumps(body).encode(),
+        Webhook.posted({}, json.dumps(body).encode()),
         received=RECEIVED,
         defaults=Defaults(time_zone=default),
     )

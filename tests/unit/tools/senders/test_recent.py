@@ -9,6 +9,7 @@ import pytest
 
 from handler.events import mapping, senders
 from handler.events.mapping import Defaults
+from handler.events.webhook import Webhook
 from tools.paths import SAMPLES
 from tools.senders import payload, recent
 from tools.senders.payload import Payload
@@ -25,7 +26,7 @@ def test_a_sample_is_no_longer_late_and_else_the_same_event(path: str) -> None:
 
     def made(one: Payload) -> list[Any]:
         return mapping.understand(
-            senders.load(name), headers=one.headers, body=one.body, received=NOW, defaults=Defaults()
+            senders.load(name), Webhook.posted(one.headers, one.body), received=NOW, defaults=Defaults()
         ).events
 
     assert [event.unique_id for event in made(dated)] == [event.unique_id for event in made(sent)]
