@@ -20,6 +20,7 @@ from samtranslator.yaml_helper import yaml_parse
 
 from handler.events import senders
 from tools import paths
+from tools.errors import CommandError
 from tools.loopback import REGION, client
 from tools.template import NoPolicies
 
@@ -74,7 +75,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes], what: str) -> None:
-    """Return once ``url`` answers; raise ``RuntimeError`` if ``process`` ends or 30 s pass."""
+    """Return once ``url`` answers; raise ``CommandError`` if ``process`` ends or 30 s pass."""
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end and process.poll() is None:
         try:
@@ -82,7 +83,7 @@ def wait_for(url: str, process: subprocess.Popen[bytes], what: str) -> None:
                 return
         except OSError:
             time.sleep(0.05)
-    raise RuntimeError(f"{what} did not start; its log is in .local/")
+    raise CommandError(f"{what} did not start; its log is in .local/")
 
 
 class Aws:
@@ -181,10 +182,8 @@ def deploy(aws: Aws, name: str, template: Any, parameters: dict[str, str]) -> di
 
     Raises
     ------
-    ValueError
-        A parameter does not fit the template; nothing was made.
-    RuntimeError
-        A resource could not be made; the text names it and says why.
+    CommandError
+        A parameter does not fit the template, or a resource could not be made; the text names it and says why.
     """
     cloudformation = aws.client("cloudformation")
     try:
@@ -197,7 +196,7 @@ def deploy(aws: Aws, name: str, template: Any, parameters: dict[str, str]) -> di
     except ClientError as error:
         if error.response["Error"].get("Code") != "ValidationError":
             raise
-        raise ValueError(error.response["Error"]["Message"]) from None
+        raise CommandError(error.response["Error"]["Message"]) from None
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end:
         stack = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
@@ -210,4 +209,4 @@ def deploy(aws: Aws, name: str, template: Any, parameters: dict[str, str]) -> di
     failed = [
         f"{e['LogicalResourceId']}: {e.get('ResourceStatusReason')}" for e in events if "FAILED" in e["ResourceStatus"]
     ]
-    raise RuntimeError("the stack was not created: " + "; ".join(failed))
+    raise CommandError("the stack was not created: " + "; ".join(failed))

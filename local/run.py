@@ -11,12 +11,15 @@ import threading
 from collections.abc import Iterator
 
 from tools import loopback
+from tools.errors import CommandError
 from tools.terminal import say
 
 from . import changes, trigger
 from .console.exchanges import Exchanges
 from .console.server import Console
 from .stack import SECRETS_FILE, Stack, read_secrets, secrets_path
+
+MOST_PORTS = 65_535
 
 
 @contextlib.contextmanager
@@ -25,7 +28,7 @@ def alone() -> Iterator[None]:
 
     Raises
     ------
-    ValueError
+    CommandError
         Another one runs here.
     """
     loopback.RUNNING.parent.mkdir(parents=True, exist_ok=True)
@@ -33,13 +36,21 @@ def alone() -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ValueError(
+            raise CommandError(
                 "`make local` is already running in this folder. Stop it first, or use another clone"
             ) from None
         try:
             yield
         finally:
             loopback.RUNNING.unlink(missing_ok=True)
+
+
+def _number(variable: str) -> int:
+    """The port number in a variable of the environment, 0 if it is not set."""
+    text = os.environ.get(variable) or "0"
+    if not text.isdecimal() or int(text) > MOST_PORTS:
+        raise CommandError(f"{variable}={text} is not a port. Set a number up to {MOST_PORTS}, or leave it out")
+    return int(text)
 
 
 def run(_: argparse.Namespace) -> int:
@@ -59,11 +70,11 @@ def run(_: argparse.Namespace) -> int:
             parameters={"RequestsPerMinute": rate} if rate else {},
             properties={trigger.LONG_POLL: os.environ.get("LONG_POLL") or 0},
             secrets=secrets,
-            port=int(os.environ.get("PORT") or 0),
+            port=_number("PORT"),
             exchanges=exchanges,
             made_up=secrets_path() == SECRETS_FILE,
         ) as stack,
-        Console(stack, exchanges, int(os.environ.get("CONSOLE_PORT") or 0)) as console,
+        Console(stack, exchanges, _number("CONSOLE_PORT")) as console,
     ):
         if os.environ.get("VERBOSE"):
             kinds = ", ".join(f"{count} {kind}" for kind, count in stack.left_out.items())

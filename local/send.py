@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import urllib3
 
 from tools import loopback, paths
+from tools.errors import CommandError
 from tools.senders import names, payload, recent, sign
 from tools.terminal import say
 
@@ -39,7 +40,7 @@ def send(source: str, file: str, headers_file: str | None, url: str | None) -> t
 
     Raises
     ------
-    ValueError
+    CommandError
         No such source, no secret for it, no relay running; the text says what to do.
     """
     names.known(source)
@@ -52,7 +53,7 @@ def send(source: str, file: str, headers_file: str | None, url: str | None) -> t
     listed = read_secrets(path)["sources"].get(source, [])
     secret = listed if isinstance(listed, str) else next(iter(listed), "")
     if not secret:
-        raise ValueError(f"{path} has no secret for {source}. Add one to it, or unset SECRETS_FILE")
+        raise CommandError(f"{path} has no secret for {source}. Add one to it, or unset SECRETS_FILE")
     sent = payload.request(file, headers_file or None, source=source)
     now = time.time()
     if Path(file).resolve().is_relative_to(paths.SAMPLES):

@@ -24,6 +24,7 @@ import urllib3
 
 from handler.events import senders
 from tools import paths
+from tools.errors import CommandError
 from tools.senders import sign
 from tools.senders.payload import Payload
 
@@ -176,8 +177,8 @@ class Stack:
         target = f"{self.aws.url}/_aws/execute-api/{api['ApiId']}/$default"
         try:
             self.door = front.door(self._port, target, self._exchanges)
-        except OSError as error:
-            raise ValueError(f"port {self._port} for webhooks cannot be had: {error.strerror}") from None
+        except OSError:
+            raise CommandError(f"Port {self._port} cannot be opened. Choose a free one with PORT=") from None
         threading.Thread(target=self.door.serve_forever, daemon=True).start()
 
     def redeploy(self) -> None:
@@ -323,7 +324,7 @@ def read_secrets(path: Path) -> dict[str, Any]:
 
     Raises
     ------
-    ValueError
+    CommandError
         The file is not in the shape of the README's example; it is named, its content is not.
     """
     if not path.exists():
@@ -335,7 +336,7 @@ def read_secrets(path: Path) -> dict[str, Any]:
         if not isinstance(document["sources"], dict) or not isinstance(document["klaviyo"]["api_key"], str):
             raise TypeError
     except (ValueError, KeyError, TypeError):
-        raise ValueError(f'{path} is not {{"klaviyo": {{"api_key": …}}, "sources": {{name: [secret, …]}}}}') from None
+        raise CommandError(f'{path} is not {{"klaviyo": {{"api_key": …}}, "sources": {{name: [secret, …]}}}}') from None
     if path == SECRETS_FILE:
         document["sources"] = sign.development_secrets(senders.names())["sources"] | document["sources"]
     return dict(document)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -17,8 +18,10 @@ import urllib3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from handler.errors import RelayError
+from handler.telemetry import crash
 
 from . import terminal
+from .errors import CommandError
 
 
 @dataclass(frozen=True)
@@ -53,11 +56,12 @@ COMMANDS = {
     "pages": Command("tools.pages", "write the tables of docs/architecture.md and docs/decisions/README.md"),
     "audit": Command("tools.audit", "check packaged libraries for known vulnerabilities"),
 }
-# What stops a command and is told in its own words; anything else is a defect and has its traceback.
+# What stops a command: errors raised on purpose, and refusals from outside this program. Anything else is our bug.
 FAILURES = (
-    *(ValueError, OSError, RuntimeError, EOFError, RelayError),
+    *(CommandError, RelayError, OSError, EOFError),
     *(ClientError, BotoCoreError, urllib3.exceptions.HTTPError),
 )
+CRASHED = 70  # EX_SOFTWARE of sysexits.h
 
 
 class Parser(argparse.ArgumentParser):
@@ -95,5 +99,27 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return int(module.run(asked))
     except FAILURES as failure:
-        terminal.error(str(failure) or "nothing was entered")
+        terminal.error(_words(failure))
         return 2
+    except Exception as failure:  # noqa: BLE001 (whatever it is, it was not raised on purpose)
+        traceback.print_exc()
+        terminal.say(*_report(name, failure), error=True)
+        return CRASHED
+
+
+def _words(failure: BaseException) -> str:
+    if isinstance(failure, EOFError):
+        return "nothing was entered"
+    if isinstance(failure, OSError) and failure.strerror:  # str() of it has the number of the error
+        return f"{failure.filename}: {failure.strerror}" if failure.filename else failure.strerror
+    return str(failure)
+
+
+def _report(name: str, failure: Exception) -> list[str]:
+    """What to do about a bug in the project."""
+    cause, place = crash(failure)
+    return [
+        f"crash: {cause} at {place}, in the command {name!r}. This is a bug in the project, not in what you asked for.",
+        "Report it as an issue (.github/ISSUE_TEMPLATE/bug.yml) with the lines above and the command. "
+        "Remove secrets and personal data from them first.",
+    ]

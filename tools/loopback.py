@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 import boto3
 
+from tools.errors import CommandError
+
 from . import paths
 
 REGION = "us-east-1"
@@ -35,19 +37,19 @@ def running(other: str) -> Running:
 
     Raises
     ------
-    ValueError
+    CommandError
         None runs in this folder.
     """
     if not RUNNING.exists():
-        raise ValueError(f"No relay is running here. Start one with `make local`, or set {other} to another")
+        raise CommandError(f"No relay is running here. Start one with `make local`, or set {other} to another")
     return Running(**json.loads(RUNNING.read_text()))
 
 
 def client(service: str, url: str, **options: Any) -> Any:
-    """A boto3 client for the MiniStack at ``url``; ``ValueError`` for any address but 127.0.0.1."""
+    """A boto3 client for the MiniStack at ``url``; ``CommandError`` for any address but 127.0.0.1."""
     parts = urlsplit(url)
     if (parts.scheme, parts.hostname) != ("http", "127.0.0.1"):  # the text before an @ is no host
-        raise ValueError("local tools speak to 127.0.0.1 only")
+        raise CommandError("local tools speak to 127.0.0.1 only")
     return boto3.client(
         service,  # type: ignore[call-overload]  # the services' names are literals in the stubs
         endpoint_url=url,

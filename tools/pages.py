@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools.errors import CommandError
+
 from .paths import ROOT
 
 FOLDERS = ("src/handler", "sim", "local", "tools", "bench", "fuzz")
@@ -39,10 +41,10 @@ class Decision:
 
 
 def about(module: Path) -> str:
-    """Return the first paragraph of the module's docstring as one line of Markdown, or raise ``ValueError``."""
+    """Return the first paragraph of the module's docstring as one line of Markdown, or raise ``CommandError``."""
     text = ast.get_docstring(ast.parse(module.read_text("utf-8")))
     if not text:
-        raise ValueError(f"{module} has no docstring: docs/architecture.md shows its first line")
+        raise CommandError(f"{module} has no docstring: docs/architecture.md shows its first line")
     return " ".join(text.split("\n\n")[0].split()).replace("``", "`").replace("|", r"\|")
 
 
@@ -68,11 +70,11 @@ def _table(folder: Path, paths: list[Path], root: Path) -> str:
 
 
 def decision(path: Path) -> Decision:
-    """Read the heading of a decision; ``ValueError`` if it is not in the form of docs/decisions/README.md."""
+    """Read the heading of a decision; ``CommandError`` if it is not in the form of docs/decisions/README.md."""
     title, _, status = path.read_text("utf-8").splitlines()[:3]
     named, dated = _TITLE.fullmatch(title), STATUS.fullmatch(status)
     if not named or not dated:
-        raise ValueError(f"{path}: expected '# NNNN Title', an empty line, and 'Status: accepted, YYYY-MM-DD'")
+        raise CommandError(f"{path}: expected '# NNNN Title', an empty line, and 'Status: accepted, YYYY-MM-DD'")
     return Decision(path.name, *named.groups(), *dated.groups())
 
 

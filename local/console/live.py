@@ -12,6 +12,7 @@ from flask import Blueprint, abort, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from handler.events import senders
+from tools.errors import CommandError
 from tools.senders.payload import Payload
 
 from . import curl, signing, story
@@ -176,7 +177,7 @@ def again(number: int) -> Response:
     query = {name: value for name, value in parse_qsl(urlsplit(exchange.path).query) if value != MASKED}
     try:
         sent = console().send(exchange.source, Payload(exchange.method, query, headers, exchange.body))
-    except ValueError as error:
+    except CommandError as error:
         abort(409, str(error))
     console().exchanges.again[sent] = number
     return redirect(url_for("live.webhook", number=sent), 303)

@@ -13,6 +13,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from local import aws
 from local.stack import Stack
+from tools.errors import CommandError
 from tools.senders import payload
 from tools.terminal import say
 
@@ -51,9 +52,9 @@ def playground(console: Console, page: Page) -> None:
 
 
 def run(_: argparse.Namespace) -> int:
-    """Write both pictures; ``ValueError`` if there is no Chromium."""
+    """Write both pictures; ``CommandError`` if there is no Chromium."""
     if CHROMIUM is None:
-        raise ValueError("no Chromium on this machine (apt-get install chromium)")
+        raise CommandError("no Chromium on this machine (apt-get install chromium)")
     exchanges = Exchanges()
     properties = {"MaximumBatchingWindowInSeconds": 0}
     with (

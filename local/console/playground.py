@@ -19,6 +19,7 @@ from werkzeug.wrappers import Response
 from handler.door import signatures
 from handler.errors import UnknownSource, Unmapped
 from handler.events import bodies, senders
+from tools.errors import CommandError
 from tools.paths import shown
 from tools.senders import new_sender, payload
 from tools.senders.payload import Payload
@@ -145,20 +146,20 @@ def read(form: Mapping[str, str]) -> tuple[str, str, Payload]:
 
     Raises
     ------
-    ValueError
+    CommandError
         The name is none, the headers are no JSON object, or a part is too large; the text says which.
     """
     source, toml, body = form.get("name", "").strip(), form.get("toml", ""), form.get("body", "")
     if not NAME.fullmatch(source):
-        raise ValueError("a source's name: lower-case letters, digits and underscores, a letter first")
+        raise CommandError("a source's name: lower-case letters, digits and underscores, a letter first")
     if len(toml) > LARGEST or len(body) > LARGEST:
-        raise ValueError("payload and file have at most a million characters")
+        raise CommandError("payload and file have at most a million characters")
     try:
         given = json.loads(form.get("headers", "") or "{}")
     except (ValueError, RecursionError):
-        raise ValueError("the headers are not JSON") from None
+        raise CommandError("the headers are not JSON") from None
     if not isinstance(given, dict):
-        raise ValueError("the headers are not a JSON object")
+        raise CommandError("the headers are not a JSON object")
     method, query = given.pop(":method", "POST"), given.pop("query", {})
     headers = {str(name).lower(): str(value) for name, value in given.items()}
     query = {str(name): str(value) for name, value in query.items()} if isinstance(query, dict) else {}
@@ -196,7 +197,7 @@ def attempt() -> str:
         found = _tried(name, toml, sent) | {"unreadable": unreadable(sent)}
         if not todo[0][0]:
             found["parked"] = []
-    except ValueError as error:
+    except CommandError as error:
         found = {"mistakes": [], "trouble": str(error)}
     return render_template("tried.html", tried=found, steps=todo)
 
@@ -221,11 +222,11 @@ def draft() -> Response:
         source, _, sent = read(request.form)
         read_as, document = new_sender.read(sent.body)
         if not isinstance(document, dict):
-            raise ValueError("the payload is neither a JSON object nor a form")
+            raise CommandError("the payload is neither a JSON object nor a form")
         toml = new_sender.written(source, new_sender.guess(document, sent.headers, read_as), sent.headers)
     except Unmapped as error:
         return Response(f"no file could be drafted: {error.detail}", 422, content_type="text/plain; charset=utf-8")
-    except ValueError as error:
+    except CommandError as error:
         return Response(f"no file could be drafted: {error}", 422, content_type="text/plain; charset=utf-8")
     return Response(toml, content_type="text/plain; charset=utf-8")
 
@@ -236,7 +237,7 @@ def save() -> Response | str:
     form: MultiDict[str, str] = request.form
     try:
         source, toml, sent = read(form)
-    except ValueError as error:
+    except CommandError as error:
         return _page(
             "",
             form.get("toml", ""),
@@ -259,7 +260,7 @@ def save() -> Response | str:
     if form.get("action") == "send":
         try:
             return redirect(f"/webhooks/{console().send(source, sent)}", 303)
-        except ValueError as error:
+        except CommandError as error:
             return _page(source, toml, sent, wrong=f"Saved {' and '.join(saved)}, and not sent: {error}")
     query = {"source": source, "sample": Path(saved[-1]).stem, "saved": " and ".join(saved)}
     return redirect(f"/playground?{urlencode(query)}", 303)

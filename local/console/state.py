@@ -12,6 +12,7 @@ from handler import zones
 from handler.events import senders
 from handler.events.mapping import Defaults
 from local.stack import Stack
+from tools.errors import CommandError
 from tools.senders.payload import Payload
 
 from .exchanges import Exchanges
@@ -47,11 +48,11 @@ class ConsoleState:
 
         Raises
         ------
-        ValueError
+        CommandError
             There is no secret for the source.
         """
         if not self.stack.secrets["sources"].get(source):
-            raise ValueError(f"the secrets file holds no secret for {source}")
+            raise CommandError(f"the secrets file holds no secret for {source}")
         before = self.exchanges.total
         self.stack.send_payload(source, sent)
         return min(one.number for one in self.exchanges.newest_first() if one.number > before and one.source == source)

@@ -14,13 +14,17 @@ from datetime import UTC, tzinfo
 FORM = r"[A-Z][A-Za-z0-9_+-]*(?:/[A-Z][A-Za-z0-9_+-]*)*"
 
 
+class UnknownZone(ValueError):
+    """No such zone; the text names it and says what is expected."""
+
+
 def load(name: str) -> tzinfo:
     """Return the zone of that name.
 
     Raises
     ------
-    ValueError
-        No such zone. The text names it and says what is expected.
+    UnknownZone
+        No such zone.
     """
     if name == "UTC":
         return UTC
@@ -31,4 +35,4 @@ def load(name: str) -> tzinfo:
             return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):  # a folder of zones is an OSError
         pass
-    raise ValueError(f"{name!r} is not an IANA time zone; expected a name such as Europe/Paris")
+    raise UnknownZone(f"{name!r} is not an IANA time zone; expected a name such as Europe/Paris")

@@ -25,6 +25,7 @@ from local.console import curl, rate, render, signing, story
 from local.console.exchanges import Exchange, Exchanges
 from local.console.trail import SentJob, Trail, state
 from tools import commands, loopback, paths
+from tools.errors import CommandError
 from tools.operate.dead_letters import DeadLetter
 from tools.senders import payload, sign
 from tools.terminal import visible
@@ -354,7 +355,7 @@ def test_one_relay_runs_in_a_folder_and_takes_its_own_address_away(
     monkeypatch.setattr(loopback, "RUNNING", running)
     with run.alone():
         running.write_text("{}")
-        with pytest.raises(ValueError, match="already running in this folder"), run.alone():
+        with pytest.raises(CommandError, match="already running in this folder"), run.alone():
             raise AssertionError("a second one started")
         assert running.exists()
     assert not running.exists()

@@ -237,10 +237,10 @@ def test_an_unknown_topic_is_named_with_an_event_to_start_from(sandbox: Sandbox)
     [
         ('"Placed Order"', '"Placed Order', "expected TOML: the text is not closed (column 23)"),
         ('"Placed Order"', "", "expected TOML: the value is missing, or a text without quotes (column 10)"),
-        ("money(total)", "money(total", "expected a JMESPath expression: Incomplete expression"),
+        ("money(total)", "money(total", "expected a JMESPath expression: it ends too early"),
         ("money(total)", "monney(total)", "unknown function monney(): did you mean 'money'?"),
         ("value =", "valeu =", "unknown 'valeu': did you mean 'value'?"),
-        ('"number"', '"a b"', "expected a JMESPath expression: Unexpected token: b"),
+        ('"number"', '"a b"', "expected a JMESPath expression: 'b' at character 3 is not expected"),
     ],
 )
 def test_one_mistake_is_told_once_and_in_words(sandbox: Sandbox, old: str, new: str, said: str) -> None:

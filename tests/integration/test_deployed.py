@@ -18,6 +18,7 @@ from local.stack import NAME, Stack
 from tests.template.conftest import EVERYTHING
 from tools import commands
 from tools import template as reading
+from tools.errors import CommandError
 from tools.operate import doctor, logs, samconfig, secrets, target, trial
 from tools.operate.logs import Reader
 from tools.operate.target import Deployed, Relay
@@ -209,12 +210,12 @@ def test_the_real_thing_is_followed_too(stack: Stack) -> None:
 
 def test_without_a_secret_nothing_is_sent(fresh: Deployed) -> None:
     for source in ("stripe", None):
-        with pytest.raises(ValueError, match="make secrets STACK=relay"):
+        with pytest.raises(CommandError, match="make secrets STACK=relay"):
             Trial(fresh, print, trial.post).run(source)
 
 
 def test_a_stack_that_is_none_is_named(bare: aws.Aws) -> None:
-    with pytest.raises(ValueError, match="No stack 'nowhere'"):
+    with pytest.raises(CommandError, match="No stack 'nowhere'"):
         target.find("nowhere", bare.client)
 
 
@@ -264,7 +265,7 @@ def test_a_secret_of_two_sources_is_written_with_a_warning_that_shows_nothing_of
     ],
 )
 def test_a_secret_that_could_not_work_is_not_written(fresh: Deployed, source: str, typed: str) -> None:
-    with pytest.raises(ValueError, match=source) as error:
+    with pytest.raises(CommandError, match=source) as error:
         secrets.write_source(fresh, source, lambda _: typed, lambda _: "", print)
     assert typed not in str(error.value)
     assert fresh.secret("SourcesSecretName") == {}
@@ -279,7 +280,7 @@ def test_a_secret_in_any_spelling_that_works_is_written(fresh: Deployed, source:
 
 
 def test_a_refused_secret_says_what_is_expected_and_what_to_do(fresh: Deployed) -> None:
-    with pytest.raises(ValueError, match="Not a secret of stripe: expected the signing secret") as error:
+    with pytest.raises(CommandError, match="Not a secret of stripe: expected the signing secret") as error:
         secrets.write_source(fresh, "stripe", lambda _: "rk_live_1", lambda _: "", print)
     assert f"Nothing was written. Enter the right one with: make secrets STACK={NAME} SOURCE=stripe" in str(error.value)
 
@@ -341,9 +342,9 @@ def test_a_wrong_parameter_is_refused_before_anything_is_made(
     bare: aws.Aws, parameter: str, value: str, expected: str
 ) -> None:
     template, _ = aws.translate(aws.ROOT / "template.yaml", {})
-    with pytest.raises(ValueError, match=f"{parameter}.*must be {expected}"):
+    with pytest.raises(CommandError, match=f"{parameter}.*must be {expected}"):
         aws.deploy(bare, "refused", template, {parameter: value})
-    with pytest.raises(ValueError, match="No stack 'refused'"):
+    with pytest.raises(CommandError, match="No stack 'refused'"):
         target.find("refused", bare.client)
 
 

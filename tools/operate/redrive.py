@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from tools.errors import CommandError
 from tools.terminal import say, table
 
 from . import dead_letters, target
@@ -57,7 +58,7 @@ def drop(sqs: Any, queue: str, source: str | None, reason: str | None, ask: Call
 
     Raises
     ------
-    ValueError
+    CommandError
         The question was not answered with the number of events.
     """
     listed = Sorted(source, reason, None)
@@ -67,7 +68,7 @@ def drop(sqs: Any, queue: str, source: str | None, reason: str | None, ask: Call
     if not listed.chosen:
         return []
     if ask(f"Permanently delete {_them(events)}? Type {events} to confirm: ").strip() != events:
-        raise ValueError("Not confirmed. Nothing was deleted")
+        raise CommandError("Not confirmed. Nothing was deleted")
     known = {one.message_id for one in listed.chosen}
     again = Sorted(source, reason, None)
     gone, others = dead_letters.delete(sqs, queue, again.through(read(sqs, queue)), known)
@@ -96,7 +97,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(asked: argparse.Namespace) -> int:
     """List what is parked; with ``--go`` re-queue it, with ``--drop`` delete it."""
     if asked.drop and (asked.go or not (asked.source or asked.reason)):
-        raise ValueError("DROP=1 deletes messages. Choose them by SOURCE= or REASON=, and leave out GO=1")
+        raise CommandError("DROP=1 deletes messages. Choose them by SOURCE= or REASON=, and leave out GO=1")
     return redrive(target.relay(asked.stack), asked)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from handler.events import senders
 from tools import paths
 
 FILE = "samconfig.toml"
@@ -40,17 +40,15 @@ def read(stack: str) -> Saved:
 
     Raises
     ------
-    ValueError
+    SourceError
         The file is not TOML.
     """
     try:
-        text = (paths.ROOT / FILE).read_text("utf-8")
+        content = (paths.ROOT / FILE).read_bytes()
     except FileNotFoundError:
         return Saved()
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{FILE} is not valid TOML: {error}") from None
+    document = senders.parsed(FILE, content)
+    text = content.decode()
     for environment, commands in document.items():
         # `global` holds for every command, and what `deploy` has goes before it (SAM developer guide).
         told = {**_table(commands, "global", "parameters"), **_table(commands, "deploy", "parameters")}

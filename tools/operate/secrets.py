@@ -7,6 +7,7 @@ import getpass
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from tools.errors import CommandError
 from tools.senders import names, secret_forms
 from tools.terminal import say, visible, warning
 
@@ -36,7 +37,7 @@ def write_key(stack: Deployed, ask: Callable[[str], str], say: Say) -> None:
     if not typed:
         return
     if not (typed.isascii() and typed.isprintable() and " " not in typed):
-        raise ValueError("not a valid API key: it contains spaces or non-ASCII characters. Nothing was written")
+        raise CommandError("not a valid API key: it contains spaces or non-ASCII characters. Nothing was written")
     if not typed.startswith("pk_"):
         say("note: Klaviyo's private keys begin with pk_, and this one does not")
     stack.write("KlaviyoSecretName", stack.secret("KlaviyoSecretName") | {"api_key": typed})
@@ -51,7 +52,7 @@ def write_source(
     typed = ask(f"Signing secret of {source} (Enter to add none): ").strip()
     if typed and (wrong := secret_forms.wrong(source, typed)):
         again = f"make secrets STACK={stack.name} SOURCE={source}"
-        raise ValueError(f"Not a secret of {source}: {wrong}. Nothing was written. Enter the right one with: {again}")
+        raise CommandError(f"Not a secret of {source}: {wrong}. Nothing was written. Enter the right one with: {again}")
     document = stack.secret("SourcesSecretName")
     kept = list(dict.fromkeys([*([typed] if typed else []), *listed(document, source)]))
     if len(kept) > 1 and confirm(f"Keep the {len(kept) - 1} older, until the sender has switched? [Y/n] ") in (

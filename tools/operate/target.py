@@ -13,6 +13,7 @@ import boto3
 from botocore.exceptions import ClientError
 
 from tools import loopback
+from tools.errors import CommandError
 
 from . import samconfig
 
@@ -34,14 +35,14 @@ class Deployed(Relay):
     saved: samconfig.Saved = field(default_factory=samconfig.Saved)
 
     def secret(self, output: str) -> dict[str, Any]:
-        """The document of one of the two secrets; ``ValueError`` if it is not a JSON object."""
+        """The document of one of the two secrets; ``CommandError`` if it is not a JSON object."""
         text = self.client("secretsmanager").get_secret_value(SecretId=self.outputs[output])["SecretString"]
         try:
             document = json.loads(text)
         except ValueError:
             document = None
         if not isinstance(document, dict):
-            raise ValueError(f"The secret {self.outputs[output]} is not a JSON object. To start again, set it to {{}}")
+            raise CommandError(f"Secret {self.outputs[output]} is not a JSON object. To start again, set it to {{}}")
         return document
 
     def write(self, output: str, document: Mapping[str, Any]) -> None:
@@ -60,9 +61,11 @@ def clients(name: str) -> Callable[[str], Any]:
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or samconfig.read(name).region
     session = boto3.session.Session(region_name=region or None)
     if not session.region_name:
-        raise ValueError(f"No AWS region for stack {name!r}. Set AWS_REGION, or AWS_PROFILE to a profile with a region")
+        raise CommandError(
+            f"No AWS region for stack {name!r}. Set AWS_REGION, or AWS_PROFILE to a profile with a region"
+        )
     if session.get_credentials() is None:
-        raise ValueError("No AWS credentials. Set AWS_PROFILE, or sign in with `aws configure` or `aws sso login`")
+        raise CommandError("No AWS credentials. Set AWS_PROFILE, or sign in with `aws configure` or `aws sso login`")
 
     def client(service: str) -> Any:
         return session.client(service)  # type: ignore[call-overload]  # the services' names are literals in the stubs
@@ -75,20 +78,22 @@ def find(name: str, client: Callable[[str], Any]) -> Deployed:
 
     Raises
     ------
-    ValueError
+    CommandError
         There is none of that name in this account and region, or it is not a relay.
     """
     try:
         (found,) = client("cloudformation").describe_stacks(StackName=name)["Stacks"]
     except ClientError as error:
         if error.response["Error"].get("Code") == "ValidationError":
-            raise ValueError(
+            raise CommandError(
                 f"No stack {name!r} in this account and region. Check AWS_PROFILE and AWS_REGION"
             ) from None
         raise
     outputs = {one["OutputKey"]: one["OutputValue"] for one in found.get("Outputs", [])}
     if "SourcesSecretName" not in outputs:
-        raise ValueError(f"Stack {name!r} is not this relay, or its deployment did not finish ({found['StackStatus']})")
+        raise CommandError(
+            f"Stack {name!r} is not this relay, or its deployment did not finish ({found['StackStatus']})"
+        )
     given = {one["ParameterKey"]: one["ParameterValue"] for one in found.get("Parameters", [])}
     return Deployed(client, outputs, given, name, samconfig.read(name))
 
@@ -104,12 +109,12 @@ def argument(parser: argparse.ArgumentParser, *, or_local: bool = False) -> None
 def deployed(stack: str) -> Deployed:
     """The deployed stack of that name, reached with the credentials of the environment; raises as ``find``."""
     if not stack:
-        raise ValueError("No stack given. Set STACK=, such as STACK=klaviyo-relay")
+        raise CommandError("No stack given. Set STACK=, such as STACK=klaviyo-relay")
     return find(stack, clients(stack))
 
 
 def local() -> Relay:
-    """The relay that ``make local`` runs in this folder; ``ValueError`` if there is none."""
+    """The relay that ``make local`` runs in this folder; ``CommandError`` if there is none."""
     here = loopback.running("STACK=")
     return Relay(lambda service: loopback.client(service, here.aws), here.outputs, here.parameters)
 

@@ -14,6 +14,7 @@ import urllib3
 
 from handler.events import senders
 from tools import paths
+from tools.errors import CommandError
 from tools.senders import payload, sign
 from tools.senders.payload import Payload
 from tools.senders.preview import event_ids, preview_request
@@ -62,7 +63,7 @@ class Trial:
         named = [source] if source else [name for name in known if _can_sign(name) and (paths.SAMPLES / name).is_dir()]
         if not named or not listed(document, named[0]):
             what = f"{source} has no secret yet" if source else "No source with a sample has a secret yet"
-            raise ValueError(f"{what}. Add one with: make secrets STACK={self.stack.name}")
+            raise CommandError(f"{what}. Add one with: make secrets STACK={self.stack.name}")
         return named[0], listed(document, named[0])[0]
 
     def _url(self, name: str) -> str:
@@ -141,7 +142,7 @@ def _sample(name: str) -> Path:
     for path in sorted((paths.SAMPLES / name).glob("*.json")):
         if preview_request(name, payload.request(path), time.time())["events"]:
             return path
-    raise ValueError(f"events/{name}/ has no sample that becomes an event. Set another SOURCE=")
+    raise CommandError(f"events/{name}/ has no sample that becomes an event. Set another SOURCE=")
 
 
 def post(sent: Payload, url: str, headers: dict[str, str], body: bytes) -> tuple[int, str]:

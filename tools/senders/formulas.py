@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jmespath
-from jmespath.exceptions import JMESPathError
+from jmespath.exceptions import EmptyExpressionError, IncompleteExpressionError, JMESPathError, ParseError
 
 from handler.events import expressions
 
@@ -28,7 +27,7 @@ def wrong(text: Any) -> str | None:
     try:
         tree = jmespath.compile(text).parsed
     except JMESPathError as error:
-        return f"expected a JMESPath expression: {_jmespath(error)}"
+        return f"expected a JMESPath expression: {_misread(error)}"
     if _negates_a_part(tree):
         return "!a.b is read as (!a).b: expected !(a.b)"
     known = expressions.arities()
@@ -43,9 +42,14 @@ def wrong(text: Any) -> str | None:
     return None
 
 
-def _jmespath(error: JMESPathError) -> str:
-    text = str(error).splitlines()[0].partition(": Parse error at")[0]
-    return re.sub(r"^(Bad|Invalid) \w+ expression: ", "", text).rstrip(":")
+def _misread(error: JMESPathError) -> str:
+    """Where an expression cannot be read, in our own words."""
+    if isinstance(error, EmptyExpressionError):
+        return "it is empty"
+    if not isinstance(error, ParseError) or isinstance(error, IncompleteExpressionError) or not error.token_value:
+        return "it ends too early"
+    found = f"{error.token_value!r} at character {error.lex_position + 1}"
+    return f"{found} is not closed" if str(error.token_type).startswith("UNCLOSED") else f"{found} is not expected"
 
 
 def _calls(tree: Any) -> Iterator[tuple[str, int]]:

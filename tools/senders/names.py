@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 
 from handler.events import senders
+from tools.errors import CommandError
 
 
 def known(name: str) -> str:
@@ -12,13 +13,15 @@ def known(name: str) -> str:
 
     Raises
     ------
-    ValueError
+    CommandError
         None has; the text names one like it, or says where they all are.
     """
     names = senders.names()
     if name in names:
         return name
     if not name:
-        raise ValueError("No source given. Set SOURCE= to a sender's name; docs/metrics.md lists them")
+        raise CommandError("No source given. Set SOURCE= to a sender's name; docs/metrics.md lists them")
     near = difflib.get_close_matches(name, names, 1)
-    raise ValueError(f"Unknown source {name!r}. {f'Did you mean {near[0]!r}?' if near else 'docs/metrics.md has them'}")
+    raise CommandError(
+        f"Unknown source {name!r}. {f'Did you mean {near[0]!r}?' if near else 'docs/metrics.md has them'}"
+    )

@@ -19,6 +19,7 @@ from urllib.parse import unquote_to_bytes
 from handler.errors import Unmapped
 from handler.events import bodies, expressions, senders, values
 from tools import paths
+from tools.errors import CommandError
 from tools.paths import shown
 from tools.terminal import say
 
@@ -160,7 +161,7 @@ def guess(document: dict[str, Any], headers: dict[str, str], read: bodies.Body =
 
     Raises
     ------
-    ValueError
+    CommandError
         Nothing in it says whose event it is.
     """
     found = list(leaves(document))
@@ -171,7 +172,7 @@ def guess(document: dict[str, Any], headers: dict[str, str], read: bodies.Body =
     made.time = _first(leaf for leaf in _named(found, _TIME) if _is_time(leaf.value))
     person = _who(made, found)
     if not made.profile:
-        raise ValueError("nothing in the sample says whose event it is: no email, no phone, no customer's id")
+        raise CommandError("nothing in the sample says whose event it is: no email, no phone, no customer's id")
     _how_much(made, found)
     made.properties = _items(document) | _properties(made, found, person)
     return made
@@ -439,22 +440,22 @@ def create(name: str, sent: payload.Payload, folder: Path, samples: Path) -> tup
 
     Raises
     ------
-    ValueError
+    CommandError
         The name is taken or not valid, the body is not an object, or it identifies no profile.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,49}", name):
-        raise ValueError(
+        raise CommandError(
             f"{name!r} is not a valid source name. Use lower-case letters, digits and underscores, a letter first"
         )
     if name in senders.names():
-        raise ValueError(f"Source {name} exists already: {shown(senders.path_of(name))}")
+        raise CommandError(f"Source {name} exists already: {shown(senders.path_of(name))}")
     try:
         read_as, whole = read(sent.body)
     except Unmapped as error:
-        raise ValueError(error.detail) from None
+        raise CommandError(error.detail) from None
     document = whole[0] if isinstance(whole, list) and whole else whole
     if not isinstance(document, dict):
-        raise ValueError("The sample's body is neither a JSON object nor a form")
+        raise CommandError("The sample's body is neither a JSON object nor a form")
     made = guess(document, sent.headers, read_as)
     kept = {name: sent.headers[name] for name in ("content-type", made.topic_header) if name}
     body: Any = whole if read_as.kinds == bodies.ANY_JSON.kinds else _text(sent.body, read_as.charset)
@@ -472,7 +473,9 @@ def _text(body: bytes, charset: str) -> str:
     try:
         return body.decode(charset or "utf-8")
     except UnicodeDecodeError:
-        raise ValueError("The sample's body contains bytes that are not text, such as a file: take them out") from None
+        raise CommandError(
+            "The sample's body contains bytes that are not text, such as a file: take them out"
+        ) from None
 
 
 def _file(topic: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from tools import paths
+from tools.errors import CommandError
 
 JSON = "application/json"
 # Of commands that take a payload file.
@@ -35,9 +36,9 @@ class Payload:
 def request(file: str | Path, headers_file: str | Path | None = None, *, source: str = "") -> Payload:
     """A payload file of ``source``, with the ``method`` and ``query`` of a handshake's sample; raises as ``read``."""
     if not str(file):
-        raise FileNotFoundError(f"No file given. Set FILE=; {_where(source)}")
+        raise CommandError(f"No file given. Set FILE=; {_where(source)}")
     if not Path(file).is_file():
-        raise FileNotFoundError(f"{file} not found. {_where(source).capitalize()}")
+        raise CommandError(f"{file} not found. {_where(source).capitalize()}")
     sample = _sample(Path(file).read_bytes()) or {}
     query = {name: str(value) for name, value in sample.get("query", {}).items()}
     return Payload(sample.get("method", "POST"), query, *read(file, headers_file))
@@ -60,7 +61,7 @@ def read(file: str | Path, headers_file: str | Path | None = None) -> tuple[dict
 
     Raises
     ------
-    ValueError
+    CommandError
         ``headers_file`` is not a JSON object; the text names the file.
     OSError
         A file cannot be read.
@@ -84,10 +85,12 @@ def read(file: str | Path, headers_file: str | Path | None = None) -> tuple[dict
 def _headers(path: Path) -> dict[str, str]:
     try:
         given = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
+    except json.JSONDecodeError as error:
+        raise CommandError(f"{path}:{error.lineno}: expected JSON (column {error.colno})") from None
+    except UnicodeDecodeError:
+        raise CommandError(f"{path} is not text in UTF-8") from None
     if not isinstance(given, dict):
-        raise ValueError(f"{path} is not a JSON object of headers")
+        raise CommandError(f"{path} is not a JSON object of headers")
     return {name.lower(): str(value) for name, value in given.items()}
 
 

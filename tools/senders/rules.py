@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
@@ -49,36 +48,22 @@ _SIGNED = {"body", "timestamp", "id", "url", "method", "uri", "form"}
 _TOKEN = {"scheme", "header", "prefix", "encoding"}
 _ECDSA = {item.name for item in fields(Scheme)} - {"digest", "encoding", "key", "key_prefix"}
 
-# What tomllib says, and what it mostly means.
-_TOML = {
-    "Illegal character '\\n'": "the text is not closed",
-    "Invalid value": "the value is missing, or a text without quotes",
-    "Cannot overwrite a value": "the key is there twice",
-}
-
 
 def mistakes(name: str) -> tuple[list[SourceError], Checked | None]:
     """Every mistake in a source's file alone, and the file's tables if they can be read at all."""
     path = senders.path_of(name)
-    text = path.read_text("utf-8")
+    content = path.read_bytes()
     try:
-        checked = Checked(path, tomllib.loads(text), senders.document(name), lines(text))
-    except tomllib.TOMLDecodeError as error:
-        at = re.search(r"line (\d+)", str(error))
-        return [SourceError(shown(path), int(at[1]) if at else None, f"expected TOML: {_toml(str(error))}")], None
+        own = senders.parsed(shown(path), content)
+    except SourceError as error:
+        return [error], None
+    text = content.decode()
+    try:
+        checked = Checked(path, own, senders.document(name), lines(text))
     except (SourceError, Refused) as error:
         return [SourceError(shown(path), None, f"expected a source to extend: {error}")], None
     found = [*_tables(checked), *_signature(checked), *_webhook(checked), *_profiles(checked), *_events(checked)]
     return [*found, *_retries(checked, text), *_secret(checked)], checked
-
-
-def _toml(text: str) -> str:
-    """What the parser says, for a person: the line is told beside it."""
-    text = re.sub(r"\(at line \d+, (column \d+)\)", r"(\1)", text)
-    for start, meaning in _TOML.items():
-        if text.startswith(start):
-            return text.replace(start, meaning, 1)
-    return text
 
 
 def _unknown(checked: Checked, place: Place, table: Any, known: set[str] | frozenset[str]) -> Iterator[SourceError]:

@@ -22,6 +22,7 @@ from handler.errors import NotVerified
 from handler.events import senders
 from handler.events.senders import Scheme, Source
 from handler.events.webhook import Webhook
+from tools.errors import CommandError
 
 DEVELOPMENT_TOKEN = "development_token"  # noqa: S105 (for one machine)
 
@@ -67,7 +68,7 @@ def sign(
     ------
     UnknownSource
         No such source.
-    ValueError
+    CommandError
         ``secret`` is not a key in this sender's form, or a public key whose
         private half only the sender has, or this sender cannot sign such a body.
     """
@@ -86,15 +87,17 @@ def sign(
     delivery = Webhook(method, url, uri, signed, dict(parse_qsl(parts.query)), body)
     if scheme.scheme == "ecdsa":
         if secret != development_secret(source, scheme):
-            raise ValueError(f"the private half of this key is {source}'s alone: only a development key can sign here")
+            raise CommandError(
+                f"the private half of this key is {source}'s alone: only a development key can sign here"
+            )
         made: str | None = ecdsa_signature(source, signatures.content(scheme.signed, delivery, stamp, identity))
     else:
         try:
             made = signatures.signature(scheme, secret, delivery, timestamp=stamp, identity=identity)
         except NotVerified as error:
-            raise ValueError(f"{source} could not have sent this: {error.detail}") from None
+            raise CommandError(f"{source} could not have sent this: {error.detail}") from None
     if made is None:
-        raise ValueError(f"the secret of {source} is not in this sender's form")
+        raise CommandError(f"the secret of {source} is not in this sender's form")
     if scheme.timestamp_header:
         signed[scheme.timestamp_header[0]] = stamp
     signed[scheme.header[0]] = _written(scheme, made, stamp)

@@ -24,6 +24,7 @@ from .expressions import Expression
 SHIPPED = Path(__file__).parents[1] / "sources"
 CUSTOM = SHIPPED / "custom"
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,49}")
+_LINT = "`make lint` names the line"
 AHEAD_SECONDS = 300
 _LISTS = ("header", "timestamp_header", "id_header")
 
@@ -216,23 +217,39 @@ def load(name: str) -> Source:
     """
     try:
         return build(name, document(name))
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise SourceError(f"{name}.toml", None, f"not in the form of a source: {error}") from error
+    except zones.UnknownZone as error:
+        raise SourceError(f"{name}.toml", None, str(error)) from None
+    except KeyError as error:
+        raise SourceError(f"{name}.toml", None, f"the key {error} is missing. {_LINT}") from None
+    except (TypeError, AttributeError, ValueError):
+        raise SourceError(f"{name}.toml", None, f"a value is not in the form of a source. {_LINT}") from None
 
 
 def document(name: str, *, depth: int = 0) -> dict[str, Any]:
     """Return the tables of a source's file, over those of the source that it extends."""
     path = path_of(name)
-    try:
-        own = tomllib.loads(path.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SourceError(path.name, None, str(error)) from error
+    own = parsed(path.name, path.read_bytes())
     base = own.pop("extends", None)
     if base is None:
         return own
     if depth > 3:
         raise SourceError(path.name, None, "extends more than three others in a row")
     return merge(document(base, depth=depth + 1), own)
+
+
+def parsed(file: str, content: bytes) -> dict[str, Any]:
+    """Return the tables of a TOML file; raise ``SourceError`` with its name and line if it is not one."""
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        line = 1 + content.count(b"\n", 0, error.start)
+        raise SourceError(file, line, "expected text in UTF-8") from None
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        from .toml_errors import not_toml
+
+        raise not_toml(file, text, error) from None
 
 
 def merge(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from handler.errors import MessageError
 from handler.events import senders
 from handler.messages import Raw
 from tests.unit.support_door import Door
+from tools.errors import CommandError
 from tools.senders import payload, sign
 
 NAMES = sorted(senders.names())
@@ -197,7 +198,7 @@ def signed(source: str, body: bytes, headers: dict[str, str]) -> dict[str, Any]:
     address = f"https://relay.example/webhooks/{source}"
     try:
         url, made = sign.sign(source, SECRETS[source][0], body=body, headers=headers, url=address, now=time.time())
-    except ValueError:
+    except CommandError:
         reject()  # this sender could not sign such a body
     query = url.partition("?")[2]
     parameters = dict(pair.split("=", 1) for pair in query.split("&")) if query else {}

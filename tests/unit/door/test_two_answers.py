@@ -31,6 +31,7 @@ from tests.unit.door.test_receive import SAMPLES, ask, custom, event, post, requ
 from tests.unit.support_delivery import DEAD
 from tests.unit.support_door import Door
 from tests.unit.support_queue import delivery
+from tools.errors import CommandError
 from tools.senders import payload, sign
 from tools.senders.preview import preview_request
 
@@ -109,7 +110,7 @@ def signed(source: str, body: bytes, headers: dict[str, str], method: str = "POS
         url, made = sign.sign(
             source, secret, body=body, headers=headers, url=sent.at(url), now=time.time(), method=method
         )
-    except ValueError:
+    except CommandError:
         made = headers | {senders.load(source).schemes[0].header[0]: "c2lnbmVk"}
     query = dict(parse_qsl(urlsplit(url).query))
     return {

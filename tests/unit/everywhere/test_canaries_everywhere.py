@@ -26,6 +26,7 @@ from tests.unit.everywhere import test_canaries
 from tests.unit.everywhere.test_canaries import NAMES, SAMPLES, Door, Ear, overhear, quoted
 from tests.unit.support_delivery import DEAD, EVENTS
 from tests.unit.support_queue import delivery
+from tools.errors import CommandError
 from tools.senders import payload, sign
 from tools.senders.payload import Payload
 
@@ -138,7 +139,7 @@ class Sender:
             url, headers = sign.sign(
                 self._name, self._secret, body=body, headers=sent.headers, url=address, now=now, method=sent.method
             )
-        except ValueError:  # Twilio signs no form in which a field's name is a person's
+        except CommandError:  # Twilio signs no form in which a field's name is a person's
             url, headers = address, {**sent.headers, senders.load(self._name).schemes[0].header[0]: "none"}
         return self._door.ask(self._name, sent.method, url, headers, body)
 

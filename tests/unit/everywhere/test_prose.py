@@ -42,13 +42,10 @@ BY_OTHERS = {
     "Klaviyo-API-Key {}": "the Authorization header's scheme (Klaviyo, Authenticate API requests)",
     "{} Customer ID": "the name of a profile property in Klaviyo",
     r"VmHWM:\s+(\d+) kB": "a line of Linux's /proc/self/status",
-    r"line (\d+)": "tomllib names the line in its text only, until Python 3.14",
-    r"\(at line \d+, (column \d+)\)": "tomllib, as above",
-    ": Parse error at": "jmespath gives its errors no code",
-    r"^(Bad|Invalid) \w+ expression: ": "jmespath, as above",
+    r"\(at line (\d+), column (\d+)\)$": "tomllib names the line in its text only, until Python 3.14",
 }
 # Where the text of an exception is taken apart: of these libraries' exceptions only.
-TAKEN_APART = {("tools/senders/rules.py", "tomllib's and jmespath's errors have no code and no line")}
+TAKEN_APART = {("src/handler/events/toml_errors.py", "tomllib's errors have no code and no line")}
 
 Place = tuple[str, int, str]
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tools import commands
+from tools import commands, words
 from tools.commands import COMMANDS
+from tools.errors import CommandError
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs/tools.md").read_text("utf-8")
@@ -103,3 +104,37 @@ def test_mistake_on_the_command_line_is_an_error_without_a_usage_line(
     assert status == 2
     assert said.err.startswith(words)
     assert (said.err.count("\n"), said.out) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("failure", "said"),
+    [
+        (CommandError("No stack given. Set STACK="), "No stack given. Set STACK="),
+        (EOFError(), "nothing was entered"),
+        (PermissionError(13, "Permission denied", "order.json"), "order.json: Permission denied"),
+    ],
+)
+def test_error_raised_on_purpose_is_told_in_its_words(
+    failure: Exception, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(_: object) -> int:
+        raise failure
+
+    monkeypatch.setattr(words, "run", run)
+    assert commands.main(["words"]) == 2
+    assert capsys.readouterr().err == f"error: {said}\n"
+
+
+@pytest.mark.parametrize("failure", [ValueError("not enough values"), RuntimeError("changed size"), KeyError("name")])
+def test_bug_of_the_project_is_shown_as_a_crash_and_not_as_the_callers_error(
+    failure: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(_: object) -> int:
+        raise failure
+
+    monkeypatch.setattr(words, "run", run)
+    assert commands.main(["words"]) == commands.CRASHED
+    *_, crash, report = capsys.readouterr().err.splitlines()
+    assert re.match(rf"crash: {type(failure).__name__} at tools/test_commands\.py:\d+, in the command 'words'", crash)
+    assert ".github/ISSUE_TEMPLATE/bug.yml" in report
+    assert (ROOT / ".github/ISSUE_TEMPLATE/bug.yml").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tools import loopback
+from tools.errors import CommandError
 
 
 @pytest.mark.parametrize(
@@ -19,7 +20,7 @@ from tools import loopback
     ],
 )
 def test_another_address_than_this_machines_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match=r"127\.0\.0\.1 only"):
+    with pytest.raises(CommandError, match=r"127\.0\.0\.1 only"):
         loopback.client("sqs", url)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tools import pages, paths
+from tools.errors import CommandError
 
 ROOT = paths.ROOT
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / ".github").rglob("*.md")])
@@ -37,7 +38,7 @@ def test_a_new_module_has_a_line_with_its_docstring(tmp_path: Path) -> None:
 
 
 def test_a_module_without_docstring_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="bare"):
+    with pytest.raises(CommandError, match="bare"):
         pages.about(module(tmp_path / "local/bare.py", "x = 1\n"))
 
 

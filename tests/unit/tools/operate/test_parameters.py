@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from handler.errors import SourceError
 from tools import paths
 from tools.operate import parameters, samconfig
 from tools.operate.samconfig import Saved
@@ -87,7 +88,7 @@ def test_no_file_saves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
 def test_a_broken_file_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     written(monkeypatch, tmp_path, "[default")
-    with pytest.raises(ValueError, match=r"samconfig\.toml is not valid TOML"):
+    with pytest.raises(SourceError, match=r"^samconfig\.toml:1: expected TOML: the table's name is not closed"):
         samconfig.read("shop")
 
 

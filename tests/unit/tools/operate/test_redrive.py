@@ -16,6 +16,7 @@ from sim.queue import Sqs
 from tests.unit.support_delivery import DEAD, EVENTS, event
 from tests.unit.support_queue import Delivery, delivery
 from tools import commands, paths
+from tools.errors import CommandError
 from tools.operate import redrive
 from tools.operate.target import Relay
 
@@ -117,7 +118,7 @@ def test_what_cannot_be_mended_is_deleted_only_when_chosen_and_only_as_it_was_li
             return ask
 
         monkeypatch.setattr("builtins.input", typed("y"))
-        with pytest.raises(ValueError, match="Not confirmed"):
+        with pytest.raises(CommandError, match="Not confirmed"):
             make_redrive(world, "--drop", "--reason", "no_identifier")
         assert len(world.dead) == 3
         monkeypatch.setattr("builtins.input", typed("2"))

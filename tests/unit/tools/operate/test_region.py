@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tools import commands, paths
+from tools.errors import CommandError
 from tools.operate import target
 
 SAVED = """
@@ -46,7 +47,7 @@ def test_it_is_the_environments_else_what_sam_wrote_beside_the_stacks_name(monke
 
 
 def test_without_any_it_says_what_to_set() -> None:
-    with pytest.raises(ValueError, match="AWS_REGION"):
+    with pytest.raises(CommandError, match="AWS_REGION"):
         target.clients("shop-staging")
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from handler.events import senders
 from tools import paths
+from tools.errors import CommandError
 from tools.senders import lint, new_sender, payload
 from tools.senders.payload import Payload
 from tools.senders.preview import preview
@@ -171,7 +172,7 @@ def test_cents_are_told_by_their_name(folders: tuple[Path, Path]) -> None:
     ],
 )
 def test_what_cannot_be_made_is_said(folders: tuple[Path, Path], name: str, body: Any, words: str) -> None:
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(CommandError, match=words):
         new_sender.create(name, Payload("POST", {}, JSON, json.dumps(body).encode()), *folders)
     assert not list(folders[0].glob("*"))
 
@@ -203,7 +204,7 @@ def test_the_file_says_what_the_deliverys_body_is_whatever_its_label(
 def test_the_guess_for_any_delivery_passes_and_becomes_an_event(folders: tuple[Path, Path], path: Path) -> None:
     try:
         new_sender.create("acme", payload.request(path), *folders)
-    except ValueError as error:
+    except CommandError as error:
         assert "whose event" in str(error) or "neither a JSON object" in str(error) or "not JSON" in str(error)  # noqa: PT017
         return
     assert [str(problem) for problem in lint.problems("acme", folders[1])] == []
@@ -254,5 +255,5 @@ def test_a_delivery_in_latin_1_gets_its_charset_and_a_sample_that_shows_its_text
 def test_a_delivery_with_a_file_says_to_take_it_out(folders: tuple[Path, Path]) -> None:
     body = b'--b\r\nContent-Disposition: form-data; name="email"\r\n\r\nkim@mail.example\r\n'
     body += b'--b\r\nContent-Disposition: form-data; name="photo"; filename="me.png"\r\n\r\n\x89PNG\r\n--b--\r\n'
-    with pytest.raises(ValueError, match="take them out"):
+    with pytest.raises(CommandError, match="take them out"):
         new_sender.create("acme", Payload("POST", {}, JSON, body), *folders)
