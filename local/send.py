@@ -43,6 +43,7 @@ def send(source: str, file: str, headers_file: str | None, url: str | None) -> t
     CommandError
         No such source, no secret for it, no relay running; the text says what to do.
     """
+    payload.check_given("source", source, file)
     names.known(source)
     here = None if url else loopback.running("URL=")
     target = _target(here.webhooks if here else str(url), source)

@@ -491,6 +491,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(asked: argparse.Namespace) -> int:
     """Write both files and say what to do next."""
+    payload.check_given("name", asked.name, asked.file)
+    if not asked.name:
+        raise CommandError("No name given. Set NAME= to the new sender's name, such as NAME=acme")
     sent = payload.request(asked.file, asked.headers or None)
     toml, sample = create(asked.name, sent, senders.CUSTOM, paths.SAMPLES)
     say(f"Wrote {shown(toml)}. Every line is a guess: review it.")

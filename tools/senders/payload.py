@@ -44,6 +44,12 @@ def request(file: str | Path, headers_file: str | Path | None = None, *, source:
     return Payload(sample.get("method", "POST"), query, *read(file, headers_file))
 
 
+def check_given(what: str, name: str, file: str) -> None:
+    """Raise ``CommandError`` that names both if neither ``what`` (source, name) nor file is given."""
+    if not name and not file:
+        raise CommandError(f"No {what} and no file given. Set {what.upper()}= and FILE=; {_where('')}")
+
+
 def _where(source: str) -> str:
     """Where samples are: those of ``source`` if it has any."""
     if source and (paths.SAMPLES / source).is_dir():

@@ -81,6 +81,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(asked: argparse.Namespace) -> int:
     """Print the preview as JSON, and the mistakes in the sender's file to standard error; 1 if there are any."""
+    payload.check_given("source", asked.source, asked.file)
     names.known(asked.source)
     wrong, _ = rules.mistakes(asked.source)
     found = preview_request(

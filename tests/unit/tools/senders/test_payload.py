@@ -33,3 +33,23 @@ def test_unknown_source_is_named_with_one_like_it(source: str, words: str, capsy
     for command in ("preview", "send"):
         assert commands.main([command, source, "order.json"]) == 2
         assert capsys.readouterr().err == f"error: {words}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["new-sender", "", ""], "No name and no file given. Set NAME= and FILE=; the senders' samples are in events/"),
+        (["new-sender", "", "x.json"], "No name given. Set NAME= to the new sender's name, such as NAME=acme"),
+        (["new-sender", "acme", ""], "No file given. Set FILE=; the senders' samples are in events/"),
+        (
+            ["preview", "", ""],
+            "No source and no file given. Set SOURCE= and FILE=; the senders' samples are in events/",
+        ),
+        (["send", "", ""], "No source and no file given. Set SOURCE= and FILE=; the senders' samples are in events/"),
+    ],
+)
+def test_each_missing_variable_of_make_is_named(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert commands.main(arguments) == 2
+    assert capsys.readouterr().err == f"error: {words}\n"
