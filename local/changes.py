@@ -15,8 +15,8 @@ LOOK_SECONDS = 1.0
 
 def stamps() -> Stamps:
     """Time and size of every sender's file."""
-    found = {path: path.stat() for folder in (senders.SHIPPED, senders.CUSTOM) for path in folder.glob("*.toml")}
-    return {path: (one.st_mtime_ns, one.st_size) for path, one in found.items()}
+    states = {path: path.stat() for folder in (senders.SHIPPED, senders.CUSTOM) for path in folder.glob("*.toml")}
+    return {path: (state.st_mtime_ns, state.st_size) for path, state in states.items()}
 
 
 def watch(
@@ -32,14 +32,14 @@ def watch(
     its sender's webhooks would be answered 503.
     """
     while not stopped.wait(seconds):
-        found = stamps()
-        changed = sorted(path for path in {*known, *found} if known.get(path) != found.get(path))
-        known = found
+        current = stamps()
+        changed = sorted(path for path in {*known, *current} if known.get(path) != current.get(path))
+        known = current
         if not changed:
             continue
         senders.load.cache_clear()
         names = ", ".join(path.name for path in changed)
-        if wrong := _unreadable([path.stem for path in changed if path in found]):
+        if wrong := _unreadable([path.stem for path in changed if path in current]):
             say(f"{names} was not reloaded: {wrong}")
             continue
         redeploy()

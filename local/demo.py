@@ -87,14 +87,16 @@ def drain(stack: Stack, expected: int, *, quiet: bool = False) -> None:
 
 def metrics_by_id(stored: list[dict[str, Any]]) -> dict[str, str]:
     """Metric names by the events' names at the door, of what the stand-in stored."""
-    return {event_id(one["unique_id"], private=private): one["metric"] for one in stored for private in (False, True)}
+    return {
+        event_id(event["unique_id"], private=private): event["metric"] for event in stored for private in (False, True)
+    }
 
 
 def outcomes(rows: list[Sent]) -> list[tuple[str, ...]]:
     """Sender, topic, metric, events and status of each sample, under a heading."""
     heading = ("SENDER", "TOPIC", "METRIC", "EVENTS", "STATUS")
-    told = [(row.source, row.topic, ", ".join(row.metrics) or "-", str(row.events), row.outcome) for row in rows]
-    return [heading, *told]
+    cells = [(row.source, row.topic, ", ".join(row.metrics) or "-", str(row.events), row.outcome) for row in rows]
+    return [heading, *cells]
 
 
 def account(rows: list[Sent], arrived: Collection[str], stats: dict[str, Any]) -> tuple[str, bool]:

@@ -31,12 +31,12 @@ async def _traced(scope: dict[str, Any], receive: Any, send: Any) -> None:
 
 
 def _of_invocation(config: dict[str, Any], inbound: str | None = None) -> str | None:
-    found: str | None = _trace_id(config, inbound or _trace.get())
-    return found
+    trace: str | None = _trace_id(config, inbound or _trace.get())
+    return trace
 
 
-def _of_message(now: float, given: dict[str, Any]) -> dict[str, Any]:
-    kept: dict[str, Any] = _system_attributes(now, given)
+def _of_message(now: float, attributes: dict[str, Any]) -> dict[str, Any]:
+    kept: dict[str, Any] = _system_attributes(now, attributes)
     if header := _trace.get():
         kept.setdefault(lineage.ATTRIBUTE, header)
     return kept

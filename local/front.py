@@ -154,10 +154,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _read(self, size: int, most: int) -> bytes:
         if size > most:
             raise _Unreadable(413, "Request Entity Too Large")
-        found = self.rfile.read(size)
-        if len(found) < size:
+        body = self.rfile.read(size)
+        if len(body) < size:
             raise _Unreadable(400, "Bad Request")
-        return found
+        return body
 
     def _answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         try:
@@ -233,12 +233,12 @@ def _said(message: str) -> tuple[dict[str, str], bytes]:
 
 def _joined(headers: Any) -> dict[str, str]:
     """What concerns the webhook, not the connection; what comes twice is one with a comma, as at API Gateway."""
-    found: dict[str, str] = {}
+    joined: dict[str, str] = {}
     for name, value in headers:
         lower = name.lower()
         if lower not in _HOPS:
-            found[lower] = f"{found[lower]},{value}" if lower in found else value
-    return found
+            joined[lower] = f"{joined[lower]},{value}" if lower in joined else value
+    return joined
 
 
 class _Server(ThreadingHTTPServer):

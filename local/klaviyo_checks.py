@@ -65,8 +65,8 @@ def _no_constant(name: str) -> None:
 
 def rows(document: Any) -> list[dict[str, Any]]:
     """The ``event-bulk-create`` entries of a document that ``problems`` found nothing in."""
-    found: list[dict[str, Any]] = document["data"]["attributes"]["events-bulk-create"]["data"]
-    return found
+    entries: list[dict[str, Any]] = document["data"]["attributes"]["events-bulk-create"]["data"]
+    return entries
 
 
 def events(row: dict[str, Any]) -> list[dict[str, Any]]:
@@ -76,8 +76,8 @@ def events(row: dict[str, Any]) -> list[dict[str, Any]]:
 
 def problems(document: Any, now: datetime) -> list[Problem]:
     """Everything that Klaviyo would refuse ``document`` for; ``now`` bounds the events' times."""
-    found = [Problem(tuple(bad.instance_path), _brief(bad.message)) for bad in _SCHEMA.iter_errors(document)]
-    return found or list(_limits(document, now))
+    by_schema = [Problem(tuple(bad.instance_path), _brief(bad.message)) for bad in _SCHEMA.iter_errors(document)]
+    return by_schema or list(_limits(document, now))
 
 
 def _brief(message: str) -> str:

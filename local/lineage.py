@@ -26,8 +26,8 @@ _LINEAGE = re.compile(r";?Lineage=([^;]*)")
 
 def rounds(header: str, function: str) -> int:
     """How often the chain in ``header`` has been through ``function``; 0 without a lineage."""
-    found = re.search(rf"Lineage=(?:[^;]*[:|])?{_name(function)}:(\d+)", header)
-    return int(found[1]) if found else 0
+    match = re.search(rf"Lineage=(?:[^;]*[:|])?{_name(function)}:(\d+)", header)
+    return int(match[1]) if match else 0
 
 
 def following(headers: Iterable[str], function: str) -> str:

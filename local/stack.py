@@ -148,7 +148,9 @@ class Stack:
     def _event_source(
         self, template: Mapping[str, Any], removed: Mapping[str, Any], parameters: Mapping[str, str]
     ) -> trigger.EventSource:
-        (mapping,) = (one for one in removed.values() if one["Type"] == "AWS::Lambda::EventSourceMapping")
+        (mapping,) = (
+            resource for resource in removed.values() if resource["Type"] == "AWS::Lambda::EventSourceMapping"
+        )
         names = template["Parameters"]
         if unknown := sorted(set(self._properties) - {*mapping["Properties"], trigger.LONG_POLL}):
             raise ValueError(f"the event source has no property {', '.join(unknown)}")
@@ -156,7 +158,9 @@ class Stack:
         queue = self.outputs["EventsQueueUrl"]
         attributes = self.aws.client("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])
         functions = self.aws.client("lambda").list_functions()["Functions"]
-        (self.deliver,) = (one["FunctionName"] for one in functions if "DeliverFunction" in one["FunctionName"])
+        (self.deliver,) = (
+            resource["FunctionName"] for resource in functions if "DeliverFunction" in resource["FunctionName"]
+        )
         function = template["Resources"]["DeliverFunction"]["Properties"]
         return trigger.from_template(properties, function, queue, attributes["Attributes"]["QueueArn"], self.deliver)
 
@@ -246,8 +250,8 @@ class Stack:
 
     def stored(self, unique_id: str) -> list[dict[str, Any]]:
         """What the stand-in stored under that ``unique_id``, the latest first."""
-        found: list[dict[str, Any]] = self.standin(f"found?{urlencode({'unique_id': unique_id})}")["events"]
-        return found
+        events: list[dict[str, Any]] = self.standin(f"found?{urlencode({'unique_id': unique_id})}")["events"]
+        return events
 
     def arrived(self) -> list[dict[str, Any]]:
         """What the stand-in stored, in order: ``unique_id``, ``metric``, ``entry``, ..."""
@@ -258,13 +262,13 @@ class Stack:
         return self._all("requests")
 
     def _all(self, view: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
+        items: list[dict[str, Any]] = []
         offset: int | None = 0
         while offset is not None:
             page = self.standin(f"{view}?offset={offset}")
-            found += page[view]
+            items += page[view]
             offset = page["next"]
-        return found
+        return items
 
     def waiting(self) -> int:
         """Messages in the events queue: ready, delayed and in flight."""
@@ -273,18 +277,18 @@ class Stack:
     def parked(self) -> list[dict[str, Any]]:
         """Bodies and attributes of what is in the dead-letter queue; they stay there."""
         sqs = self.aws.client("sqs")
-        found: dict[str, dict[str, Any]] = {}
+        messages: dict[str, dict[str, Any]] = {}
         queue = self.outputs["DeadLetterQueueUrl"]
-        while len(found) < self._count(queue):
+        while len(messages) < self._count(queue):
             for message in sqs.receive_message(
                 QueueUrl=queue, MaxNumberOfMessages=10, VisibilityTimeout=5, MessageAttributeNames=["All"]
             ).get("Messages", []):
                 attributes = message.get("MessageAttributes", {})
-                found[message["MessageId"]] = {
+                messages[message["MessageId"]] = {
                     "body": message["Body"],
                     **{name: value["StringValue"] for name, value in attributes.items()},
                 }
-        return list(found.values())
+        return list(messages.values())
 
     def _count(self, queue: str) -> int:
         names = ["", "NotVisible", "Delayed"]
@@ -298,22 +302,22 @@ class Stack:
         lines: list[dict[str, Any]] = []
         for group in client.describe_log_groups()["logGroups"]:
             for page in client.get_paginator("filter_log_events").paginate(logGroupName=group["logGroupName"]):
-                lines += [json.loads(one["message"]) for one in page["events"] if one["message"].startswith("{")]
+                lines += [json.loads(event["message"]) for event in page["events"] if event["message"].startswith("{")]
         return sorted(lines, key=lambda line: str(line.get("timestamp", "")))
 
 
 def _resolved(properties: Mapping[str, Any], names: Mapping[str, Any], parameters: Mapping[str, str]) -> dict[str, Any]:
     """Properties with their references to template parameters replaced by values."""
 
-    def value(given: Any) -> Any:
-        if isinstance(given, dict):
-            name = str(given.get("Ref"))
+    def value(written: Any) -> Any:
+        if isinstance(written, dict):
+            name = str(written.get("Ref"))
             if name in names:
                 return parameters.get(name, names[name]["Default"])
-            return {key: value(inner) for key, inner in given.items()}
-        return given
+            return {key: value(inner) for key, inner in written.items()}
+        return written
 
-    return {name: value(given) for name, given in properties.items()}
+    return {name: value(written) for name, written in properties.items()}
 
 
 def read_secrets(path: Path) -> dict[str, Any]:

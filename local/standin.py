@@ -318,10 +318,10 @@ class Klaviyo:
         with self.lock:
             total = len(self.requests if what == "requests" else self.stored)
             if what == "requests":
-                found = self.requests[offset:end]
+                items = self.requests[offset:end]
             else:
-                found = [self._event(place) for place in range(offset, min(end, total))]
-        return {what: found, "total": total, "next": end if end < total else None}
+                items = [self._event(place) for place in range(offset, min(end, total))]
+        return {what: items, "total": total, "next": end if end < total else None}
 
     def find(self, unique_id: str) -> dict[str, Any]:
         """The stored events of that ``unique_id``, the latest first: one for each profile and metric."""
@@ -341,8 +341,8 @@ COUNTS = ("jobs", "received", "repeats", "limited", "faults", "without_unique_id
 def identity(profile: Mapping[str, Any]) -> str:
     """What a profile is found by."""
     attributes = profile["attributes"]
-    found = profile.get("id") or next((attributes[n] for n in checks.IDENTIFIERS if attributes.get(n)), "")
-    return str(found).lower()
+    identifier = profile.get("id") or next((attributes[n] for n in checks.IDENTIFIERS if attributes.get(n)), "")
+    return str(identifier).lower()
 
 
 def answer(klaviyo: Klaviyo, method: str, path: str, headers: dict[str, str], body: bytes, now: float) -> Answer:
@@ -353,9 +353,9 @@ def answer(klaviyo: Klaviyo, method: str, path: str, headers: dict[str, str], bo
     Drop
         The connection is to close without an answer.
     """
-    found = _refused_by_head(klaviyo, method, path, headers) or _take(klaviyo, headers, body, now)
-    found.headers = klaviyo.rate_headers(now) | found.headers
-    return found
+    reply = _refused_by_head(klaviyo, method, path, headers) or _take(klaviyo, headers, body, now)
+    reply.headers = klaviyo.rate_headers(now) | reply.headers
+    return reply
 
 
 def throttled(wait: float) -> Answer:
@@ -424,8 +424,8 @@ def _fail(klaviyo: Klaviyo, fault: Fault, document: Any) -> Answer:
     if goes_on:
         return Answer(202, events=held)
     if fault.point:
-        found = [checks.Problem((*checks.ROWS, row, "attributes"), fault.detail) for row in fault.finds(document)]
-        return _refusal(400, [problem.as_error() for problem in found])
+        problems = [checks.Problem((*checks.ROWS, row, "attributes"), fault.detail) for row in fault.finds(document)]
+        return _refusal(400, [problem.as_error() for problem in problems])
     text = fault.body if isinstance(fault.body, str) else json.dumps(fault.body)
     kind = {"Content-Type": "text/html" if text.startswith("<") else MEDIA_TYPE}
     return Answer(fault.status or 202, kind | fault.headers, text.encode(), fault.cut, held)
@@ -472,14 +472,14 @@ class Handler(BaseHTTPRequestHandler):
         at, (arrived, wait) = time.time(), self.server.klaviyo.arrive()
         body = self._body()
         try:
-            found = throttled(wait) if wait is not None else self._answered(body, arrived)
+            reply = throttled(wait) if wait is not None else self._answered(body, arrived)
         except Drop:
-            found = None
+            reply = None
         # Recorded before it is sent: anyone who has the answer finds it in the ledger.
-        status, events = (found.status, found.events) if found else (0, 0)
+        status, events = (reply.status, reply.events) if reply else (0, 0)
         self.server.klaviyo.record(at, status, events, len(body), time.monotonic() - arrived)
-        if found:
-            self._send(found)
+        if reply:
+            self._send(reply)
         else:
             self._hang_up()
 
@@ -489,17 +489,17 @@ class Handler(BaseHTTPRequestHandler):
 
     do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = _handle  # noqa: N815 (the names that http.server calls)
 
-    def _send(self, found: Answer) -> None:
-        self.send_response(found.status)
-        for name, value in found.headers.items():
+    def _send(self, reply: Answer) -> None:
+        self.send_response(reply.status)
+        for name, value in reply.headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(found.body)))
+        self.send_header("Content-Length", str(len(reply.body)))
         self.end_headers()
-        if found.cut:
-            self.wfile.write(found.body[: len(found.body) // 2])
+        if reply.cut:
+            self.wfile.write(reply.body[: len(reply.body) // 2])
             self._hang_up()
         elif self.command != "HEAD":
-            self.wfile.write(found.body)
+            self.wfile.write(reply.body)
 
     def _hang_up(self) -> None:
         self.close_connection = True
@@ -511,11 +511,11 @@ class Handler(BaseHTTPRequestHandler):
         what, body = parts.path.removeprefix(ADMIN), self._body()
         query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
         try:
-            found = self._admin_post(what, body) if self.command == "POST" else self._admin_get(what, query)
+            document = self._admin_post(what, body) if self.command == "POST" else self._admin_get(what, query)
             status = 200
         except (KeyError, TypeError, ValueError) as mistake:
-            status, found = 400, {"error": f"{type(mistake).__name__}: {mistake}"}
-        self._send(Answer(status, {"Content-Type": "application/json"}, json.dumps(found).encode()))
+            status, document = 400, {"error": f"{type(mistake).__name__}: {mistake}"}
+        self._send(Answer(status, {"Content-Type": "application/json"}, json.dumps(document).encode()))
 
     def _admin_get(self, what: str, query: dict[str, str]) -> dict[str, Any]:
         if what in ("events", "requests"):
@@ -528,16 +528,16 @@ class Handler(BaseHTTPRequestHandler):
 
     def _admin_post(self, what: str, body: bytes) -> dict[str, Any]:
         klaviyo = self.server.klaviyo
-        given = json.loads(body or b"{}")
+        document = json.loads(body or b"{}")
         with klaviyo.lock:
             if what == "faults":
-                klaviyo.set_faults(given, time.monotonic())
+                klaviyo.set_faults(document, time.monotonic())
             elif what == "limits":
-                klaviyo.set_limits(Limits(**given))
+                klaviyo.set_limits(Limits(**document))
             elif what == "reset":
-                klaviyo.clear(Limits(**given) if given else klaviyo.limits)
+                klaviyo.clear(Limits(**document) if document else klaviyo.limits)
             elif what == "key":
-                klaviyo.key = str(given["api_key"])
+                klaviyo.key = str(document["api_key"])
             else:
                 raise ValueError(f"no {what} here")
         return {}
@@ -549,16 +549,16 @@ class Client:
     def __init__(self, url: str) -> None:
         self.url = url
 
-    def _call(self, what: str, given: Any = None) -> Any:
-        data = None if given is None else json.dumps(given).encode()
+    def _call(self, what: str, document: Any = None) -> Any:
+        data = None if document is None else json.dumps(document).encode()
         request = urllib.request.Request(self.url + ADMIN + what, data, {"Content-Type": "application/json"})  # noqa: S310
         with urllib.request.urlopen(request, timeout=30) as reply:  # noqa: S310 (our own address)
             return json.load(reply)
 
     def stats(self) -> dict[str, Any]:
         """Totals since the last reset."""
-        found: dict[str, Any] = self._call("stats")
-        return found
+        counts: dict[str, Any] = self._call("stats")
+        return counts
 
     def events(self) -> list[dict[str, Any]]:
         """Every event stored, in order."""
@@ -569,13 +569,13 @@ class Client:
         return self._all("requests")
 
     def _all(self, what: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
+        items: list[dict[str, Any]] = []
         offset: int | None = 0
         while offset is not None:
             page = self._call(f"{what}?offset={offset}&limit={PAGE}")
-            found += page[what]
+            items += page[what]
             offset = page["next"]
-        return found
+        return items
 
     def faults(self, *rules: dict[str, Any]) -> None:
         """Replace the faults: each rule has the fields of ``Fault``."""
@@ -600,8 +600,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="where to listen on 127.0.0.1; a free port if 0")
     parser.add_argument("--key", default=DEVELOPMENT_KEY, help="the private key that is accepted")
     parser.add_argument("--limits", type=json.loads, default={}, help="JSON with the fields of Limits")
-    given = parser.parse_args()
-    server = Server(Klaviyo(Limits(**given.limits), key=given.key), given.port)
+    asked = parser.parse_args()
+    server = Server(Klaviyo(Limits(**asked.limits), key=asked.key), asked.port)
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
     say(server.url)
     with contextlib.suppress(KeyboardInterrupt):

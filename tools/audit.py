@@ -25,16 +25,17 @@ def verdict(output: str) -> tuple[int, str]:
     except (ValueError, KeyError, TypeError):
         return 2, "The advisories cannot be reached from here; nothing was checked"
     known = [
-        f"{one['name']} {one['version']}: {flaw['id']}, fixed in {', '.join(flaw['fix_versions']) or 'no release yet'}"
-        for one in listed
-        for flaw in one.get("vulns", [])
+        f"{package['name']} {package['version']}: {flaw['id']}, "
+        f"fixed in {', '.join(flaw['fix_versions']) or 'no release yet'}"
+        for package in listed
+        for flaw in package.get("vulns", [])
     ]
-    unchecked = [one["name"] for one in listed if "skip_reason" in one]
+    unchecked = [package["name"] for package in listed if "skip_reason" in package]
     if unchecked:
         known.append(f"No advisories available here for {', '.join(unchecked)}; not checked")
     if known:
         return 2 if unchecked else 1, "\n".join(known)
-    return 0, f"no known vulnerabilities in {', '.join(one['name'] for one in listed)}"
+    return 0, f"no known vulnerabilities in {', '.join(package['name'] for package in listed)}"
 
 
 def run(_: argparse.Namespace) -> int:

@@ -77,10 +77,10 @@ def parser(name: str) -> tuple[Parser, Any]:
     """The parser and the module of a command."""
     command = COMMANDS[name]
     module: Any = importlib.import_module(command.module)
-    made = Parser(prog=f"python -m tools {name}", description=f"{command.summary[0].upper()}{command.summary[1:]}.")
+    reader = Parser(prog=f"python -m tools {name}", description=f"{command.summary[0].upper()}{command.summary[1:]}.")
     if hasattr(module, "arguments"):
-        module.arguments(made)
-    return made, module
+        module.arguments(reader)
+    return reader, module
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -94,8 +94,8 @@ def main(arguments: Sequence[str]) -> int:
         near = difflib.get_close_matches(name, COMMANDS, 1)
         terminal.error(f"unknown command {name!r}. {f'Did you mean {near[0]!r}?' if near else 'See --help.'}")
         return 2
-    made, module = parser(name)
-    asked = made.parse_args(rest)
+    reader, module = parser(name)
+    asked = reader.parse_args(rest)
     try:
         return int(module.run(asked))
     except FAILURES as failure:

@@ -81,7 +81,10 @@ def decision(path: Path) -> Decision:
 def decisions(root: Path = ROOT) -> str:
     """Return the table of all decisions by number."""
     listed = [decision(path) for path in sorted((root / DECISIONS).parent.glob("[0-9]*.md"))]
-    rows = [f"| [{one.number}]({one.file}) | {one.title} | {one.status} | {one.day} |" for one in listed]
+    rows = [
+        f"| [{decision.number}]({decision.file}) | {decision.title} | {decision.status} | {decision.day} |"
+        for decision in listed
+    ]
     return "\n".join(["| | decision | status | date |", "|---|---|---|---|", *rows])
 
 
@@ -105,8 +108,8 @@ def followed(text: str, root: Path = ROOT) -> str:
         name, target = link.groups()
         if (root / target).exists() and name in defined(root / target):
             return link[0]
-        found = [path for folder in FOLDERS for path in (root / folder).rglob("*.py") if name in defined(path)]
-        return f"[`{name}`](../{found[0].relative_to(root).as_posix()})" if len(found) == 1 else link[0]
+        modules = [path for folder in FOLDERS for path in (root / folder).rglob("*.py") if name in defined(path)]
+        return f"[`{name}`](../{modules[0].relative_to(root).as_posix()})" if len(modules) == 1 else link[0]
 
     return LINK.sub(corrected, text)
 

@@ -45,31 +45,31 @@ def outputs(**parameters: Any) -> dict[str, Any]:
 def _stack(parameters: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     os.environ.setdefault("AWS_DEFAULT_REGION", "eu-west-1")
     written = source()
-    given = {name: one.get("Default") for name, one in written["Parameters"].items()}
-    given |= {"AWS::Partition": "aws", **parameters}
-    values = {name: _number(value) for name, value in given.items()}
+    chosen = {name: parameter.get("Default") for name, parameter in written["Parameters"].items()}
+    chosen |= {"AWS::Partition": "aws", **parameters}
+    values = {name: _number(value) for name, value in chosen.items()}
     written["Globals"]["Function"]["CodeUri"] = {"Bucket": "code", "Key": "code.zip"}
     translated = transform(copy.deepcopy(written), dict(values), NoPolicies())
     conditions = {name: _truth(rule, values) for name, rule in translated["Conditions"].items()}
     return {
         part: {
-            name: _put_in(one, values, conditions)
-            for name, one in translated[part].items()
-            if conditions.get(one.get("Condition", ""), True)
+            name: _put_in(item, values, conditions)
+            for name, item in translated[part].items()
+            if conditions.get(item.get("Condition", ""), True)
         }
         for part in ("Resources", "Outputs")
     }
 
 
-def of_type(found: Mapping[str, Any], kind: str) -> dict[str, dict[str, Any]]:
+def of_type(resources: Mapping[str, Any], kind: str) -> dict[str, dict[str, Any]]:
     """Properties of all resources of a type, by name."""
-    return {name: one.get("Properties", {}) for name, one in found.items() if one["Type"] == kind}
+    return {name: resource.get("Properties", {}) for name, resource in resources.items() if resource["Type"] == kind}
 
 
 def metrics_of(alarm: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Namespace, name and dimensions of what an alarm watches: one metric, or those of its formula."""
     formula = alarm.get("Metrics", [])
-    return [one["MetricStat"]["Metric"] for one in formula if "MetricStat" in one] or [alarm]
+    return [term["MetricStat"]["Metric"] for term in formula if "MetricStat" in term] or [alarm]
 
 
 def _number(value: Any) -> Any:
@@ -82,7 +82,7 @@ def _truth(rule: Any, values: Mapping[str, Any]) -> bool:
     if operator == "Fn::Not":
         return not _truth(operands[0], values)
     if operator == "Fn::And":
-        return all(_truth(one, values) for one in operands)
+        return all(_truth(operand, values) for operand in operands)
     if operator != "Fn::Equals":
         raise ValueError(f"tools/template.py cannot evaluate {operator} in a condition; add it there")
     left, right = (_put_in(operand, values, {}) for operand in operands)

@@ -22,7 +22,7 @@ _READER_GONE = 128 + 13  # as a shell reports SIGPIPE
 
 def visible(text: object, *, keep: str = "") -> str:
     """``text`` with each unseen character, except those in ``keep``, as its escape in JSON: ``\\u202e``."""
-    return _UNSEEN.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), str(text))
+    return _UNSEEN.sub(lambda match: match[0] if match[0] in keep else _escape(match[0]), str(text))
 
 
 def _escape(char: str) -> str:

@@ -35,8 +35,8 @@ class Banned(NamedTuple):
         """Yield line number and word of each place in ``text``."""
         expression = re.compile(rf"(?<!\w)(?:{self.pattern})(?!\w)", re.IGNORECASE)
         for number, line in enumerate(text.split("\n"), 1):
-            for found in expression.finditer(line):
-                yield number, found[0]
+            for match in expression.finditer(line):
+                yield number, match[0]
 
 
 def banned(path: Path = WORDS) -> list[Banned]:
@@ -65,8 +65,8 @@ def mistakes(words: Iterable[Banned], texts: Mapping[str, str]) -> Iterator[str]
     for word in words:
         for name, text in texts.items():
             if name.endswith(".md") or not word.pages_only:
-                for line, found in word.places(text):
-                    yield f"{name}:{line}: '{found}': write '{word.instead}'"
+                for line, written in word.places(text):
+                    yield f"{name}:{line}: '{written}': write '{word.instead}'"
 
 
 def counts(words: Iterable[Banned], texts: Mapping[str, str]) -> Iterator[str]:
@@ -88,6 +88,6 @@ def run(asked: argparse.Namespace) -> int:
     if asked.count:
         say(*counts(banned(), ours()))
         return 0
-    found = list(mistakes(banned(), ours()))
-    say(*found, error=True)
-    return 1 if found else 0
+    lines = list(mistakes(banned(), ours()))
+    say(*lines, error=True)
+    return 1 if lines else 0

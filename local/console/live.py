@@ -74,11 +74,11 @@ def _named(exchange: Exchange, name: str) -> bool:
 def _rows() -> dict[str, Any]:
     chosen = {name: request.args.get(name, "").strip()[:200] for name in ("source", "outcome", "id")}
     before = request.args.get("before", type=int)
-    found = _wanted(chosen["source"], chosen["outcome"], chosen["id"])
+    matches = _wanted(chosen["source"], chosen["outcome"], chosen["id"])
     last = console().exchanges.find(before) if before else None
     if last:
-        found = (one for one in found if (one.at, one.number) < (last.at, last.number))
-    page = list(islice(found, ROWS + 1))
+        matches = (exchange for exchange in matches if (exchange.at, exchange.number) < (last.at, last.number))
+    page = list(islice(matches, ROWS + 1))
     rows = [_row(exchange) for exchange in page[:ROWS]]
     kept = {key: value for key, value in chosen.items() if value}
     return {
@@ -95,7 +95,7 @@ def _rows() -> dict[str, Any]:
 @pages.get("/")
 def index() -> str:
     """Webhooks as they come in."""
-    names = sorted({*senders.names(), *(one.source for one in console().exchanges.newest_first() if one.mapping)})
+    names = sorted({*senders.names(), *(known.source for known in console().exchanges.newest_first() if known.mapping)})
     return render_template("live.html", page="live", names=names, outcomes=OUTCOMES, **_rows(), **frame())
 
 
@@ -112,14 +112,14 @@ def _kept(number: int) -> Exchange:
     return exchange
 
 
-def _one(number: int) -> dict[str, Any]:
+def _story_of(number: int) -> dict[str, Any]:
     exchange = _kept(number)
-    told, outcome = story.told(exchange, console().watch.trail, defaults(), console().watch.stored)
+    events, outcome = story.events_of(exchange, console().watch.trail, defaults(), console().watch.stored)
     return {
         "exchange": exchange,
         "state": state_of(exchange),
         "again": console().exchanges.find(console().exchanges.again.get(number, 0)),
-        "events": told,
+        "events": events,
         "outcome": outcome,
         "explained": story.explained,
         "plain": story.plain,
@@ -140,7 +140,7 @@ def _secrets(source: str) -> list[str]:
 @pages.get("/webhooks/<int:number>")
 def webhook(number: int) -> str:
     """One webhook: the request, the events, Klaviyo."""
-    return render_template("webhook.html", page="live", **_one(number), **frame())
+    return render_template("webhook.html", page="live", **_story_of(number), **frame())
 
 
 @pages.get("/webhooks/<int:number>/raw")
@@ -162,7 +162,7 @@ def as_curl(number: int) -> Response:
 @pages.get("/webhooks/<int:number>/story")
 def webhook_story(number: int) -> str:
     """The same without the page around it, for one that is open."""
-    return render_template("story.html", **_one(number), **frame())
+    return render_template("story.html", **_story_of(number), **frame())
 
 
 @pages.post("/webhooks/<int:number>/again")

@@ -84,7 +84,7 @@ def _samples(source: str) -> list[str]:
 
 
 def _page(source: str, toml: str, sent: Payload, sample: str = "", wrong: str = "", name: str = "") -> str:
-    found = _tried(source or name, toml, sent) if toml and (source or name) else None
+    result = _tried(source or name, toml, sent) if toml and (source or name) else None
     return render_template(
         "playground.html",
         page="playground",
@@ -99,7 +99,7 @@ def _page(source: str, toml: str, sent: Payload, sample: str = "", wrong: str = 
         opened=_mark(source or name),
         wrong=wrong,
         saved=request.args.get("saved", ""),
-        tried=found,
+        tried=result,
         steps=steps(source or name, toml, sent.body.decode("utf-8", "replace")),
         path=_where(source),
         **frame(),
@@ -155,13 +155,13 @@ def read(form: Mapping[str, str]) -> tuple[str, str, Payload]:
     if len(toml) > LARGEST or len(body) > LARGEST:
         raise CommandError("payload and file have at most a million characters")
     try:
-        given = json.loads(form.get("headers", "") or "{}")
+        document = json.loads(form.get("headers", "") or "{}")
     except (ValueError, RecursionError):
         raise CommandError("the headers are not JSON") from None
-    if not isinstance(given, dict):
+    if not isinstance(document, dict):
         raise CommandError("the headers are not a JSON object")
-    method, query = given.pop(":method", "POST"), given.pop("query", {})
-    headers = {str(name).lower(): str(value) for name, value in given.items()}
+    method, query = document.pop(":method", "POST"), document.pop("query", {})
+    headers = {str(name).lower(): str(value) for name, value in document.items()}
     query = {str(name): str(value) for name, value in query.items()} if isinstance(query, dict) else {}
     # A form's text has CRLF line ends whatever was typed.
     return source, toml.replace("\r\n", "\n"), Payload(str(method), query, headers, body.replace("\r\n", "\n").encode())
@@ -194,12 +194,12 @@ def attempt() -> str:
         return render_template("tried.html", tried=None, steps=todo)
     try:
         name, toml, sent = read(form)
-        found = _tried(name, toml, sent) | {"unreadable": unreadable(sent)}
+        result = _tried(name, toml, sent) | {"unreadable": unreadable(sent)}
         if not todo[0][0]:
-            found["parked"] = []
+            result["parked"] = []
     except CommandError as error:
-        found = {"mistakes": [], "trouble": str(error)}
-    return render_template("tried.html", tried=found, steps=todo)
+        result = {"mistakes": [], "trouble": str(error)}
+    return render_template("tried.html", tried=result, steps=todo)
 
 
 def unreadable(sent: Payload) -> dict[str, Any] | None:
@@ -249,12 +249,12 @@ def save() -> Response | str:
         other = "has changed since this page was opened" if form.get("opened") else "is there already"
         wrong = f"Nothing was saved: {source}.toml {other}. Save again to have this in its place."
         return _page(shown, toml, sent, wrong=wrong, name=source)
-    found = _tried(source, toml, sent)
-    wrong = found.get("trouble") or next((one["text"] for one in found["mistakes"] if not one["missing"]), "")
+    result = _tried(source, toml, sent)
+    wrong = result.get("trouble") or next((bad["text"] for bad in result["mistakes"] if not bad["missing"]), "")
     if wrong:
         return _page(shown, toml, sent, wrong=f"Nothing was saved: {wrong}", name=source)
     saved = [_save_file(source, toml)]
-    if topic := next(iter(found.get("topics", [])), form.get("sample", "")):
+    if topic := next(iter(result.get("topics", [])), form.get("sample", "")):
         saved.append(_save_sample(source, topic, sent))
     console().deploy()
     if form.get("action") == "send":

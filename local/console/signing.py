@@ -71,5 +71,5 @@ def _form(scheme: Scheme) -> str:
 
 
 def _came(names: Iterable[str], exchange: Exchange, none: str = "") -> str:
-    found = next((name for name in names if name in exchange.headers), None)
-    return f"has {found}" if found else none or f"has no {' or '.join(names)}"
+    header = next((name for name in names if name in exchange.headers), None)
+    return f"has {header}" if header else none or f"has no {' or '.join(names)}"

@@ -75,17 +75,17 @@ def clean(text: str, *, hide_numbers: bool = False, resources: bool = False) -> 
     return text if len(text) <= MOST else text[: MOST - 1] + "…"
 
 
-def _without_address(found: re.Match[str]) -> str:
+def _without_address(match: re.Match[str]) -> str:
     spend(_WORD_UNITS)
-    return HIDDEN if any(sign in found[0] for sign in _AT) else found[0]
+    return HIDDEN if any(sign in match[0] for sign in _AT) else match[0]
 
 
-def _without_token(found: re.Match[str]) -> str:
-    return HIDDEN if "." in found[0] else found[0]
+def _without_token(match: re.Match[str]) -> str:
+    return HIDDEN if "." in match[0] else match[0]
 
 
-def _resource(found: re.Match[str]) -> str:
-    return found[0] if _RESOURCE.fullmatch(found[0]) else HIDDEN
+def _resource(match: re.Match[str]) -> str:
+    return match[0] if _RESOURCE.fullmatch(match[0]) else HIDDEN
 
 
 _name = lru_cache(maxsize=500)(clean)  # most lines have the same few names
@@ -102,14 +102,14 @@ def cleaned(node: Any, *, resources: bool = False) -> Any:
     return node if node is None or isinstance(node, bool | int | float) else clean(str(node))
 
 
-def tells(unique_id: str, phones: Iterable[Any] = ()) -> bool:
+def is_private(unique_id: str, phones: Iterable[Any] = ()) -> bool:
     """Return whether an id must not leave unchanged, or holds one of ``phones`` in any notation."""
     if clean(unique_id, resources=True) != unique_id:
         return True
     known = [digits for digits in map(_digits, phones) if len(digits) >= _PHONE_DIGITS]
-    written = [_digits(found[0]) for found in _NUMBER.finditer(unique_id)] if known else []
+    written = [_digits(match[0]) for match in _NUMBER.finditer(unique_id)] if known else []
     # By the last nine digits, so that a country code, a zero or other numbers around it make no difference.
-    return any(other[-9:] in one or other.endswith(one) for one in written for other in known)
+    return any(other[-9:] in number or other.endswith(number) for number in written for other in known)
 
 
 def _digits(value: Any) -> str:

@@ -93,12 +93,12 @@ class Key:
     def current(self) -> str:
         """Return the key; raise ``NoSlot`` if it cannot be read, since no request is possible without it."""
         try:
-            found = self._secret.document().get("api_key")
+            key = self._secret.document().get("api_key")
         except Unavailable as error:
             raise NoSlot(self._clock() + self._pauses.long, Closing(NO_KEY, error.detail)) from None
-        if not _usable(found):
+        if not _usable(key):
             raise NoSlot(self._clock() + self._pauses.long, Closing(NO_KEY, 'the Klaviyo secret has no "api_key"'))
-        return str(found).strip()
+        return str(key).strip()
 
     def renewed(self, old: str) -> bool:
         """Return whether the secret now holds another key than ``old``, which Klaviyo refused."""

@@ -47,8 +47,8 @@ def event_id(unique_id: str, *, private: bool) -> str:
 def by_line(ids: Sequence[str]) -> Iterator[Sequence[str]]:
     """Yield ``ids`` in parts that each fit a log line; one empty part if there are none."""
     start = used = 0
-    for place, one in enumerate(ids):
-        weight = 2 * len(one) if one.isascii() else 4 * len(one)  # JSON doubles quotation marks
+    for place, name in enumerate(ids):
+        weight = 2 * len(name) if name.isascii() else 4 * len(name)  # JSON doubles quotation marks
         if place - start == _IDS_PER_LINE or used + weight > _ID_BYTES_PER_LINE:
             yield ids[start:place]
             start, used = place, 0

@@ -73,12 +73,12 @@ def weight(value: Any) -> int:
     """Return the cost of reading all of ``value``; a part that occurs several times counts each time."""
     total, waiting = 0, [value]
     while waiting:
-        one = waiting.pop()
-        if isinstance(one, str):
-            total += 1 + (len(one) >> CHARACTERS)
-        elif isinstance(one, list | dict):
-            spend(1 + len(one))
-            waiting += one.values() if isinstance(one, dict) else one
+        node = waiting.pop()
+        if isinstance(node, str):
+            total += 1 + (len(node) >> CHARACTERS)
+        elif isinstance(node, list | dict):
+            spend(1 + len(node))
+            waiting += node.values() if isinstance(node, dict) else node
         total += 1
     return total
 

@@ -34,7 +34,7 @@ class DeadLetter:
 def dead_letter(message: Mapping[str, Any]) -> DeadLetter:
     """Read a received message; what lacks the relay's attributes shows as ``unknown``."""
     attributes = message.get("MessageAttributes", {})
-    told = {name: value.get("StringValue", "") for name, value in attributes.items()}
+    texts = {name: value.get("StringValue", "") for name, value in attributes.items()}
     try:
         head = json.loads(message["Body"].split("\n", 1)[0])
         events = len(head.get("events", [None]))
@@ -45,10 +45,10 @@ def dead_letter(message: Mapping[str, Any]) -> DeadLetter:
         message["ReceiptHandle"],
         message["Body"],
         attributes,
-        told.get("reason", "unknown"),
-        told.get("detail", ""),
-        told.get("source", "unknown"),
-        told.get("parked_at", ""),
+        texts.get("reason", "unknown"),
+        texts.get("detail", ""),
+        texts.get("source", "unknown"),
+        texts.get("parked_at", ""),
         events,
     )
 
@@ -58,22 +58,22 @@ def read(sqs: Any, queue: str, *, wait: int = 1) -> Iterator[DeadLetter]:
     seen: set[str] = set()
     quiet = 0
     while quiet < _ROUNDS_WITHOUT_NEWS:
-        found = sqs.receive_message(
+        messages = sqs.receive_message(
             QueueUrl=queue,
             MaxNumberOfMessages=10,
             VisibilityTimeout=HIDDEN_SECONDS,
             WaitTimeSeconds=wait,
             MessageAttributeNames=["All"],
         ).get("Messages", [])
-        fresh = [message for message in found if message["MessageId"] not in seen]
+        fresh = [message for message in messages if message["MessageId"] not in seen]
         quiet = 0 if fresh else quiet + 1
         seen.update(message["MessageId"] for message in fresh)
         yield from map(dead_letter, fresh)
 
 
-def wanted(one: DeadLetter, source: str | None, reason: str | None) -> bool:
+def wanted(letter: DeadLetter, source: str | None, reason: str | None) -> bool:
     """Whether the choice of source and reason takes ``one``."""
-    return source in (None, one.source) and reason in (None, one.reason)
+    return source in (None, letter.source) and reason in (None, letter.reason)
 
 
 def put_back(
@@ -87,15 +87,18 @@ def put_back(
 ) -> int:
     """Send each of ``chosen`` to ``queue`` and delete it from ``dead_letters``; at most ``rate`` a second."""
     moved = 0
-    for one in chosen:
+    for letter in chosen:
         attributes = {
             name: {"DataType": value["DataType"], "StringValue": value["StringValue"]}
-            for name, value in one.attributes.items()
+            for name, value in letter.attributes.items()
         }
         sqs.send_message(
-            QueueUrl=queue, MessageBody=one.body, MessageAttributes=attributes, MessageGroupId=f"{one.source}#redrive"
+            QueueUrl=queue,
+            MessageBody=letter.body,
+            MessageAttributes=attributes,
+            MessageGroupId=f"{letter.source}#redrive",
         )
-        sqs.delete_message(QueueUrl=dead_letters, ReceiptHandle=one.receipt)
+        sqs.delete_message(QueueUrl=dead_letters, ReceiptHandle=letter.receipt)
         moved += 1
         sleep(1 / rate)
     return moved
@@ -105,8 +108,8 @@ def release(sqs: Any, queue: str, messages: Sequence[DeadLetter]) -> None:
     """Show ``messages`` to others again, at once; those whose two minutes are over need it no more."""
     for start in range(0, len(messages), 10):
         entries = [
-            {"Id": str(number), "ReceiptHandle": one.receipt, "VisibilityTimeout": 0}
-            for number, one in enumerate(messages[start : start + 10])
+            {"Id": str(number), "ReceiptHandle": letter.receipt, "VisibilityTimeout": 0}
+            for number, letter in enumerate(messages[start : start + 10])
         ]
         sqs.change_message_visibility_batch(QueueUrl=queue, Entries=entries)
 
@@ -121,33 +124,33 @@ class Sorted:
         self.chosen: list[DeadLetter] = []
         self.kept: list[DeadLetter] = []
 
-    def through(self, found: Iterable[DeadLetter]) -> Iterator[DeadLetter]:
+    def through(self, letters: Iterable[DeadLetter]) -> Iterator[DeadLetter]:
         """Those to send back: chosen by source and reason, and not parked since the redrive began.
 
         Without that a redrive whose cause persists would take up again what it
         sent back, and never end.
         """
-        for one in found:
-            chosen = wanted(one, self._source, self._reason) and not self._anew(one)
-            (self.chosen if chosen else self.kept).append(replace(one, body="", attributes={}))
+        for letter in letters:
+            chosen = wanted(letter, self._source, self._reason) and not self._anew(letter)
+            (self.chosen if chosen else self.kept).append(replace(letter, body="", attributes={}))
             if chosen:
-                yield one
+                yield letter
 
-    def _anew(self, one: DeadLetter) -> bool:
+    def _anew(self, letter: DeadLetter) -> bool:
         try:
-            return self._before is not None and datetime.fromisoformat(one.parked_at) >= self._before
+            return self._before is not None and datetime.fromisoformat(letter.parked_at) >= self._before
         except ValueError:  # SQS itself moved it, without our attributes
             return False
 
 
 def delete(
-    sqs: Any, queue: str, found: Iterable[DeadLetter], known: Collection[str]
+    sqs: Any, queue: str, letters: Iterable[DeadLetter], known: Collection[str]
 ) -> tuple[list[DeadLetter], list[DeadLetter]]:
     """Delete those of ``found`` whose ``message_id`` is among ``known``; what was deleted, and the others."""
     gone: list[DeadLetter] = []
     others: list[DeadLetter] = []
-    for one in found:
-        if one.message_id in known:
-            sqs.delete_message(QueueUrl=queue, ReceiptHandle=one.receipt)
-        (gone if one.message_id in known else others).append(one)
+    for letter in letters:
+        if letter.message_id in known:
+            sqs.delete_message(QueueUrl=queue, ReceiptHandle=letter.receipt)
+        (gone if letter.message_id in known else others).append(letter)
     return gone, others

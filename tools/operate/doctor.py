@@ -48,7 +48,7 @@ def warnings(stack: Deployed) -> Iterator[str]:
     parked = int(_queue(stack, "DeadLetterQueueUrl", _WAITING))
     if parked:
         yield f"{parked} message(s) are in the dead-letter queue. List them with: make redrive STACK={stack.name}"
-    yield from _told(stack)
+    yield from _recipient(stack)
     yield from _alarms(stack)
     yield from _unsent(stack)
 
@@ -65,15 +65,15 @@ def _zone(stack: Deployed) -> Iterator[str]:
 
 def _trigger(stack: Deployed) -> Iterator[str]:
     arn = _queue(stack, "EventsQueueUrl", "QueueArn")
-    found = stack.client("lambda").list_event_source_mappings(EventSourceArn=arn)["EventSourceMappings"]
-    if not found:
+    mappings = stack.client("lambda").list_event_source_mappings(EventSourceArn=arn)["EventSourceMappings"]
+    if not mappings:
         yield "No SQS trigger reads the events queue; no events are being delivered. Deploy again with: sam deploy"
-    for one in found:
-        if one["State"] not in _RUNNING:
-            name = one["FunctionArn"].rpartition(":")[2]
+    for mapping in mappings:
+        if mapping["State"] not in _RUNNING:
+            name = mapping["FunctionArn"].rpartition(":")[2]
             yield (
-                f"The SQS trigger of {name} is {one['State'].lower()}; no events are being delivered. Enable it with: "
-                f"aws lambda update-event-source-mapping --uuid {one['UUID']} --enabled"
+                f"The SQS trigger of {name} is {mapping['State'].lower()}; no events are being delivered. "
+                f"Enable it with: aws lambda update-event-source-mapping --uuid {mapping['UUID']} --enabled"
             )
 
 
@@ -89,14 +89,16 @@ def _recursion(stack: Deployed) -> Iterator[str]:
         )
 
 
-def _told(stack: Deployed) -> Iterator[str]:
+def _recipient(stack: Deployed) -> Iterator[str]:
     address = stack.parameters.get("AlarmEmail")
     if not address:
         yield "AlarmEmail is not set; nobody is notified when an alarm goes off"
         return
     topic = _physical(stack, "AlarmTopic")
     pages = stack.client("sns").get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic)
-    confirmed = {one["Endpoint"] for page in pages for one in page["Subscriptions"] if _confirmed(one)}
+    confirmed = {
+        subscription["Endpoint"] for page in pages for subscription in page["Subscriptions"] if _confirmed(subscription)
+    }
     if address not in confirmed:
         yield (
             f"{address} has not confirmed (or has cancelled) the alarm subscription. Confirm the email from AWS, or "
@@ -109,8 +111,8 @@ def _confirmed(subscription: Mapping[str, str]) -> bool:
 
 
 def _alarms(stack: Deployed) -> Iterator[str]:
-    for one in _own_alarms(stack, StateValue="ALARM"):
-        yield f"Alarm {one['AlarmName']} is on: {one.get('AlarmDescription', '')}"
+    for alarm in _own_alarms(stack, StateValue="ALARM"):
+        yield f"Alarm {alarm['AlarmName']} is on: {alarm.get('AlarmDescription', '')}"
 
 
 def _own_alarms(stack: Deployed, **which: str) -> Iterator[Mapping[str, Any]]:
@@ -124,8 +126,8 @@ def _unsent(stack: Deployed) -> Iterator[str]:
     if not stack.parameters.get("AlarmEmail"):
         return
     watch = stack.client("cloudwatch")
-    found = {one["AlarmName"]: _failure(watch, one["AlarmName"]) for one in _own_alarms(stack)}
-    failed = {name: error for name, error in found.items() if error}
+    failures = {alarm["AlarmName"]: _failure(watch, alarm["AlarmName"]) for alarm in _own_alarms(stack)}
+    failed = {name: error for name, error in failures.items() if error}
     if failed:
         name, error = next(iter(failed.items()))
         yield (
@@ -145,8 +147,8 @@ def _failure(watch: Any, alarm: str) -> str:
 
 
 def _physical(stack: Deployed, logical: str) -> str:
-    found = stack.client("cloudformation").describe_stack_resource(StackName=stack.name, LogicalResourceId=logical)
-    return str(found["StackResourceDetail"]["PhysicalResourceId"])
+    answer = stack.client("cloudformation").describe_stack_resource(StackName=stack.name, LogicalResourceId=logical)
+    return str(answer["StackResourceDetail"]["PhysicalResourceId"])
 
 
 def _concurrency(stack: Deployed) -> Iterator[str]:
@@ -196,11 +198,11 @@ def _queue(stack: Deployed, output: str, attribute: str) -> str:
 
 def report(stack: Deployed) -> int:
     """Print whether anything is wrong, the warnings, and notes; 1 if there is a warning."""
-    found = list(warnings(stack))
-    say(f"{stack.name}: {len(found)} problem(s) found" if found else "OK: no problems found")
-    warning(*found)
+    problems = list(warnings(stack))
+    say(f"{stack.name}: {len(problems)} problem(s) found" if problems else "OK: no problems found")
+    warning(*problems)
     say(*(f"note: {note}" for note in parameters.notes(stack.parameters)))
-    return 1 if found else 0
+    return 1 if problems else 0
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -42,24 +42,24 @@ def matching(
     written = _as_json(words)[1:-1]  # as they stand in a line
     if words or kind:
         options["filterPattern"] = _as_json(written) if words else f'{{ $.message = "{kind}" }}'
-    found: list[dict[str, Any]] = []
+    matches: list[dict[str, Any]] = []
     for group in groups:
         for page in client.get_paginator("filter_log_events").paginate(logGroupName=group, **options):
-            lines = (_line(one, group) for one in page["events"] if written in one["message"])
-            found += [line for line in lines if line and kind in ("", line["message"])]
-    return sorted(found, key=lambda line: str(line.get("timestamp", "")))
+            lines = (_line(event, group) for event in page["events"] if written in event["message"])
+            matches += [line for line in lines if line and kind in ("", line["message"])]
+    return sorted(matches, key=lambda line: str(line.get("timestamp", "")))
 
 
 def _line(event: Mapping[str, Any], group: str) -> dict[str, Any] | None:
     """One log event as a line; ``None`` for metrics, and for what Lambda writes of every invocation."""
     text, at = str(event["message"]), float(event.get("timestamp", 0))
     try:
-        found = json.loads(text) if text.startswith("{") else None
+        document = json.loads(text) if text.startswith("{") else None
     except ValueError:
-        found = None
-    if not isinstance(found, dict):
+        document = None
+    if not isinstance(document, dict):
         return platform_lines.of_text(text, at, group)
-    return found if "message" in found else platform_lines.of_object(found, at, group)
+    return document if "message" in document else platform_lines.of_object(document, at, group)
 
 
 def _as_json(text: str) -> str:
@@ -69,8 +69,8 @@ def _as_json(text: str) -> str:
 def readable(line: dict[str, Any]) -> str:
     """One line as a person reads it: time, kind, what became of it, then the rest by name."""
     parked = line.get("parked", {})  # with more than one reason none of them is the line's
-    told = [name for name in _FIRST if not (name in ("reason", "detail") and len(parked) > 1)]
-    first = list(dict.fromkeys(_short(line[name]) for name in told if _says(line.get(name))))
+    shown = [name for name in _FIRST if not (name in ("reason", "detail") and len(parked) > 1)]
+    first = list(dict.fromkeys(_short(line[name]) for name in shown if _says(line.get(name))))
     first += [f"{sum(parked.values())} parked"] if parked and line.get("outcome") == "accepted" else []
     rest = [f"{name}={_short(value)}" for name, value in line.items() if name not in _LEFT_OUT and _says(value)]
     return "  ".join([str(line.get("timestamp", ""))[11:23], str(line["message"]), " ".join(first), " ".join(rest)])
@@ -85,7 +85,7 @@ def _short(value: Any) -> str:
         return ",".join(f"{name}:{count}" for name, count in value.items())
     if isinstance(value, list):
         more = [f"… {len(value) - _MOST_IDS} more"] if len(value) > _MOST_IDS else []
-        return ",".join([*(str(one) for one in value[:_MOST_IDS]), *more])
+        return ",".join([*(str(item) for item in value[:_MOST_IDS]), *more])
     return str(value)
 
 
@@ -111,21 +111,21 @@ class Reader:
     def lines(self, *outputs: str, words: str = "", kind: str = "") -> list[dict[str, Any]]:
         """Lines of these log groups, of both if none is named."""
         groups = {self.relay.outputs[name]: FUNCTIONS[name] for name in outputs or FUNCTIONS}
-        found = matching(self.relay.client("logs"), groups, words, kind=kind, since=self.since)
+        matches = matching(self.relay.client("logs"), groups, words, kind=kind, since=self.since)
         return [
             line | {"function": groups[line["function"]]} if line["message"] == platform_lines.KIND else line
-            for line in found
+            for line in matches
         ]
 
     def story(self, words: str) -> list[dict[str, Any]]:
         """Lines that hold ``words``, those of the events that it names, and of how their invocations failed."""
-        found = self.lines(words=words)
-        others = [one for one in questions.event_ids(found, words) if words not in one][: questions.MOST_EVENTS]
-        found += [line for one in others for line in self.lines("DeliverLogGroup", words=one) if line not in found]
-        requests = list(dict.fromkeys(line["request_id"] for line in found if line.get("request_id")))[-_INVOCATIONS:]
-        ends = (line for one in requests for line in self.lines("DeliverLogGroup", words=one))
-        found += [line for line in ends if line["message"] == platform_lines.KIND and line not in found]
-        return sorted(found, key=lambda line: str(line.get("timestamp", "")))
+        lines = self.lines(words=words)
+        others = [name for name in questions.event_ids(lines, words) if words not in name][: questions.MOST_EVENTS]
+        lines += [line for name in others for line in self.lines("DeliverLogGroup", words=name) if line not in lines]
+        requests = list(dict.fromkeys(line["request_id"] for line in lines if line.get("request_id")))[-_INVOCATIONS:]
+        ends = (line for name in requests for line in self.lines("DeliverLogGroup", words=name))
+        lines += [line for line in ends if line["message"] == platform_lines.KIND and line not in lines]
+        return sorted(lines, key=lambda line: str(line.get("timestamp", "")))
 
     def waiting(self) -> Waiting:
         """How many messages the queues have now."""

@@ -13,7 +13,7 @@ REVISION = "KlaviyoRevision"
 
 def defaults() -> dict[str, str]:
     """The template's parameters with their defaults, as CloudFormation has them: texts."""
-    return {name: str(one.get("Default", "")) for name, one in source()["Parameters"].items()}
+    return {name: str(parameter.get("Default", "")) for name, parameter in source()["Parameters"].items()}
 
 
 def command(stack: str, saved: Saved, **parameters: str) -> str:

@@ -30,20 +30,20 @@ def of_text(text: str, at: float, function: str) -> dict[str, Any] | None:
     return _line(text, at, function, request[0] if request else "")
 
 
-def of_object(found: Mapping[str, Any], at: float, function: str) -> dict[str, Any] | None:
+def of_object(document: Mapping[str, Any], at: float, function: str) -> dict[str, Any] | None:
     """The line of a JSON object without a ``message``, ``None`` for metrics and routine ones."""
-    record = found.get("record")
+    record = document.get("record")
     if isinstance(record, Mapping):
         status = str(record.get("status", "success"))
         if status == "success":
             return None
-        words = [str(found.get("type", "")), status, str(record.get("errorType", ""))]
+        words = [str(document.get("type", "")), status, str(record.get("errorType", ""))]
         return _line(" ".join(words), at, function, str(record.get("requestId", "")))
-    if "errorType" in found or "errorMessage" in found:
-        trace = found.get("stackTrace")
-        words = [f"{found.get('errorType', '')}: {found.get('errorMessage', '')}"]
+    if "errorType" in document or "errorMessage" in document:
+        trace = document.get("stackTrace")
+        words = [f"{document.get('errorType', '')}: {document.get('errorMessage', '')}"]
         words += trace if isinstance(trace, list) else []
-        return _line(" ".join(map(str, words)), at, function, str(found.get("requestId", "")))
+        return _line(" ".join(map(str, words)), at, function, str(document.get("requestId", "")))
     return None
 
 

@@ -30,9 +30,9 @@ class Waiting:
 
 def event_ids(lines: Sequence[Line], words: str) -> list[str]:
     """Events that ``words`` names; of a webhook that it names by something else, all its events."""
-    ids = [one for line in lines if line["message"] in _WEBHOOKS + _JOBS + ("parked",) for one in _ids(line)]
-    named = [one for one in ids if words in one]
-    about = [one for line in lines if line["message"] in _WEBHOOKS for one in _ids(line)]
+    ids = [event_id for line in lines if line["message"] in _WEBHOOKS + _JOBS + ("parked",) for event_id in _ids(line)]
+    named = [event_id for event_id in ids if words in event_id]
+    about = [event_id for line in lines if line["message"] in _WEBHOOKS for event_id in _ids(line)]
     return list(dict.fromkeys(named or about))
 
 
@@ -70,7 +70,7 @@ def _outcome(about: Sequence[Line], waiting: Waiting, deferred: Line | None) -> 
     taken = [line for line in jobs if line["outcome"] == "delivered"]
     parked = [line for line in about if line["message"] == "parked"]
     if taken:
-        request = next((f", request {line['klaviyo_request_id']}" for line in taken if _told(line)), "")
+        request = next((f", request {line['klaviyo_request_id']}" for line in taken if _is_named(line)), "")
         return f"delivered at {_time(taken[0])}{request}"
     if parked:
         return f"parked at {_time(parked[-1])} ({parked[-1]['reason']}: {parked[-1]['detail']})"
@@ -84,7 +84,7 @@ def _outcome(about: Sequence[Line], waiting: Waiting, deferred: Line | None) -> 
     return f"accepted and not delivered yet; {tried}the events queue holds {waiting} messages{last}"
 
 
-def _told(line: Line) -> bool:
+def _is_named(line: Line) -> bool:
     return bool(line.get("klaviyo_request_id"))
 
 

@@ -24,18 +24,18 @@ from .target import Relay
 RATE = 50
 
 
-def summary(found: Sequence[DeadLetter]) -> list[str]:
+def summary(letters: Sequence[DeadLetter]) -> list[str]:
     """Messages and events by source and reason, with one detail each, in lines."""
-    if not found:
+    if not letters:
         return ["nothing is parked"]
     counts: Counter[tuple[str, str]] = Counter()
     details: dict[tuple[str, str], str] = {}
     since: dict[tuple[str, str], str] = {}
-    for one in found:
-        key = (one.source, one.reason)
-        counts[key] += one.events
-        details.setdefault(key, one.detail)
-        at = _utc(one.parked_at)
+    for letter in letters:
+        key = (letter.source, letter.reason)
+        counts[key] += letter.events
+        details.setdefault(key, letter.detail)
+        at = _utc(letter.parked_at)
         since[key] = min(since.get(key, at), at)
     rows = [("SOURCE", "REASON", "EVENTS", "SINCE", "DETAIL")]
     rows += [
@@ -64,12 +64,12 @@ def drop(sqs: Any, queue: str, source: str | None, reason: str | None, ask: Call
     listed = Sorted(source, reason, None)
     release(sqs, queue, [*listed.through(read(sqs, queue)), *listed.kept])
     say(*summary(listed.chosen))
-    events = str(sum(one.events for one in listed.chosen))
+    events = str(sum(letter.events for letter in listed.chosen))
     if not listed.chosen:
         return []
     if ask(f"Permanently delete {_them(events)}? Type {events} to confirm: ").strip() != events:
         raise CommandError("Not confirmed. Nothing was deleted")
-    known = {one.message_id for one in listed.chosen}
+    known = {letter.message_id for letter in listed.chosen}
     again = Sorted(source, reason, None)
     gone, others = dead_letters.delete(sqs, queue, again.through(read(sqs, queue)), known)
     release(sqs, queue, [*again.kept, *others])

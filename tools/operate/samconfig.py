@@ -51,10 +51,10 @@ def read(stack: str) -> Saved:
     text = content.decode()
     for environment, commands in document.items():
         # `global` holds for every command, and what `deploy` has goes before it (SAM developer guide).
-        told = {**_table(commands, "global", "parameters"), **_table(commands, "deploy", "parameters")}
-        if told.get("stack_name") == stack:
-            parameters = dict(_pairs(told.get("parameter_overrides")))
-            return Saved(environment, str(told.get("region", "")), parameters, _lines(text, environment, parameters))
+        saved = {**_table(commands, "global", "parameters"), **_table(commands, "deploy", "parameters")}
+        if saved.get("stack_name") == stack:
+            parameters = dict(_pairs(saved.get("parameter_overrides")))
+            return Saved(environment, str(saved.get("region", "")), parameters, _lines(text, environment, parameters))
     return Saved()
 
 
@@ -67,8 +67,8 @@ def _table(node: Any, *names: str) -> dict[str, Any]:
 def _pairs(written: Any) -> Iterator[tuple[str, str]]:
     """Names and values in ``parameter_overrides``: a text of pairs, which is what ``--guided`` writes, or a list."""
     if isinstance(written, list):
-        for one in written:
-            yield from _pairs(one)
+        for part in written:
+            yield from _pairs(part)
     if isinstance(written, str):
         for word in _words(written):
             if pair := _PAIR.fullmatch(word):
@@ -87,7 +87,7 @@ def _words(written: str) -> list[str]:
 
 def _lines(text: str, environment: str, names: Mapping[str, str]) -> dict[str, int]:
     """The first line under ``environment`` that gives each of ``names`` a value."""
-    found: dict[str, int] = {}
+    numbers: dict[str, int] = {}
     inside = False
     for number, line in enumerate(text.splitlines(), 1):
         if header := _TABLE.fullmatch(line):
@@ -95,5 +95,5 @@ def _lines(text: str, environment: str, names: Mapping[str, str]) -> dict[str, i
         if inside:
             for name in names:
                 if re.search(rf"(?<![\w-])(ParameterKey=)?{re.escape(name)}(,ParameterValue)?=", line):
-                    found.setdefault(name, number)
-    return found
+                    numbers.setdefault(name, number)
+    return numbers

@@ -19,8 +19,8 @@ Say = Callable[[str], None]
 
 def listed(document: Mapping[str, Any], source: str) -> list[str]:
     """The secrets of ``source``, the newest first."""
-    found = document.get(source, [])
-    return [found] if isinstance(found, str) else list(found)
+    secrets = document.get(source, [])
+    return [secrets] if isinstance(secrets, str) else list(secrets)
 
 
 def overview(stack: Deployed) -> str:

@@ -82,20 +82,20 @@ def find(name: str, client: Callable[[str], Any]) -> Deployed:
         There is none of that name in this account and region, or it is not a relay.
     """
     try:
-        (found,) = client("cloudformation").describe_stacks(StackName=name)["Stacks"]
+        (stack,) = client("cloudformation").describe_stacks(StackName=name)["Stacks"]
     except ClientError as error:
         if error.response["Error"].get("Code") == "ValidationError":
             raise CommandError(
                 f"No stack {name!r} in this account and region. Check AWS_PROFILE and AWS_REGION"
             ) from None
         raise
-    outputs = {one["OutputKey"]: one["OutputValue"] for one in found.get("Outputs", [])}
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
     if "SourcesSecretName" not in outputs:
         raise CommandError(
-            f"Stack {name!r} is not this relay, or its deployment did not finish ({found['StackStatus']})"
+            f"Stack {name!r} is not this relay, or its deployment did not finish ({stack['StackStatus']})"
         )
-    given = {one["ParameterKey"]: one["ParameterValue"] for one in found.get("Parameters", [])}
-    return Deployed(client, outputs, given, name, samconfig.read(name))
+    parameters = {item["ParameterKey"]: item["ParameterValue"] for item in stack.get("Parameters", [])}
+    return Deployed(client, outputs, parameters, name, samconfig.read(name))
 
 
 def argument(parser: argparse.ArgumentParser, *, or_local: bool = False) -> None:

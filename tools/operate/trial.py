@@ -109,10 +109,10 @@ class Trial:
 def _document(text: str) -> dict[str, Any]:
     """The answer as an object; empty if it is none."""
     try:
-        found = json.loads(text)
+        document = json.loads(text)
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return document if isinstance(document, dict) else {}
 
 
 def _why(status: int, answer: Mapping[str, Any], stack: str) -> str:

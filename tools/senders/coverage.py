@@ -24,11 +24,11 @@ def unseen(name: str, checked: Checked, samples: Path) -> Iterator[tuple[Place, 
         yield (), f"expected {where}"
     for index, event in enumerate(checked.own.get("event", [])):
         metric = source.metrics.get(event.get("metric", ""), event.get("metric", ""))
-        made = [topic for one in outcomes for topic in one.topics if not metric or metric in one.metrics]
-        seen = [topic for one in outcomes if one.events for topic in one.topics]
+        covered = [topic for outcome in outcomes for topic in outcome.topics if not metric or metric in outcome.metrics]
+        seen = [topic for outcome in outcomes if outcome.events for topic in outcome.topics]
         for topic in listed(event["topic"]):
-            if not any(fnmatchcase(one, topic) for one in seen):
+            if not any(fnmatchcase(sample, topic) for sample in seen):
                 yield ("event", index, "topic"), f"expected {where} for the topic {topic}"
-        elsewise = any(fnmatchcase(one, topic) for one in seen for topic in listed(event["topic"]))
-        if elsewise and not any(fnmatchcase(one, topic) for one in made for topic in listed(event["topic"])):
+        elsewise = any(fnmatchcase(sample, topic) for sample in seen for topic in listed(event["topic"]))
+        if elsewise and not any(fnmatchcase(sample, topic) for sample in covered for topic in listed(event["topic"])):
             yield ("event", index, "metric"), f"expected {where} that becomes {metric or 'this event'}"

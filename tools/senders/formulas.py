@@ -48,8 +48,8 @@ def _misread(error: JMESPathError) -> str:
         return "it is empty"
     if not isinstance(error, ParseError) or isinstance(error, IncompleteExpressionError) or not error.token_value:
         return "it ends too early"
-    found = f"{error.token_value!r} at character {error.lex_position + 1}"
-    return f"{found} is not closed" if str(error.token_type).startswith("UNCLOSED") else f"{found} is not expected"
+    place = f"{error.token_value!r} at character {error.lex_position + 1}"
+    return f"{place} is not closed" if str(error.token_type).startswith("UNCLOSED") else f"{place} is not expected"
 
 
 def _calls(tree: Any) -> Iterator[tuple[str, int]]:

@@ -28,23 +28,23 @@ If the change was not meant, correct the mapping. If it was, write the reason in
 Ids = Mapping[str, list[str]]
 
 
-def made() -> dict[str, list[str]]:
+def current() -> dict[str, list[str]]:
     """The ids of each shipped source's samples, by ``source/sample``; a sample without events has no entry."""
-    found: dict[str, list[str]] = {}
+    ids_of: dict[str, list[str]] = {}
     for path in sorted(paths.SAMPLES.glob("*/*.json")):
         source = path.parent.name
         if (senders.SHIPPED / f"{source}.toml").exists():
             ids = dict.fromkeys(event.unique_id for event in outcome.understood(source, path).events)
-            found |= {f"{source}/{path.stem}": list(ids)} if ids else {}
-    return found
+            ids_of |= {f"{source}/{path.stem}": list(ids)} if ids else {}
+    return ids_of
 
 
 def changed(kept: Ids, now: Ids) -> Iterator[str]:
     """A line for each kept id that its sample no longer makes."""
     for name, ids in kept.items():
-        gone = [one for one in ids if one not in now.get(name, [])]
-        fresh = [one for one in now.get(name, []) if one not in ids] or ["none"]
-        yield from (f"{name}: {one} is gone; now: {', '.join(fresh)}" for one in gone)
+        gone = [unique_id for unique_id in ids if unique_id not in now.get(name, [])]
+        fresh = [unique_id for unique_id in now.get(name, []) if unique_id not in ids] or ["none"]
+        yield from (f"{name}: {unique_id} is gone; now: {', '.join(fresh)}" for unique_id in gone)
 
 
 def added(kept: Ids, now: Ids) -> dict[str, list[str]]:
@@ -55,8 +55,8 @@ def added(kept: Ids, now: Ids) -> dict[str, list[str]]:
 
 def read(path: Path) -> dict[str, list[str]]:
     """The kept ids; empty before the first time."""
-    found: dict[str, list[str]] = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    return found
+    ids_of: dict[str, list[str]] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    return ids_of
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +66,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(asked: argparse.Namespace) -> int:
     """Add new ids to the kept ones; without ``--replace`` a changed one leaves them as they are and returns 1."""
-    kept, now = read(KEPT), made()
+    kept, now = read(KEPT), current()
     gone = list(changed(kept, now))
     if gone and not asked.replace:
         error("nothing was written; ids have changed:")

@@ -15,14 +15,14 @@ from . import coverage, rules
 
 def problems(name: str, samples: Path = paths.SAMPLES) -> list[SourceError]:
     """Every mistake in a source's file and samples; empty if all is well."""
-    found, checked = rules.mistakes(name)
-    if found or checked is None:
-        return found
+    mistakes, checked = rules.mistakes(name)
+    if mistakes or checked is None:
+        return mistakes
     return [checked.problem(place, text, coverage.NO_SAMPLE) for place, text in coverage.unseen(name, checked, samples)]
 
 
 def run(_: argparse.Namespace) -> int:
     """Print what is wrong, or nothing; 1 if something is wrong."""
-    found = [problem for name in senders.names() for problem in problems(name)]
-    say(*found, error=True)
-    return 1 if found else 0
+    mistakes = [problem for name in senders.names() for problem in problems(name)]
+    say(*mistakes, error=True)
+    return 1 if mistakes else 0

@@ -96,6 +96,7 @@ _LOCATION = {
     "country": ("country_code", "countrycode", "country"),
 }
 _PROPERTIES = 20
+_UNSIGNED_TOPIC = "# The topic's header is not signed: name here what only a body of this topic has."
 _WESTERN = "windows-1252"  # ISO-8859-1, and what senders of ISO-8859-1 write besides
 
 Path_ = tuple[str, ...]
@@ -164,40 +165,40 @@ def guess(document: dict[str, Any], headers: dict[str, str], read: bodies.Body =
     CommandError
         Nothing in it says whose event it is.
     """
-    found = list(leaves(document))
-    made = Guess(read)
-    _what_kind(made, found, headers)
-    ids = [leaf for leaf in found if values.text(leaf.value) and not isinstance(leaf.value, bool)]
-    made.key = _key(made.topic, found, _first(_named(ids, _KEY, outermost=True)))
-    made.time = _first(leaf for leaf in _named(found, _TIME) if _is_time(leaf.value))
-    person = _who(made, found)
-    if not made.profile:
+    fields = list(leaves(document))
+    draft = Guess(read)
+    _what_kind(draft, fields, headers)
+    ids = [leaf for leaf in fields if values.text(leaf.value) and not isinstance(leaf.value, bool)]
+    draft.key = _key(draft.topic, fields, _first(_named(ids, _KEY, outermost=True)))
+    draft.time = _first(leaf for leaf in _named(fields, _TIME) if _is_time(leaf.value))
+    person = _who(draft, fields)
+    if not draft.profile:
         raise CommandError("nothing in the sample says whose event it is: no email, no phone, no customer's id")
-    _how_much(made, found)
-    made.properties = _items(document) | _properties(made, found, person)
-    return made
+    _how_much(draft, fields)
+    draft.properties = _items(document) | _properties(draft, fields, person)
+    return draft
 
 
-def _named(found: list[Leaf], words: tuple[str, ...], *, outermost: bool = False) -> Iterator[Leaf]:
+def _named(fields: list[Leaf], words: tuple[str, ...], *, outermost: bool = False) -> Iterator[Leaf]:
     """Leaves whose name is one of ``words``, then those whose name holds one, by preference."""
     if outermost:
-        shallow = min((len(leaf.path) for leaf in found if leaf.name in words), default=0)
-        found = [leaf for leaf in found if len(leaf.path) <= shallow]
+        shallow = min((len(leaf.path) for leaf in fields if leaf.name in words), default=0)
+        fields = [leaf for leaf in fields if len(leaf.path) <= shallow]
     for same in (True, False):
         for word in words:
-            yield from (leaf for leaf in found if (leaf.name == word if same else word in leaf.name))
+            yield from (leaf for leaf in fields if (leaf.name == word if same else word in leaf.name))
 
 
-def _first(found: Iterator[Leaf]) -> str:
-    leaf = next(found, None)
+def _first(fields: Iterator[Leaf]) -> str:
+    leaf = next(fields, None)
     return leaf.where if leaf else ""
 
 
-def _key(topic: str, found: list[Leaf], identity: str) -> str:
+def _key(topic: str, fields: list[Leaf], identity: str) -> str:
     """The event's key; what is updated comes more than once under its id."""
     if not identity or not re.search(r"updat|chang|edit", topic.lower()) or "event" in identity:
         return identity or "digest(@)"
-    updated = _first(leaf for leaf in _named(found, ("updated", "modified")) if _is_time(leaf.value))
+    updated = _first(leaf for leaf in _named(fields, ("updated", "modified")) if _is_time(leaf.value))
     return f"[{identity}, {updated}]" if updated else "digest(@)"
 
 
@@ -206,25 +207,27 @@ def _is_time(value: Any) -> bool:
     return seconds is not None and values.plausible(seconds, time.time())
 
 
-def _what_kind(made: Guess, found: list[Leaf], headers: dict[str, str]) -> None:
+def _what_kind(draft: Guess, fields: list[Leaf], headers: dict[str, str]) -> None:
     header = next((name for name in headers if re.search(r"(?:topic|event)(?!.*(?:id|signature))", name)), "")
-    texts = [leaf for leaf in found if isinstance(leaf.value, str) and re.fullmatch(r"[\w ./:-]{1,100}", leaf.value)]
-    leaf = next((one for one in _named(texts, _TOPIC) if one.name in _TOPIC and len(one.path) <= 2), None)
-    if same := next((one for one in texts if header and one.name in _TOPIC and one.value == headers[header]), None):
-        made.topic, made.topic_place = str(same.value), same.where  # signed, which the header is not
+    texts = [leaf for leaf in fields if isinstance(leaf.value, str) and re.fullmatch(r"[\w ./:-]{1,100}", leaf.value)]
+    leaf = next((field for field in _named(texts, _TOPIC) if field.name in _TOPIC and len(field.path) <= 2), None)
+    if same := next(
+        (field for field in texts if header and field.name in _TOPIC and field.value == headers[header]), None
+    ):
+        draft.topic, draft.topic_place = str(same.value), same.where  # signed, which the header is not
     elif header:
-        made.topic, made.topic_header = headers[header], header
-        made.agrees = " && ".join(dict.fromkeys(_step(leaf.path[0]) for leaf in found if leaf.value)) or "@"
-        made.agrees = " && ".join(made.agrees.split(" && ")[:3])
+        draft.topic, draft.topic_header = headers[header], header
+        draft.agrees = " && ".join(dict.fromkeys(_step(leaf.path[0]) for leaf in fields if leaf.value)) or "@"
+        draft.agrees = " && ".join(draft.agrees.split(" && ")[:3])
     elif leaf:
-        made.topic, made.topic_place = str(leaf.value), leaf.where
+        draft.topic, draft.topic_place = str(leaf.value), leaf.where
     else:
-        made.topic, made.topic_place = "received", "'received'"
+        draft.topic, draft.topic_place = "received", "'received'"
 
 
-def _who(made: Guess, found: list[Leaf]) -> Path_:
+def _who(draft: Guess, fields: list[Leaf]) -> Path_:
     """Fill in the profile; returns where the person stands."""
-    ours = [leaf for leaf in found if not leaf.under(_OTHERS)]
+    ours = [leaf for leaf in fields if not leaf.under(_OTHERS)]
     ours.sort(key=lambda leaf: not leaf.under(_PEOPLE))
     emails = [leaf for leaf in ours if values.email(leaf.value)]
     emails.sort(key=lambda leaf: "mail" not in leaf.name)
@@ -233,25 +236,25 @@ def _who(made: Guess, found: list[Leaf]) -> Path_:
     best = next(iter([*emails, *phones, *ids]), None)
     person = best.path[:-1] if best else ()
     if emails:
-        made.profile["email"] = emails[0].where
+        draft.profile["email"] = emails[0].where
     if theirs := [leaf for leaf in phones if _same_person(leaf, person)]:
-        made.profile["phone_number"] = theirs[0].where
+        draft.profile["phone_number"] = theirs[0].where
     beside = [leaf for leaf in ours if leaf.path[: len(person)] == person and len(leaf.path) <= len(person) + 1]
     for name, words in _PROFILE.items():
         # Where the object is not plainly a person, a bare name or id may be the order's, say.
         usual = words if _is_person(person) else words[:-1]
         if where := _first(leaf for leaf in _named(beside, usual) if leaf.name in usual and values.text(leaf.value)):
-            made.profile[name] = where
-    if "first_name" in made.profile:
-        made.profile.pop("full_name", None)
+            draft.profile[name] = where
+    if "first_name" in draft.profile:
+        draft.profile.pop("full_name", None)
     if best is not None and best in ids:
-        made.profile["customer_id"] = best.where
-    around = [leaf for leaf in found if leaf.path[: len(person)] == person or leaf.under(("billing",))]
+        draft.profile["customer_id"] = best.where
+    around = [leaf for leaf in fields if leaf.path[: len(person)] == person or leaf.under(("billing",))]
     for name, words in _LOCATION.items():
         if where := _first(leaf for leaf in _named(around, words) if leaf.name in words and values.text(leaf.value)):
-            made.location[name] = where
-    if set(made.profile) <= {"first_name", "last_name", "full_name", "organization", "locale"}:
-        made.profile.clear()
+            draft.location[name] = where
+    if set(draft.profile) <= {"first_name", "last_name", "full_name", "organization", "locale"}:
+        draft.profile.clear()
     return person
 
 
@@ -270,15 +273,15 @@ def _is_phone(value: Any) -> bool:
     return re.fullmatch(r"\+?[\d ()./-]{6,25}", str(value)) is not None
 
 
-def _how_much(made: Guess, found: list[Leaf]) -> None:
-    amounts = [leaf for leaf in found if values.money(leaf.value) is not None and not isinstance(leaf.value, bool)]
+def _how_much(draft: Guess, fields: list[Leaf]) -> None:
+    amounts = [leaf for leaf in fields if values.money(leaf.value) is not None and not isinstance(leaf.value, bool)]
     amount = next((leaf for leaf in _named(amounts, _AMOUNTS) if not leaf.under(("discount", "tax", "count"))), None)
-    currencies = [leaf for leaf in found if "currency" in leaf.name and values.currency(leaf.value)]
-    made.currency = _first(iter(currencies))
+    currencies = [leaf for leaf in fields if "currency" in leaf.name and values.currency(leaf.value)]
+    draft.currency = _first(iter(currencies))
     if amount is None:
         return
-    cents = made.currency and re.search("cents|minor|pence", amount.name)
-    made.value = f"minor({amount.where}, {made.currency})" if cents else f"money({amount.where})"
+    cents = draft.currency and re.search("cents|minor|pence", amount.name)
+    draft.value = f"minor({amount.where}, {draft.currency})" if cents else f"money({amount.where})"
 
 
 def _items(document: Any, path: Path_ = ()) -> dict[str, str]:
@@ -298,16 +301,16 @@ def _items(document: Any, path: Path_ = ()) -> dict[str, str]:
             names = {"ItemNames": f"{where}[].{members['ProductName']}"} if "ProductName" in members else {}
             return names | ({"Items": f"{where}[].{{{listed}}}"} if members else {})
     for name, value in inner:
-        if isinstance(value, dict) and len(path) < 4 and (found := _items(value, (*path, name))):
-            return found
+        if isinstance(value, dict) and len(path) < 4 and (items := _items(value, (*path, name))):
+            return items
     return {}
 
 
-def _properties(made: Guess, found: list[Leaf], person: Path_) -> dict[str, str]:
+def _properties(draft: Guess, fields: list[Leaf], person: Path_) -> dict[str, str]:
     """The flat values that are left, under names in CamelCase."""
-    used = {made.topic_place, made.time, *made.profile.values(), *made.location.values()}
+    used = {draft.topic_place, draft.time, *draft.profile.values(), *draft.location.values()}
     flat: dict[str, str] = {}
-    for leaf in found:
+    for leaf in fields:
         about_person = _is_person(person) and leaf.path[: len(person)] == person
         if leaf.where in used or about_person or leaf.value in ("", None) or len(flat) >= _PROPERTIES:
             continue
@@ -329,7 +332,7 @@ def _camel(steps: tuple[str, ...]) -> str:
 
 def signature(name: str, headers: dict[str, str]) -> list[str]:
     """The lines of ``[signature]``, from the header that looks like one."""
-    header = next((one for one in headers if re.search("signature|hmac|digest", one)), "")
+    header = next((header for header in headers if re.search("signature|hmac|digest", header)), "")
     written = headers.get(header, "")
     if not header:
         header, written = f"x-{name.replace('_', '-')}-signature", "0" * 64
@@ -338,16 +341,16 @@ def signature(name: str, headers: dict[str, str]) -> list[str]:
         return [*lines, 'layout = "pairs"', 'timestamp = "t"', 'signed = "{timestamp}.{body}"']
     if re.fullmatch(r"(v1,\S+ ?)+", written):
         return [*lines, 'layout = "list"', 'encoding = "base64"']
-    prefix, made = re.fullmatch(r"((?:sha\d+|v\d)=)?(.*)", written, re.DOTALL).groups("")  # type: ignore[union-attr]
+    prefix, digits = re.fullmatch(r"((?:sha\d+|v\d)=)?(.*)", written, re.DOTALL).groups("")  # type: ignore[union-attr]
     if prefix:
         lines.append(f"prefix = {json.dumps(prefix)}")
-    in_hex = re.fullmatch(r"[0-9a-f]+", made) is not None
-    size = len(made) // 2 if in_hex else len(made.rstrip("=")) * 3 // 4
+    in_hex = re.fullmatch(r"[0-9a-f]+", digits) is not None
+    size = len(digits) // 2 if in_hex else len(digits.rstrip("=")) * 3 // 4
     if digest := {20: "sha1", 64: "sha512"}.get(size):
         lines.append(f"digest = {json.dumps(digest)}")
     if not in_hex:
         lines.append('encoding = "base64"')
-    if clock := next((one for one in headers if re.search("timestamp|request-time", one)), ""):
+    if clock := next((header for header in headers if re.search("timestamp|request-time", header)), ""):
         lines += [
             "# If the time is signed too, as this header makes likely (the documentation says how the two are joined):",
             f"# timestamp_header = {json.dumps(clock)}",
@@ -356,10 +359,10 @@ def signature(name: str, headers: dict[str, str]) -> list[str]:
     return lines
 
 
-def written(name: str, made: Guess, headers: dict[str, str]) -> str:
+def written(name: str, draft: Guess, headers: dict[str, str]) -> str:
     """The TOML file."""
     title = _camel((name,)) if "_" not in name else " ".join(word.capitalize() for word in name.split("_"))
-    topic = made.topic_place or "null"
+    topic = draft.topic_place or "null"
     lines = [
         f"# Guessed from one delivery of {title}: read every line; correct what its documentation says otherwise.",
         "# docs/adding-a-sender.md explains each.",
@@ -370,31 +373,31 @@ def written(name: str, made: Guess, headers: dict[str, str]) -> str:
         *signature(name, headers),
         "",
         "[webhook]",
-        *([f"body = {json.dumps(made.read.kinds[0])}"] if made.read.kinds != bodies.ANY_JSON.kinds else []),
-        *([f"charset = {json.dumps(made.read.charset)}"] if made.read.charset else []),
-        *([f"topic_header = {json.dumps(made.topic_header)}"] if made.topic_header else [_line("topic", topic)]),
+        *([f"body = {json.dumps(draft.read.kinds[0])}"] if draft.read.kinds != bodies.ANY_JSON.kinds else []),
+        *([f"charset = {json.dumps(draft.read.charset)}"] if draft.read.charset else []),
+        *([f"topic_header = {json.dumps(draft.topic_header)}"] if draft.topic_header else [_line("topic", topic)]),
         "# The same for every retry, another for every event. Of an object that changes: [id, updated_at].",
-        _line("key", made.key),
-        *([_line("time", made.time)] if made.time else ["# time = the field that says when it happened"]),
+        _line("key", draft.key),
+        *([_line("time", draft.time)] if draft.time else ["# time = the field that says when it happened"]),
         '# zone = "Europe/Paris"   of times that name none',
         "",
         "# Whose event it is, under the names of Klaviyo's profile. full_name is split into first and last name.",
         "[profile]",
-        *(_line(*pair) for pair in made.profile.items()),
-        *(["", "[profile.location]"] if made.location else []),
-        *(_line(*pair) for pair in made.location.items()),
+        *(_line(*pair) for pair in draft.profile.items()),
+        *(["", "[profile.location]"] if draft.location else []),
+        *(_line(*pair) for pair in draft.location.items()),
         "",
         "# What becomes of this topic. Add an [[event]] for each of the others.",
         "[[event]]",
-        f"topic = {json.dumps(made.topic)}",
-        f"metric = {json.dumps(values_title(made.topic))}",
-        *(["# The topic's header is not signed: name here what only a body of this topic has."] if made.agrees else []),
-        *([_line("agrees", made.agrees)] if made.agrees else []),
-        *(["# If it is in cents: minor(amount, currency)"] if made.value.startswith("money") else []),
-        *([_line("value", made.value)] if made.value else []),
-        *([_line("currency", made.currency)] if made.currency and made.value else []),
+        f"topic = {json.dumps(draft.topic)}",
+        f"metric = {json.dumps(values_title(draft.topic))}",
+        *([_UNSIGNED_TOPIC] if draft.agrees else []),
+        *([_line("agrees", draft.agrees)] if draft.agrees else []),
+        *(["# If it is in cents: minor(amount, currency)"] if draft.value.startswith("money") else []),
+        *([_line("value", draft.value)] if draft.value else []),
+        *([_line("currency", draft.currency)] if draft.currency and draft.value else []),
         "[event.properties]",
-        *(_line(*pair) for pair in made.properties.items()),
+        *(_line(*pair) for pair in draft.properties.items()),
         "",
         "# Topics that are not named here are parked. To let some go:",
         "# [ignore]",
@@ -456,12 +459,12 @@ def create(name: str, sent: payload.Payload, folder: Path, samples: Path) -> tup
     document = whole[0] if isinstance(whole, list) and whole else whole
     if not isinstance(document, dict):
         raise CommandError("The sample's body is neither a JSON object nor a form")
-    made = guess(document, sent.headers, read_as)
-    kept = {name: sent.headers[name] for name in ("content-type", made.topic_header) if name}
+    draft = guess(document, sent.headers, read_as)
+    kept = {name: sent.headers[name] for name in ("content-type", draft.topic_header) if name}
     body: Any = whole if read_as.kinds == bodies.ANY_JSON.kinds else _text(sent.body, read_as.charset)
-    toml, sample = folder / f"{name}.toml", samples / name / f"{_file(made.topic)}.json"
+    toml, sample = folder / f"{name}.toml", samples / name / f"{_file(draft.topic)}.json"
     for path, text in (
-        (toml, written(name, made, sent.headers)),
+        (toml, written(name, draft, sent.headers)),
         (sample, json.dumps({"headers": kept, "body": body}, indent=2, ensure_ascii=False) + "\n"),
     ):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -34,8 +34,8 @@ def understood(name: str, path: Path) -> Outcome:
 
 def expected_of(path: Path) -> str:
     """What a sample becomes, as tests/unit/expected keeps it."""
-    found = preview_request(path.parent.name, payload.request(path), RECEIVED)
-    return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+    preview = preview_request(path.parent.name, payload.request(path), RECEIVED)
+    return json.dumps(preview, indent=2, ensure_ascii=False) + "\n"
 
 
 def write_expected() -> None:

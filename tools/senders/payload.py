@@ -90,14 +90,14 @@ def read(file: str | Path, headers_file: str | Path | None = None) -> tuple[dict
 
 def _headers(path: Path) -> dict[str, str]:
     try:
-        given = json.loads(path.read_bytes())
+        document = json.loads(path.read_bytes())
     except json.JSONDecodeError as error:
         raise CommandError(f"{path}:{error.lineno}: expected JSON (column {error.colno})") from None
     except UnicodeDecodeError:
         raise CommandError(f"{path} is not text in UTF-8") from None
-    if not isinstance(given, dict):
+    if not isinstance(document, dict):
         raise CommandError(f"{path} is not a JSON object of headers")
-    return {name.lower(): str(value) for name, value in given.items()}
+    return {name.lower(): str(value) for name, value in document.items()}
 
 
 def _sample(raw: bytes) -> dict[str, Any] | None:

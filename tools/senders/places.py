@@ -15,7 +15,7 @@ Place = tuple[str | int, ...]
 
 def lines(text: str) -> dict[Place, int]:
     """Where each table and key of a TOML text stands; ``("event", 0, "value")`` is line 12, say."""
-    found: dict[Place, int] = {}
+    numbers: dict[Place, int] = {}
     counts: dict[str, int] = {}
     table: Place = ()
     for number, line in enumerate(text.splitlines(), 1):
@@ -26,10 +26,10 @@ def lines(text: str) -> dict[Place, int]:
             first, *rest = head[1].split(".")
             table = (first, *([counts[first]] if first in counts else []), *rest)
         elif pair := re.match(r"""\s*(?:"([^"]+)"|'([^']+)'|([\w-]+))\s*=""", line):
-            found.setdefault((*table, pair[1] or pair[2] or pair[3]), number)
+            numbers.setdefault((*table, pair[1] or pair[2] or pair[3]), number)
             continue
-        found.setdefault(table, number)
-    return found
+        numbers.setdefault(table, number)
+    return numbers
 
 
 @dataclass(frozen=True)

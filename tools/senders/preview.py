@@ -22,10 +22,10 @@ SILENT = 204  # the answer to senders that would act on any words
 def preview_request(source: str, sent: Payload, received: float) -> dict[str, Any]:
     """``preview``, or ``handshake`` (the answer's document) if the request is a sender's check of its URL."""
     try:
-        found = greeting(source, sent)
+        answer = greeting(source, sent)
     except Unmapped as error:
         return _nothing() | {"unmapped": str(error)}
-    return preview(source, sent.headers, sent.body, received) if found is None else _nothing() | {"handshake": found}
+    return preview(source, sent.headers, sent.body, received) if answer is None else _nothing() | {"handshake": answer}
 
 
 def greeting(source: str, sent: Payload) -> Any:
@@ -48,8 +48,8 @@ def event_ids(status: int, answer: dict[str, Any], shown: dict[str, Any]) -> tup
     """The names of a sample's events: from the answer, or from its preview if the sender gets no document."""
     if status != SILENT:
         return tuple(answer.get("event_ids", []))
-    events = (one for entry in shown["events"] for one in entry["attributes"]["events"]["data"])
-    return tuple(one["attributes"]["unique_id"] for one in events)
+    events = (event for entry in shown["events"] for event in entry["attributes"]["events"]["data"])
+    return tuple(event["attributes"]["unique_id"] for event in events)
 
 
 def _nothing() -> dict[str, Any]:
@@ -84,9 +84,9 @@ def run(asked: argparse.Namespace) -> int:
     payload.check_given("source", asked.source, asked.file)
     names.known(asked.source)
     wrong, _ = rules.mistakes(asked.source)
-    found = preview_request(
+    shown = preview_request(
         asked.source, payload.request(asked.file, asked.headers or None, source=asked.source), time.time()
     )
-    say(*json.dumps(found, indent=2, ensure_ascii=False).split("\n"))
+    say(*json.dumps(shown, indent=2, ensure_ascii=False).split("\n"))
     say(*wrong, error=True)
     return 1 if wrong else 0

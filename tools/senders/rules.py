@@ -62,8 +62,8 @@ def mistakes(name: str) -> tuple[list[SourceError], Checked | None]:
         checked = Checked(path, own, senders.document(name), lines(text))
     except (SourceError, Refused) as error:
         return [SourceError(shown(path), None, f"expected a source to extend: {error}")], None
-    found = [*_tables(checked), *_signature(checked), *_webhook(checked), *_profiles(checked), *_events(checked)]
-    return [*found, *_retries(checked, text), *_secret(checked)], checked
+    problems = [*_tables(checked), *_signature(checked), *_webhook(checked), *_profiles(checked), *_events(checked)]
+    return [*problems, *_retries(checked, text), *_secret(checked)], checked
 
 
 def _unknown(checked: Checked, place: Place, table: Any, known: set[str] | frozenset[str]) -> Iterator[SourceError]:
@@ -214,9 +214,9 @@ def _body(checked: Checked, table: Mapping[str, Any]) -> Iterator[SourceError]:
         yield checked.problem(
             ("webhook", "form"), "expected body to be a list with 'form' in it: otherwise any field may come"
         )
-    if kinds != bodies.FORM and any("{form}" in str(one.get("signed")) for one in _schemes(checked)):
+    if kinds != bodies.FORM and any("{form}" in str(scheme.get("signed")) for scheme in _schemes(checked)):
         yield checked.problem(place, 'expected body = "form": this sender signs form fields')
-    if kinds != bodies.JSON and any("{id}" in str(one.get("signed")) for one in _schemes(checked)):
+    if kinds != bodies.JSON and any("{id}" in str(scheme.get("signed")) for scheme in _schemes(checked)):
         yield checked.problem(place, "expected 'json': text of a form could stand for the end of the signed {id}")
     if "charset" in table and not _charset(table["charset"]):
         yield checked.problem(
@@ -238,7 +238,7 @@ def _charset(name: Any) -> bool:
 
 
 def _schemes(checked: Checked) -> list[Mapping[str, Any]]:
-    return [one for one in listed(checked.whole.get("signature", {})) if isinstance(one, dict)]
+    return [scheme for scheme in listed(checked.whole.get("signature", {})) if isinstance(scheme, dict)]
 
 
 def _zone(checked: Checked, table: Mapping[str, Any]) -> Iterator[SourceError]:
@@ -250,7 +250,7 @@ def _zone(checked: Checked, table: Mapping[str, Any]) -> Iterator[SourceError]:
 
 def _kept_proofs(whole: Mapping[str, Any]) -> set[str]:
     signature, kept = whole.get("signature", {}), whole.get("webhook", {}).get("keep_headers", [])
-    proofs = _PROOFS | {str(name).lower() for one in listed(signature) for name in listed(one.get("header", []))}
+    proofs = _PROOFS | {str(name).lower() for scheme in listed(signature) for name in listed(scheme.get("header", []))}
     return proofs & {str(name).lower() for name in listed(kept)}
 
 

@@ -43,10 +43,10 @@ def wrong(name: str, secret: str) -> str | None:
     if secret.startswith(TOKEN_SECRET):
         return _wrong_token(source, secret.removeprefix(TOKEN_SECRET))
     schemes = [scheme for scheme in source.schemes if scheme.scheme != TOKEN] or source.schemes
-    found = [_unusable(scheme, secret) for scheme in schemes]
+    problems = [_unusable(scheme, secret) for scheme in schemes]
     hint = f"expected {table['hint']}" if "hint" in table else None
-    if found[0] is not None and None not in found:
-        why, form = found[0]
+    if problems[0] is not None and None not in problems:
+        why, form = problems[0]
         return f"{why}; {hint or f'expected {form}'}"
     if "form" in table and not re.fullmatch(table["form"], secret):
         return hint
@@ -56,8 +56,8 @@ def wrong(name: str, secret: str) -> str | None:
 def shared(document: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     """The sources, two or more, that list one and the same secret: each verifies webhooks that were sent to another."""
     holders: dict[str, set[str]] = {}
-    for source, found in document.items():
-        for secret in [found] if isinstance(found, str) else found if isinstance(found, list) else []:
+    for source, secrets in document.items():
+        for secret in [secrets] if isinstance(secrets, str) else secrets if isinstance(secrets, list) else []:
             holders.setdefault(str(secret), set()).add(source)
     yield from sorted({tuple(sorted(names)) for names in holders.values() if len(names) > 1})
 

@@ -51,7 +51,7 @@ def development_secrets(names: Iterable[str]) -> dict[str, Any]:
 def _secrets(source: Source) -> list[str]:
     secrets = [development_secret(source.name, source.schemes[0])]
     with_token = any(handshake.token for handshake in source.handshakes)
-    if with_token or any(signatures.TOKEN in (one.batches, one.scheme) for one in source.schemes[1:]):
+    if with_token or any(signatures.TOKEN in (scheme.batches, scheme.scheme) for scheme in source.schemes[1:]):
         secrets.append(signatures.TOKEN_SECRET + DEVELOPMENT_TOKEN)
     return secrets
 
@@ -90,17 +90,17 @@ def sign(
             raise CommandError(
                 f"the private half of this key is {source}'s alone: only a development key can sign here"
             )
-        made: str | None = ecdsa_signature(source, signatures.content(scheme.signed, delivery, stamp, identity))
+        written: str | None = ecdsa_signature(source, signatures.content(scheme.signed, delivery, stamp, identity))
     else:
         try:
-            made = signatures.signature(scheme, secret, delivery, timestamp=stamp, identity=identity)
+            written = signatures.signature(scheme, secret, delivery, timestamp=stamp, identity=identity)
         except NotVerified as error:
             raise CommandError(f"{source} could not have sent this: {error.detail}") from None
-    if made is None:
+    if written is None:
         raise CommandError(f"the secret of {source} is not in this sender's form")
     if scheme.timestamp_header:
         signed[scheme.timestamp_header[0]] = stamp
-    signed[scheme.header[0]] = _written(scheme, made, stamp)
+    signed[scheme.header[0]] = _written(scheme, written, stamp)
     return url, signed
 
 
@@ -132,8 +132,8 @@ def _private_key(name: str) -> ec.EllipticCurvePrivateKey:
 
 def ecdsa_signature(name: str, content: bytes) -> str:
     """A signature in base64 DER by a source's development key; the same each time (RFC 6979)."""
-    made = _private_key(name).sign(content, ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
-    return base64.b64encode(made).decode()
+    signature = _private_key(name).sign(content, ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
+    return base64.b64encode(signature).decode()
 
 
 def _stamp(scheme: Scheme, now: float) -> str:
@@ -142,10 +142,10 @@ def _stamp(scheme: Scheme, now: float) -> str:
     return str(int(now * 1000) if scheme.timestamp_format == "ms" else int(now))
 
 
-def _written(scheme: Scheme, made: str, stamp: str) -> str:
+def _written(scheme: Scheme, written: str, stamp: str) -> str:
     if scheme.layout == "list":
-        return f"{scheme.value},{made}"
+        return f"{scheme.value},{written}"
     if scheme.layout == "pairs":
         pairs = [f"{scheme.timestamp}={stamp}"] if scheme.timestamp else []
-        return scheme.separator.join([*pairs, f"{scheme.value}={made}"])
-    return scheme.prefix + made
+        return scheme.separator.join([*pairs, f"{scheme.value}={written}"])
+    return scheme.prefix + written

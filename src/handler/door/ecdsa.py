@@ -48,7 +48,7 @@ def verifies(key: str, content: bytes, signature: str) -> bool:
     w = pow(s, -1, N)
     x, _, z = _sum_of_products(e * w % N, BASE, r * w % N, point)
     # X is x·Z², so no inversion is needed. Two x below P may be r modulo N: both are tried.
-    return z != 0 and any((x - one * z * z) % P == 0 for one in (r, r + N) if one < P)
+    return z != 0 and any((x - x_r * z * z) % P == 0 for x_r in (r, r + N) if x_r < P)
 
 
 def public_point(key: str) -> Point | None:
@@ -161,11 +161,11 @@ def _inverses(numbers: list[int]) -> list[int]:
     for number in numbers:
         products.append(products[-1] * number % P)
     inverse = pow(products.pop(), -1, P)
-    found: list[int] = []
+    inverses: list[int] = []
     for number in reversed(numbers):
-        found.append(inverse * products.pop() % P)
+        inverses.append(inverse * products.pop() % P)
         inverse = inverse * number % P
-    return found[::-1]
+    return inverses[::-1]
 
 
 def add(left: Point, right: Point) -> Point:

@@ -56,7 +56,7 @@ class Reply:
     log: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def told(self) -> Any:
+    def shown(self) -> Any:
         """The document as it may leave. The answer to a check of the URL stays as it is: the sender compares it."""
         return self.document if self.outcome == "handshake" else cleaned(self.document)
 
@@ -119,19 +119,19 @@ class Receive:
         """Answer one HTTP API request."""
         received = self._clock()
         name, silent = "unknown", False
-        given: dict[str, Any] = {}
+        response: dict[str, Any] = {}
         try:
             request = http.read(event)
             source = self._load(request.source)
             name, silent = source.name, source.silent
             answer = self._take(request, source, received)
-            given = http.answer(answer.status, answer.told, silent=silent)
+            response = http.answer(answer.status, answer.shown, silent=silent)
         except Refused as error:
             answer = Reply(error.status, {"error": error.reason, "detail": error.detail}, "refused", error.reason)
         except Exception as error:  # noqa: BLE001 (every request gets an answer, a line and a count)
             answer = _unavailable(error, name)
         self._record(event, answer, name, received)
-        return given or http.answer(answer.status, answer.told, silent=silent)
+        return response or http.answer(answer.status, answer.shown, silent=silent)
 
     def _take(self, request: http.Request, source: Source, received: float) -> Reply:
         """Verify the sender, then settle the webhook. Only unverified requests are refused here."""
@@ -207,7 +207,7 @@ class Receive:
             raise Unavailable("queue_refuses", "some events could not be queued; please retry (repeats are discarded)")
 
     def _record(self, event: dict[str, Any], answer: Reply, name: str, received: float) -> None:
-        webhook_id, length = _told(event)
+        webhook_id, length = _id_and_length(event)
         line: dict[str, Any] = {
             "webhook_id": webhook_id,
             "source": name,
@@ -222,7 +222,7 @@ class Receive:
         for source, reason, more, detail in self._refusals.left():
             extra = {"source": source, "outcome": "refused", "reason": reason, "more": more, "detail": detail}
             logger.info("webhooks refused", extra=extra)
-        if answer.outcome != "refused" or self._refusals.told(name, answer.status, answer.reason, line["detail"]):
+        if answer.outcome != "refused" or self._refusals.is_logged(name, answer.status, answer.reason, line["detail"]):
             _log(line)
         if self._settings.metrics_by_source & {"*", name}:
             metrics.add_dimensions(source=name)
@@ -288,11 +288,11 @@ def _accepted(outcome: Outcome, named: dict[str, Any]) -> Reply:
 
 
 def _named(outcome: Outcome, source: Source, raw: Raw) -> dict[str, Any]:
-    told = (raw.headers.get(name, "") for name in source.delivery_headers)
+    written = (raw.headers.get(name, "") for name in source.delivery_headers)
     return {
         "topics": [clean(topic, hide_numbers=True) for topic in outcome.topics[:20]],
         "sender_ids": outcome.sender_ids[:20],
-        "delivery_ids": [delivery_id for delivery_id in told if _ID.fullmatch(delivery_id)],
+        "delivery_ids": [delivery_id for delivery_id in written if _ID.fullmatch(delivery_id)],
     }
 
 
@@ -301,10 +301,10 @@ def _place(where: str) -> str:
     return where if where in ("email", "phone_number", "time", "value", "metric") else where.split(".")[0]
 
 
-def _told(event: Any) -> tuple[str, int]:
+def _id_and_length(event: Any) -> tuple[str, int]:
     """Return the request's id and its body's length, as far as ``event`` has them: a test event may be anything."""
-    given = event if isinstance(event, dict) else {}
-    context, body = given.get("requestContext"), given.get("body")
+    request = event if isinstance(event, dict) else {}
+    context, body = request.get("requestContext"), request.get("body")
     request_id = context.get("requestId", "") if isinstance(context, dict) else ""
     return request_id if isinstance(request_id, str) else "", len(body) if isinstance(body, str) else 0
 

@@ -43,7 +43,7 @@ class Refusals:
         self._began = float("-inf")
         self._kinds: dict[tuple[str, str], _Kind] = {}
 
-    def told(self, source: str, status: int, reason: str, detail: str) -> bool:
+    def is_logged(self, source: str, status: int, reason: str, detail: str) -> bool:
         """Return whether this refusal has a line of its own. Call ``left`` first."""
         if status not in _UNPROVED:
             return True

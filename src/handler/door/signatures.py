@@ -145,12 +145,12 @@ def check_token(handshake: Handshake, document: dict[str, Any], secrets: Sequenc
     if not tokens:
         raise NotVerified("no_secret", "no URL token (token:…) is configured for this source")
     try:
-        given = handshake.token.of(document)
+        claimed = handshake.token.of(document)
     except ExpressionFailed:
-        given = None
-    if not isinstance(given, str) or not given:
+        claimed = None
+    if not isinstance(claimed, str) or not claimed:
         raise NotVerified("token_missing", "the URL verification request has no token")
-    if not any(same(token, given) for token in tokens):
+    if not any(same(token, claimed) for token in tokens):
         raise NotVerified("token_wrong", "the token of the URL verification request matches no configured secret")
 
 
@@ -173,12 +173,12 @@ def _check_token(scheme: Scheme, webhook: Webhook, tokens: Sequence[str]) -> str
     usable = [token for token in tokens if token]
     if not usable:
         raise NotVerified("no_secret", "no URL token is configured for this source")
-    given = webhook.query.get(TOKEN, "")
+    in_query = webhook.query.get(TOKEN, "")
     written = [value for name in scheme.header if (value := webhook.headers.get(name))]
-    if not given and not written:
+    if not in_query and not written:
         places = " or ".join(["the token parameter of the URL", *scheme.header])
         raise NotVerified("token_missing", f"{places} is missing")
-    matching = [token for token in usable if same(token, given)]
+    matching = [token for token in usable if same(token, in_query)]
     matching += [token for token in usable for value in written if same(*_in_header(scheme, token, value))]
     if not matching:
         raise NotVerified("token_wrong", "the token matches no configured secret")

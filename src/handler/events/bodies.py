@@ -109,8 +109,8 @@ def looks(body: bytes) -> str:
 
 
 def _kind(body: bytes, kinds: tuple[str, ...]) -> str:
-    found = kinds[0] if len(kinds) == 1 else looks(body)
-    return found if found in kinds else kinds[0]
+    kind = kinds[0] if len(kinds) == 1 else looks(body)
+    return kind if kind in kinds else kinds[0]
 
 
 def fields(body: bytes, read: Body) -> list[tuple[str, str]]:
@@ -124,9 +124,9 @@ def fields(body: bytes, read: Body) -> list[tuple[str, str]]:
     if read.once:
         return plain_fields(body)
     if len(read.kinds) > 1:
-        found = plain_fields(body.removeprefix(codecs.BOM_UTF8), read.charset)
-        if {name for name, _ in found} <= set(read.form):
-            return found
+        pairs = plain_fields(body.removeprefix(codecs.BOM_UTF8), read.charset)
+        if {name for name, _ in pairs} <= set(read.form):
+            return pairs
         raise Unmapped("not_form", "the form has fields that this sender's forms do not have")
     _check_form(body)
     if _MULTIPART.match(body):
@@ -246,8 +246,8 @@ def _json(text: str) -> Any:
     except RecursionError:
         raise Unmapped("nested_too_deep", "the body is nested too deeply to be mapped") from None
     except json.JSONDecodeError as error:
-        if (found := _lines(text)) is not None:
-            return found
+        if (documents := _lines(text)) is not None:
+            return documents
         where = f"line {error.lineno}, column {error.colno}"
         raise Unmapped("not_json", f"the body is not JSON: {error.msg} at {where}") from None
 

@@ -207,22 +207,22 @@ class Compiler:
         if len(arguments) == 1:
             (only,) = arguments
 
-            def one(value: Any) -> Any:
-                given = only(value)
-                if given.__class__ in _SIZED and len(given) > _FEW:
-                    _read(given)
-                return call([given])
+            def of_one(value: Any) -> Any:
+                result = only(value)
+                if result.__class__ in _SIZED and len(result) > _FEW:
+                    _read(result)
+                return call([result])
 
-            return one
+            return of_one
 
-        def several(value: Any) -> Any:
-            given = [argument(value) for argument in arguments]
-            for each in given:
-                if each.__class__ in _SIZED and len(each) > _FEW:
-                    _read(each)
-            return call(given)
+        def of_several(value: Any) -> Any:
+            results = [argument(value) for argument in arguments]
+            for result in results:
+                if result.__class__ in _SIZED and len(result) > _FEW:
+                    _read(result)
+            return call(results)
 
-        return several
+        return of_several
 
     def _call(self, name: str, count: int) -> Callable[[list[Any]], Any]:
         """Return a call of the function, without the library's check of arguments where every type is valid."""
@@ -242,9 +242,9 @@ def _go_through(elements: list[Any]) -> None:
         spend(2 * len(elements))
 
 
-def _read(given: str | list[Any] | dict[str, Any]) -> None:
+def _read(value: str | list[Any] | dict[str, Any]) -> None:
     """Count the cost for a function of reading an argument."""
-    spend(len(given) >> _WORDS if isinstance(given, str) else len(given))
+    spend(len(value) >> _WORDS if isinstance(value, str) else len(value))
 
 
 def _path(names: list[str]) -> Evaluate:

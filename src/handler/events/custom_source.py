@@ -42,12 +42,12 @@ def read(document: Any, *, delivery: str, received: float, local: tzinfo) -> Ite
     Unmapped
         ``no_events``: the document is in none of the forms. ``too_many_objects``.
     """
-    found = list(_events(document))
-    if not found:
+    events = list(_events(document))
+    if not events:
         raise Unmapped("no_events", "the body holds no event in the profile/metric schema")
-    bodies.check_items(found)
+    bodies.check_items(events)
     return (
-        _read(event, f"{delivery}:{index}" if delivery else "", received, local) for index, event in enumerate(found)
+        _read(event, f"{delivery}:{index}" if delivery else "", received, local) for index, event in enumerate(events)
     )
 
 
@@ -57,8 +57,8 @@ def _events(document: Any) -> Iterator[Any]:
             yield from _events(item)
     elif isinstance(document, dict) and isinstance(document.get("events"), list):
         common = {name: document[name] for name in ("profile", "backfill") if name in document}
-        for one in document["events"]:
-            yield {**common, **one} if isinstance(one, dict) else one
+        for event in document["events"]:
+            yield {**common, **event} if isinstance(event, dict) else event
     elif isinstance(document, dict) and ("data" in document or document.get("type") in _RESOURCES):
         yield from _unwrap(document)
     else:
@@ -69,8 +69,8 @@ def _unwrap(resource: dict[str, Any]) -> Iterator[Any]:
     """Yield the flat events in one of Klaviyo's JSON:API resources."""
     inner = resource.get("data", resource)
     if isinstance(inner, list):
-        for one in inner:
-            yield from _unwrap(one) if isinstance(one, dict) else [one]
+        for event in inner:
+            yield from _unwrap(event) if isinstance(event, dict) else [event]
         return
     if not isinstance(inner, dict):
         yield inner
@@ -83,8 +83,8 @@ def _unwrap(resource: dict[str, Any]) -> Iterator[Any]:
     elif inner.get("type") == "event-bulk-create":
         events = attributes.get("events")
         common = {name: attributes[name] for name in ("profile", "backfill") if name in attributes}
-        for one in _unwrap(events) if isinstance(events, dict) else [events]:
-            yield {**common, **one} if isinstance(one, dict) else one
+        for event in _unwrap(events) if isinstance(events, dict) else [events]:
+            yield {**common, **event} if isinstance(event, dict) else event
     else:
         yield attributes
 

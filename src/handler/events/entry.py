@@ -215,54 +215,58 @@ def _profile(draft: Draft, phone_region: str, notes: list[Note]) -> str:
 
 
 def _identifiers(loose: Mapping[str, Any], regions: list[Any], notes: list[Note]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    identifiers: dict[str, Any] = {}
     emails, phones = _candidates(loose.get("email")), _candidates(loose.get("phone_number"))
     if address := next(filter(None, map(values.email, emails)), None):
-        found["email"] = address
+        identifiers["email"] = address
         if values.is_dropped(address):
             notes.append(Note(SILENT, "email"))
     elif emails:
         notes.append(Note("invalid_email", "email"))
     if number := next(filter(None, (values.phone(phone, regions) for phone in phones)), None):
-        found["phone_number"] = number
+        identifiers["phone_number"] = number
     elif phones:
         notes.append(Note("invalid_phone", "phone_number"))
     for name in ("external_id", "anonymous_id", "_kx"):
         if identity := values.text(loose.get(name)):
             if len(identity) <= EXTERNAL_ID_LENGTH or name == "_kx":
-                found[name] = _without_control(identity)
+                identifiers[name] = _without_control(identity)
             else:
                 notes.append(Note(f"invalid_{name}", name))
-    return found
+    return identifiers
 
 
 def _candidates(value: Any) -> list[Any]:
-    return [one for one in (value if isinstance(value, list) else [value])[:10] if one not in (None, "", [], {})]
+    return [
+        candidate
+        for candidate in (value if isinstance(value, list) else [value])[:10]
+        if candidate not in (None, "", [], {})
+    ]
 
 
 def _location(loose: Any, notes: list[Note]) -> dict[str, Any]:
     if not isinstance(loose, Mapping):
         return {}
-    found: dict[str, Any] = {}
+    location: dict[str, Any] = {}
     for name in _LOCATION:
         if value := values.text(loose.get(name)):
-            found[name] = _string(value, f"location.{name}", notes)
+            location[name] = _string(value, f"location.{name}", notes)
     if country := values.country(loose.get("country")):
-        found["country"] = _string(country, "location.country", notes)
+        location["country"] = _string(country, "location.country", notes)
     for name, bound in (("latitude", 90), ("longitude", 180)):
         degrees = values.money(loose.get(name))
         if degrees is not None and abs(degrees) <= bound:
-            found[name] = float(degrees)
+            location[name] = float(degrees)
         elif loose.get(name) not in (None, ""):
             notes.append(Note("out_of_range", f"location.{name}"))
-    return found
+    return location
 
 
 def _meta(loose: Any, notes: list[Note]) -> dict[str, Any]:
     """Return ``patch_properties`` and ``patch_identifiers``, with only the operations that Klaviyo knows."""
     if not isinstance(loose, Mapping):
         return {}
-    found: dict[str, Any] = {}
+    meta: dict[str, Any] = {}
     for name, operations in (
         ("patch_properties", ("append", "unappend", "unset")),
         ("patch_identifiers", ("append", "unappend")),
@@ -276,8 +280,8 @@ def _meta(loose: Any, notes: list[Note]) -> dict[str, Any]:
             if wanted:
                 kept[operation] = wanted
         if kept:
-            found[name] = kept
-    return found
+            meta[name] = kept
+    return meta
 
 
 def _operation(operation: str, value: Any, where: str, notes: list[Note]) -> Any:
@@ -404,10 +408,10 @@ def _fit(
     while (excess := size(written := _dump(document)) - room) > 0:
         spend(len(written) >> CHARACTERS)
         while excess > 0:
-            found = next(droppable, None)
-            if found is None:
+            largest = next(droppable, None)
+            if largest is None:
                 raise Unmapped("too_large", "the event is larger than a message even without its properties")
-            shelf, name, weight = found
+            shelf, name, weight = largest
             del shelf[name]
             notes.append(Note(code, f"{where}.{name}"))
             excess += (marks.add(notes[-1]) if marks else 0) - weight
@@ -419,7 +423,7 @@ def _largest_first(shelves: Sequence[dict[str, Any]]) -> Iterator[tuple[dict[str
     for shelf in shelves:
         names = [name for name in shelf if name not in IDENTIFIERS and name != MARK]
         measured = [(len(_dump(shelf[name])), name, _weight(name, shelf[name])) for name in names]
-        for _, name, weight in sorted(measured, key=lambda one: -one[0]):
+        for _, name, weight in sorted(measured, key=lambda member: -member[0]):
             yield shelf, name, weight
 
 

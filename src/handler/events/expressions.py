@@ -104,8 +104,8 @@ class _Functions(Functions):
     @signature(_MORE)
     def _func_add(self, *amounts: Any) -> Decimal | None:
         listed = amounts[0] if len(amounts) == 1 and isinstance(amounts[0], list) else amounts
-        found = [amount for amount in map(values.money, listed) if amount is not None]
-        return sum(found, Decimal(0)) if found else None
+        numbers = [number for number in map(values.money, listed) if number is not None]
+        return sum(numbers, Decimal(0)) if numbers else None
 
     @signature(_ANY, _ANY)
     def _func_subtract(self, left: Any, right: Any) -> Decimal | None:
@@ -119,8 +119,8 @@ class _Functions(Functions):
 
     @signature(_ANY)
     def _func_absolute(self, amount: Any) -> Decimal | None:
-        found = values.money(amount)
-        return abs(found) if found is not None else None
+        number = values.money(amount)
+        return abs(number) if number is not None else None
 
     @signature(_ANY)
     def _func_time(self, written: Any) -> str | None:
@@ -167,8 +167,8 @@ class _Functions(Functions):
         if not isinstance(fields, dict):
             return None
         wanted = [word for word in words if isinstance(word, str)]
-        found = (value for word in wanted for name, value in fields.items() if word in str(name).lower())
-        return next((value for value in found if value or isinstance(value, values.NUMBERS)), None)
+        matches = (value for word in wanted for name, value in fields.items() if word in str(name).lower())
+        return next((value for value in matches if value or isinstance(value, values.NUMBERS)), None)
 
     @signature(_ANY, _MORE)
     def _func_without(self, fields: Any, *names: Any) -> dict[str, Any] | None:
@@ -309,12 +309,12 @@ class Expression:
         if self._evaluate is None:
             self._evaluate = _COMPILER.compile(self.tree)
         try:
-            found = self._evaluate(document)
+            result = self._evaluate(document)
         except (JMESPathError, ValueError, TypeError, RecursionError, ArithmeticError) as error:
             raise ExpressionFailed(type(error).__name__) from None
-        if isinstance(found, str) and len(found) > LONG:
-            spend(len(found) >> CHARACTERS)  # the caller reads all of it
-        return found
+        if isinstance(result, str) and len(result) > LONG:
+            spend(len(result) >> CHARACTERS)  # the caller reads all of it
+        return result
 
 
 def _starts_at(tree: Node, names: set[str]) -> bool:

@@ -30,7 +30,7 @@ def find(source: Source, webhook: Webhook, *, signed: bool) -> tuple[Handshake, 
     if not wanted:
         return None
     document = _document(webhook, _read(source.body, wanted, signed=signed), within=None if signed else UNSIGNED_BYTES)
-    return next(((one, document) for one in wanted if holds(one.when, document)), None)
+    return next(((handshake, document) for handshake in wanted if holds(handshake.when, document)), None)
 
 
 def answer(handshake: Handshake, document: dict[str, Any], *, secret: str = "") -> Any:
@@ -49,12 +49,14 @@ def answer(handshake: Handshake, document: dict[str, Any], *, secret: str = "") 
         return "ok"
     if handshake.hmac:
         text = _of(handshake.hmac, document)
-        made = hmac.new(secret.encode("utf-8", "surrogatepass"), text.encode("utf-8", "surrogatepass"), hashlib.sha256)
-        document = {**document, "_hmac": made.hexdigest()}
-    found = _answer(handshake.answer, document)
-    if not isinstance(found, str | dict):
+        digest = hmac.new(
+            secret.encode("utf-8", "surrogatepass"), text.encode("utf-8", "surrogatepass"), hashlib.sha256
+        )
+        document = {**document, "_hmac": digest.hexdigest()}
+    reply = _answer(handshake.answer, document)
+    if not isinstance(reply, str | dict):
         raise Unmapped("not_a_handshake", "the URL verification request has no challenge to answer")
-    return found
+    return reply
 
 
 def _read(body: Body, handshakes: Sequence[Handshake], *, signed: bool) -> Body | None:
@@ -63,7 +65,7 @@ def _read(body: Body, handshakes: Sequence[Handshake], *, signed: bool) -> Body 
     An unverified body is read only as JSON or as a plain form.
     """
     kinds = body.kinds if signed else tuple(kind for kind in body.kinds if kind != bodies.MULTIPART)
-    return replace(body, kinds=kinds) if kinds and any(one.reads_body for one in handshakes) else None
+    return replace(body, kinds=kinds) if kinds and any(handshake.reads_body for handshake in handshakes) else None
 
 
 def _document(webhook: Webhook, read: Body | None, *, within: int | None) -> dict[str, Any]:
@@ -84,10 +86,10 @@ def _document(webhook: Webhook, read: Body | None, *, within: int | None) -> dic
 
 
 def _of(expression: Expression, document: dict[str, Any]) -> str:
-    found = _answer(expression, document)
-    if not isinstance(found, str):
+    text = _answer(expression, document)
+    if not isinstance(text, str):
         raise Unmapped("not_a_handshake", "the URL verification request has no text to sign")
-    return found
+    return text
 
 
 def _answer(expression: Expression, document: dict[str, Any]) -> Any:

@@ -53,7 +53,7 @@ _PHONE_DIGITS = 7
 _SHORT = 4  # characters; a shorter name also occurs in ids that are not made of it
 
 
-def name(key: Expression, found: Any, node: Any, profile: Mapping[str, Any]) -> str:
+def name(key: Expression, value: Any, node: Any, profile: Mapping[str, Any]) -> str:
     """Return the key ``found`` in ``node`` as one text, empty if a part of it is missing.
 
     It becomes a digest if it is long or identifies a person. ``profile`` has the
@@ -65,7 +65,7 @@ def name(key: Expression, found: Any, node: Any, profile: Mapping[str, Any]) -> 
         ``no_key``: a part is a list.
     """
     listed, paths = _reading(key.text)
-    parts = found if isinstance(found, list) and listed else [found]
+    parts = value if isinstance(value, list) and listed else [value]
     if any(isinstance(part, list) and part for part in parts):
         raise Unmapped("no_key", "a part of the event's key is a list, such as a form field that is given twice")
     texts = [values.text(part) for part in parts]

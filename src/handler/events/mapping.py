@@ -403,7 +403,7 @@ def _build(reading: _Reading, draft: Draft) -> None:
     outcome = reading.outcome
     event, notes = entry.build(draft, phone_region=reading.region)
     phones = draft.profile.get("phone_number")
-    named = cleaning.tells(event.unique_id, phones if isinstance(phones, list) else [phones])
+    named = cleaning.is_private(event.unique_id, phones if isinstance(phones, list) else [phones])
     # A visitor may have chosen the metric's name, which is part of the id.
     outcome.private_ids |= named or _is_private(draft.metric)
     outcome.events.append(event)

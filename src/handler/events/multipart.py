@@ -46,15 +46,15 @@ def _fields(body: bytes, boundary: bytes, most: int) -> list[tuple[bytes, bytes]
         header_charset="latin-1",
         strict=True,
     )
-    found: list[tuple[bytes, bytes]] = []
+    fields: list[tuple[bytes, bytes]] = []
     name, value, is_file = "", b"", False
     with parser:
         for part in parser.parse(body):
             if part is None:
-                found += [] if is_file else [(name.encode("latin-1"), value)]
+                fields += [] if is_file else [(name.encode("latin-1"), value)]
             elif isinstance(part, bytes | bytearray):
                 value = bytes(part)  # once for each part, since the parser has the whole body
             else:
                 name, value = part.name or "", b""
                 is_file = bool(part.filename or _FILE.search(part.header("Content-Disposition", "")))
-    return found
+    return fields

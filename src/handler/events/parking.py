@@ -52,8 +52,8 @@ def letters(raw: Raw, parked: Sequence[UnmappedItem], *, at: str) -> Iterator[De
     under the same ids.
     """
     places: dict[tuple[str, str], list[int | None]] = {}
-    for one in parked:
-        places.setdefault((one.reason, one.detail), []).append(one.index)
+    for item in parked:
+        places.setdefault((item.reason, item.detail), []).append(item.index)
     for (reason, detail), indices in places.items():
         only = tuple(index for index in indices if index is not None) or raw.only
         outgoing = messages.parked(raw._replace(only=only), reason=reason, detail=detail, at=at)

@@ -110,7 +110,9 @@ class Handshake:
     @property
     def reads_body(self) -> bool:
         """Whether one of its expressions reads the body."""
-        return any("body" in one.text for one in (self.when, self.answer, self.token, self.hmac) if one)
+        return any(
+            "body" in expression.text for expression in (self.when, self.answer, self.token, self.hmac) if expression
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,14 +326,14 @@ def _body(webhook: Mapping[str, Any], schemes: Iterable[Scheme]) -> Body:
 
 def _scheme(table: Mapping[str, Any]) -> Scheme:
     known = {item.name for item in fields(Scheme)}
-    given = {name: value for name, value in table.items() if name in known}
+    settings = {name: value for name, value in table.items() if name in known}
     for name in _LISTS:
-        if name in given:
-            listed = [given[name]] if isinstance(given[name], str) else given[name]
-            given[name] = tuple(header.lower() for header in listed)
-    if "timestamp_body" in given:
-        given["timestamp_body"] = Expression(given["timestamp_body"])
-    return Scheme(**given)
+        if name in settings:
+            listed = [settings[name]] if isinstance(settings[name], str) else settings[name]
+            settings[name] = tuple(header.lower() for header in listed)
+    if "timestamp_body" in settings:
+        settings["timestamp_body"] = Expression(settings["timestamp_body"])
+    return Scheme(**settings)
 
 
 def _optional(table: Mapping[str, Any], name: str) -> Expression | None:

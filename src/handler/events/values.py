@@ -148,12 +148,12 @@ def _iso(written: str, local: tzinfo) -> float | None:
 
 def _rfc2822(written: str, local: tzinfo) -> float | None:
     folded = " ".join(written.split())
-    found = _CLOCK.search(folded)
-    if found is None:
+    clock = _CLOCK.search(folded)
+    if clock is None:
         return None
-    offset = f"{found['hours']}{found['minutes'] or '00'}" if found["hours"] else found["name"] or ""
+    offset = f"{clock['hours']}{clock['minutes'] or '00'}" if clock["hours"] else clock["name"] or ""
     try:
-        moment = parsedate_to_datetime(f"{folded[: found.end('clock')]} {offset}{found['year'] or ''}")
+        moment = parsedate_to_datetime(f"{folded[: clock.end('clock')]} {offset}{clock['year'] or ''}")
         # "-0000" is UTC without information about the zone (RFC 5322, section 3.3).
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC if offset else local)).timestamp()
     except (ValueError, TypeError, OverflowError, IndexError):
@@ -223,9 +223,9 @@ def names(full: Any) -> tuple[str | None, str | None]:
     whole = text(full)
     if whole is None or "@" in whole:
         return None, None
-    family, comma, given = (part.strip() for part in whole.partition(","))
-    if comma and given and family and "," not in given:
-        return given, family
+    family, comma, given_name = (part.strip() for part in whole.partition(","))
+    if comma and given_name and family and "," not in given_name:
+        return given_name, family
     first, _, rest = " ".join(whole.split()).partition(" ")
     return first, rest or None
 

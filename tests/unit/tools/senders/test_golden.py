@@ -13,7 +13,7 @@ from tools.senders import golden, outcome
 
 @pytest.fixture(scope="module")
 def made() -> dict[str, list[str]]:
-    return golden.made()
+    return golden.current()
 
 
 def test_no_samples_id_has_changed(made: dict[str, list[str]]) -> None:
