@@ -63,7 +63,7 @@ class Keeper(Protocol):
 
 
 class _Unreadable(Exception):
-    """The body cannot be told from what follows, or is too large: ``status``, and the connection ends."""
+    """The end of the body is not known, or is too large: ``status``, and the connection ends."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -179,7 +179,7 @@ def event_bytes(method: str, path: str, query: str, headers: Mapping[str, str], 
     """Bytes of the event (payload format 2.0) that Lambda would be invoked with for this request.
 
     As JSON in UTF-8 without spaces: a quotation mark of the body counts double. What
-    only API Gateway knows stands in with its usual length; how AWS writes what is not
+    only API Gateway knows is counted with its usual length; how AWS writes what is not
     ASCII is not known.
     """
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()

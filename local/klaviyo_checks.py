@@ -1,6 +1,6 @@
 """What the stand-in refuses: Klaviyo's schema and every documented limit, read strictly.
 
-The shapes stand in ``klaviyo-schema.json``; what a schema says badly (bytes,
+The shapes are in ``klaviyo-schema.json``; what a schema says badly (bytes,
 depth, dates, repeats) is checked here. An answer points at each bad row, as
 Klaviyo's does, and nothing of a refused request is taken.
 """
@@ -117,7 +117,7 @@ def _check_event(at: tuple[str | int, ...], event: dict[str, Any], seen: set[str
     _check_value((*at, "properties"), event["properties"], 0)
     unique_id = event.get("unique_id")
     if unique_id is not None and unique_id in seen:
-        raise Problem((*at, "unique_id"), "This unique_id stands in the request twice.")
+        raise Problem((*at, "unique_id"), "This unique_id is in the request twice.")
     if unique_id is not None:
         seen.add(unique_id)
 

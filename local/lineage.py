@@ -5,7 +5,7 @@ about 16 invocations in one chain it refuses the next, unless the function has
 ``RecursiveLoop: Allow`` (Lambda developer guide, "Use Lambda recursive loop
 detection to prevent infinite loops"). The chain travels in the trace header:
 Lambda puts it into ``_X_AMZN_TRACE_ID``, botocore copies that into
-``X-Amzn-Trace-Id`` of each request, and SQS keeps it beside the message as
+``X-Amzn-Trace-Id`` of each request, and SQS keeps it with the message as
 ``AWSTraceHeader``. The form, ``Root=…;Lineage=1:a5a0ab34:15``, is observed. Which
 message's count a batch takes is not documented; here it is the highest.
 """

@@ -1,7 +1,7 @@
 """Run a command that must not outlive its parent.
 
 Standard input is a pipe from the parent: when it closes, however the parent
-ended, the command's whole process group is told to stop, then made to.
+ended, the command's whole process group gets SIGTERM, then SIGKILL.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 ``POST /api/event-bulk-create-jobs`` answers as Klaviyo documents it: 202, 400
 with pointers, 401, 404, 405, 410, 413, 415, 429 with Retry-After. Both rate
 windows are fixed ones of a random phase. What was stored, every request, and
-the worst sliding second and minute stand in a ledger in memory.
+the worst sliding second and minute are in a ledger in memory.
 
 ``/_standin/`` is for tests and tools, in JSON: GET ``stats``, ``events`` and
 ``requests`` (``?offset=&limit=``), ``found`` (``?unique_id=``); POST ``faults`` (a list of ``Fault``s; it
@@ -451,7 +451,7 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Bytes in, bytes out; what they mean stands in ``answer``."""
+    """Bytes in, bytes out; ``answer`` says what they mean."""
 
     server: Server
     protocol_version = "HTTP/1.1"

@@ -14,7 +14,7 @@ from samtranslator.yaml_helper import yaml_parse
 from . import paths
 
 NOTHING = object()
-# The translator counts its own calls, and warns at exit that nobody published the counts.
+# The translator counts its own calls, and warns at exit that the counts were not published.
 logging.getLogger("samtranslator.metrics.metrics").setLevel(logging.ERROR)
 
 

@@ -32,7 +32,7 @@ pages = Blueprint("playground", __name__)
 NAME = re.compile(r"[a-z][a-z0-9_]{0,49}")
 FIRST = "stripe"
 LARGEST = 1_000_000  # characters of a payload or a file
-# What the tools write themselves, or what says nothing to anybody else.
+# What the tools write themselves, or what means nothing to others.
 _LEFT_OUT = ("content-length", "accept-encoding", "transfer-encoding", "host", "user-agent", "accept", "connection")
 
 
@@ -278,7 +278,7 @@ def _save_file(source: str, toml: str) -> str:
 
 
 def _save_sample(source: str, topic: str, sent: Payload) -> str:
-    """Write the payload beside the others, unless it is there; a name that is taken gets a number."""
+    """Add the payload to the samples, unless it is there; a name that is taken gets a number."""
     left_out = {*_LEFT_OUT, *CREDENTIALS}
     kept = {name: value for name, value in sent.headers.items() if name not in left_out and MASKED not in value}
     query = {name: value for name, value in sent.query.items() if name != signatures.TOKEN and value != MASKED}
@@ -301,6 +301,6 @@ def _save_sample(source: str, topic: str, sent: Payload) -> str:
 
 
 def payload_body(text: str) -> bytes:
-    """The body that a sample's text stands for, as the tools send it."""
+    """The body that a sample's text means, as the tools send it."""
     body = json.loads(text)["body"]
     return body.encode() if isinstance(body, str) else json.dumps(body, ensure_ascii=False).encode()

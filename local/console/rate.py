@@ -27,7 +27,7 @@ pages = Blueprint("rate", __name__)
 SECONDS = 120  # what the charts show
 JOBS = 14
 LISTED = 500
-FRESH = 4.0  # seconds for which a list of parked messages stands, if their number is the same
+FRESH = 4.0  # seconds for which a list of parked messages is valid, if their number is the same
 REDRIVE_RATE = 200
 EVENTS_A_JOB, BYTES_A_JOB = 1_000, 5_000_000
 

@@ -46,7 +46,7 @@ NOTES = {
     "profile_too_large": "left out, so that the profile fits",
     "too_large": "left out, so that the event fits",
     "mapping_failed": "the expression met a value that it cannot use: left out",
-    "time_of_receipt": "no usable time in the webhook: the time of receipt stands in",
+    "time_of_receipt": "no usable time in the webhook: the time of receipt is used",
     "reserved_name": "a name that Klaviyo or the relay reads as its own: left out",
     "unknown_field": "a field that the schema does not know was left out",
 }

@@ -1,6 +1,6 @@
 """The playground's other process: one payload and one sender's file in, what becomes of it out, line by line in JSON.
 
-It runs the relay's own modules on a folder that holds the file as it stands in
+It runs the relay's own modules on a folder that holds the file as it is in
 the editor. Expressions can be made to take for ever, or all memory; then the
 system ends this process, and nothing else.
 """
@@ -43,7 +43,7 @@ SHOWN = 20
 
 
 class Scratch:
-    """A folder of its own, with the user's other files and the samples beside the file under trial."""
+    """A folder of its own, with the user's other files and the samples together with the file under trial."""
 
     def __init__(self, folder: Path, custom: Path, samples: Path) -> None:
         self._custom, self._samples = custom, samples
@@ -79,7 +79,7 @@ class Scratch:
 
 
 def sample(sent: Payload) -> str:
-    """A payload as a file of ``events/``: a body that is JSON stands in it as such, any other as text."""
+    """A payload as a file of ``events/``: a body that is JSON is in it as such, any other as text."""
     text = sent.body.decode("utf-8", "replace")
     try:
         body = json.loads(text)
@@ -284,7 +284,7 @@ def _answer(scratch: Scratch, request: Mapping[str, Any]) -> dict[str, Any]:
         return tried(scratch, request)
     except RelayError as error:
         return {"mistakes": [{"line": getattr(error, "line", None), "text": str(error), "missing": False}]}
-    except Exception as error:  # noqa: BLE001 (the file is anybody's text: whatever it does to us is its mistake)
+    except Exception as error:  # noqa: BLE001 (the file is a stranger's text: any failure is its mistake)
         text = f"expected the form of a source (it gives a {type(error).__name__})"
         return {"mistakes": [{"line": None, "text": text, "missing": False}]}
 

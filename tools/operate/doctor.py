@@ -78,7 +78,7 @@ def _trigger(stack: Deployed) -> Iterator[str]:
 
 
 def _recursion(stack: Deployed) -> Iterator[str]:
-    """Deferred events are sent again, which Lambda takes for a loop unless it is told otherwise."""
+    """Deferred events are sent again, which Lambda treats as a loop unless its configuration allows it."""
     name = _physical(stack, "DeliverFunction")
     setting = stack.client("lambda").get_function_recursion_config(FunctionName=name)["RecursiveLoop"]
     if setting != "Allow":

@@ -39,7 +39,7 @@ def matching(
     The relay's own are JSON. Of Lambda's, those that tell of a failure are there, too, as of the kind ``lambda``.
     """
     options: dict[str, Any] = {"startTime": int(since * 1000)} if since else {}
-    written = _as_json(words)[1:-1]  # as they stand in a line
+    written = _as_json(words)[1:-1]  # as a line has them
     if words or kind:
         options["filterPattern"] = _as_json(written) if words else f'{{ $.message = "{kind}" }}'
     matches: list[dict[str, Any]] = []

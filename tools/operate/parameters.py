@@ -1,4 +1,4 @@
-"""The parameters of a deployed stack beside the template here, and beside what the next deployment would pass."""
+"""Compare the parameters of a deployed stack with the template here, and with those of the next deployment."""
 
 from __future__ import annotations
 

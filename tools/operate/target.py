@@ -56,7 +56,7 @@ def clients(name: str) -> Callable[[str], Any]:
     """boto3 clients by service, with the credentials of the environment, in the region of the stack ``name``.
 
     That is the environment's (boto3 itself reads no ``AWS_REGION``), else the one
-    that ``sam deploy --guided`` wrote into samconfig.toml beside the stack's name.
+    that ``sam deploy --guided`` wrote into samconfig.toml together with the stack's name.
     """
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or samconfig.read(name).region
     session = boto3.session.Session(region_name=region or None)

@@ -43,8 +43,8 @@ def _proof(source: Source) -> str:
         if scheme.encoding == "basic":
             proofs.append(f"user and password in {header}")
         elif scheme.scheme == "token":
-            beside = ", a secret written as `token:…`" if len(source.schemes) > 1 else ""
-            proofs.append(f"a token, as `?token=` in the URL{f' or in {header}' if header else ''}{beside}")
+            also = ", a secret written as `token:…`" if len(source.schemes) > 1 else ""
+            proofs.append(f"a token, as `?token=` in the URL{f' or in {header}' if header else ''}{also}")
         elif scheme.scheme == "ecdsa":
             proofs.append(f"{header}, ECDSA; the secret is its public key")
         else:

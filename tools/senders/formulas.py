@@ -61,7 +61,7 @@ def _calls(tree: Any) -> Iterator[tuple[str, int]]:
 
 
 def _negates_a_part(tree: Any) -> bool:
-    """Whether a "!" binds to less than it seems to stand before."""
+    """Whether a "!" binds to less than the expression after it."""
     inner = [child for child in tree["children"] if isinstance(child, dict)]
     parted = tree["type"] in ("subexpression", "comparator", "index_expression", "projection", "flatten")
     return (parted and bool(inner) and inner[0]["type"] == "not_expression") or any(map(_negates_a_part, inner))

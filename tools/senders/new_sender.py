@@ -104,7 +104,7 @@ Path_ = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Leaf:
-    """A single value of the delivery and where it stands."""
+    """A single value of the delivery and its place."""
 
     path: Path_
     value: Any
@@ -119,7 +119,7 @@ class Leaf:
         return ".".join(_step(step) for step in self.path)
 
     def under(self, words: tuple[str, ...]) -> bool:
-        """Whether one of ``words`` stands in its path."""
+        """Whether one of ``words`` is in its path."""
         return any(word in step.lower() for step in self.path for word in words)
 
 
@@ -146,7 +146,7 @@ def _step(name: str) -> str:
 
 
 def leaves(document: Any, path: Path_ = ()) -> Iterator[Leaf]:
-    """Every text, number and truth value that stands in objects only, the outer ones first."""
+    """Every text, number and truth value that is in objects only, the outer ones first."""
     inner: list[tuple[Path_, Any]] = []
     for name, value in document.items() if isinstance(document, dict) else ():
         if isinstance(value, dict):
@@ -226,7 +226,7 @@ def _what_kind(draft: Guess, fields: list[Leaf], headers: dict[str, str]) -> Non
 
 
 def _who(draft: Guess, fields: list[Leaf]) -> Path_:
-    """Fill in the profile; returns where the person stands."""
+    """Fill in the profile; returns the place of the person."""
     ours = [leaf for leaf in fields if not leaf.under(_OTHERS)]
     ours.sort(key=lambda leaf: not leaf.under(_PEOPLE))
     emails = [leaf for leaf in ours if values.email(leaf.value)]
@@ -239,11 +239,11 @@ def _who(draft: Guess, fields: list[Leaf]) -> Path_:
         draft.profile["email"] = emails[0].where
     if theirs := [leaf for leaf in phones if _same_person(leaf, person)]:
         draft.profile["phone_number"] = theirs[0].where
-    beside = [leaf for leaf in ours if leaf.path[: len(person)] == person and len(leaf.path) <= len(person) + 1]
+    near = [leaf for leaf in ours if leaf.path[: len(person)] == person and len(leaf.path) <= len(person) + 1]
     for name, words in _PROFILE.items():
         # Where the object is not plainly a person, a bare name or id may be the order's, say.
         usual = words if _is_person(person) else words[:-1]
-        if where := _first(leaf for leaf in _named(beside, usual) if leaf.name in usual and values.text(leaf.value)):
+        if where := _first(leaf for leaf in _named(near, usual) if leaf.name in usual and values.text(leaf.value)):
             draft.profile[name] = where
     if "first_name" in draft.profile:
         draft.profile.pop("full_name", None)
@@ -259,7 +259,7 @@ def _who(draft: Guess, fields: list[Leaf]) -> Path_:
 
 
 def _same_person(leaf: Leaf, person: Path_) -> bool:
-    """Whether ``leaf`` stands in the person's object, around it or in a bill, and not in that of somebody else."""
+    """Whether ``leaf`` is in the person's object, around it or in a bill, and not in that of another person."""
     place = leaf.path[:-1]
     shorter = min(len(place), len(person))
     return place[:shorter] == person[:shorter] or leaf.under(("billing",))

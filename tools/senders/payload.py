@@ -1,4 +1,4 @@
-"""Payload files: a bare body with its headers beside it, or a sample of ``events/``."""
+"""Payload files: a bare body with a file of its headers, or a sample of ``events/``."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def read(file: str | Path, headers_file: str | Path | None = None) -> tuple[dict
 
     A file that is an object with ``headers`` and ``body`` (and ``method`` and
     ``query``, if it is a handshake) is a sample; its
-    body is sent as it stands if it is text, else as JSON. Of any other file the
+    body is sent unchanged if it is text, otherwise as JSON. Of any other file the
     bytes themselves are the body. Headers in ``headers_file`` go over others.
 
     Raises

@@ -14,7 +14,7 @@ Place = tuple[str | int, ...]
 
 
 def lines(text: str) -> dict[Place, int]:
-    """Where each table and key of a TOML text stands; ``("event", 0, "value")`` is line 12, say."""
+    """The line of each table and key of a TOML text: ``("event", 0, "value")`` is line 12, say."""
     numbers: dict[Place, int] = {}
     counts: dict[str, int] = {}
     table: Place = ()
@@ -34,7 +34,7 @@ def lines(text: str) -> dict[Place, int]:
 
 @dataclass(frozen=True)
 class Checked:
-    """One file: its own tables, those with what it extends, and where everything stands."""
+    """One file: its own tables, those with what it extends, and the line of everything."""
 
     path: Path
     own: dict[str, Any]

@@ -79,7 +79,7 @@ def uncommented(where: Mapping[Place, int], lines: list[str]) -> Iterator[Mistak
     """Tolerances without their reason on the same line."""
     for place in where:
         if place[:1] == ("signature",) and place[-1] == "tolerance" and "#" not in lines[where[place] - 1]:
-            yield place, "expected the reason as a comment beside 'tolerance'"
+            yield place, "expected the reason as a comment on the line of 'tolerance'"
 
 
 # --------------------------------------------------------------------- page

@@ -44,7 +44,7 @@ _TEXTS = ("prefix", "separator", "value", "timestamp", "signed", "key_prefix")
 # A parked webhook is kept with its headers: none that proves who sent it may be among them.
 _PROOFS = {"authorization", "proxy-authorization", "cookie"}
 _SIGNED = {"body", "timestamp", "id", "url", "method", "uri", "form"}
-# What a token, which is compared as it stands, can be told; and an ECDSA signature, whose form is fixed.
+# The settings of a token, which is compared unchanged; and an ECDSA signature, whose form is fixed.
 _TOKEN = {"scheme", "header", "prefix", "encoding"}
 _ECDSA = {item.name for item in fields(Scheme)} - {"digest", "encoding", "key", "key_prefix"}
 
@@ -115,7 +115,7 @@ def _signature(checked: Checked) -> Iterator[SourceError]:
         place: Place = ("signature", index) if several else ("signature",)
         yield from _scheme(checked, place, table, {**whole, **table} if isinstance(whole, dict) else table)
         if several and "id_header" in table:
-            yield checked.problem((*place, "id_header"), "expected no id_header beside another [[signature]]")
+            yield checked.problem((*place, "id_header"), "expected no id_header together with another [[signature]]")
 
 
 def _scheme(
@@ -157,7 +157,7 @@ def _signed(checked: Checked, place: Place, scheme: Mapping[str, Any]) -> Iterat
         if part in parts and not header:
             yield checked.problem(place, f"expected the name of the header with the {part}")
         if header and part not in parts:
-            yield checked.problem(place, f"expected {{{part}}}: what is not signed may be anybody's")
+            yield checked.problem(place, f"expected {{{part}}}: anyone can change what is not signed")
 
 
 def _retries(checked: Checked, text: str) -> Iterator[SourceError]:

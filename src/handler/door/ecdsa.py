@@ -35,7 +35,7 @@ def verifies(key: str, content: bytes, signature: str) -> bool:
     ``key`` is the sender's public key as it shows it: SubjectPublicKeyInfo in
     base64. Any other key or signature is rejected.
 
-    A signature has a twin, (r, N - s), which anybody can compute from it and
+    A signature has a twin, (r, N - s), which anyone can compute from it and
     which is valid too (SEC 1, 4.1.4). Both are accepted: signers do not choose
     the smaller s, so a rule would refuse half of what they sign. The twin signs
     the same content, and nothing here identifies a webhook by its signature.

@@ -244,7 +244,7 @@ def _unavailable(error: Exception, name: str) -> Reply:
 
 
 def _strangers(check: Handshake, document: dict[str, Any]) -> Reply:
-    """Return the answer to a check of the URL that anybody may make."""
+    """Return the answer to a check of the URL, which anyone may make."""
     try:
         return _greeting(check, document).answer
     except Unmapped as error:

@@ -170,7 +170,7 @@ class Source:
         return _why(self.ignored, topic)
 
     def why_nobody(self, topic: str) -> str | None:
-        """Return what to subscribe to instead of ``topic``, whose body identifies nobody, or ``None``."""
+        """Return what to subscribe to instead of ``topic``, whose body identifies no profile, or ``None``."""
         return _why(self.nobody, topic)
 
 
