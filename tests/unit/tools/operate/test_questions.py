@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from tools import paths
 from tools.operate import questions
 from tools.operate.questions import Waiting
+from tools.terminal import table
 
 IDLE, BUSY = Waiting(0, 0, 0, 0), Waiting(3_200, 7, 12, 2)
 EVENT = "stripe:placed-order:evt_1"
@@ -170,3 +172,34 @@ def test_it_is_said_whether_the_relay_keeps_up(lines: list[dict[str, Any]], defe
 def test_a_deferral_before_the_last_job_is_history() -> None:
     earlier = DEFERRED | {"timestamp": "2026-11-24T17:00:00.000+00:00"}
     assert "deferral" not in "\n".join(questions.keeping_up([JOB], BUSY, earlier))
+
+
+def runbook(before: str) -> str:
+    """What docs/runbook.md shows after the line ``before``, to the end of the example."""
+    return (paths.ROOT / "docs/runbook.md").read_text("utf-8").partition(f"{before}\n")[2].partition("\n```")[0]
+
+
+def test_runbook_shows_the_rate_as_it_is_printed() -> None:
+    first = JOB | {"timestamp": "2026-11-24T19:53:07.000+00:00", "events": 41, "age_seconds": 6.1, "slot_wait_ms": 0}
+    jobs = [first, *[first | {"events": 0}] * 2]
+    second = first | {
+        "timestamp": "2026-11-24T19:54:07.000+00:00",
+        "events": 212,
+        "age_seconds": 74.9,
+        "slot_wait_ms": 9120,
+    }
+    jobs += [second, *[second | {"events": 1_000}] * 147]
+    printed = [
+        *table(questions.rate(jobs, limit=150, most=30)),
+        *questions.keeping_up(jobs, Waiting(3_211, 4, 21, 0), None),
+    ]
+    assert runbook("$ make logs STACK=klaviyo-relay RATE=1").splitlines() == printed
+
+
+def test_runbook_shows_an_event_that_waits_as_it_is_printed() -> None:
+    name = "chargebee:trial-ending:ev_relay000008"
+    detail = "no free slot before this invocation's deadline"
+    assert detail in (paths.ROOT / "src/handler/delivery/pacing.py").read_text("utf-8")
+    deferral = {"timestamp": "2026-11-24T19:55:42.000+00:00", "reason": f"no_slot: {detail}"}
+    sentence = outcome(WEBHOOK | {"event_ids": [name]}, words=name, waiting=Waiting(3_200, 8, 12, 0), deferred=deferral)
+    assert runbook("`make logs` ends like this:\n\n```") == sentence
