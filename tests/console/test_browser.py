@@ -414,8 +414,8 @@ def test_its_pages_are_accessible(page: Page, console: Console, scheme: Literal[
         page.goto(address)
         # Only colours differ in the dark.
         rules = {"runOnly": ["color-contrast"]} if scheme == "dark" else {"runOnly": WCAG}
-        found = Axe().run(page, options=rules)
-        assert found.violations_count == 0, (address, found.generate_report())
+        results = Axe().run(page, options=rules)
+        assert results.violations_count == 0, (address, results.generate_report())
 
 
 def test_nothing_is_wider_than_a_phone(page: Page, console: Console) -> None:

@@ -131,7 +131,7 @@ class Delivery:
         """Call the function; the ids of the records that stay in the queue."""
         context = SimpleNamespace(get_remaining_time_in_millis=lambda: 120_000, aws_request_id="r-1")
         answer = self.handler({"Records": records}, context)
-        return {one["itemIdentifier"] for one in answer["batchItemFailures"]}
+        return {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
 
     def wait(self) -> None:
         """Until something can be received."""

@@ -193,7 +193,7 @@ def test_a_webhook_of_millions_of_parts_is_parked_whole_in_time(door: Door, enco
     status, answer = post(door, "custom", body, headers={"content-encoding": encoding})
     assert time.process_time() - began < 2
     assert (status, answer["accepted"]) == (200, 0)
-    assert [one["reason"] for one in answer["parked"]] == ["too_many_objects"]
+    assert [item["reason"] for item in answer["parked"]] == ["too_many_objects"]
     ((queue, kept),) = door.taken()
     assert queue == DEAD
     assert kept.texts["reason"] == "too_many_objects"
@@ -281,17 +281,17 @@ def test_what_is_signed_in_an_answer_is_signed_for_the_sender_only(acme: Door) -
     assert len(json.loads(body)["encrypted"]) == 64
 
 
-@pytest.mark.parametrize("given", ["hidden-secret", "a-wrong-token"])
+@pytest.mark.parametrize("token", ["hidden-secret", "a-wrong-token"])
 @pytest.mark.parametrize("place", ["url", "header"])
-def test_a_token_stays_out_of_the_log_and_the_queues(acme: Door, log: io.StringIO, given: str, place: str) -> None:
+def test_a_token_stays_out_of_the_log_and_the_queues(acme: Door, log: io.StringIO, token: str, place: str) -> None:
     if place == "url":
-        status, body = ask(acme, ORDER, {"token": given})
+        status, body = ask(acme, ORDER, {"token": token})
     else:
-        status, body = ask(acme, ORDER, authorization=f"Bearer {given}")
-    assert status == (200 if given == "hidden-secret" else 401)
-    ask(acme, ORDER | {"type": "unheard of"}, {"token": given})
+        status, body = ask(acme, ORDER, authorization=f"Bearer {token}")
+    assert status == (200 if token == "hidden-secret" else 401)
+    ask(acme, ORDER | {"type": "unheard of"}, {"token": token})
     written = log.getvalue() + body + str(acme.taken())
-    assert given not in written
+    assert token not in written
     assert "hidden" not in written
 
 

@@ -32,10 +32,10 @@ def door(clock: Time) -> Door:
 
 
 def lines(log: io.StringIO) -> list[dict[str, Any]]:
-    found = [json.loads(line) for line in log.getvalue().splitlines()]
+    parsed = [json.loads(line) for line in log.getvalue().splitlines()]
     log.seek(0)
     log.truncate()
-    return found
+    return parsed
 
 
 def forge(door: Door, source: str = "stripe", times: int = FLOOD) -> None:
@@ -94,7 +94,7 @@ def test_every_refusal_is_counted_with_a_line_or_without(
 ) -> None:
     forge(door)
     counted = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
-    assert sum(one["NotVerified"][0] for one in counted) == FLOOD
+    assert sum(document["NotVerified"][0] for document in counted) == FLOOD
 
 
 def test_make_logs_counts_what_has_no_line(door: Door, log: io.StringIO, clock: Time) -> None:

@@ -32,9 +32,9 @@ def draft(profile: dict[str, Any] | None = None, **more: Any) -> Draft:
     return Draft(profile={"email": "kim@mail.example"} if profile is None else profile, **(whole | more))
 
 
-def built(one: Draft, region: str = "") -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+def built(draft: Draft, region: str = "") -> tuple[dict[str, Any], dict[str, Any], list[str]]:
     """Profile attributes, event attributes and the notes' codes of the finished event."""
-    event, notes = build(one, phone_region=region)
+    event, notes = build(draft, phone_region=region)
     entry = json.loads(event.entry)
     job = {"data": {"type": "event-bulk-create-job", "attributes": {"events-bulk-create": {"data": [entry]}}}}
     assert list(problems(job, datetime(2026, 11, 24, tzinfo=UTC))) == []
@@ -159,8 +159,8 @@ NAMES = sorted(PROFILE_FIELDS | {"nonsense"})
 def test_anything_becomes_a_valid_event_or_is_unmapped(
     loose: dict[str, Any], properties: Any, metric: str, unique_id: str, value: Decimal | None
 ) -> None:
-    one = Draft(loose, metric, unique_id, TIME, properties=properties, value=value, currency="EUR", fallback_id="a:1")
+    draft = Draft(loose, metric, unique_id, TIME, properties=properties, value=value, currency="EUR", fallback_id="a:1")
     try:
-        built(one)
+        built(draft)
     except Unmapped:
         return

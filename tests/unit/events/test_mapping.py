@@ -88,13 +88,13 @@ def test_what_an_entry_reads_of_the_whole_webhook_is_in_each_event() -> None:
         received=1.7e9,
         defaults=Defaults(),
     )
-    made = [
+    properties = [
         json.loads(event.entry)["attributes"]["events"]["data"][0]["attributes"]["properties"]
         for event in outcome.events
     ]
     common = {"All": ["a", "b"], "Type": "x", "RelayDropped": ["Bad: mapping_failed"]}
-    assert made == [common | {"Own": "a"}, common | {"Own": "b"}]
-    assert list(made[1]) == ["All", "Own", "Type", "RelayDropped"]
+    assert properties == [common | {"Own": "a"}, common | {"Own": "b"}]
+    assert list(properties[1]) == ["All", "Own", "Type", "RelayDropped"]
 
 
 @pytest.mark.parametrize(

@@ -160,8 +160,8 @@ def test_what_is_no_amount_is_none(written: Any) -> None:
 
 @given(st.decimals(min_value=-(10**11), max_value=10**11, places=2))
 def test_no_cent_is_lost_on_the_way_to_json(amount: Decimal) -> None:
-    found = values.money(str(amount))
-    assert found == amount
+    read = values.money(str(amount))
+    assert read == amount
     assert Decimal(repr(values.number(amount))) == amount
 
 
@@ -184,12 +184,12 @@ def test_markup_is_taken_off() -> None:
 
 
 @given(ANYTHING, ANYTHING)
-def test_whatever_comes_nothing_raises(one: Any, other: Any) -> None:
-    address = values.email(one)
+def test_whatever_comes_nothing_raises(value: Any, other: Any) -> None:
+    address = values.email(value)
     assert address is None or len(address) <= values.EMAIL_LENGTH
-    number = values.phone(one, [other])
+    number = values.phone(value, [other])
     assert number is None or number.startswith("+")
     for read in (values.text, values.time, values.money, values.currency, values.names, values.country, values.plain):
-        read(one)
-    values.minor(one, other)
-    assert values.digest(one, other) == values.digest(one, other)
+        read(value)
+    values.minor(value, other)
+    assert values.digest(value, other) == values.digest(value, other)

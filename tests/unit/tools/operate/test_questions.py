@@ -123,9 +123,9 @@ def test_a_webhook_named_by_its_own_id_stands_for_all_its_events() -> None:
 
 def test_of_very_many_events_the_first_are_told() -> None:
     many = WEBHOOK | {"event_ids": [f"a:{number}" for number in range(50)]}
-    told = list(questions.outcomes([many], "w-1", IDLE, None))
-    assert len(told) == questions.MOST_EVENTS + 1
-    assert "30 more events" in told[-1]
+    sentences = list(questions.outcomes([many], "w-1", IDLE, None))
+    assert len(sentences) == questions.MOST_EVENTS + 1
+    assert "30 more events" in sentences[-1]
 
 
 def test_refusals_are_counted_by_source_and_reason() -> None:

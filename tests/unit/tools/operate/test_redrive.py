@@ -98,8 +98,8 @@ def test_it_ends_although_what_it_sends_back_is_parked_again_at_once() -> None:
         make_redrive(world, "--go", sent=world.invoke)
         assert not world.events
         assert len(world.klaviyo.requests) == 30  # each was tried once more
-        found = [messages.decode(kept.body) for kept in world.dead.messages.values()]
-        assert {one.unique_id for kept in found if isinstance(kept, Message) for one in kept.events} == names
+        parked = [messages.decode(kept.body) for kept in world.dead.messages.values()]
+        assert {event.unique_id for kept in parked if isinstance(kept, Message) for event in kept.events} == names
 
 
 def test_what_cannot_be_mended_is_deleted_only_when_chosen_and_only_as_it_was_listed(
@@ -123,7 +123,7 @@ def test_what_cannot_be_mended_is_deleted_only_when_chosen_and_only_as_it_was_li
         monkeypatch.setattr("builtins.input", typed("2"))
         make_redrive(world, "--drop", "--reason", "no_identifier")
         left = [messages.decode(kept.body) for kept in world.dead.messages.values()]
-        names = {one.unique_id for kept in left if isinstance(kept, Message) for one in kept.events}
+        names = {event.unique_id for kept in left if isinstance(kept, Message) for event in kept.events}
         assert names == {"b", "came-meanwhile"}
         assert capsys.readouterr().out.endswith("deleted 2 messages\n")
         make_redrive(world)  # what was kept is not hidden

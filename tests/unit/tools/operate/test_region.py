@@ -57,8 +57,8 @@ def test_commands_without_credentials_say_how_to_get_some(
     for name in KEYS:
         monkeypatch.delenv(name)
     assert commands.main([what, "--stack", "shop"]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("error: No AWS credentials. Set AWS_PROFILE")
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: No AWS credentials. Set AWS_PROFILE")
 
 
 def test_missing_stack_is_asked_for_without_a_parsers_usage(capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,9 +39,9 @@ def make(folders: tuple[Path, Path], body: Any, headers: dict[str, str] | None =
     return toml.read_text("utf-8"), preview("acme", *payload.read(sample), 1_795_500_000)
 
 
-def attributes(found: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def attributes(shown: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Profile and event of the one event of a preview."""
-    (entry,) = found["events"]
+    (entry,) = shown["events"]
     profile = entry["attributes"]["profile"]["data"]["attributes"]
     return profile, entry["attributes"]["events"]["data"][0]["attributes"]
 
@@ -71,8 +71,8 @@ ORDER = {
 
 
 def test_an_orders_fields_are_found(folders: tuple[Path, Path]) -> None:
-    text, found = make(folders, ORDER)
-    profile, event = attributes(found)
+    text, shown = make(folders, ORDER)
+    profile, event = attributes(shown)
     assert profile == {
         "email": "noor@letters.example",
         "phone_number": "+31207947000",
@@ -96,8 +96,8 @@ def test_an_orders_fields_are_found(folders: tuple[Path, Path]) -> None:
         }
     ]
     assert (properties["Number"], properties["OrderStatus"]) == (1001, "paid")
-    assert "hidden" not in json.dumps(found)
-    assert "shop@acme.example" not in json.dumps(found)
+    assert "hidden" not in json.dumps(shown)
+    assert "shop@acme.example" not in json.dumps(shown)
     assert "read every line" in text
 
 
@@ -123,9 +123,9 @@ def test_the_signatures_form_is_told_from_its_header(
 
 def test_a_topic_in_a_header_is_checked_against_the_body(folders: tuple[Path, Path]) -> None:
     body = {"id": 5, "email": "noor@letters.example", "plan": "Plus"}
-    text, found = make(folders, body, {"x-acme-topic": "plan/changed", "x-acme-event-id": "e_1"})
+    text, shown = make(folders, body, {"x-acme-topic": "plan/changed", "x-acme-event-id": "e_1"})
     assert 'topic_header = "x-acme-topic"' in text
-    assert attributes(found)[1]["metric"]["data"]["attributes"]["name"] == "Plan Changed"
+    assert attributes(shown)[1]["metric"]["data"]["attributes"]["name"] == "Plan Changed"
 
 
 def test_a_topic_that_the_body_holds_too_is_taken_from_there_for_it_is_signed(folders: tuple[Path, Path]) -> None:
@@ -150,10 +150,10 @@ def test_what_is_a_cards_is_no_property(folders: tuple[Path, Path]) -> None:
 def test_email_and_phone_are_of_one_person(folders: tuple[Path, Path]) -> None:
     teacher, student = {"email": "noor@letters.example"}, {"phone": "+31 20 794 7000"}
     lesson = {"type": "lesson.booked", "id": 1, "teacher": teacher, "student": student}
-    text, found = make(folders, lesson)
+    text, shown = make(folders, lesson)
     assert "student.phone" not in text
-    assert attributes(found)[0] == {"email": "noor@letters.example"}
-    assert "7947000" not in json.dumps(found).replace(" ", "")
+    assert attributes(shown)[0] == {"email": "noor@letters.example"}
+    assert "7947000" not in json.dumps(shown).replace(" ", "")
 
 
 def test_cents_are_told_by_their_name(folders: tuple[Path, Path]) -> None:

@@ -23,9 +23,9 @@ def test_a_sample_is_no_longer_late_and_else_the_same_event(path: str) -> None:
     sent = payload.request(file)
     dated = recent.dated_now(name, sent, NOW)
 
-    def made(one: Payload) -> list[Any]:
+    def made(sample: Payload) -> list[Any]:
         return mapping.understand(
-            senders.load(name), headers=one.headers, body=one.body, received=NOW, defaults=Defaults()
+            senders.load(name), headers=sample.headers, body=sample.body, received=NOW, defaults=Defaults()
         ).events
 
     assert [event.unique_id for event in made(dated)] == [event.unique_id for event in made(sent)]
