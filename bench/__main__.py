@@ -27,7 +27,7 @@ SIMPLE = {
     "ten_million": growth.ten_million,
 }
 PARTS = ("job", "webhook", "delivery", "coldstart", "virtual", "growth", "latency", "cost")
-ON_DEMAND = ("ten_million",)  # takes minutes by itself
+ON_DEMAND = ("ten_million",)  # takes minutes alone
 
 
 def measured(figures: dict[str, Any]) -> cost.Measured:

@@ -33,7 +33,7 @@ class Measured:
     """Sizes in bytes, CPU times in seconds of a whole processor.
 
     ``receive_cpu`` is a webhook's with one event and ``receive_cpu_event`` what
-    each further one adds; likewise for an invocation of ``deliver`` and the logs.
+    each further one adds; the same for an invocation of ``deliver`` and the logs.
     ``receive_start`` and ``deliver_start`` are cold starts.
     """
 

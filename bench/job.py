@@ -1,4 +1,4 @@
-"""A full job: CPU from SQS records to the bytes of the request, ours beside what one would write otherwise.
+"""A full job: CPU from SQS records to the bytes of the request, compared with the usual alternatives.
 
 All contenders produce the same request: 1,000 orders, 2 MB. The official SDK
 is the real one (``klaviyo-api``) up to its HTTP call, which is answered here.

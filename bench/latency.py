@@ -3,7 +3,7 @@
 What is local: the network (none), MiniStack's door and queue, and the event
 source, which keeps AWS's batching window and fair groups as AWS's guide says.
 What is the relay's own: everything else. The backlog also shows the real rate
-over a whole minute, to hold beside the model's in ``virtual``.
+over a whole minute, to compare with the model's in ``virtual``.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ class Timing:
     calls: int
 
     def document(self) -> dict[str, Any]:
-        """As it stands in results.json, in microseconds."""
+        """As it is in results.json, in microseconds."""
         return {"median_us": round(self.median * 1e6, 1), "p99_us": round(self.p99 * 1e6, 1), "calls": self.calls}
 
 

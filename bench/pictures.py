@@ -15,7 +15,7 @@ SHOWN_SECONDS = 300.0
 
 
 def rate(result: virtual.Result) -> str:
-    """Arrivals in the last second and the last minute, beside Klaviyo's limits."""
+    """Arrivals in the last second and the last minute, with Klaviyo's limits."""
     first = result.arrivals[0]
     arrivals = [at - first for at in result.arrivals if at - first <= SHOWN_SECONDS]
     shown = [

@@ -1,4 +1,4 @@
-"""A webhook, by sender: CPU from the API Gateway event to the SendMessageBatch call, beside the floor.
+"""A webhook, by sender: CPU from the API Gateway event to the SendMessageBatch call, compared with the floor.
 
 The floor is what no relay can do without: parse the body and compute one HMAC.
 """

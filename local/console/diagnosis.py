@@ -1,4 +1,4 @@
-"""Why a signature did not fit: what came beside what was expected, and which known mistake it is.
+"""Why a signature did not fit: what came, what was expected, and which known mistake it is.
 
 The mistakes are tried out, with the secrets of this machine: a body that
 something on the way rewrote fits once it is written so. No secret is
@@ -41,7 +41,7 @@ _TIME_IS_ALL = ("timestamp_stale", "timestamp_future")
 
 
 def compared(exchange: Exchange, scheme: Scheme, secrets: Sequence[str], known_as: str) -> Iterator[Row]:
-    """Pairs of a term and what stands for it: received, expected, the timestamp's age, and what may be wrong."""
+    """Pairs of a term and its text: received, expected, the timestamp's age, and what may be wrong."""
     delivery = _delivery(exchange, known_as)
     name = next((one for one in scheme.header if one in exchange.headers), "")
     try:

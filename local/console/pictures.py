@@ -21,7 +21,7 @@ from .server import Console
 
 FOLDER = aws.ROOT / "docs/pictures"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-# It is to speak to nobody but the console.
+# It is to speak to the console only.
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run"]
 FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 FIRST = aws.ROOT / "events/stripe/invoice.paid.json"

@@ -162,7 +162,7 @@ def read(form: Mapping[str, str]) -> tuple[str, str, Payload]:
     method, query = given.pop(":method", "POST"), given.pop("query", {})
     headers = {str(name).lower(): str(value) for name, value in given.items()}
     query = {str(name): str(value) for name, value in query.items()} if isinstance(query, dict) else {}
-    # A form's text has CRLF line ends whatever was typed.
+    # A form's text has CRLF line ends whatever was entered.
     return source, toml.replace("\r\n", "\n"), Payload(str(method), query, headers, body.replace("\r\n", "\n").encode())
 
 
@@ -277,7 +277,7 @@ def _save_file(source: str, toml: str) -> str:
 
 
 def _save_sample(source: str, topic: str, sent: Payload) -> str:
-    """Write the payload beside the others, unless it is there; a name that is taken gets a number."""
+    """Write the payload into the folder of the others, unless it is there; a name that is taken gets a number."""
     left_out = {*_LEFT_OUT, *CREDENTIALS}
     kept = {name: value for name, value in sent.headers.items() if name not in left_out and MASKED not in value}
     query = {name: value for name, value in sent.query.items() if name != signatures.TOKEN and value != MASKED}
@@ -300,6 +300,6 @@ def _save_sample(source: str, topic: str, sent: Payload) -> str:
 
 
 def payload_body(text: str) -> bytes:
-    """The body that a sample's text stands for, as the tools send it."""
+    """The body that a sample's text means, as the tools send it."""
     body = json.loads(text)["body"]
     return body.encode() if isinstance(body, str) else json.dumps(body, ensure_ascii=False).encode()

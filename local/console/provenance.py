@@ -35,10 +35,10 @@ class Written:
     tables: Mapping[str, Any]
     where: Mapping[Place, int]
     base: Written | None = None
-    inherited: int = 0  # events of ``tables`` that stand in the base, and come first
+    inherited: int = 0  # events of ``tables`` that are in the base, and come first
 
     def spot(self, place: Place) -> Spot:
-        """Where a key stands, in this file or in what it extends; ``NOWHERE`` if in none."""
+        """Where a key is, in this file or in what it extends; ``NOWHERE`` if in none."""
         if place[:1] == ("event",):
             number = int(place[1])
             if number < self.inherited and self.base:
@@ -52,7 +52,7 @@ class Written:
         return Spot(line, self.name)
 
     def spot_of(self, reason: str) -> Spot:
-        """Where the text under ``[ignore]`` or ``otherwise`` stands that says why nothing is made of a topic."""
+        """Where the text is, under ``[ignore]`` or ``otherwise``, that says why nothing is made of a topic."""
         for place, line in self.where.items():
             whole = place
             if len(place) > 1 and place[0] == "event":
@@ -62,7 +62,7 @@ class Written:
         return self.base.spot_of(reason) if self.base else NOWHERE
 
     def of(self, path: Path, rule: int) -> tuple[str, Spot]:
-        """The expression behind a value at ``path``, and where it stands; none for what the relay itself adds."""
+        """The expression behind a value at ``path``, and where it is; none for what the relay itself adds."""
         for place in _places(path, rule, self.title, self._shared(rule)):
             found = self._at(place)
             if found is not None and not isinstance(found, dict):
@@ -94,7 +94,7 @@ class Written:
 
 
 def _places(path: Path, rule: int, title: str, shared: str) -> Iterator[Place]:
-    """Where the expression may stand, the first that is there counts, as ``handler.events.senders`` joins them."""
+    """Where the expression may be, the first that is there counts, as ``handler.events.senders`` joins them."""
     event: Place = ("event", rule)
     first, *rest = path
     if first == "metric":

@@ -27,14 +27,14 @@ pages = Blueprint("rate", __name__)
 SECONDS = 120  # what the charts show
 JOBS = 14
 LISTED = 500
-FRESH = 4.0  # seconds for which a list of parked messages stands, if their number is the same
+FRESH = 4.0  # seconds for which a list of parked messages is kept, if their number is the same
 REDRIVE_RATE = 200
 EVENTS_A_JOB, BYTES_A_JOB = 1_000, 5_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Second:
-    """Requests of one second: taken, turned away with 429, failed otherwise; and those of the minute before its end."""
+    """Requests of one second: accepted, refused with 429, failed otherwise; and those of the minute before its end."""
 
     taken: int
     throttled: int
@@ -59,7 +59,7 @@ def seconds(requests: Iterable[SentJob], now: float) -> list[Second]:
 
 
 def latest(jobs: Iterable[SentJob]) -> list[SentJob]:
-    """The last jobs, the newest first: invocations side by side tell theirs one after the other."""
+    """The last jobs, the newest first: invocations side by side report theirs one after the other."""
     return heapq.nlargest(JOBS, list(jobs), key=lambda job: job.at)
 
 

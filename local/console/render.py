@@ -27,7 +27,7 @@ def json_text(value: Any) -> Markup:
 
 
 def body_text(body: bytes) -> Markup:
-    """A request's body: JSON indented, other text as it stands, bytes as hexadecimal."""
+    """A request's body: JSON indented, other text unchanged, bytes as hexadecimal."""
     try:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -88,7 +88,7 @@ def clock(seconds: float) -> str:
 
 
 def when(stamp: str) -> str:
-    """An ISO 8601 time as local time, with its day if that is another than today; other text as it stands."""
+    """An ISO 8601 time as local time, with its day if that is another than today; other text unchanged."""
     try:
         at = datetime.fromisoformat(stamp).astimezone()
     except ValueError:

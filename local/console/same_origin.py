@@ -1,4 +1,4 @@
-"""Who may ask the console: pages of its own, under a name of this machine, and nobody else.
+"""Who may ask the console: pages of its own, under a name of this machine, and no other.
 
 A page of another site can make a browser send requests to 127.0.0.1, and by
 rebinding a name of its own even read the answers. The first gives itself away

@@ -1,4 +1,4 @@
-"""How a source signs, in words, beside what came: so that a refusal can be read without the vendor's documentation."""
+"""How a source signs, in words, with what came: so that a refusal can be read without the vendor's documentation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _KINDS = {
 
 
 def described(exchange: Exchange, known_as: str, secrets: Sequence[str] = ()) -> list[tuple[str, str]]:
-    """Pairs of a term and what stands for it; of several ways to sign, those that the request tries, else all.
+    """Pairs of a term and its text; of several ways to sign, those that the request tries, else all.
 
     ``known_as`` is the address that the relay takes for its own when a sender signs the URL, ``secrets`` are those
     that this machine has for the source.

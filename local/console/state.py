@@ -63,7 +63,7 @@ class ConsoleState:
 
 
 def _fingerprint() -> dict[str, bytes]:
-    """Every source's file and what stands in it."""
+    """Every source's file and its tables."""
     folders = (senders.SHIPPED, senders.CUSTOM)
     return {str(path): path.read_bytes() for folder in folders for path in folder.glob("*.toml")}
 

@@ -1,6 +1,6 @@
 """The playground's other process: one payload and one sender's file in, what becomes of it out, line by line in JSON.
 
-It runs the relay's own modules on a folder that holds the file as it stands in
+It runs the relay's own modules on a folder that holds the file as it is in
 the editor. Expressions can be made to take for ever, or all memory; then the
 system ends this process, and nothing else.
 """
@@ -42,7 +42,7 @@ SHOWN = 20
 
 
 class Scratch:
-    """A folder of its own, with the user's other files and the samples beside the file under trial."""
+    """A folder of its own, with the user's other files and the samples next to the file under trial."""
 
     def __init__(self, folder: Path, custom: Path, samples: Path) -> None:
         self._custom, self._samples = custom, samples
@@ -78,7 +78,7 @@ class Scratch:
 
 
 def sample(sent: Payload) -> str:
-    """A payload as a file of ``events/``: a body that is JSON stands in it as such, any other as text."""
+    """A payload as a file of ``events/``: a body that is JSON is in it as such, any other as text."""
     text = sent.body.decode("utf-8", "replace")
     try:
         body = json.loads(text)
@@ -210,7 +210,7 @@ def told(entry: dict[str, Any], written: Written, rule: int | None, late: bool, 
 
 
 def _flat(plain: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """The event's values; objects in profile and properties that stand for themselves are one value."""
+    """The event's values; objects in profile and properties that are values themselves are one value."""
     for name, value in plain.items():
         if name == "profile":
             for inner, part in value.items():

@@ -1,4 +1,4 @@
-"""``sim.environment`` beside the template as SAM translates it."""
+"""``sim.environment`` compared with the template as SAM translates it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``sim.queue`` beside boto3's client on MiniStack: the same answers, the same messages, the same records.
+"""``sim.queue`` compared with boto3's client on MiniStack: the same answers, the same messages, the same records.
 
 Known differences, in which ``sim`` goes by the API reference: MiniStack takes delays over
 900 s (``DelaySeconds``), leaves the attributes out of a batch's 1 MiB, and lists an

@@ -1,4 +1,4 @@
-"""``sim.table`` beside ``pacing.DynamoTable`` on two emulators: the same verdicts, and the same item after each call.
+"""``sim.table`` compared with ``pacing.DynamoTable`` on two emulators: the same verdicts and items after each call.
 
 Known differences: the item of DynamoDB has its key, which ``sim`` leaves out; numbers
 with a fraction, which only damage can bring in, do not exist in ``sim``. moto fails where a

@@ -1,4 +1,4 @@
-"""``sim.klaviyo`` beside the stand-in: the same windows, and answers in which the relay reads the same."""
+"""``sim.klaviyo`` compared with the stand-in: the same windows, and answers in which the relay reads the same."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def test_webhooks_know_who_else_brought_their_event() -> None:
     assert story.history_of("a", first, Trail()).jobs == []
 
 
-def test_the_log_tells_what_became_of_an_event() -> None:
+def test_the_log_says_what_became_of_an_event() -> None:
     trail = Trail()
 
     def shown(*names: str) -> str:
@@ -126,13 +126,13 @@ def test_requests_are_counted_by_second_and_by_the_minute_before() -> None:
     assert [chart[at + n].minute for n in (0, 1, 59, 60)] == [10, 21, 21, 11]
 
 
-def test_the_last_jobs_stand_in_the_order_in_which_they_were_sent() -> None:
+def test_the_last_jobs_are_in_the_order_in_which_they_were_sent() -> None:
     jobs = [SentJob(at, 202, 1, 1, {}) for at in (3.0, 5.0, 1.0, 4.0, 2.0, *range(100, 100 + rate.JOBS))]
     assert [job.at for job in rate.latest(jobs)] == list(range(99 + rate.JOBS, 99, -1))
     assert [job.at for job in rate.latest(jobs[:5])] == [5.0, 4.0, 3.0, 2.0, 1.0]
 
 
-def test_parked_messages_are_heaped_by_source_and_reason() -> None:
+def test_parked_messages_are_grouped_by_source_and_reason() -> None:
     letters = [
         DeadLetter(str(n), "", "", {}, reason, f"because {n}", "stripe", f"2026-01-0{n}", n)
         for n, reason in ((1, "no_identifier"), (2, "refused"), (3, "no_identifier"))
@@ -222,14 +222,14 @@ def test_a_wrong_signature_is_compared_with_the_right_one(source: str, change: A
     assert "by the development secret" in description["expected"]
 
 
-def test_what_came_and_how_old_it_was_is_told() -> None:
+def test_what_came_and_how_old_it_was_is_shown() -> None:
     description = refused("stripe", BODY, lambda value, body: (value.replace("v1=", "v1=zz"), body), age=900.0)
     assert description["received"].startswith("stripe-signature: t=1795499100,v1=zz")
     assert description["its form"] == "66 characters, neither hexadecimal nor base64"
     assert "900 s before it came in; the limit is 300 s" in description["timestamp"]
 
 
-def test_an_event_is_told_without_its_envelopes_and_with_what_was_left_out() -> None:
+def test_an_event_is_shown_without_its_envelopes_and_with_what_was_left_out() -> None:
     headers, body = payload.read(paths.SAMPLES / "stripe" / "invoice.paid.json")
     exchange = Exchanges().add(
         at=1_795_000_000.0,
@@ -275,7 +275,7 @@ def test_every_note_is_explained() -> None:
     assert codes <= set(story.NOTES)
 
 
-def test_what_was_parked_is_delivered_once_it_was_mended_and_sent_back() -> None:
+def test_what_was_parked_is_delivered_once_it_was_corrected_and_sent_back() -> None:
     body = {
         "id": "evt_9",
         "type": "customer.created",

@@ -139,7 +139,7 @@ def test_an_inherited_event_and_what_is_not_relayed_name_their_lines_too(sandbox
     assert stripe[ignored["ignored_at"]["line"] - 1].startswith('"customer.deleted"')
 
 
-def test_a_mistake_stands_at_its_line_and_nothing_is_made(sandbox: Sandbox) -> None:
+def test_a_mistake_is_shown_at_its_line_and_nothing_is_made(sandbox: Sandbox) -> None:
     answer = tried(sandbox, TOML.replace("money(total)", "total("))
     assert "events" not in answer
     assert {mistake["line"] for mistake in answer["mistakes"]} == {line(TOML, "value")}
@@ -147,7 +147,7 @@ def test_a_mistake_stands_at_its_line_and_nothing_is_made(sandbox: Sandbox) -> N
     assert [mistake["line"] for mistake in broken["mistakes"]] == [line(TOML, "metric")]
 
 
-def test_what_klaviyo_does_is_told(sandbox: Sandbox) -> None:
+def test_what_klaviyo_does_is_shown(sandbox: Sandbox) -> None:
     body = BODY | {"who": "ada@example.com", "phone": "12", "number": "9" * 120_000}
     (event,) = tried(sandbox, body=body, late_hours="24", received=1_800_000_000.0)["events"]
     kinds = {kind for kind, _ in event["checks"]}
@@ -202,7 +202,7 @@ def test_it_leaves_nothing_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_misspelt_path_is_told_with_what_was_meant(sandbox: Sandbox) -> None:
+def test_a_misspelt_path_is_named_with_what_was_meant(sandbox: Sandbox) -> None:
     (event,) = tried(sandbox, TOML.replace('"number"', "\"numbre || upper('x')\""))["events"]
     missing = {".".join(value["path"]): value for value in event["nothing"]}
     assert "properties.Number" not in missing
@@ -245,7 +245,7 @@ def test_an_unknown_topic_is_named_with_an_event_to_start_from(sandbox: Sandbox)
         ('"number"', '"a b"', "expected a JMESPath expression: Unexpected token: b"),
     ],
 )
-def test_one_mistake_is_told_once_and_in_words(sandbox: Sandbox, old: str, new: str, said: str) -> None:
+def test_one_mistake_is_named_once_and_in_words(sandbox: Sandbox, old: str, new: str, said: str) -> None:
     assert [mistake["text"] for mistake in tried(sandbox, TOML.replace(old, new, 1))["mistakes"]] == [said]
 
 

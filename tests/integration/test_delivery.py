@@ -136,8 +136,8 @@ def test_a_refusal_without_a_pointer_is_narrowed_down_to_its_row(stack: Stack) -
     stack.standin("faults", [{"status": 400, "body": refusal, "matching": "bad-9@"}])
     good = {f"kept-{number}" for number in range(30)}
     custom(stack, *[event(name) for name in sorted(good)], event("bad-9"))
-    custom(stack, event("beside"))
-    all_arrived(stack, good | {"beside"})
+    custom(stack, event("neighbour"))
+    all_arrived(stack, good | {"neighbour"})
     (parked,) = until(stack.parked, "the parked event")
     assert json.loads(parked["body"].split("\n")[0])["events"][0][0] == "bad-9"
 

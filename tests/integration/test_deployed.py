@@ -143,7 +143,7 @@ def test_a_refusal_at_the_door_says_what_to_do(ready: Deployed) -> None:
         ({"challenge": "1"}, "No event was made of it"),
     ],
 )
-def test_what_became_of_an_authentic_sample_is_told_by_the_answers_document(
+def test_the_answers_document_says_what_became_of_an_authentic_sample(
     ready: Deployed, became: dict[str, Any], words: str
 ) -> None:
     arrived, said = tried(ready, answer={"accepted": 0, "event_ids": []} | became)
@@ -373,21 +373,21 @@ def test_a_check_of_a_finished_stack_finds_nothing(finished: Deployed) -> None:
     assert list(doctor.warnings(finished)) == []
 
 
-def test_a_check_sees_that_the_trigger_is_disabled(finished: Deployed, trigger: str) -> None:
+def test_a_check_reports_a_disabled_trigger(finished: Deployed, trigger: str) -> None:
     finished.client("lambda").update_event_source_mapping(UUID=trigger, Enabled=False)
     (warning,) = doctor.warnings(finished)
     assert "is disabled; no events are being delivered" in warning
     assert f"update-event-source-mapping --uuid {trigger} --enabled" in warning
 
 
-def test_a_check_sees_that_nothing_takes_events(finished: Deployed) -> None:
+def test_a_check_reports_that_no_trigger_takes_events(finished: Deployed) -> None:
     queue = finished.client("sqs").create_queue(QueueName="untouched")["QueueUrl"]
     untouched = replace(finished, outputs=finished.outputs | {"EventsQueueUrl": queue})
     (warning,) = doctor.warnings(untouched)
     assert "No SQS trigger reads the events queue" in warning
 
 
-def test_a_check_sees_that_nobody_is_told(finished: Deployed) -> None:
+def test_a_check_reports_that_nobody_is_notified(finished: Deployed) -> None:
     nobody = replace(finished, parameters=finished.parameters | {"AlarmEmail": ""})
     assert ["AlarmEmail is not set" in warning for warning in doctor.warnings(nobody)] == [True]
     other = replace(finished, parameters=finished.parameters | {"AlarmEmail": "other@relay.invalid"})
@@ -396,7 +396,7 @@ def test_a_check_sees_that_nobody_is_told(finished: Deployed) -> None:
     assert "--topic-arn arn:" in warning
 
 
-def test_a_subscription_that_waits_for_its_confirmation_tells_nobody(finished: Deployed) -> None:
+def test_a_subscription_that_waits_for_its_confirmation_notifies_nobody(finished: Deployed) -> None:
     # MiniStack takes every address as confirmed, so that AWS's answer before that is made up here.
     class Unconfirmed:
         def get_paginator(self, _: str) -> Unconfirmed:
@@ -455,7 +455,7 @@ UNSENT = SENT | {
 }
 
 
-def test_a_check_sees_that_alarms_cannot_be_sent(finished: Deployed) -> None:
+def test_a_check_reports_alarms_that_cannot_be_sent(finished: Deployed) -> None:
     (warning,) = doctor.warnings(last_actions(finished, SENT, UNSENT, UNSENT))
     assert "The last message of 2 alarm(s) could not be sent" in warning
     assert UNSENT["error"] in warning
@@ -467,7 +467,7 @@ def test_alarms_that_were_sent_are_no_matter(finished: Deployed) -> None:
     assert list(doctor.warnings(last_actions(finished, SENT, SENT))) == []
 
 
-def test_a_check_sees_a_time_zone_that_is_none(finished: Deployed) -> None:
+def test_a_check_names_an_invalid_time_zone(finished: Deployed) -> None:
     wrong = replace(finished, parameters=finished.parameters | {"TimeZone": "Europe/Pariss"})
     (warning,) = doctor.warnings(wrong)
     assert warning.startswith("TimeZone: 'Europe/Pariss' is not an IANA time zone")
@@ -476,19 +476,19 @@ def test_a_check_sees_a_time_zone_that_is_none(finished: Deployed) -> None:
     assert list(doctor.warnings(good)) == []
 
 
-def test_a_check_sees_that_a_watched_source_cannot_be_right(finished: Deployed) -> None:
+def test_a_check_names_a_watched_source_that_cannot_be_right(finished: Deployed) -> None:
     parameters = finished.parameters | {"WatchedSource1": "stripe", "WatchedSource2": "Stripe"}
     (warning,) = doctor.warnings(replace(finished, parameters=parameters))
     assert "WatchedSource2 is 'Stripe'" in warning
 
 
-def test_a_check_sees_that_too_few_webhooks_are_let_in(finished: Deployed) -> None:
+def test_a_check_reports_a_reservation_that_is_too_low(finished: Deployed) -> None:
     few = replace(finished, parameters=finished.parameters | {"ReceiveReservedConcurrency": "3"})
     (warning,) = doctor.warnings(few)
     assert "limits receive to 3 webhooks" in warning
 
 
-def test_a_check_sees_that_lambda_would_stop_what_waits(finished: Deployed) -> None:
+def test_a_check_reports_that_lambda_would_stop_what_waits(finished: Deployed) -> None:
     name = allow_loops(finished, "Terminate")
     (warning,) = doctor.warnings(finished)
     assert "stops deliver after about 16 rounds" in warning
@@ -513,14 +513,14 @@ def quota(deployed: Deployed, total: int, unreserved: int, **parameters: str) ->
 
 
 @pytest.mark.parametrize("total", [10, 50])
-def test_a_small_account_is_not_told_to_reserve_what_aws_refuses(finished: Deployed, total: int) -> None:
+def test_a_check_never_suggests_a_reservation_that_aws_refuses(finished: Deployed, total: int) -> None:
     (warning,) = doctor.warnings(quota(finished, total, total, MaximumConcurrency=str(total - 5)))
     assert "leaves 5 for webhooks" in warning
     assert "Lower MaximumConcurrency" in warning
     assert f"ReceiveReservedConcurrency cannot help: AWS refuses what leaves fewer than {total}" in warning
 
 
-def test_a_crowded_account_with_room_to_reserve_is_told_how_much(finished: Deployed) -> None:
+def test_a_check_says_how_much_a_crowded_account_can_reserve(finished: Deployed) -> None:
     (warning,) = doctor.warnings(quota(finished, 1000, 300, MaximumConcurrency="290"))
     assert "Or set ReceiveReservedConcurrency, to 200 at most" in warning
 

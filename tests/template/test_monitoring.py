@@ -30,7 +30,7 @@ COVERED = {
     "ReceiveThrottlesAlarm": "DoorFailsAlarm",
     "ReceiveErrorsAlarm": "DoorFailsAlarm",
 }
-# Metrics that stay in essential, for the reason beside each: no other alarm fires for it.
+# Metrics that stay in essential, for the reason in its comment: no other alarm fires for it.
 NEEDED = {
     ("AWS/SQS", "ApproximateNumberOfMessagesVisible", "DeadLetterQueue"),  # parked
     ("AWS/SQS", "ApproximateAgeOfOldestMessage", "EventsQueue"),  # nothing takes events: a disabled trigger

@@ -39,7 +39,7 @@ OF_THE_LOGGER = {"timestamp", "level", "message", "service", "location"}
 
 
 def words_of(*names: str) -> set[str]:
-    """Every string that stands in these modules as a word of the code."""
+    """Every string in these modules as a word of the code."""
     trees = [ast.parse((ROOT / "src/handler" / name).read_text("utf-8")) for name in names]
     return {
         node.value
@@ -184,7 +184,7 @@ def test_the_dashboard_draws_the_resources_of_this_stack(stack: Stack) -> None:
             assert re.sub(r"[${}]", "", metric[3]).partition(".")[0] in stack, metric
 
 
-def test_what_is_counted_in_the_access_log_stands_there(stack: Stack) -> None:
+def test_what_is_counted_in_the_access_log_is_written_there(stack: Stack) -> None:
     for metric_filter in of_type(stack, "AWS::Logs::MetricFilter").values():
         fields = held(stack, metric_filter["LogGroupName"]["Ref"])
         used = re.findall(r"\$\.(\w+)", metric_filter["FilterPattern"] + str(metric_filter["MetricTransformations"]))
@@ -296,7 +296,7 @@ def test_the_runbook_says_what_to_do_about_each_reason() -> None:
     assert table("Dead letters") == raised("Unmapped") | later
 
 
-# Which lines stand in which log group; the API's own have the fields of their format.
+# Which lines are in which log group; the API's own have the fields of their format.
 _WRITERS = {"ReceiveLogs": "door/function.py", "DeliverLogs": "delivery/report.py"}
 
 

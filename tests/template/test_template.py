@@ -231,7 +231,7 @@ OPTIONS = [
 
 
 def at(stack: Stack, name: str, path: str) -> Any:
-    """What stands at ``path`` of a resource's properties; ``None`` if it or the resource is not there."""
+    """What is at ``path`` of a resource's properties; ``None`` if it or the resource is not there."""
     node: Any = stack.get(name, {}).get("Properties")
     for step in path.split("."):
         node = node[int(step)] if isinstance(node, list) else (node or {}).get(step)

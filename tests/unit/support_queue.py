@@ -46,7 +46,7 @@ class Delivery:
     """``deliver`` whole, with SQS, table and Klaviyo in memory.
 
     ``refuses`` is the chance that SQS lists an entry as failed, ``away`` that a call of it raises,
-    ``table_away`` that the table does not answer; the next ``twice`` batches are handed over twice.
+    ``table_away`` that the table does not answer; the next ``twice`` batches are delivered twice.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class Delivery:
         while len(self.events):
             self.wait()
             assert self.clock() < end, "the queue never empties"
-            assert len(self.events) < 2_000, "the queue grows by itself"
+            assert len(self.events) < 2_000, "the queue grows without end"
             self.invoke(limit)
         assert not self.sqs.mistakes
 

@@ -165,7 +165,7 @@
     }
   });
 
-  // What makes the event stands in view from the start.
+  // What makes the event is in view from the start.
   const first = Number(tried.querySelector("[data-of]")?.dataset.of || 1);
   number();
   mark();

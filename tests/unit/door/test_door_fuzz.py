@@ -304,7 +304,7 @@ FIELDS = (
 @example(change={"events": [["u", float("inf")]]}, raw=False)
 @example(change={"source": ""}, raw=False)
 @given(change=st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=3), raw=st.booleans())
-def test_a_header_with_any_values_is_a_message_that_can_be_sent_anew_or_an_error_of_ours(
+def test_a_header_with_any_values_is_a_message_that_can_be_sent_again_or_our_error(
     change: dict[str, Any], raw: bool
 ) -> None:
     like = messages.Message("shop", (messages.Event("u", 1, "{}"),), 1.0)

@@ -20,7 +20,7 @@ SLACK = (
     ".803a0bc887a14d10d2c447fce8b6703c"
 )
 TWILIO = "CallSid=CA1234567890ABCDE&Caller=%2B14158675309&Digits=1234&From=%2B14158675309&To=%2B18005551212"
-# source, secret, body, headers, address, time; where it is published stands beside it
+# source, secret, body, headers, address, time; the comment has where it is published
 PUBLISHED = [
     (  # https://docs.github.com/webhooks/using-webhooks/validating-webhook-deliveries
         "github",

@@ -133,7 +133,7 @@ def test_a_rotation_refuses_nothing_on_the_way(door: Door) -> None:
     assert (new, old) in passed
 
 
-def test_a_good_event_goes_and_a_bad_one_beside_it_is_parked(door: Door) -> None:
+def test_of_a_good_and_a_bad_event_only_the_bad_one_is_parked(door: Door) -> None:
     status, answer = post(door, "custom", custom(event(), event(profile={}), event(unique_id="v3")))
     assert status == 200
     assert answer["accepted"] == 2
@@ -264,7 +264,7 @@ def ask(
     return answer["statusCode"], answer["body"]
 
 
-def test_a_url_check_with_a_token_hears_its_challenge_and_a_stranger_does_not(acme: Door) -> None:
+def test_a_url_check_with_a_token_gets_its_challenge_and_a_stranger_does_not(acme: Door) -> None:
     query = {"mode": "subscribe", "verify": "hidden-token", "challenge": "1158201444"}
     assert ask(acme, query=query, method="GET") == (200, "1158201444")
     status, body = ask(acme, query=query | {"verify": "guess"}, method="GET")
@@ -295,7 +295,7 @@ def test_a_token_stays_out_of_the_log_and_the_queues(acme: Door, log: io.StringI
     assert "hidden" not in written
 
 
-def test_a_sender_that_acts_on_words_hears_none(acme: Door) -> None:
+def test_a_sender_that_acts_on_words_gets_an_empty_answer(acme: Door) -> None:
     quiet = SCHEMES | {"webhook": {"topic": "type", "key": "id", "silent": True}}
     acme.load = lambda name: senders.build(name, quiet)
     for query, method in (({"token": "hidden-secret"}, "POST"), ({}, "GET")):
@@ -337,7 +337,7 @@ def test_the_log_names_events_and_nobody(door: Door, log: io.StringIO) -> None:
     assert "Adaline" not in out
 
 
-def test_what_queries_ask_for_stands_before_the_ids(door: Door, log: io.StringIO) -> None:
+def test_what_queries_ask_for_comes_before_the_ids(door: Door, log: io.StringIO) -> None:
     # Logs Insights discovers the first 200 fields of a JSON line (its guide, "Supported logs and discovered fields").
     status, _ = post(
         door, "custom", custom(*(event(unique_id=str(number)) for number in range(300)), event(profile={}))

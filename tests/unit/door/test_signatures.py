@@ -175,7 +175,7 @@ def test_a_refusal_of_the_time_gives_the_age_and_the_limit() -> None:
         assert caught.value.detail == words
 
 
-def test_a_batch_of_segment_needs_the_token_besides() -> None:
+def test_a_batch_of_segment_needs_the_token_as_well() -> None:
     batch = b'  [{"type":"track"},{"type":"track"}]'
     first = hmac.new(b"s", b'{"type":"track"}', hashlib.sha1).hexdigest()
     headers = {"x-signature": first}
@@ -185,7 +185,7 @@ def test_a_batch_of_segment_needs_the_token_besides() -> None:
     assert verify("segment", delivery(headers, batch, {"token": "t"}), "s", "token:t") == "verified"
 
 
-def test_a_url_token_does_not_stand_in_for_a_signature() -> None:
+def test_a_url_token_does_not_replace_a_signature() -> None:
     assert verify("segment", delivery({}, BODY, {"token": "t"}), "s", "token:t") == "signature_missing"
     assert verify("segment", delivery({}, BODY, {"token": "t"}), "token:t") == "no_secret"
 
@@ -232,7 +232,7 @@ def refusal(schemes: Scheme | list[Scheme], sent: Webhook, *secrets: str, now: f
     return "verified"
 
 
-def test_a_token_may_stand_in_the_url_or_in_a_header() -> None:
+def test_a_token_may_be_in_the_url_or_in_a_header() -> None:
     bearer = Scheme(scheme="token", header=("authorization",), prefix="Bearer ")
     for good in ({"authorization": "Bearer t"}, {"authorization": "bearer t"}):
         assert refusal(bearer, delivery(good), "t") == "verified"

@@ -295,7 +295,7 @@ def test_a_redrive_has_the_same_budget() -> None:
     ]
 
 
-def test_the_sender_is_answered_200_and_told(door: Door) -> None:
+def test_the_sender_gets_200_and_the_reason(door: Door) -> None:
     status, answer = post(door, "custom", copied(1_000))
     assert (status, answer["accepted"]) == (200, 0)
     assert [item["reason"] for item in answer["parked"]] == ["too_much_work"]

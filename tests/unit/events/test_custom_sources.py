@@ -112,7 +112,7 @@ def test_a_store_relays_what_it_names_and_says_why_not_the_rest() -> None:
     assert preview("shop_de", *order(test=True), 0)["ignored"] == "a test order"
 
 
-def test_a_store_may_say_an_event_anew_and_the_currency_that_nobody_names() -> None:
+def test_a_store_may_replace_an_event_and_set_a_currency() -> None:
     uk = became("shop_uk", *order(source_name="pos", currency="EUR"))
     assert uk["value_currency"] == "GBP"
     assert {"OrderNumber", "Channel"} <= set(uk["properties"]) <= {"OrderNumber", "Channel", "RelayDropped"}

@@ -46,7 +46,7 @@ def built(draft: Draft, region: str = "") -> tuple[dict[str, Any], dict[str, Any
     )
 
 
-def test_an_invalid_phone_beside_a_valid_email_is_left_out_and_said() -> None:
+def test_an_invalid_phone_with_a_valid_email_is_left_out_and_noted() -> None:
     profile, event, notes = built(draft({"email": "kim@mail.example", "phone_number": "12"}))
     assert "phone_number" not in profile
     assert event["properties"][MARK] == ["phone_number: invalid_phone"]
@@ -71,7 +71,7 @@ def test_without_an_identifier_there_is_no_event_and_no_value_in_the_reason() ->
     assert "kim" not in str(caught.value).lower()
 
 
-def test_the_senders_own_id_stands_in_only_where_nothing_else_is() -> None:
+def test_the_senders_own_id_is_used_only_where_nothing_else_is() -> None:
     assert built(draft({}, fallback_id="acme:7"))[0] == {"external_id": "acme:7"}
     assert "external_id" not in built(draft(fallback_id="acme:7"))[0]
 

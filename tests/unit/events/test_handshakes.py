@@ -1,4 +1,4 @@
-"""How senders' checks of the URL are answered, and what strangers get to hear."""
+"""How senders' checks of the URL are answered, and what strangers get."""
 
 from __future__ import annotations
 

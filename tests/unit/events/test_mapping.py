@@ -38,7 +38,7 @@ def test_guests_that_are_no_list_are_parked_and_not_taken_for_none() -> None:
     assert [parked.reason for parked in understood("cal_com", absence({"first": {}})).parked] == ["mapping_failed"]
 
 
-def test_an_entry_of_klaviyos_form_without_events_in_it_is_parked_beside_the_others() -> None:
+def test_an_entry_of_klaviyos_form_without_events_is_parked_and_the_others_go() -> None:
     profile = {"data": {"type": "profile", "attributes": {"email": "ada@letters.example"}}}
     event = {"type": "event", "attributes": {"metric": {"data": {"attributes": {"name": "Met"}}}, "unique_id": "1"}}
     whole, bare = (

@@ -1,4 +1,4 @@
-"""Every source and every sample, found by themselves."""
+"""Every source and every sample, found automatically."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ def test_a_time_in_a_zone_that_we_do_not_know_is_not_read_in_another(written: st
 
 
 @pytest.mark.parametrize("written", ["", "yesterday", "2026-13-01", "12/10/2026", True, None, [], 1e400, "0000-00-00"])
-def test_what_is_no_time_is_none(written: Any) -> None:
+def test_what_is_not_a_time_has_no_value(written: Any) -> None:
     assert values.time(written) is None
 
 
@@ -154,7 +154,7 @@ def test_money_keeps_every_digit(written: Any, decimal: str) -> None:
 
 
 @pytest.mark.parametrize("written", ["12,5", "€5", "1e5", "NaN", "", ".", True, None, float("inf"), "9" * 50])
-def test_what_is_no_amount_is_none(written: Any) -> None:
+def test_what_is_not_an_amount_has_no_value(written: Any) -> None:
     assert values.money(written) is None
 
 

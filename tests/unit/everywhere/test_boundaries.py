@@ -16,7 +16,7 @@ from tools.commands import COMMANDS
 ROOT = Path(__file__).parents[3]
 FOLDERS = ("src/handler", "sim", "tools", "local", "bench", "fuzz", "tests")
 ENTRY = "tools.commands"
-# Whatever a module's name begins with, the longest that fits: what its package may import besides itself.
+# Whatever a module's name begins with, the longest that fits: what its package may import in addition to itself.
 SHARED = ("tools.loopback", "tools.paths", "tools.template", "tools.terminal")
 ALLOWED: dict[str, tuple[str, ...]] = {
     "handler": (),

@@ -90,7 +90,7 @@ def sample(path: Path) -> Payload:
 
 
 class Ear:
-    """Record what the functions log, count, raise, answer and write beside parked messages."""
+    """Record what the functions log, count, raise, answer and write into attributes of parked messages."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.stream = io.StringIO()

@@ -158,7 +158,7 @@ class Heard:
 
 
 def somebody(text: str) -> list[str]:
-    """Where somebody is named in ``text``, with some of what stands before."""
+    """Where somebody is named in ``text``, with some of the text before."""
     return [text[max(0, match.start() - 300) : match.end() + 50] for match in _CANARY.finditer(text)]
 
 

@@ -42,6 +42,6 @@ def test_a_copied_id_runs_nothing(tmp_path: Path, target: str, names: tuple[str,
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)  # noqa: S603
     arguments = json.loads(done.stdout)
     assert set(values.values()) <= {re.sub("^--[a-z]+=", "", argument) for argument in arguments}
-    # An id may begin as an option does (-NabC, of Firebase's): the option's name stands before it in one argument.
+    # An id may begin as an option does (-NabC, of Firebase's): the option's name comes before it in one argument.
     assert target in POSITIONAL or not [argument for argument in arguments if argument.startswith("-evt")]
     assert not ran.exists()

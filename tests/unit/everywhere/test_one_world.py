@@ -51,7 +51,7 @@ def test_a_double_of_each_kind_is_seen() -> None:
     assert [kind for source in written for _, kind in doubles(source)] == [*KINDS, "environment"]
 
 
-def test_sim_stands_on_the_handler_alone() -> None:
+def test_sim_imports_the_handler_only() -> None:
     """So that whatever is tested or measured with it can be changed without it."""
     for path in sorted((ROOT / "sim").glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):

@@ -125,7 +125,7 @@ def test_characters_that_something_acts_on_are_replaced() -> None:
     assert clean("a\nb\tc\u2028d") == "a b c d"
 
 
-def test_what_nobody_sees_between_digits_hides_no_number() -> None:
+def test_invisible_characters_between_digits_hide_no_number() -> None:
     assert clean("call +1202\u200b555\u20600187") == f"call {HIDDEN}"
     assert clean("call 0202\u200b5550187", hide_numbers=True) == f"call {HIDDEN}"
 
@@ -156,7 +156,7 @@ def test_four_times_the_text_takes_four_times_the_time(shape: str) -> None:
     assert least(2 * MOST) < 8 * least(MOST // 2)  # a square would be 16
 
 
-def test_each_word_beside_an_address_is_counted_as_work() -> None:
+def test_each_word_near_an_address_is_counted_as_work() -> None:
     texts = ["a," * (MOST - 1) + "@"] * 200
     with pytest.raises(Unmapped, match="too_much_work"), bounded(0):
         cleaned(texts)
@@ -266,7 +266,7 @@ def test_a_visitor_sets_no_property_that_is_klaviyos_or_the_relays() -> None:
     assert [note.code for note in notes].count("reserved_name") == 5
 
 
-def test_a_crash_of_the_delivery_is_told_by_its_place_and_not_in_its_words(
+def test_a_crash_of_the_delivery_is_logged_by_its_place_and_not_in_its_words(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = io.StringIO()

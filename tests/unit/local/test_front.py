@@ -1,4 +1,4 @@
-"""The front door of a local relay: a tunnel shows it to everybody, and AWS stands behind it."""
+"""The front door of a local relay: a tunnel shows it to everybody, and AWS is behind it."""
 
 from __future__ import annotations
 

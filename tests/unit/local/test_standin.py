@@ -1,4 +1,4 @@
-"""The Klaviyo stand-in: as strict as Klaviyo's documents, and failing as it is told."""
+"""The Klaviyo stand-in: as strict as Klaviyo's documents, and failing as it is set to."""
 
 from __future__ import annotations
 
@@ -344,7 +344,7 @@ def test_a_new_key_replaces_the_old_one(server: Server, client: Client) -> None:
 # --------------------------------------------------------------------------- faults
 
 
-def test_a_fault_answers_as_told_as_often_as_told(server: Server, client: Client) -> None:
+def test_a_fault_answers_as_set_and_as_often_as_set(server: Server, client: Client) -> None:
     client.faults({"status": 503, "headers": {"Retry-After": "7"}, "body": {"errors": []}, "times": 2})
     answers = [call(server, job(row(0))) for _ in range(3)]
     assert [status for status, _, _ in answers] == [503, 503, 202]

@@ -51,7 +51,7 @@ def test_a_line_is_read_from_what_happened_to_the_details() -> None:
     assert "slot_wait_ms=0" in logs.readable(JOB | {"slot_wait_ms": 0})
 
 
-def test_no_reason_stands_for_another() -> None:
+def test_mixed_reasons_are_shown_as_counts() -> None:
     line = WEBHOOK | {"parked": {"no_identifier": 2, "no_metric": 1}, "reason": "no_metric", "detail": "names none"}
     text = logs.readable(line)
     assert "200 3 parked" in text

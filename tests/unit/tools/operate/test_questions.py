@@ -74,13 +74,13 @@ def test_under_a_backlog_it_says_what_it_waits_for() -> None:
     assert "last deferral, at 18:03:00: outage: no answer" in text
 
 
-def test_a_try_that_klaviyo_did_not_take_is_told() -> None:
+def test_a_try_that_klaviyo_did_not_accept_is_named() -> None:
     assert "Klaviyo answered 429 at 18:00:07" in outcome(WEBHOOK, UNTAKEN, waiting=BUSY)
     assert "Klaviyo answered nothing" in outcome(WEBHOOK, UNTAKEN | {"status": None}, waiting=BUSY)
     assert "delivered" in outcome(WEBHOOK, UNTAKEN, JOB, waiting=BUSY)
 
 
-def test_nothing_waits_and_no_line_tells_is_said_as_such() -> None:
+def test_an_event_that_waits_nowhere_and_has_no_line_is_reported_so() -> None:
     assert "the events queue is empty" in outcome(WEBHOOK)
 
 
@@ -103,7 +103,7 @@ def test_a_parked_event_has_its_reason() -> None:
         ({"outcome": "ignored", "status": 200}, "ignored: nothing is sent to Klaviyo"),
     ],
 )
-def test_a_webhook_without_events_has_its_fate(line: dict[str, Any], words: str) -> None:
+def test_a_webhook_without_events_has_its_outcome(line: dict[str, Any], words: str) -> None:
     assert words in outcome({**WEBHOOK, "event_ids": [], **line}, words="w-1")
 
 
@@ -114,14 +114,14 @@ def test_a_webhook_of_which_a_part_was_parked_says_both() -> None:
     assert "delivered" in second
 
 
-def test_a_webhook_named_by_its_own_id_stands_for_all_its_events() -> None:
+def test_the_id_of_a_webhook_names_all_its_events() -> None:
     both = WEBHOOK | {"event_ids": [EVENT, "stripe:placed-order:evt_2"]}
     assert questions.event_ids([both], "w-1") == both["event_ids"]
     # Of a job that was found by one event's id, the others are not asked for.
     assert questions.event_ids([both, JOB], "evt_1") == [EVENT]
 
 
-def test_of_very_many_events_the_first_are_told() -> None:
+def test_of_very_many_events_the_first_are_listed() -> None:
     many = WEBHOOK | {"event_ids": [f"a:{number}" for number in range(50)]}
     sentences = list(questions.outcomes([many], "w-1", IDLE, None))
     assert len(sentences) == questions.MOST_EVENTS + 1
@@ -139,7 +139,7 @@ def test_refusals_are_counted_by_source_and_reason() -> None:
     assert questions.refusals([WEBHOOK]) == []
 
 
-def test_the_rate_stands_minute_by_minute_beside_the_limit() -> None:
+def test_the_rate_is_shown_minute_by_minute_with_the_limit() -> None:
     later = JOB | {"timestamp": "2026-11-24T18:02:59.000+00:00", "age_seconds": 130.0, "events": 1_000}
     rows = questions.rate([JOB, UNTAKEN, later, later, WEBHOOK], limit=150, most=30)
     assert rows[0][1] == "JOBS OF 150"

@@ -43,7 +43,7 @@ def park(world: Delivery, name: str, *, source: str = "shop", reason: str = "ref
     world.dead.put(parked.body, group=parked.group, attributes=attributes)
 
 
-def test_it_lists_what_is_parked_and_why_and_sends_nothing_unless_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_lists_what_is_parked_and_why_and_sends_nothing_unless_asked(capsys: pytest.CaptureFixture[str]) -> None:
     with delivery() as world:
         park(world, "a")
         park(world, "b", source="till", reason="crashed")
@@ -102,7 +102,7 @@ def test_it_ends_although_what_it_sends_back_is_parked_again_at_once() -> None:
         assert {event.unique_id for kept in parked if isinstance(kept, Message) for event in kept.events} == names
 
 
-def test_what_cannot_be_mended_is_deleted_only_when_chosen_and_only_as_it_was_listed(
+def test_what_cannot_be_corrected_is_deleted_only_when_chosen_and_only_as_it_was_listed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with delivery() as world:
@@ -157,7 +157,7 @@ metric = "Wrote To Us"
 """
 
 
-def test_a_webhook_is_mapped_by_the_mended_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_webhook_is_mapped_by_the_corrected_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Parked for a mistake in the mapping; once that is corrected, a redrive delivers it under the id it always had."""
     monkeypatch.setattr(senders, "CUSTOM", tmp_path)
     file = tmp_path / "contact.toml"

@@ -39,7 +39,7 @@ def region(stack: str) -> Any:
     return target.clients(stack)("sqs").meta.region_name
 
 
-def test_it_is_the_environments_else_what_sam_wrote_beside_the_stacks_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_the_environments_otherwise_what_sam_wrote_for_the_stack(monkeypatch: pytest.MonkeyPatch) -> None:
     assert region("shop") == "eu-west-1"
     monkeypatch.setenv("AWS_REGION", "us-west-2")
     assert region("shop") == "us-west-2"

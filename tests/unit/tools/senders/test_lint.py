@@ -184,12 +184,12 @@ def test_the_table_of_metrics_is_up_to_date() -> None:
 
 
 SHIPPED = {path.stem for path in senders.SHIPPED.glob("*.toml")}
-# Sources of the user's own keep their samples beside ours, and need no outcome to compare with.
+# Sources of the user's own keep their samples in events/, and need no outcome to compare with.
 SAMPLES = sorted(path for path in paths.SAMPLES.glob("*/*.json") if path.parent.name in SHIPPED)
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_every_sample_becomes_what_stands_in_expected(path: Path) -> None:
+def test_every_sample_becomes_what_is_in_expected(path: Path) -> None:
     reviewed = json.loads((outcome.EXPECTED / path.relative_to(paths.SAMPLES)).read_text("utf-8"))
     assert json.loads(outcome.expected_of(path)) == reviewed
 

@@ -113,7 +113,7 @@ def test_an_orders_fields_are_found(folders: tuple[Path, Path]) -> None:
         ("user-agent", "Acme/1", ['header = "x-acme-signature"']),
     ],
 )
-def test_the_signatures_form_is_told_from_its_header(
+def test_the_signatures_form_is_recognised_from_its_header(
     folders: tuple[Path, Path], header: str, written: str, lines: list[str]
 ) -> None:
     text, _ = make(folders, ORDER, {header: written})
@@ -135,7 +135,7 @@ def test_a_topic_that_the_body_holds_too_is_taken_from_there_for_it_is_signed(fo
     assert "agrees" not in text
 
 
-def test_a_time_beside_the_signature_is_pointed_out(folders: tuple[Path, Path]) -> None:
+def test_a_time_next_to_the_signature_is_pointed_out(folders: tuple[Path, Path]) -> None:
     text, _ = make(folders, ORDER, {"x-acme-signature": "9f" * 32, "x-acme-timestamp": "1795500000"})
     assert '# timestamp_header = "x-acme-timestamp"' in text.split("\n")
 
@@ -156,7 +156,7 @@ def test_email_and_phone_are_of_one_person(folders: tuple[Path, Path]) -> None:
     assert "7947000" not in json.dumps(shown).replace(" ", "")
 
 
-def test_cents_are_told_by_their_name(folders: tuple[Path, Path]) -> None:
+def test_cents_are_recognised_by_their_name(folders: tuple[Path, Path]) -> None:
     body = {"type": "paid", "id": 1, "email": "noor@letters.example", "amount_cents": 1999, "currency": "EUR"}
     assert attributes(make(folders, body)[1])[1]["value"] == 19.99
 
@@ -220,7 +220,9 @@ def test_the_guess_for_any_delivery_passes_and_becomes_an_event(folders: tuple[P
         ({"type": "plan.updated", "event_id": "e_1"}, '"event_id"'),
     ],
 )
-def test_what_changes_more_than_once_is_told_apart(folders: tuple[Path, Path], more: dict[str, Any], key: str) -> None:
+def test_what_changes_more_than_once_gets_ids_of_its_own(
+    folders: tuple[Path, Path], more: dict[str, Any], key: str
+) -> None:
     text, _ = make(folders, {"id": 1, "email": "noor@letters.example"} | more)
     assert f"\nkey = {key}\n" in text
 
