@@ -43,7 +43,7 @@ _TIME_IS_ALL = ("timestamp_stale", "timestamp_future")
 def compared(exchange: Exchange, scheme: Scheme, secrets: Sequence[str], known_as: str) -> Iterator[Row]:
     """Pairs of a term and its text: received, expected, the timestamp's age, and what may be wrong."""
     delivery = _delivery(exchange, known_as)
-    name = next((one for one in scheme.header if one in exchange.headers), "")
+    name = next((header for header in scheme.header if header in exchange.headers), "")
     try:
         written, stamp = signatures.read_signature(scheme, exchange.headers)
     except NotVerified:
@@ -100,10 +100,10 @@ def _made(exchange: Exchange, scheme: Scheme, secrets: Sequence[str], delivery: 
         return ""
     identity = next((exchange.headers[name] for name in scheme.id_header if name in exchange.headers), "")
     try:
-        made = signatures.signature(scheme, secret, delivery, timestamp=stamp, identity=identity)
+        expected = signatures.signature(scheme, secret, delivery, timestamp=stamp, identity=identity)
     except NotVerified:
         return ""
-    return f": {made}, by the development secret" if made else ""
+    return f": {expected}, by the development secret" if expected else ""
 
 
 def _age(scheme: Scheme, stamp: str, received: float) -> str:
@@ -121,14 +121,14 @@ def _age(scheme: Scheme, stamp: str, received: float) -> str:
 
 
 def _hints(scheme: Scheme, secrets: Sequence[str], delivery: Webhook, written: str, now: float) -> Iterator[str]:
-    found, expected = form(written), _expected_form(scheme)
-    size = len(written) // 2 if found.alphabet in (HEX, CAPITALS) else len(written.rstrip("=")) * 3 // 4
+    received, expected = form(written), _expected_form(scheme)
+    size = len(written) // 2 if received.alphabet in (HEX, CAPITALS) else len(written.rstrip("=")) * 3 // 4
     digest = next((name for name in ("sha1", "sha256", "sha512") if hashlib.new(name).digest_size == size), "")
-    if found == replace(expected, alphabet=CAPITALS):
+    if received == replace(expected, alphabet=CAPITALS):
         yield "this sender uses lowercase hex"
-    elif found != expected and digest and digest != scheme.digest:
+    elif received != expected and digest and digest != scheme.digest:
         yield f"it is as long as {digest.upper()} makes it, and {scheme.digest.upper()} is expected"
-    elif found != expected:
+    elif received != expected:
         yield f"it is not of the form that {scheme.digest.upper()} in {scheme.encoding} has"
     else:
         tried = (text for text, changed, sent in _mistakes(scheme, delivery) if _fits(changed, sent, secrets, now))

@@ -63,10 +63,10 @@ class Exchange:
     def document(self) -> dict[str, Any]:
         """The answer as JSON; empty if it is none."""
         try:
-            found = json.loads(self.answer)
+            document = json.loads(self.answer)
         except ValueError:
             return {}
-        return found if isinstance(found, dict) else {}
+        return document if isinstance(document, dict) else {}
 
     @property
     def outcome(self) -> str:
@@ -100,8 +100,8 @@ class Exchange:
     def receipts(self, event_id: str) -> list[Receipt]:
         """Every kept webhook that brought the event, this one among them, oldest first."""
         own = (self.number, self.at)
-        found = self.came.get(event_id, [])
-        return found if own in found else [own]  # a page may hold one that was just let go
+        receipts = self.came.get(event_id, [])
+        return receipts if own in receipts else [own]  # a page may hold one that was just let go
 
     @property
     def size(self) -> int:
@@ -182,7 +182,7 @@ class Exchanges:
         """Every kept exchange, by the time at which it came; numbers are given when it was answered."""
         with self._lock:
             kept = list(self._kept)
-        return iter(sorted(kept, key=lambda one: (one.at, one.number), reverse=True))
+        return iter(sorted(kept, key=lambda exchange: (exchange.at, exchange.number), reverse=True))
 
     def __len__(self) -> int:
         return len(self._kept)

@@ -73,11 +73,11 @@ def _named(exchange: Exchange, name: str) -> bool:
 def _rows() -> dict[str, Any]:
     chosen = {name: request.args.get(name, "").strip()[:200] for name in ("source", "outcome", "id")}
     before = request.args.get("before", type=int)
-    found = _wanted(chosen["source"], chosen["outcome"], chosen["id"])
+    exchanges = _wanted(chosen["source"], chosen["outcome"], chosen["id"])
     last = console().exchanges.find(before) if before else None
     if last:
-        found = (one for one in found if (one.at, one.number) < (last.at, last.number))
-    page = list(islice(found, ROWS + 1))
+        exchanges = (exchange for exchange in exchanges if (exchange.at, exchange.number) < (last.at, last.number))
+    page = list(islice(exchanges, ROWS + 1))
     rows = [_row(exchange) for exchange in page[:ROWS]]
     kept = {key: value for key, value in chosen.items() if value}
     return {
@@ -94,7 +94,9 @@ def _rows() -> dict[str, Any]:
 @pages.get("/")
 def index() -> str:
     """Webhooks as they come in."""
-    names = sorted({*senders.names(), *(one.source for one in console().exchanges.newest_first() if one.mapping)})
+    names = sorted(
+        {*senders.names(), *(exchange.source for exchange in console().exchanges.newest_first() if exchange.mapping)}
+    )
     return render_template("live.html", page="live", names=names, outcomes=OUTCOMES, **_rows(), **frame())
 
 
@@ -113,12 +115,12 @@ def _kept(number: int) -> Exchange:
 
 def _one(number: int) -> dict[str, Any]:
     exchange = _kept(number)
-    told, outcome = story.told(exchange, console().watch.trail, defaults(), console().watch.stored)
+    events, outcome = story.told(exchange, console().watch.trail, defaults(), console().watch.stored)
     return {
         "exchange": exchange,
         "state": state_of(exchange),
         "again": console().exchanges.find(console().exchanges.again.get(number, 0)),
-        "events": told,
+        "events": events,
         "outcome": outcome,
         "explained": story.explained,
         "plain": story.plain,

@@ -83,7 +83,7 @@ def _samples(source: str) -> list[str]:
 
 
 def _page(source: str, toml: str, sent: Payload, sample: str = "", wrong: str = "", name: str = "") -> str:
-    found = _tried(source or name, toml, sent) if toml and (source or name) else None
+    tried = _tried(source or name, toml, sent) if toml and (source or name) else None
     return render_template(
         "playground.html",
         page="playground",
@@ -98,7 +98,7 @@ def _page(source: str, toml: str, sent: Payload, sample: str = "", wrong: str = 
         opened=_mark(source or name),
         wrong=wrong,
         saved=request.args.get("saved", ""),
-        tried=found,
+        tried=tried,
         steps=steps(source or name, toml, sent.body.decode("utf-8", "replace")),
         path=_where(source),
         **frame(),
@@ -248,12 +248,14 @@ def save() -> Response | str:
         other = "has changed since this page was opened" if form.get("opened") else "is there already"
         wrong = f"Nothing was saved: {source}.toml {other}. Save again to have this in its place."
         return _page(shown, toml, sent, wrong=wrong, name=source)
-    found = _tried(source, toml, sent)
-    wrong = found.get("trouble") or next((one["text"] for one in found["mistakes"] if not one["missing"]), "")
+    tried = _tried(source, toml, sent)
+    wrong = tried.get("trouble") or next(
+        (mistake["text"] for mistake in tried["mistakes"] if not mistake["missing"]), ""
+    )
     if wrong:
         return _page(shown, toml, sent, wrong=f"Nothing was saved: {wrong}", name=source)
     saved = [_save_file(source, toml)]
-    if topic := next(iter(found.get("topics", [])), form.get("sample", "")):
+    if topic := next(iter(tried.get("topics", [])), form.get("sample", "")):
         saved.append(_save_sample(source, topic, sent))
     console().deploy()
     if form.get("action") == "send":

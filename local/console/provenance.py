@@ -64,9 +64,9 @@ class Written:
     def of(self, path: Path, rule: int) -> tuple[str, Spot]:
         """The expression behind a value at ``path``, and where it is; none for what the relay itself adds."""
         for place in _places(path, rule, self.title, self._shared(rule)):
-            found = self._at(place)
-            if found is not None and not isinstance(found, dict):
-                return str(found), self.spot(place)
+            text = self._at(place)
+            if text is not None and not isinstance(text, dict):
+                return str(text), self.spot(place)
         return "", NOWHERE
 
     def wanted(self, rule: int) -> Iterator[Path]:
@@ -82,15 +82,15 @@ class Written:
         return str(self.tables["event"][rule].get("shared", ""))
 
     def _at(self, place: Place) -> Any:
-        found: Any = self.tables
+        node: Any = self.tables
         for step in place:
-            if isinstance(found, dict):
-                found = found.get(step)
-            elif isinstance(found, list) and isinstance(step, int) and step < len(found):
-                found = found[step]
+            if isinstance(node, dict):
+                node = node.get(step)
+            elif isinstance(node, list) and isinstance(step, int) and step < len(node):
+                node = node[step]
             else:
                 return None
-        return found
+        return node
 
 
 def _places(path: Path, rule: int, title: str, shared: str) -> Iterator[Place]:
@@ -114,5 +114,5 @@ def _places(path: Path, rule: int, title: str, shared: str) -> Iterator[Place]:
             names.append(["full_name"])
         if rest in (["external_id"], ["properties", f"{title} Customer ID"]):
             names.append(["customer_id"])
-        for found in names:
-            yield from ((*event, "profile", *found), ("profile", *found))
+        for names_below in names:
+            yield from ((*event, "profile", *names_below), ("profile", *names_below))

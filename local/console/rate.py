@@ -46,16 +46,16 @@ def seconds(requests: Iterable[SentJob], now: float) -> list[Second]:
     """The last two minutes, second by second, the last one under way."""
     end = int(now) + 1
     by_second: Counter[tuple[int, str]] = Counter()
-    for one in requests:
-        if one.at >= end - SECONDS - 60:
-            kind = "taken" if one.status == 202 else "throttled" if one.status == 429 else "failed"
-            by_second[int(one.at), kind] += 1
-    found = []
+    for job in requests:
+        if job.at >= end - SECONDS - 60:
+            kind = "taken" if job.status == 202 else "throttled" if job.status == 429 else "failed"
+            by_second[int(job.at), kind] += 1
+    shown = []
     for second in range(end - SECONDS, end):
         taken, throttled, failed = (by_second[second, kind] for kind in ("taken", "throttled", "failed"))
         minute = sum(by_second[past, kind] for past in range(second - 59, second + 1) for kind in ("taken", "failed"))
-        found.append(Second(taken, throttled, failed, minute))
-    return found
+        shown.append(Second(taken, throttled, failed, minute))
+    return shown
 
 
 def latest(jobs: Iterable[SentJob]) -> list[SentJob]:
@@ -66,8 +66,8 @@ def latest(jobs: Iterable[SentJob]) -> list[SentJob]:
 def _oldest_waiting(now: float) -> float | None:
     """Seconds since the oldest webhook came in of which an event is still on its way."""
     trail = console().watch.trail
-    accepted = (one for one in console().exchanges.newest_first() if one.outcome == "accepted")
-    waiting = [one.at for one in accepted if _is_waiting(one, trail)]
+    accepted = (exchange for exchange in console().exchanges.newest_first() if exchange.outcome == "accepted")
+    waiting = [exchange.at for exchange in accepted if _is_waiting(exchange, trail)]
     return now - min(waiting) if waiting else None
 
 
@@ -83,8 +83,8 @@ def _numbers() -> dict[str, Any]:
         "limits": limits,
         "share": int(console().stack.parameters.get("RequestsPerMinute", limits["per_minute"])),
         "chart": chart,
-        "minute": sum(1 for one in watch.requests if one.at > now - 60 and one.status != 429),
-        "second": sum(1 for one in watch.requests if one.at > now - 1 and one.status != 429),
+        "minute": sum(1 for job in watch.requests if job.at > now - 60 and job.status != 429),
+        "second": sum(1 for job in watch.requests if job.at > now - 1 and job.status != 429),
         "jobs": latest(watch.trail.jobs),
         "oldest": _oldest_waiting(now),
         "full_events": EVENTS_A_JOB,
@@ -133,12 +133,12 @@ class _DeadLetters:
         outputs = console().stack.outputs
         with self._lock:
             sqs, queue = _sqs(), outputs["DeadLetterQueueUrl"]
-            found = list(dead_letters.read(sqs, queue, wait=0))
-            chosen = [one for one in found if dead_letters.wanted(one, source, reason)]
+            letters = list(dead_letters.read(sqs, queue, wait=0))
+            chosen = [letter for letter in letters if dead_letters.wanted(letter, source, reason)]
             moved = dead_letters.put_back(
                 sqs, chosen, outputs["EventsQueueUrl"], queue, rate=REDRIVE_RATE, sleep=time.sleep
             )
-            dead_letters.release(sqs, queue, [one for one in found if one not in chosen])
+            dead_letters.release(sqs, queue, [letter for letter in letters if letter not in chosen])
             self._key = (-1, -1)
         return moved
 
@@ -161,35 +161,35 @@ class Group:
     @property
     def events(self) -> int:
         """How many events; a raw webhook counts one."""
-        return sum(one.events for one in self.messages)
+        return sum(message.events for message in self.messages)
 
     @property
     def since(self) -> str:
         """When the oldest was parked."""
-        return min(one.parked_at for one in self.messages)
+        return min(message.parked_at for message in self.messages)
 
     @property
     def details(self) -> list[str]:
         """What was said of them, each once."""
-        return list(dict.fromkeys(one.detail for one in self.messages if one.detail))
+        return list(dict.fromkeys(message.detail for message in self.messages if message.detail))
 
 
-def groups(found: Sequence[DeadLetter]) -> list[Group]:
+def groups(letters: Sequence[DeadLetter]) -> list[Group]:
     """Parked messages by source and reason, the largest group first."""
     by_key: dict[tuple[str, str], list[DeadLetter]] = {}
-    for one in found:
-        by_key.setdefault((one.source, one.reason), []).append(one)
+    for letter in letters:
+        by_key.setdefault((letter.source, letter.reason), []).append(letter)
     return sorted((Group(*key, listed) for key, listed in by_key.items()), key=lambda group: -group.events)
 
 
 def _unknown_topics() -> dict[str, dict[str, int]]:
     """By source, the topics that no file knows, each with the last webhook of it that is kept."""
-    found: dict[str, dict[str, int]] = {}
-    for one in console().exchanges.newest_first():
-        if one.outcome == "parked" and one.reason == "unknown_topic":
-            for topic in story.unknown_topics(one, defaults()):
-                found.setdefault(one.source, {}).setdefault(topic, one.number)
-    return found
+    topics: dict[str, dict[str, int]] = {}
+    for exchange in console().exchanges.newest_first():
+        if exchange.outcome == "parked" and exchange.reason == "unknown_topic":
+            for topic in story.unknown_topics(exchange, defaults()):
+                topics.setdefault(exchange.source, {}).setdefault(topic, exchange.number)
+    return topics
 
 
 def _parked() -> dict[str, Any]:

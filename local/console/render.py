@@ -42,20 +42,20 @@ def body_text(body: bytes) -> Markup:
 
 def indented(text: str) -> str:
     """JSON text with other white space, every literal as it was written: ``19.90`` stays ``19.90``."""
-    made: list[str] = []
+    pieces: list[str] = []
     depth = 0
     lexemes = _LEXEME.findall(text)
     for lexeme, following in zip(lexemes, [*lexemes[1:], ""], strict=True):
-        if lexeme in "]}" and made and made[-1] not in ("[", "{"):
-            made.append(_line(depth := depth - 1))
+        if lexeme in "]}" and pieces and pieces[-1] not in ("[", "{"):
+            pieces.append(_line(depth := depth - 1))
         elif lexeme in "]}":
             depth -= 1
-        made.append(": " if lexeme == ":" else lexeme)
+        pieces.append(": " if lexeme == ":" else lexeme)
         if lexeme in "[{":
             depth += 1
         if (lexeme in "[{" and following not in "]}") or lexeme == ",":
-            made.append(_line(depth))
-    return "".join(made)
+            pieces.append(_line(depth))
+    return "".join(pieces)
 
 
 def _line(depth: int) -> str:

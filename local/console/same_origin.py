@@ -26,15 +26,15 @@ HEADERS = {
 
 def refusal(method: str, headers: Mapping[str, str], port: int) -> str | None:
     """Why a request is not answered; ``None`` if it may be. ``port`` is the console's own."""
-    given = {name.lower(): value for name, value in headers.items()}
-    host = given.get("host", "").lower()
+    named = {name.lower(): value for name, value in headers.items()}
+    host = named.get("host", "").lower()
     if host not in (f"127.0.0.1:{port}", f"localhost:{port}"):
         return "the Host header names another machine"
-    origin = given.get("origin")
+    origin = named.get("origin")
     if origin is None and method not in ("GET", "HEAD"):
         return "the Origin header is missing"
     if origin is not None and origin.lower() != f"http://{host}":
         return "the request comes from another site's page"
-    if given.get("sec-fetch-site", "none") not in ("none", "same-origin") and given.get("sec-fetch-mode") != "navigate":
+    if named.get("sec-fetch-site", "none") not in ("none", "same-origin") and named.get("sec-fetch-mode") != "navigate":
         return "the request comes from another site's page"
     return None

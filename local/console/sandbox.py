@@ -44,8 +44,8 @@ class Sandbox:
             except OSError:
                 line = ""
             if line:
-                found: dict[str, Any] = json.loads(line)
-                return found
+                answer: dict[str, Any] = json.loads(line)
+                return answer
             ended = self._end()
             return {"mistakes": [], "trouble": _ENDED.get(ended, "it needed too much memory and was stopped")}
 

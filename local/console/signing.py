@@ -71,5 +71,5 @@ def _form(scheme: Scheme) -> str:
 
 
 def _came(names: Iterable[str], exchange: Exchange, none: str = "") -> str:
-    found = next((name for name in names if name in exchange.headers), None)
-    return f"has {found}" if found else none or f"has no {' or '.join(names)}"
+    name = next((name for name in names if name in exchange.headers), None)
+    return f"has {name}" if name else none or f"has no {' or '.join(names)}"

@@ -54,7 +54,11 @@ class ConsoleState:
             raise ValueError(f"the secrets file holds no secret for {source}")
         before = self.exchanges.total
         self.stack.send_payload(source, sent)
-        return min(one.number for one in self.exchanges.newest_first() if one.number > before and one.source == source)
+        return min(
+            exchange.number
+            for exchange in self.exchanges.newest_first()
+            if exchange.number > before and exchange.source == source
+        )
 
     def close(self) -> None:
         """Look no more, and end the playground's process."""

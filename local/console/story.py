@@ -79,12 +79,12 @@ class Told:
     def late(self) -> bool:
         """Whether Klaviyo got a backfill with identifiers only, because the event was old when it was delivered."""
         late = json.loads(identifiers_only(json.dumps(self.entry)))
-        return late != self.entry and any(alike(one.get("entry"), late) for one in self.stored)
+        return late != self.entry and any(alike(event.get("entry"), late) for event in self.stored)
 
     @property
     def same(self) -> bool:
         """Whether what is stored is what this webhook became."""
-        return any(alike(one.get("entry"), self.entry) for one in self.stored)
+        return any(alike(event.get("entry"), self.entry) for event in self.stored)
 
 
 def outcome_of(exchange: Exchange, defaults: Defaults) -> Outcome:
@@ -124,8 +124,12 @@ def unknown_topics(exchange: Exchange, defaults: Defaults) -> list[str]:
 
 def unknown(source: Source, outcome: Outcome) -> list[str]:
     """The topics of an outcome that were parked because the file says nothing about them."""
-    parked = any(one.reason == "unknown_topic" for one in outcome.parked)
-    return [one for one in outcome.topics if parked and not source.rules_for(one) and source.why_ignored(one) is None]
+    parked = any(item.reason == "unknown_topic" for item in outcome.parked)
+    return [
+        topic
+        for topic in outcome.topics
+        if parked and not source.rules_for(topic) and source.why_ignored(topic) is None
+    ]
 
 
 def state_of(exchange: Exchange, trail: Trail, defaults: Defaults) -> str:
@@ -151,7 +155,7 @@ def told(
 ) -> tuple[list[Told], Outcome]:
     """The first events of a webhook, and its whole outcome; ``stored`` returns what Klaviyo has of a ``unique_id``."""
     outcome = outcome_of(exchange, defaults)
-    found = []
+    events = []
     for event in outcome.events[:SHOWN_EVENTS]:
         name = event_id(event.unique_id, private=outcome.private_ids)
         entry = json.loads(event.entry)
@@ -159,7 +163,7 @@ def told(
         repeats = _before(exchange, name)
         # That the event is there is no sign that a repeat has arrived.
         there = stored(event.unique_id) if history.delivered or repeats is None else []
-        found.append(
+        events.append(
             Told(
                 event_id=name,
                 unique_id=event.unique_id,
@@ -168,11 +172,11 @@ def told(
                 marks=marks_of(entry),
                 silent=is_silent(entry),
                 history=history,
-                stored=[one for one in there if _is_whose(one, entry)],
+                stored=[event for event in there if _is_whose(event, entry)],
                 repeats=repeats,
             )
         )
-    return found, outcome
+    return events, outcome
 
 
 def _before(exchange: Exchange, event_id: str) -> int | None:
@@ -195,7 +199,7 @@ def alike(stored: Mapping[str, Any] | None, entry: Mapping[str, Any]) -> bool:
     if not stored:
         return False
     ours, theirs = plain(entry), plain(stored)
-    times = [values.time(one.pop("time", None)) or 0.0 for one in (ours, theirs)]
+    times = [values.time(entry.pop("time", None)) or 0.0 for entry in (ours, theirs)]
     return ours == theirs and abs(times[0] - times[1]) <= RECEIPT_SECONDS
 
 
@@ -216,8 +220,8 @@ def plain(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _event(entry: Mapping[str, Any]) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = entry["attributes"]["events"]["data"][0]["attributes"]
-    return found
+    attributes: Mapping[str, Any] = entry["attributes"]["events"]["data"][0]["attributes"]
+    return attributes
 
 
 def marks_of(entry: Mapping[str, Any]) -> list[str]:

@@ -120,26 +120,26 @@ class Watch:
 
     def _depth(self, queue: str) -> dict[str, int]:
         wanted = {name: f"ApproximateNumberOfMessages{end}" for name, end in _COUNTS.items()}
-        found = self._sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=list(wanted.values()))["Attributes"]
-        return {name: int(found[attribute]) for name, attribute in wanted.items()}
+        attributes = self._sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=list(wanted.values()))["Attributes"]
+        return {name: int(attributes[attribute]) for name, attribute in wanted.items()}
 
     def _lines(self) -> Iterator[Line]:
         """The lines that came since the last look: an invocation's come at its end, in a stream of their own."""
         group = self.stack.outputs["DeliverLogGroup"]
         for _ in range(PAGES):
-            found = self._logs.filter_log_events(logGroupName=group, startTime=self._since, limit=PAGE)["events"]
-            whole = found
-            if len(found) == PAGE:  # the last stream may be cut: it comes again
-                whole = [one for one in found if one["logStreamName"] != found[-1]["logStreamName"]]
-            for one in whole:
-                if one["logStreamName"] not in self._seen and one["message"].startswith("{"):
-                    yield json.loads(one["message"])
+            lines = self._logs.filter_log_events(logGroupName=group, startTime=self._since, limit=PAGE)["events"]
+            whole = lines
+            if len(lines) == PAGE:  # the last stream may be cut: it comes again
+                whole = [line for line in lines if line["logStreamName"] != lines[-1]["logStreamName"]]
+            for line in whole:
+                if line["logStreamName"] not in self._seen and line["message"].startswith("{"):
+                    yield json.loads(line["message"])
             self._remember(whole)
-            if len(found) < PAGE:
+            if len(lines) < PAGE:
                 return
 
     def _remember(self, lines: list[dict[str, Any]]) -> None:
-        for stream, at in {one["logStreamName"]: one["timestamp"] for one in lines}.items():
+        for stream, at in {line["logStreamName"]: line["timestamp"] for line in lines}.items():
             if stream not in self._seen:
                 self._seen.add(stream)
                 self._recent.append((at, stream))
@@ -158,7 +158,8 @@ class Watch:
                 self.requests.clear()
                 self._requests_read = 0
             self.requests.extend(
-                SentJob(one["at"], one["status"] or None, one["events"], one["bytes"], one) for one in page["requests"]
+                SentJob(request["at"], request["status"] or None, request["events"], request["bytes"], request)
+                for request in page["requests"]
             )
             self._requests_read = page["total"]
             offset = page["next"]

@@ -72,8 +72,8 @@ class Scratch:
     def problems(self, name: str) -> list[dict[str, Any]]:
         """Mistakes with their lines; ``missing`` marks what only wants a sample."""
         return [
-            {"line": one.line, "text": one.message, "missing": one.code == coverage.NO_SAMPLE}
-            for one in lint.problems(name, self._own_samples)
+            {"line": problem.line, "text": problem.message, "missing": problem.code == coverage.NO_SAMPLE}
+            for problem in lint.problems(name, self._own_samples)
         ]
 
 
@@ -98,7 +98,7 @@ def tried(scratch: Scratch, request: Mapping[str, Any]) -> dict[str, Any]:
     sent = Payload(request["method"], request["query"], request["headers"], request["body"].encode())
     scratch.put(name, toml, sent)
     mistakes = scratch.problems(name)
-    if any(not one["missing"] for one in mistakes):
+    if any(not mistake["missing"] for mistake in mistakes):
         return {"mistakes": mistakes}
     source, received = senders.load(name), float(request["received"])
     defaults = Defaults(request["region"], zones.load(request["zone"]))
@@ -110,11 +110,11 @@ def tried(scratch: Scratch, request: Mapping[str, Any]) -> dict[str, Any]:
         return {"mistakes": mistakes, "parked": [str(error)]}
     written = _written(name, toml, source.title)
     unmade = written.spot_of(outcome.ignored) if outcome.ignored else NOWHERE
-    made = _rules(source, sent, received, defaults, outcome)
+    rule_of = _rules(source, sent, received, defaults, outcome)
     late = float(request["late_hours"]) * 3600
-    names = {name for one in (sent, *scratch.samples(name)) for name in _names(_document(one, source))}
+    names = {name for example in (sent, *scratch.samples(name)) for name in _names(_document(example, source))}
     events = [
-        told(json.loads(event.entry), written, made.get(event.unique_id), received - event.time > late > 0, names)
+        told(json.loads(event.entry), written, rule_of.get(event.unique_id), received - event.time > late > 0, names)
         for event in outcome.events[:SHOWN]
     ]
     return {
@@ -125,7 +125,7 @@ def tried(scratch: Scratch, request: Mapping[str, Any]) -> dict[str, Any]:
         "more": max(0, len(outcome.events) - SHOWN),
         "ignored": outcome.ignored,
         "ignored_at": asdict(unmade),
-        "parked": list(dict.fromkeys(f"{one.reason}: {one.detail}" for one in outcome.parked)),
+        "parked": list(dict.fromkeys(f"{item.reason}: {item.detail}" for item in outcome.parked)),
     }
 
 
@@ -157,7 +157,7 @@ def odd(expression: str, names: set[str]) -> tuple[bool, str]:
     """
     plain = re.sub(r"'[^']*'|`[^`]*`|\w+\s*[(:]", " ", expression)
     ways = re.split(r"\|\||,", plain) if expression.startswith("[") or "||" in plain else [plain]
-    strange = [[one for one in re.findall(r"[A-Za-z]\w*", way) if one not in names] for way in ways]
+    strange = [[name for name in re.findall(r"[A-Za-z]\w*", way) if name not in names] for way in ways]
     if not all(strange):
         return False, ""
     near = difflib.get_close_matches(strange[0][0], names, 1, 0.8)
@@ -180,7 +180,7 @@ def _written(name: str, toml: str, title: str, *, shown: str = "") -> Written:
 
 def _rules(source: Source, sent: Payload, received: float, defaults: Defaults, outcome: Outcome) -> dict[str, int]:
     """Which ``[[event]]`` made which event, found out by asking each alone; ids name the events."""
-    made: dict[str, int] = {}
+    rule_of: dict[str, int] = {}
     asked = {id(rule) for topic in outcome.topics for rule in source.rules_for(topic)}
     for index, rule in enumerate(source.rules):
         if id(rule) in asked:
@@ -189,8 +189,8 @@ def _rules(source: Source, sent: Payload, received: float, defaults: Defaults, o
             except RelayError:
                 continue
             for event in alone.events:
-                made.setdefault(event.unique_id, index)
-    return made
+                rule_of.setdefault(event.unique_id, index)
+    return rule_of
 
 
 def told(entry: dict[str, Any], written: Written, rule: int | None, late: bool, names: set[str]) -> dict[str, Any]:
@@ -215,7 +215,7 @@ def _flat(plain: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
         if name == "profile":
             for inner, part in value.items():
                 if inner in ("location", "properties"):
-                    yield from ((("profile", inner, last), found) for last, found in part.items())
+                    yield from ((("profile", inner, last), value) for last, value in part.items())
                 else:
                     yield ("profile", inner), part
         elif name == "properties":
@@ -228,8 +228,8 @@ def _nothing(plain: Mapping[str, Any], written: Written, rule: int, names: set[s
     """What the file asks for and this payload does not have."""
     profile = plain["profile"]
     for path in written.wanted(rule):
-        found = plain["properties"] if path[0] == "properties" else (*profile, "full_name", "customer_id")
-        if path[1] not in found:
+        known = plain["properties"] if path[0] == "properties" else (*profile, "full_name", "customer_id")
+        if path[1] not in known:
             expression, spot = written.of(path, rule)
             strange, meant = odd(expression, names)
             yield {"path": path, "odd": strange, "meant": meant, **asdict(spot)}
@@ -271,9 +271,9 @@ def main(arguments: list[str]) -> int:
     scratch = Scratch(options.folder, options.custom, options.samples)
     for line in sys.stdin:
         signal.setitimer(signal.ITIMER_REAL, SECONDS)  # its signal ends the process, whatever it is at
-        found = _answer(scratch, json.loads(line))
+        answer = _answer(scratch, json.loads(line))
         signal.setitimer(signal.ITIMER_REAL, 0)
-        answers.write(json.dumps(found) + "\n")
+        answers.write(json.dumps(answer) + "\n")
         answers.flush()
     return 0
 
