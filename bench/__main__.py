@@ -27,22 +27,22 @@ SIMPLE = {
     "ten_million": growth.ten_million,
 }
 PARTS = ("job", "webhook", "delivery", "coldstart", "virtual", "growth", "latency", "cost")
-ON_DEMAND = ("ten_million",)  # takes minutes by itself
+ON_DEMAND = ("ten_million",)  # takes minutes alone
 
 
 def measured(figures: dict[str, Any]) -> cost.Measured:
     """The cost model's sizes and durations, out of what was measured."""
     typical = figures["webhook"]["shopify"]
-    one, thousand = figures["delivery"]["one event"], figures["delivery"]["1,000 messages of one"]
+    single, thousand = figures["delivery"]["one event"], figures["delivery"]["1,000 messages of one"]
     return cost.Measured(
         event_bytes=figures["job"]["bytes"] / figures["job"]["events"],
         receive_cpu=typical["whole"]["median_us"] / 1e6,
         receive_cpu_event=figures["growth"]["door_batched"]["us_an_event"] / 1e6,
         receive_log=typical["log_bytes"],
-        deliver_cpu=one["median_us"] / 1e6,
-        deliver_cpu_event=(thousand["median_us"] - one["median_us"]) / 999e6,
-        deliver_log=one["log_bytes"],
-        deliver_log_event=(thousand["log_bytes"] - one["log_bytes"]) / 999,
+        deliver_cpu=single["median_us"] / 1e6,
+        deliver_cpu_event=(thousand["median_us"] - single["median_us"]) / 999e6,
+        deliver_log=single["log_bytes"],
+        deliver_log_event=(thousand["log_bytes"] - single["log_bytes"]) / 999,
         receive_start=figures["coldstart"]["receive"]["median_ms"] / 1e3,
         deliver_start=figures["coldstart"]["deliver"]["median_ms"] / 1e3,
     )
@@ -51,10 +51,10 @@ def measured(figures: dict[str, Any]) -> cost.Measured:
 def known() -> dict[str, Any]:
     """The figures of the last run: parts that are not measured now are kept."""
     try:
-        found: dict[str, Any] = json.loads(RESULTS.read_text())
+        results: dict[str, Any] = json.loads(RESULTS.read_text())
     except FileNotFoundError:
         return {}
-    return found
+    return results
 
 
 def machine() -> dict[str, Any]:

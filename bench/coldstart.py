@@ -90,12 +90,12 @@ def start(handler: str, folder: Path) -> tuple[float, float]:
     thread.start()
     api = f"127.0.0.1:{runtime.server_address[1]}"
     passed = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    given = passed | DELIVER | ENVIRONMENT | LAMBDA | {"AWS_LAMBDA_RUNTIME_API": api, "PYTHONPATH": str(folder)}
+    variables = passed | DELIVER | ENVIRONMENT | LAMBDA | {"AWS_LAMBDA_RUNTIME_API": api, "PYTHONPATH": str(folder)}
     before, begun = _children_cpu(), time.perf_counter()
     process = subprocess.Popen(  # noqa: S603 (our own command line)
         [sys.executable, "-m", "awslambdaric", handler],
         cwd=folder,
-        env=given,
+        env=variables,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -119,8 +119,8 @@ def _children_cpu() -> float:
 def run(rounds: int = 15) -> dict[str, Any]:
     """Start each contender ``rounds`` times, in turns; prints the table and returns the figures."""
     samples: dict[str, list[tuple[float, float]]] = {name: [] for name in CONTENDERS}
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
+    with tempfile.TemporaryDirectory() as directory:
+        folder = Path(directory)
         (folder / "empty.py").write_text(EMPTY)
         (folder / "one_client.py").write_text(ONE_CLIENT)
         shutil.copytree(aws.ROOT / "src" / "handler", folder / "handler")
@@ -130,13 +130,13 @@ def run(rounds: int = 15) -> dict[str, Any]:
         for _ in range(rounds):
             for name, handler in CONTENDERS.items():
                 samples[name].append(start(handler, folder))
-    figures = {name: _figures(found) for name, found in samples.items()}
+    figures = {name: _figures(starts) for name, starts in samples.items()}
     client = figures["boto3 and one client"]["cpu_ms"]
-    for one in figures.values():
-        one["over_one_client"] = round(one["cpu_ms"] / client, 2)
+    for times in figures.values():
+        times["over_one_client"] = round(times["cpu_ms"] / client, 2)
     rows = [
-        (name, *(f"{one[key]:.0f}" for key in ("median_ms", "best_ms", "cpu_ms")), f"{one['over_one_client']:.2f}")
-        for name, one in figures.items()
+        (name, *(f"{times[key]:.0f}" for key in ("median_ms", "best_ms", "cpu_ms")), f"{times['over_one_client']:.2f}")
+        for name, times in figures.items()
     ]
     heads = ["", "median ms", "best ms", "CPU ms", "x boto3 and a client"]
     print(table("Cold start under awslambdaric", heads, rows))

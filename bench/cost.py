@@ -33,7 +33,7 @@ class Measured:
     """Sizes in bytes, CPU times in seconds of a whole processor.
 
     ``receive_cpu`` is a webhook's with one event and ``receive_cpu_event`` what
-    each further one adds; likewise for an invocation of ``deliver`` and the logs.
+    each further one adds; the same for an invocation of ``deliver`` and the logs.
     ``receive_start`` and ``deliver_start`` are cold starts.
     """
 
@@ -98,8 +98,8 @@ def cheapest(traffic: Traffic, measured: Measured) -> Setup | None:
         for deliver in MEMORIES
         for window in WINDOWS
     ]
-    kept = [one for one in setups if max(waits(measured, one)) <= SECOND]
-    return min(kept, key=lambda one: sum(dollars(traffic, measured, one).values()), default=None)
+    kept = [setup for setup in setups if max(waits(measured, setup)) <= SECOND]
+    return min(kept, key=lambda setup: sum(dollars(traffic, measured, setup).values()), default=None)
 
 
 def _stretch(memory: int) -> float:
@@ -220,11 +220,11 @@ def _setups(traffic: Traffic, measured: Measured) -> list[dict[str, Any]]:
         (512, 512, 1),
         (512, 512, 20),
     )
-    found: list[dict[str, Any]] = []
+    by_traffic: list[dict[str, Any]] = []
     for receive_mb, deliver_mb, window in changes:
         setup = replace(Setup(), receive_mb=receive_mb, deliver_mb=deliver_mb, window=window)
         bill = dollars(traffic, measured, setup)
-        found.append(
+        by_traffic.append(
             {
                 "receive_mb": receive_mb,
                 "deliver_mb": deliver_mb,
@@ -237,7 +237,7 @@ def _setups(traffic: Traffic, measured: Measured) -> list[dict[str, Any]]:
                 ),
             }
         )
-    rows = [tuple(one.values()) for one in found]
+    rows = [tuple(entry.values()) for entry in by_traffic]
     head = ("receive MB", "deliver MB", "window s", "receive $", "deliver $", "all $", "door s", "beyond window s")
     print(table(f"The same by memory and window ({traffic.name})", head, rows))
-    return found
+    return by_traffic

@@ -52,19 +52,21 @@ def run() -> dict[str, Any]:
         "1,000 messages of one": {"Records": singles},
         "1,000 in few": {"Records": many},
     }
-    found: dict[str, Timing] = {}
+    timings: dict[str, Timing] = {}
     logged: dict[str, int] = {}
     for name, event in events.items():
         logged[name] = door.logged_bytes(lambda event=event: handler(event, _Context()))  # type: ignore[misc]
         with door.silenced():
-            found[name] = timing([_once(handler, event) for _ in range(ROUNDS)])
+            timings[name] = timing([_once(handler, event) for _ in range(ROUNDS)])
     server.shutdown()
     server.server_close()
     if set(server.klaviyo.statuses) != {202}:
         raise RuntimeError(f"not every job was taken: {dict(server.klaviyo.statuses)}")
-    rows = [(name, f"{one.median * 1e3:.2f}", f"{one.p99 * 1e3:.2f}", logged[name]) for name, one in found.items()]
+    rows = [
+        (name, f"{times.median * 1e3:.2f}", f"{times.p99 * 1e3:.2f}", logged[name]) for name, times in timings.items()
+    ]
     print(table("An invocation of deliver", ("", "CPU ms", "p99 ms", "bytes logged"), rows))
-    return {name: one.document() | {"log_bytes": logged[name]} for name, one in found.items()}
+    return {name: times.document() | {"log_bytes": logged[name]} for name, times in timings.items()}
 
 
 def _once(handler: Any, event: dict[str, Any]) -> float:

@@ -107,9 +107,9 @@ def logged_bytes(work: Callable[[], object]) -> int:
 def sample(source: str) -> Path | None:
     """The sample of ``events/`` that stands for ``source``, of those that become events; ``None`` if it has none."""
     paths = sorted((SAMPLES / source).glob("*.json"), key=lambda path: path.stat().st_size)
-    found = [path for path in paths if preview_request(source, payload.request(path), time.time())["events"]]
-    named = [path for path in found if path.stem == TYPICAL.get(source)]
-    return next(iter([*named, *reversed(found)]), None)
+    with_events = [path for path in paths if preview_request(source, payload.request(path), time.time())["events"]]
+    named = [path for path in with_events if path.stem == TYPICAL.get(source)]
+    return next(iter([*named, *reversed(with_events)]), None)
 
 
 def request(source: str, body: bytes, headers: dict[str, str]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """``make costs FLOOD=500``: what an hour of forged webhooks at so many requests a second costs, by part.
 
 A forgery is refused before anything is queued. AWS bills the request to the
-API, ``receive`` and what both log; not what the API turns away with 429 (AWS's
+API, ``receive`` and what both log; not what the API refuses with 429 (AWS's
 answers on re:Post, of REST APIs). Refusals beyond the first few a minute have no
 line of their own (``handler.door.refusals``), but each is counted, and counts are log
 lines in embedded metric format.

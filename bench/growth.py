@@ -101,18 +101,18 @@ def _apart(part: str, form: str, events: int) -> Point:
 
 def run() -> dict[str, Any]:
     """Every part, form and size; prints the table and returns the figures."""
-    found: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     rows: list[tuple[object, ...]] = []
     for part, forms in (("door", DOOR), ("delivery", DELIVERY)):
         for form, sizes in forms.items():
             points = [_apart(part, form, events) for events in sizes]
             each = [point.cpu / point.events for point in points]
             rows += [
-                (f"{part}, {form}", f"{point.events:,}", f"{point.cpu:.2f}", f"{one * 1e6:.1f}", f"{point.grown:.1f}")
-                for point, one in zip(points, each, strict=True)
+                (f"{part}, {form}", f"{point.events:,}", f"{point.cpu:.2f}", f"{cpu * 1e6:.1f}", f"{point.grown:.1f}")
+                for point, cpu in zip(points, each, strict=True)
             ]
             rows.append((f"{part}, {form}", f"{TEN_MILLION:,}", f"({each[-1] * TEN_MILLION:,.0f})", "", ""))
-            found[f"{part}_{form}"] = {
+            figures[f"{part}_{form}"] = {
                 "points": [
                     {"events": p.events, "cpu_s": round(p.cpu, 3), "grown_mb": round(p.grown, 1)} for p in points
                 ],
@@ -121,15 +121,15 @@ def run() -> dict[str, Any]:
             }
     head = ("", "events", "CPU s", "us an event", "MB grown")
     print(table("Growth (10 million: by the line)", head, rows))
-    return found
+    return figures
 
 
 def ten_million() -> dict[str, Any]:
     """Ten million events through ``deliver``'s share, in fresh processes; prints the table and returns the figures."""
-    found = {form: _apart("delivery", form, TEN_MILLION) for form in DELIVERY}
+    points = {form: _apart("delivery", form, TEN_MILLION) for form in DELIVERY}
     rows = [
         (form, f"{p.cpu:.0f}", f"{p.cpu / p.events * 1e6:.1f}", f"{p.grown:.1f}", f"{p.peak:.0f}")
-        for form, p in found.items()
+        for form, p in points.items()
     ]
     head = ("messages", "CPU s", "us an event", "MB grown", "MB in all")
     print(table(f"{TEN_MILLION:,} events, from records to request bytes", head, rows))
@@ -141,7 +141,7 @@ def ten_million() -> dict[str, Any]:
             "grown_mb": round(p.grown, 1),
             "peak_mb": round(p.peak, 1),
         }
-        for form, p in found.items()
+        for form, p in points.items()
     }
 
 

@@ -1,4 +1,4 @@
-"""A full job: CPU from SQS records to the bytes of the request, ours beside what one would write otherwise.
+"""A full job: CPU from SQS records to the bytes of the request, compared with the usual alternatives.
 
 All contenders produce the same request: 1,000 orders, 2 MB. The official SDK
 is the real one (``klaviyo-api``) up to its HTTP call, which is answered here.
@@ -43,10 +43,10 @@ def _record(place: int, body: str) -> dict[str, Any]:
     }
 
 
-def ours(given: list[dict[str, Any]]) -> bytes:
+def ours(records: list[dict[str, Any]]) -> bytes:
     """What ``deliver`` does with a batch's records before it posts, step by step as its handler does."""
-    received = decoded(crashes.triage(of_event(given), stagger=PAUSES.stagger).handle, at="").received
-    read = {owner: one.message for owner, one in enumerate(received) if isinstance(one.message, Message)}
+    received = decoded(crashes.triage(of_event(records), stagger=PAUSES.stagger).handle, at="").received
+    read = {owner: record.message for owner, record in enumerate(received) if isinstance(record.message, Message)}
     (job,) = jobs.pack(list(read.items()), now=orders.START, late_after=86_400)
     return job.body()
 
@@ -89,7 +89,7 @@ def contenders() -> dict[str, Work]:
     entries = [event.entry for event in orders.events(EVENTS)]
     whole = document([json.loads(entry) for entry in entries])
     sdk = _Sdk()
-    found: dict[str, Work] = {
+    contenders: dict[str, Work] = {
         "relay, messages of one event": lambda: ours(single),
         "relay, messages of many": lambda: ours(batched),
         "orjson.dumps (floor)": lambda: orjson.dumps(whole),
@@ -98,11 +98,11 @@ def contenders() -> dict[str, Work]:
         "json.loads each, dumps": lambda: json.dumps(document([json.loads(entry) for entry in entries])).encode(),
         "klaviyo-api SDK": lambda: sdk.post(whole),
     }
-    for name, work in found.items():
-        made = work()
-        if not isinstance(made, bytes) or _as_given(orjson.loads(made)) != whole:
+    for name, work in contenders.items():
+        body = work()
+        if not isinstance(body, bytes) or _as_given(orjson.loads(body)) != whole:
             raise RuntimeError(f"{name} makes another request than the others")
-    return found
+    return contenders
 
 
 def _as_given(value: Any) -> Any:

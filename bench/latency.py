@@ -3,7 +3,7 @@
 What is local: the network (none), MiniStack's door and queue, and the event
 source, which keeps AWS's batching window and fair groups as AWS's guide says.
 What is the relay's own: everything else. The backlog also shows the real rate
-over a whole minute, to hold beside the model's in ``virtual``.
+over a whole minute, to compare with the model's in ``virtual``.
 """
 
 from __future__ import annotations
@@ -67,9 +67,9 @@ def arrivals(stack: Stack, names: set[str]) -> dict[str, dict[str, Any]]:
     """The accepted request in which each event came, once all have come."""
     end = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < end:
-        jobs = {one["unique_id"]: one["job"] for one in stack.arrived() if one["unique_id"] in names}
+        jobs = {event["unique_id"]: event["job"] for event in stack.arrived() if event["unique_id"] in names}
         if len(jobs) == len(names):
-            taken = [one for one in stack.requests() if one["status"] == 202]
+            taken = [request for request in stack.requests() if request["status"] == 202]
             return {name: taken[job - 1] for name, job in jobs.items()}
         time.sleep(0.5)
     raise RuntimeError("live events did not arrive")
@@ -79,16 +79,16 @@ def parts(
     times: dict[str, tuple[float, float]], came: dict[str, dict[str, Any]], waits: dict[float, float]
 ) -> dict[str, float]:
     """Median seconds of each part; ``waits`` are the slot waits by the time of their log line."""
-    found: dict[str, list[float]] = {name: [] for name in PARTS}
+    parts: dict[str, list[float]] = {name: [] for name in PARTS}
     for name, (sent, answered) in times.items():
         request = came[name]
         logged = min(waits, key=lambda at: abs(at - request["at"] - request["seconds"]))
         slot = waits[logged]
-        found["door"].append(answered - sent)
-        found["queue and window"].append(max(0.0, request["at"] - answered - slot))
-        found["slot"].append(slot)
-        found["Klaviyo's answer"].append(request["seconds"])
-    return {name: round(statistics.median(values), 3) for name, values in found.items()}
+        parts["door"].append(answered - sent)
+        parts["queue and window"].append(max(0.0, request["at"] - answered - slot))
+        parts["slot"].append(slot)
+        parts["Klaviyo's answer"].append(request["seconds"])
+    return {name: round(statistics.median(values), 3) for name, values in parts.items()}
 
 
 def job_lines(stack: Stack) -> list[dict[str, Any]]:
@@ -125,11 +125,11 @@ def busy(stack: Stack) -> tuple[dict[str, float], list[float], dict[str, Any]]:
         time.sleep(6)
     came = arrivals(stack, set(times))
     stats = stack.standin("stats")
-    begun = min(one["at"] for one in stack.requests())
-    counted = [one for one in stack.requests() if begun <= one["at"] < begun + 60]
+    begun = min(request["at"] for request in stack.requests())
+    counted = [request for request in stack.requests() if begun <= request["at"] < begun + 60]
     rate = {
         "requests_first_minute": len(counted),
-        "events_first_minute": sum(one["events"] for one in counted if one["status"] == 202),
+        "events_first_minute": sum(request["events"] for request in counted if request["status"] == 202),
         "worst_second": stats["worst_second"],
         "worst_minute": stats["worst_minute"],
         "throttled": stats["limited"],
@@ -147,8 +147,8 @@ def run() -> dict[str, Any]:
         quiet, quiet_whole = idle(stack)
         under, under_whole, rate = busy(stack)
     rows = [
-        (name, *(f"{found[part]:.3f}" for part in PARTS), f"{statistics.median(whole):.2f}", f"{max(whole):.2f}")
-        for name, found, whole in (("idle", quiet, quiet_whole), ("under backlog", under, under_whole))
+        (name, *(f"{parts[part]:.3f}" for part in PARTS), f"{statistics.median(whole):.2f}", f"{max(whole):.2f}")
+        for name, parts, whole in (("idle", quiet, quiet_whole), ("under backlog", under, under_whole))
     ]
     print(table("Webhook to Klaviyo on the local stack, seconds", ("", *PARTS, "median", "worst"), rows))
     head = ("requests", "events", "worst s", "worst min", "429")

@@ -21,7 +21,7 @@ class Timing:
     calls: int
 
     def document(self) -> dict[str, Any]:
-        """As it stands in results.json, in microseconds."""
+        """As it is in results.json, in microseconds."""
         return {"median_us": round(self.median * 1e6, 1), "p99_us": round(self.p99 * 1e6, 1), "calls": self.calls}
 
 
@@ -59,7 +59,7 @@ def compare(contenders: Mapping[str, Work], *, seconds: float, least: int = 5) -
             samples[name] += [once(work) for _ in range(3)]
             spent += sum(samples[name][-3:])
     gc.unfreeze()
-    return {name: timing(found) for name, found in samples.items()}
+    return {name: timing(times) for name, times in samples.items()}
 
 
 def table(title: str, head: Sequence[str], rows: Rows) -> str:

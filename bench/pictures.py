@@ -15,7 +15,7 @@ SHOWN_SECONDS = 300.0
 
 
 def rate(result: virtual.Result) -> str:
-    """Arrivals in the last second and the last minute, beside Klaviyo's limits."""
+    """Arrivals in the last second and the last minute, with Klaviyo's limits."""
     first = result.arrivals[0]
     arrivals = [at - first for at in result.arrivals if at - first <= SHOWN_SECONDS]
     shown = [
@@ -57,17 +57,17 @@ def latency(parts: dict[str, dict[str, float]]) -> str:
 def write(figures: dict[str, Any], shown: virtual.Result | None, folder: Path = FOLDER) -> list[Path]:
     """Write the pictures that ``figures`` holds the data for."""
     folder.mkdir(parents=True, exist_ok=True)
-    made: dict[str, str] = {}
+    pictures: dict[str, str] = {}
     if shown is not None:
-        made["rate"] = rate(shown)
+        pictures["rate"] = rate(shown)
     if "job" in figures:
-        made["cpu"] = cpu(figures["job"])
+        pictures["cpu"] = cpu(figures["job"])
     if "cost" in figures:
-        made["cost"] = cost(figures["cost"]["by_traffic"], figures["cost"]["prices_as_of"])
+        pictures["cost"] = cost(figures["cost"]["by_traffic"], figures["cost"]["prices_as_of"])
     if "latency" in figures:
-        made["latency"] = latency(figures["latency"]["parts_s"])
+        pictures["latency"] = latency(figures["latency"]["parts_s"])
     paths = []
-    for name, picture in made.items():
+    for name, picture in pictures.items():
         paths.append(folder / f"{name}.svg")
         paths[-1].write_text(picture, "utf-8")
     return paths

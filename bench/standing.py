@@ -80,7 +80,7 @@ def counted(stack: Stack) -> dict[str, int]:
     ValueError
         The stack has a kind of resource that is not known here.
     """
-    unknown = {one["Type"] for one in stack.values()} - FREE - {part.kind for part in PARTS}
+    unknown = {resource["Type"] for resource in stack.values()} - FREE - {part.kind for part in PARTS}
     if unknown:
         raise ValueError(f"bench/standing.py has no price for {', '.join(sorted(unknown))}")
     return {part.name: sum(map(part.count, template.of_type(stack, part.kind).values())) for part in PARTS}
@@ -95,13 +95,13 @@ def bill(parameters: Mapping[str, str]) -> Iterator[str]:
     """The lines of the bill of a stack with these parameters, else their defaults."""
     stacks = [counted(template.resources(**{**parameters, "Monitoring": kind})) for kind in MONITORING]
     bills = [dollars(counts) for counts in stacks]
-    sums = [sum(one.values()) for one in bills]
+    sums = [sum(bill.values()) for bill in bills]
     yield "A month without webhooks: " + ", ".join(
         f"{kind} {total:.2f} dollars" for kind, total in zip(MONITORING, sums, strict=True)
     )
     yield f"{'':35}" + "".join(f"{kind:>20}" for kind in MONITORING)
     for part in PARTS:
-        cells = (f"{counts[part.name]:>12,}{one[part.name]:>8.2f}" for counts, one in zip(stacks, bills, strict=True))
+        cells = (f"{counts[part.name]:>12,}{bill[part.name]:>8.2f}" for counts, bill in zip(stacks, bills, strict=True))
         yield f"{part.name:35}{''.join(cells)}"
     yield f"{'all':35}" + "".join(f"{total:>20.2f}" for total in sums)
     yield f"Calculated: list prices of {AS_OF} in us-east-1, no free tier; the receives as others observed them."
@@ -109,7 +109,7 @@ def bill(parameters: Mapping[str, str]) -> Iterator[str]:
 
 def read(arguments: Sequence[str]) -> dict[str, str]:
     """``Name=value`` arguments as parameters; ``ValueError`` if the template has no such parameter."""
-    parameters = dict(one.partition("=")[::2] for one in arguments)
+    parameters = dict(argument.partition("=")[::2] for argument in arguments)
     if unknown := parameters.keys() - template.source()["Parameters"].keys():
         raise ValueError(f"template.yaml has no parameter {', '.join(sorted(unknown))}; write Name=value")
     return parameters

@@ -1,4 +1,4 @@
-"""A webhook, by sender: CPU from the API Gateway event to the SendMessageBatch call, beside the floor.
+"""A webhook, by sender: CPU from the API Gateway event to the SendMessageBatch call, compared with the floor.
 
 The floor is what no relay can do without: parse the body and compute one HMAC.
 """
@@ -76,31 +76,31 @@ def run(seconds: float = 1.5) -> dict[str, Any]:
     relay = door.Door()
     paths = [path for name in senders.names() if (path := door.sample(name))]
     with door.silenced():
-        found = [measure(relay, path, seconds=seconds) for path in paths]
-    print(table("A webhook: CPU of receive, by sender", HEAD, [_row(one) for one in found]))
-    return {one.sample.parent.name: _document(one) for one in found}
+        measured = [measure(relay, path, seconds=seconds) for path in paths]
+    print(table("A webhook: CPU of receive, by sender", HEAD, [_row(figures) for figures in measured]))
+    return {figures.sample.parent.name: _document(figures) for figures in measured}
 
 
-def _row(one: Figures) -> tuple[object, ...]:
-    times = (one.floor.median, one.call.median)
+def _row(figures: Figures) -> tuple[object, ...]:
+    times = (figures.floor.median, figures.call.median)
     return (
-        one.sample.parent.name,
-        one.sample.stem,
-        one.size,
+        figures.sample.parent.name,
+        figures.sample.stem,
+        figures.size,
         *(f"{seconds * 1e6:.0f}" for seconds in times),
-        f"{one.ratio:.1f}",
-        f"{one.call.p99 * 1e6:.0f}",
-        f"{one.whole.median * 1e6:.0f}",
+        f"{figures.ratio:.1f}",
+        f"{figures.call.p99 * 1e6:.0f}",
+        f"{figures.whole.median * 1e6:.0f}",
     )
 
 
-def _document(one: Figures) -> dict[str, Any]:
+def _document(figures: Figures) -> dict[str, Any]:
     return {
-        "sample": one.sample.stem,
-        "bytes": one.size,
-        "log_bytes": one.logged,
-        "over_floor": round(one.ratio, 2),
-        "floor": one.floor.document(),
-        "to_the_call": one.call.document(),
-        "whole": one.whole.document(),
+        "sample": figures.sample.stem,
+        "bytes": figures.size,
+        "log_bytes": figures.logged,
+        "over_floor": round(figures.ratio, 2),
+        "floor": figures.floor.document(),
+        "to_the_call": figures.call.document(),
+        "whole": figures.whole.document(),
     }

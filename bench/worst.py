@@ -49,8 +49,8 @@ class Shape:
 
     def body(self, size: int) -> bytes:
         """The body's bytes."""
-        made = self.make(size)
-        return made if isinstance(made, bytes) else json.dumps(made, separators=(",", ":"), ensure_ascii=False).encode()
+        body = self.make(size)
+        return body if isinstance(body, bytes) else json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def _event(**change: Any) -> dict[str, Any]:
@@ -95,10 +95,10 @@ def _woocommerce(size: int) -> dict[str, Any]:
     }
 
 
-def _many(size: int, objects: int, one: Callable[[int, str], Any]) -> list[Any]:
+def _many(size: int, objects: int, make: Callable[[int, str], Any]) -> list[Any]:
     """As many as a body may hold of what has ``objects`` objects and lists, with texts that fill ``size`` bytes."""
     count = min(size // 90, (MOST_OBJECTS - 10) // objects)
-    return [one(number, "x" * (size // count - 90)) for number in range(count)]
+    return [make(number, "x" * (size // count - 90)) for number in range(count)]
 
 
 SHAPES = {
@@ -192,8 +192,8 @@ def measure(name: str, *, packed: bool) -> dict[str, Any]:
         environment = {**os.environ, "PYTHONPATH": f"src{os.pathsep}."}
         command = [sys.executable, "-m", "bench.worst", "--event", file.name]
         done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=aws.ROOT, env=environment)  # noqa: S603
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    figures: dict[str, Any] = json.loads(done.stdout)
+    return figures
 
 
 def handle(path: Path) -> dict[str, Any]:
@@ -213,7 +213,7 @@ def handle(path: Path) -> dict[str, Any]:
         answer = receive.handler(event, None)
         spent = time.process_time() - begun
     document = json.loads(answer["body"] or "null")
-    parked = [one["reason"] for one in document.get("parked", [])] if isinstance(document, dict) else []
+    parked = [item["reason"] for item in document.get("parked", [])] if isinstance(document, dict) else []
     return {
         "cpu": round(spent, 2),
         "megabytes": _peak(),
@@ -225,8 +225,8 @@ def handle(path: Path) -> dict[str, Any]:
 
 def _peak() -> int:
     """The most memory that this process has had, in MB; ``ru_maxrss`` would be its parent's if that had more."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return int(found[1]) // 1024 if found else 0
+    peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(peak[1]) // 1024 if peak else 0
 
 
 def main() -> int:
@@ -242,11 +242,13 @@ def main() -> int:
     print(f"{'shape':<38} {'sent':<5} {'CPU s':>6} {'MB':>5}  answer")
     for name in options.shapes or SHAPES:
         for packed in (False, True):
-            found = measure(name, packed=packed)
+            figures = measure(name, packed=packed)
             sent = "gzip" if packed else "raw"
-            told = f"{found['status']} {found['accepted']:,} events {found['reason']}"
-            print(f"{name:<38} {sent:<5} {found['cpu']:>6.2f} {found['megabytes']:>5}  {told}", flush=True)
-            failed += found["cpu"] > CPU_SECONDS or found["megabytes"] > MEGABYTES or found["status"] not in (200, 413)
+            answer = f"{figures['status']} {figures['accepted']:,} events {figures['reason']}"
+            print(f"{name:<38} {sent:<5} {figures['cpu']:>6.2f} {figures['megabytes']:>5}  {answer}", flush=True)
+            failed += (
+                figures["cpu"] > CPU_SECONDS or figures["megabytes"] > MEGABYTES or figures["status"] not in (200, 413)
+            )
     return 1 if failed else 0
 
 

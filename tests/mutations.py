@@ -44,8 +44,8 @@ _WRONG: list[Any] = [
 
 def samples(name: str) -> list[Payload]:
     """The webhooks of a source's samples, without its checks of the URL."""
-    found = (payload.request(path) for path in sorted((paths.SAMPLES / name).glob("*.json")))
-    return [sent for sent in found if sent.method == "POST" and sent.body]
+    requests = (payload.request(path) for path in sorted((paths.SAMPLES / name).glob("*.json")))
+    return [sent for sent in requests if sent.method == "POST" and sent.body]
 
 
 def mutated(sent: Payload, dice: random.Random) -> bytes:
@@ -175,15 +175,15 @@ def wrong_with(name: str, sent: Payload, body: bytes) -> tuple[str, str]:
     if not (first.events or first.parked or first.ignored):
         return "lost", "neither an event nor a reason"
     again = outcome(name, sent, body)
-    if not isinstance(again, Outcome) or [one.unique_id for one in again.events] != [
-        one.unique_id for one in first.events
+    if not isinstance(again, Outcome) or [event.unique_id for event in again.events] != [
+        event.unique_id for event in first.events
     ]:
         return "unstable", "the same bytes gave other ids"
     entries = list({event.unique_id: json.loads(event.entry) for event in first.events}.values())
     attributes = {"events-bulk-create": {"data": entries}}
     document = {"data": {"type": "event-bulk-create-job", "attributes": attributes}}
-    if entries and (found := problems(document, _NOW)):
-        return "invalid", f"{'/'.join(map(str, found[0].path[4:]))}: {found[0].detail}"
+    if entries and (mistakes := problems(document, _NOW)):
+        return "invalid", f"{'/'.join(map(str, mistakes[0].path[4:]))}: {mistakes[0].detail}"
     return ("events" if first.events else "parked" if first.parked else "ignored"), ""
 
 
@@ -191,10 +191,10 @@ def run(name: str, count: int, seed: int = 1) -> tuple[Counter[str], list[str]]:
     """Outcomes of ``count`` mutations of a source's samples, and what was wrong with any, with its seed."""
     counts: Counter[str] = Counter()
     wrong: list[str] = []
-    given = samples(name)
-    for number in range(count if given else 0):
+    originals = samples(name)
+    for number in range(count if originals else 0):
         dice = random.Random(f"{name} {seed} {number}")  # noqa: S311 (no secret)
-        sent = given[number % len(given)]
+        sent = originals[number % len(originals)]
         body = mutated(sent, dice)
         try:
             word, why = wrong_with(name, sent, body)

@@ -163,7 +163,7 @@ def read(form: Mapping[str, str]) -> tuple[str, str, Payload]:
     method, query = document.pop(":method", "POST"), document.pop("query", {})
     headers = {str(name).lower(): str(value) for name, value in document.items()}
     query = {str(name): str(value) for name, value in query.items()} if isinstance(query, dict) else {}
-    # A form's text has CRLF line ends whatever was typed.
+    # A form's text has CRLF line ends whatever was entered.
     return source, toml.replace("\r\n", "\n"), Payload(str(method), query, headers, body.replace("\r\n", "\n").encode())
 
 

@@ -34,7 +34,7 @@ EVENTS_A_JOB, BYTES_A_JOB = 1_000, 5_000_000
 
 @dataclass(frozen=True, slots=True)
 class Second:
-    """Requests of one second: taken, turned away with 429, failed otherwise; and those of the minute before its end."""
+    """Requests of one second: accepted, refused with 429, failed otherwise; and those of the minute before its end."""
 
     taken: int
     throttled: int
@@ -59,7 +59,7 @@ def seconds(requests: Iterable[SentJob], now: float) -> list[Second]:
 
 
 def latest(jobs: Iterable[SentJob]) -> list[SentJob]:
-    """The last jobs, the newest first: invocations side by side tell theirs one after the other."""
+    """The last jobs, the newest first: invocations side by side report theirs one after the other."""
     return heapq.nlargest(JOBS, list(jobs), key=lambda job: job.at)
 
 

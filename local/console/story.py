@@ -29,7 +29,7 @@ RECEIPT_SECONDS = 10.0  # a request on its way from the front door to a function
 
 # What a note's code means, for a person. The codes are those of ``schema`` and ``mapping``.
 NOTES = {
-    "invalid_email": "not an address that Klaviyo takes: left out",
+    "invalid_email": "not an address that Klaviyo accepts: left out",
     "invalid_phone": "not a valid number, or without a country: left out",
     "invalid_external_id": "longer than 255 characters: left out",
     "invalid_anonymous_id": "longer than 255 characters: left out",
@@ -39,10 +39,10 @@ NOTES = {
     "array_cut": "cut to 4,000 entries",
     "too_many_properties": "only the first 399 were kept",
     "nested_too_deep": "nested more than 10 deep: left out there",
-    "number_out_of_range": "a number that Klaviyo does not take: left out",
-    "number_not_finite": "not a number that JSON knows: left out",
+    "number_out_of_range": "a number that Klaviyo does not accept: left out",
+    "number_not_finite": "not a number in JSON: left out",
     "out_of_range": "not a coordinate: left out",
-    "wrong_type": "of a type that Klaviyo does not take: left out",
+    "wrong_type": "of a type that Klaviyo does not accept: left out",
     "profile_too_large": "left out, so that the profile fits",
     "too_large": "left out, so that the event fits",
     "mapping_failed": "the expression met a value that it cannot use: left out",
@@ -154,7 +154,7 @@ def history_of(event_id: str, exchange: Exchange, trail: Trail) -> History:
 def events_of(
     exchange: Exchange, trail: Trail, defaults: Defaults, stored: Callable[[str], list[dict[str, Any]]]
 ) -> tuple[list[Told], Outcome]:
-    """The first events of a webhook, and its whole outcome; ``stored`` tells what Klaviyo has of a ``unique_id``."""
+    """The first events of a webhook, and its whole outcome; ``stored`` returns what Klaviyo has of a ``unique_id``."""
     outcome = outcome_of(exchange, defaults)
     rows = []
     for event in outcome.events[:SHOWN_EVENTS]:
@@ -231,7 +231,7 @@ def marks_of(entry: Mapping[str, Any]) -> list[str]:
 
 
 def is_silent(entry: Mapping[str, Any]) -> bool:
-    """Whether Klaviyo takes this event and stores nothing."""
+    """Whether Klaviyo accepts this event and stores nothing."""
     email = entry["attributes"]["profile"]["data"]["attributes"].get("email", "")
     return values.is_dropped(email)
 

@@ -211,7 +211,7 @@ def described(entry: dict[str, Any], written: Written, rule: int | None, late: b
 
 
 def _flat(plain: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """The event's values; objects in profile and properties that stand for themselves are one value."""
+    """The event's values; objects in profile and properties that are values themselves are one value."""
     for name, value in plain.items():
         if name == "profile":
             for inner, part in value.items():

@@ -1,4 +1,4 @@
-"""``sim.environment`` beside the template as SAM translates it."""
+"""``sim.environment`` compared with the template as SAM translates it."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from tools import template
 
 def variables(function: str, **parameters: str) -> dict[str, str]:
     """The translated function's variables; a reference as the name that it refers to."""
-    found = template.resources(**parameters)[function]["Properties"]["Environment"]["Variables"]
-    return {name: str(value["Ref"] if isinstance(value, dict) else value) for name, value in found.items()}
+    translated = template.resources(**parameters)[function]["Properties"]["Environment"]["Variables"]
+    return {name: str(value["Ref"] if isinstance(value, dict) else value) for name, value in translated.items()}
 
 
 @pytest.mark.parametrize(
-    "given", [{}, {"PacingTable": "shared", "Monitoring": "essential", "WatchedSource1": "stripe"}]
+    "parameters", [{}, {"PacingTable": "shared", "Monitoring": "essential", "WatchedSource1": "stripe"}]
 )
-def test_variables_are_those_of_the_translated_template(given: dict[str, str]) -> None:
+def test_variables_are_those_of_the_translated_template(parameters: dict[str, str]) -> None:
     nowhere: dict[str, str] = {"KlaviyoUrl": environment.NOWHERE}
     for function, simulated in (
-        ("ReceiveFunction", environment.receive(**given)),
-        ("DeliverFunction", environment.deliver(**given)),
+        ("ReceiveFunction", environment.receive(**parameters)),
+        ("DeliverFunction", environment.deliver(**parameters)),
     ):
-        expected = variables(function, **nowhere, **given)
+        expected = variables(function, **nowhere, **parameters)
         assert expected == {name: value for name, value in simulated.items() if name not in environment.PLATFORM}
 
 

@@ -1,4 +1,4 @@
-"""``sim.queue`` beside boto3's client on MiniStack: the same answers, the same messages, the same records.
+"""``sim.queue`` compared with boto3's client on MiniStack: the same answers, the same messages, the same records.
 
 Known differences, in which ``sim`` goes by the API reference: MiniStack takes delays over
 900 s (``DelaySeconds``), leaves the attributes out of a batch's 1 MiB, and lists an
@@ -44,34 +44,34 @@ class Side:
             answer = self.client.send_message_batch(QueueUrl=self.events, Entries=list(entries))
         except ClientError as error:
             return {"error": code(error.response["Error"]["Code"])}
-        failed = {one["Id"]: (code(one["Code"]), one["SenderFault"]) for one in answer.get("Failed", [])}
-        return failed | {one["Id"]: "taken" for one in answer.get("Successful", [])}
+        failed = {entry["Id"]: (code(entry["Code"]), entry["SenderFault"]) for entry in answer.get("Failed", [])}
+        return failed | {entry["Id"]: "taken" for entry in answer.get("Successful", [])}
 
     def receive(self, number: int = 1, *, visibility: int = 1) -> list[dict[str, Any]]:
         """``number`` messages as soon as so many have been given, in order of their bodies."""
-        found: list[dict[str, Any]] = []
+        messages: list[dict[str, Any]] = []
         end = time.monotonic() + SECONDS
-        while len(found) < number and time.monotonic() < end:
+        while len(messages) < number and time.monotonic() < end:
             asked = {"MaxNumberOfMessages": 10, "VisibilityTimeout": visibility} | self.asked()
-            found += self.client.receive_message(QueueUrl=self.events, **asked).get("Messages", [])
-            if len(found) < number:
+            messages += self.client.receive_message(QueueUrl=self.events, **asked).get("Messages", [])
+            if len(messages) < number:
                 self.wait(0.05)
-        assert len(found) == number
-        return sorted(found, key=lambda one: str(one["Body"]))
+        assert len(messages) == number
+        return sorted(messages, key=lambda message: str(message["Body"]))
 
     def delete(self, message: dict[str, Any]) -> list[str]:
         """Delete ``message`` by its handle; the entries that succeeded."""
         entries = [{"Id": "0", "ReceiptHandle": message["ReceiptHandle"]}]
         answer = self.client.delete_message_batch(QueueUrl=self.events, Entries=entries)
-        return [one["Id"] for one in answer.get("Successful", [])]
+        return [entry["Id"] for entry in answer.get("Successful", [])]
 
     def dead_letter(self) -> dict[str, Any]:
         """What was received too often; SQS moves it when somebody looks for it once more."""
         end = time.monotonic() + SECONDS
         while time.monotonic() < end:
             assert self.empty()
-            if found := self.client.receive_message(QueueUrl=self.dead, **self.asked()).get("Messages"):
-                (message,) = found
+            if messages := self.client.receive_message(QueueUrl=self.dead, **self.asked()).get("Messages"):
+                (message,) = messages
                 return dict(message)
             self.wait(0.05)
         raise AssertionError("nothing in the dead-letter queue")
@@ -110,7 +110,7 @@ def entry(name: str, **more: Any) -> dict[str, Any]:
     return {"Id": name, "MessageBody": f"body of {name}", "MessageGroupId": "shop"} | more
 
 
-def told(message: dict[str, Any]) -> dict[str, Any]:
+def comparable(message: dict[str, Any]) -> dict[str, Any]:
     """What both sides say of a received message."""
     return {
         "body": message["Body"],
@@ -171,12 +171,12 @@ def test_attributes_count_into_a_megabyte_in_sim(sides: list[Side]) -> None:
 
 def test_what_was_sent_is_received_with_all_its_attributes(sides: list[Side]) -> None:
     with_some = entry("b", MessageAttributes={"reason": TEXT, "at": TEXT | {"StringValue": "now"}})
-    found = []
+    answers = []
     for side in sides:
         side.send(entry("a"), with_some)
-        found.append(list(map(told, side.receive(2))))
-    assert found[0] == found[1]
-    assert found[0][1]["message attributes"]["reason"] == TEXT
+        answers.append(list(map(comparable, side.receive(2))))
+    assert answers[0] == answers[1]
+    assert answers[0][1]["message attributes"]["reason"] == TEXT
 
 
 def test_a_trace_header_goes_with_the_message(sides: list[Side]) -> None:
@@ -212,22 +212,22 @@ def test_a_delayed_message_comes_when_its_delay_is_over(sides: list[Side]) -> No
     for side in sides:
         began = side.clock()
         side.send(entry("a", DelaySeconds=1))
-        (found,) = side.receive()
-        assert found["Body"] == "body of a"
+        (message,) = side.receive()
+        assert message["Body"] == "body of a"
         assert side.clock() - began >= 1
 
 
 def test_a_received_message_is_hidden_and_counted_and_ends_in_the_dead_letters(sides: list[Side]) -> None:
-    found = []
+    outcomes = []
     for side in sides:
         side.send(entry("a", MessageAttributes={"reason": TEXT}))
         began = side.clock()
-        receipts = [told(one) for _ in range(2) for one in side.receive(visibility=1)]
+        receipts = [comparable(message) for _ in range(2) for message in side.receive(visibility=1)]
         assert side.clock() - began >= 1
         moved = side.dead_letter()
-        found.append((receipts, moved["Body"], moved["MessageAttributes"]["reason"]["StringValue"]))
-    assert found[0] == found[1]
-    assert [one["attributes"]["ApproximateReceiveCount"] for one in found[0][0]] == ["1", "2"]
+        outcomes.append((receipts, moved["Body"], moved["MessageAttributes"]["reason"]["StringValue"]))
+    assert outcomes[0] == outcomes[1]
+    assert [receipt["attributes"]["ApproximateReceiveCount"] for receipt in outcomes[0][0]] == ["1", "2"]
 
 
 def test_what_is_deleted_does_not_come_again(sides: list[Side]) -> None:

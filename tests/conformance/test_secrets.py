@@ -1,4 +1,4 @@
-"""``sim.secrets`` beside boto3's client on MiniStack."""
+"""``sim.secrets`` compared with boto3's client on MiniStack."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``sim.table`` beside ``pacing.DynamoTable`` on two emulators: the same verdicts, and the same item after each call.
+"""``sim.table`` compared with ``pacing.DynamoTable`` on two emulators: the same verdicts and items after each call.
 
 Known differences: the item of DynamoDB has its key, which ``sim`` leaves out; numbers
 with a fraction, which only damage can bring in, do not exist in ``sim``. moto fails where a
@@ -61,8 +61,8 @@ def real(request: pytest.FixtureRequest) -> Callable[[], DynamoTable]:
     """The same, on each emulator."""
     if request.param == "moto":
         return tables(request.getfixturevalue("moto"))
-    made: Callable[[], DynamoTable] = request.getfixturevalue("on_ministack")
-    return made
+    table: Callable[[], DynamoTable] = request.getfixturevalue("on_ministack")
+    return table
 
 
 def tables(clients: Client) -> Callable[[], DynamoTable]:
@@ -78,11 +78,11 @@ def tables(clients: Client) -> Callable[[], DynamoTable]:
 
 def answers(table: Table | DynamoTable, calls: list[Call]) -> list[Any]:
     """What ``table`` answers to each call, and the item after it."""
-    found: list[Any] = []
+    answers: list[Any] = []
     for operation, asked in calls:
         answer = getattr(table, operation)(**asked)
-        found += [plain(answer), plain(table.read())]
-    return found
+        answers += [plain(answer), plain(table.read())]
+    return answers
 
 
 def plain(answer: Any) -> Any:

@@ -1,4 +1,4 @@
-"""``sim.klaviyo`` beside the stand-in: the same windows, and answers in which the relay reads the same."""
+"""``sim.klaviyo`` compared with the stand-in: the same windows, and answers in which the relay reads the same."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ class Sides:
             "content-type": standin.MEDIA_TYPE,
             "revision": "2026-10-15",
         }
-        found = (
+        answer = (
             standin.answer(self.standin, "POST", standin.PATH, headers, body, self.time())
             if wait is None
             else standin.throttled(wait)
         )
         return [
             self.sim.post(body, self.standin.key),
-            sort_answer(found.status, found.headers, found.body, now=self.time()),
+            sort_answer(answer.status, answer.headers, answer.body, now=self.time()),
         ]
 
 
@@ -85,7 +85,7 @@ def test_answers_say_the_same_until_after_a_limit(minute: float, second: float) 
         simulated, real = sides.post(f"e{number}")
         assert read(simulated) == read(real)
         sides.time.sleep(0.05 if number % 30 else 1.1)
-    assert {one.status for one in sides.sim.requests} == {202, 429}
+    assert {request.status for request in sides.sim.requests} == {202, 429}
     assert sides.sim.stored == [name for name, *_ in sides.standin.stored]
 
 

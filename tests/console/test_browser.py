@@ -39,7 +39,7 @@ def newest(page: Page, text: str) -> None:
     page.locator(".list tbody a").first.click()
 
 
-def test_a_webhook_appears_by_itself_and_arrives(page: Page, console: Console) -> None:
+def test_a_webhook_appears_without_reloading_and_arrives(page: Page, console: Console) -> None:
     expect(page.get_by_role("heading", name="Webhooks")).to_be_visible()
     send(console, "first", metric="Came in first")
     row = page.locator(".list tbody tr", has_text="Came in first")
@@ -67,10 +67,10 @@ def test_a_wrong_signature_says_why(page: Page, console: Console) -> None:
     expect(page.locator(".signing")).to_contain_text("has no stripe-signature")
 
 
-def test_request_event_and_klaviyo_stand_beside_each_other(page: Page, console: Console) -> None:
-    send(console, "beside", metric="Stood beside", value=19.99)
-    newest(page, "Stood beside")
-    expect(page.get_by_role("region", name="Request")).to_contain_text('"unique_id": "beside"')
+def test_request_event_and_answer_are_shown_side_by_side(page: Page, console: Console) -> None:
+    send(console, "side", metric="Side by side", value=19.99)
+    newest(page, "Side by side")
+    expect(page.get_by_role("region", name="Request")).to_contain_text('"unique_id": "side"')
     expect(page.get_by_role("region", name="Event")).to_contain_text('"value": 19.99')
     klaviyo = page.get_by_role("region", name="Klaviyo")
     expect(klaviyo).to_contain_text("202, delivered")
@@ -205,7 +205,7 @@ def test_the_rate_page_shows_the_jobs(page: Page, console: Console) -> None:
     expect(page.locator("#share")).to_have_count(0)
 
 
-def test_a_share_of_the_limit_stands_beside_it(page: Page, console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_share_of_the_limit_is_shown_with_it(page: Page, console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(console.stack.parameters, "RequestsPerMinute", "30")
     page.goto("/rate")
     expect(page.locator("#share")).to_contain_text("30 of them")
@@ -414,8 +414,8 @@ def test_its_pages_are_accessible(page: Page, console: Console, scheme: Literal[
         page.goto(address)
         # Only colours differ in the dark.
         rules = {"runOnly": ["color-contrast"]} if scheme == "dark" else {"runOnly": WCAG}
-        found = Axe().run(page, options=rules)
-        assert found.violations_count == 0, (address, found.generate_report())
+        results = Axe().run(page, options=rules)
+        assert results.violations_count == 0, (address, results.generate_report())
 
 
 def test_nothing_is_wider_than_a_phone(page: Page, console: Console) -> None:
@@ -453,7 +453,7 @@ def test_the_door_shows_no_console_and_nothing_of_aws(console: Console) -> None:
         "/webhooks/../../../../..",
         "/_ministack/health",
     ):
-        connection = http.client.HTTPConnection(host, timeout=60)  # sends the path as it stands
+        connection = http.client.HTTPConnection(host, timeout=60)  # sends the path unchanged
         connection.request("POST", path, b"{}", asks)
         answer = connection.getresponse()
         assert (answer.status, json.loads(answer.read())) == (404, {"message": "Not Found"}), path

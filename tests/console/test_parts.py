@@ -85,7 +85,7 @@ def test_a_job_counts_for_the_webhook_that_waited_for_it() -> None:
 def test_webhooks_know_who_else_brought_their_event() -> None:
     exchanges = Exchanges(most=2)
     answer = b'{"accepted": 1, "event_ids": ["a"]}'
-    one, two, three = (
+    first, second, third = (
         exchanges.add(
             at=at,
             method="POST",
@@ -98,22 +98,22 @@ def test_webhooks_know_who_else_brought_their_event() -> None:
         )
         for at in (1.0, 3.0, 2.0)
     )
-    assert [found.number for found in exchanges.newest_first()] == [2, 3]
-    assert two.receipts("a") == three.receipts("a") == [(3, 2.0), (2, 3.0)]
-    assert story.history_of("a", one, Trail()).jobs == []
+    assert [exchange.number for exchange in exchanges.newest_first()] == [2, 3]
+    assert second.receipts("a") == third.receipts("a") == [(3, 2.0), (2, 3.0)]
+    assert story.history_of("a", first, Trail()).jobs == []
 
 
-def test_the_log_tells_what_became_of_an_event() -> None:
+def test_the_log_says_what_became_of_an_event() -> None:
     trail = Trail()
 
-    def told(*names: str) -> str:
+    def shown(*names: str) -> str:
         return state([trail.of(name) for name in names])
 
-    assert told("a") == "waiting"
+    assert shown("a") == "waiting"
     trail.take([line("job", "a", "b", outcome="rows", status=400), line("parked", "b", reason="refused_by_klaviyo")])
-    assert (told("a"), told("b"), told("a", "b")) == ("waiting", "parked", "parked")
+    assert (shown("a"), shown("b"), shown("a", "b")) == ("waiting", "parked", "parked")
     trail.take([line("job", "a"), line("job continued", "c"), line("deferred"), line("job", "b")])
-    assert told("a", "b", "c") == "delivered"
+    assert shown("a", "b", "c") == "delivered"
     assert [job.status for job in trail.of("a").jobs] == [400, 202]
     assert trail.of("a").jobs[0].at == pytest.approx(1_795_514_400.0)
 
@@ -128,18 +128,18 @@ def test_requests_are_counted_by_second_and_by_the_minute_before() -> None:
     assert [chart[at + n].minute for n in (0, 1, 59, 60)] == [10, 21, 21, 11]
 
 
-def test_the_last_jobs_stand_in_the_order_in_which_they_were_sent() -> None:
-    told = [SentJob(at, 202, 1, 1, {}) for at in (3.0, 5.0, 1.0, 4.0, 2.0, *range(100, 100 + rate.JOBS))]
-    assert [job.at for job in rate.latest(told)] == list(range(99 + rate.JOBS, 99, -1))
-    assert [job.at for job in rate.latest(told[:5])] == [5.0, 4.0, 3.0, 2.0, 1.0]
+def test_the_last_jobs_are_in_the_order_in_which_they_were_sent() -> None:
+    jobs = [SentJob(at, 202, 1, 1, {}) for at in (3.0, 5.0, 1.0, 4.0, 2.0, *range(100, 100 + rate.JOBS))]
+    assert [job.at for job in rate.latest(jobs)] == list(range(99 + rate.JOBS, 99, -1))
+    assert [job.at for job in rate.latest(jobs[:5])] == [5.0, 4.0, 3.0, 2.0, 1.0]
 
 
-def test_parked_messages_are_heaped_by_source_and_reason() -> None:
-    found = [
+def test_parked_messages_are_grouped_by_source_and_reason() -> None:
+    letters = [
         DeadLetter(str(n), "", "", {}, reason, f"because {n}", "stripe", f"2026-01-0{n}", n)
         for n, reason in ((1, "no_identifier"), (2, "refused"), (3, "no_identifier"))
     ]
-    first, second = rate.groups(found)
+    first, second = rate.groups(letters)
     assert (first.reason, first.events, first.since, first.details) == (
         "no_identifier",
         4,
@@ -167,9 +167,9 @@ def test_every_source_says_how_it_signs_and_hides_its_token(source: str) -> None
     schemes = senders.load(source).schemes
     headers = {name: "Bearer hidden-value" for scheme in schemes for name in scheme.header}
     exchange = came(source, headers, query="?token=hidden-value")
-    told = dict(signing.described(exchange, "https://relay"))
-    assert told["scheme"]
-    assert "has" in told["this request"]
+    description = dict(signing.described(exchange, "https://relay"))
+    assert description["scheme"]
+    assert "has" in description["this request"]
     hidden = {name for scheme in schemes if scheme.scheme == "token" for name in scheme.header}
     assert not [name for name in hidden if "hidden-value" in exchange.headers[name]]
     assert "hidden-value" not in exchange.path
@@ -184,7 +184,7 @@ def refused(
     _, signed = sign.sign(
         source, secrets[0], body=body, headers={}, url=f"https://relay/webhooks/{source}", now=now - age
     )
-    (name,) = (one for one in senders.load(source).schemes[0].header if one in signed)
+    (name,) = (header for header in senders.load(source).schemes[0].header if header in signed)
     signed[name], body = change(signed[name], body)
     answer = json.dumps({"error": "signature_wrong", "detail": ""}).encode()
     exchange = Exchanges().add(
@@ -197,9 +197,9 @@ def refused(
         answer=answer,
         milliseconds=1,
     )
-    told = dict(signing.described(exchange, "https://relay", secrets))
-    assert not any(secret.removeprefix("whsec_") in text for secret in secrets for text in told.values())
-    return told
+    description = dict(signing.described(exchange, "https://relay", secrets))
+    assert not any(secret.removeprefix("whsec_") in text for secret in secrets for text in description.values())
+    return description
 
 
 BODY = b'{"id": "evt_1", "name": "Zo\xc3\xab"}'
@@ -218,20 +218,20 @@ BODY = b'{"id": "evt_1", "name": "Zo\xc3\xab"}'
     ],
 )
 def test_a_wrong_signature_is_compared_with_the_right_one(source: str, change: Any, said: str) -> None:
-    told = refused(source, BODY, change)
-    assert said in told["likely"]
-    assert told["expected"].startswith("64 characters, hex" if source == "stripe" else "44 characters, base64")
-    assert "by the development secret" in told["expected"]
+    description = refused(source, BODY, change)
+    assert said in description["likely"]
+    assert description["expected"].startswith("64 characters, hex" if source == "stripe" else "44 characters, base64")
+    assert "by the development secret" in description["expected"]
 
 
-def test_what_came_and_how_old_it_was_is_told() -> None:
-    told = refused("stripe", BODY, lambda value, body: (value.replace("v1=", "v1=zz"), body), age=900.0)
-    assert told["received"].startswith("stripe-signature: t=1795499100,v1=zz")
-    assert told["its form"] == "66 characters, neither hexadecimal nor base64"
-    assert "900 s before it came in; the limit is 300 s" in told["timestamp"]
+def test_what_came_and_how_old_it_was_is_shown() -> None:
+    description = refused("stripe", BODY, lambda value, body: (value.replace("v1=", "v1=zz"), body), age=900.0)
+    assert description["received"].startswith("stripe-signature: t=1795499100,v1=zz")
+    assert description["its form"] == "66 characters, neither hexadecimal nor base64"
+    assert "900 s before it came in; the limit is 300 s" in description["timestamp"]
 
 
-def test_an_event_is_told_without_its_envelopes_and_with_what_was_left_out() -> None:
+def test_an_event_is_shown_without_its_envelopes_and_with_what_was_left_out() -> None:
     headers, body = payload.read(paths.SAMPLES / "stripe" / "invoice.paid.json")
     exchange = Exchanges().add(
         at=1_795_000_000.0,
@@ -260,7 +260,7 @@ def test_the_time_of_receipt_alone_makes_no_other_event() -> None:
     made = mapping.understand(
         senders.load("stripe"), Webhook.posted(headers, body), received=1_795_000_000.0, defaults=Defaults()
     )
-    entry, later, another = (json.loads(made.events[0].entry) for _ in range(3))
+    entry, later, another = (json.loads(outcome.events[0].entry) for _ in range(3))
     event = later["attributes"]["events"]["data"][0]["attributes"]
     event["time"] = event["time"].replace(":02Z", ":03Z")
     another["attributes"]["events"]["data"][0]["attributes"]["value"] = 1
@@ -277,7 +277,7 @@ def test_every_note_is_explained() -> None:
     assert codes <= set(story.NOTES)
 
 
-def test_what_was_parked_is_delivered_once_it_was_mended_and_sent_back() -> None:
+def test_what_was_parked_is_delivered_once_it_was_corrected_and_sent_back() -> None:
     body = {
         "id": "evt_9",
         "type": "customer.created",
@@ -344,7 +344,7 @@ def test_make_local_names_the_console_before_it_is_ready(
     assert commands.main(["local"]) == 0
     said = capsys.readouterr().out.splitlines()
     assert "console: http://127.0.0.1:2" in said[: said.index("ready")]
-    (tunnel,) = (one for one in said if one.startswith("tunnel (optional): "))
+    (tunnel,) = (line for line in said if line.startswith("tunnel (optional): "))
     assert "--url http://127.0.0.1:1 (" in tunnel
 
 
@@ -397,11 +397,11 @@ def test_a_copied_command_sends_the_very_request_and_is_safe_to_paste(tmp_path: 
     words, piped = json.loads(ran.stdout)
     assert "--globoff" in words
     assert words[words.index("-X") + 2] == f"http://127.0.0.1:1{exchange.path}"
-    given = [word.encode("latin-1").decode() for flag, word in itertools.pairwise(words) if flag == "-H"]
-    assert f"x-note: {headers['X-Note']}" in given
-    assert f"x-odd: {headers['X-Odd']}" in given
-    assert "x-none;" in given
-    assert not [word for word in given if word.startswith("@")]
+    passed = [word.encode("latin-1").decode() for flag, word in itertools.pairwise(words) if flag == "-H"]
+    assert f"x-note: {headers['X-Note']}" in passed
+    assert f"x-odd: {headers['X-Odd']}" in passed
+    assert "x-none;" in passed
+    assert not [word for word in passed if word.startswith("@")]
     sent = piped if words[-1] == "@-" else words[-1] if "--data-raw" in words else ""
     assert sent.encode("latin-1") == body
 

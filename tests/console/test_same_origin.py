@@ -85,7 +85,7 @@ def test_what_is_kept_is_bounded_by_number_and_by_bytes() -> None:
     exchanges = Exchanges(most=10, most_bytes=5_000)
     for number in range(30):
         _add(exchanges, body=b"x" * (10 if number < 20 else 1_000))
-    assert [one.number for one in exchanges.newest_first()] == [30, 29, 28, 27]
+    assert [exchange.number for exchange in exchanges.newest_first()] == [30, 29, 28, 27]
     assert exchanges.total == 30
     assert exchanges.find(30) is not None
     assert exchanges.find(26) is None

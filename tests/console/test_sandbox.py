@@ -53,9 +53,9 @@ BODY = {
 @pytest.fixture(scope="module")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     custom = tmp_path_factory.mktemp("custom")
-    found = Sandbox(custom, paths.SAMPLES)
-    yield found
-    found.close()
+    opened = Sandbox(custom, paths.SAMPLES)
+    yield opened
+    opened.close()
 
 
 def tried(sandbox: Sandbox, toml: str = TOML, source: str = "shop", body: Any = BODY, **change: Any) -> dict[str, Any]:
@@ -80,13 +80,15 @@ def line(toml: str, start: str) -> int:
 
 def test_each_value_names_the_expression_and_the_line_that_it_comes_from(sandbox: Sandbox) -> None:
     (event,) = tried(sandbox)["events"]
-    found = {".".join(one["path"]): (one["value"], one["expression"], one["line"]) for one in event["values"]}
-    assert found["value"] == (19.9, "money(total)", line(TOML, "value"))
-    assert found["properties.Number"] == (3, "number", line(TOML, "Number"))
-    assert found["profile.email"] == ("ada@letters.example", "who", line(TOML, "email"))
-    assert found["unique_id"] == ("shop:placed-order:7", "id", line(TOML, "key"))
-    assert found["time"][1:] == ("at", line(TOML, "time"))
-    assert found["metric"][2] == line(TOML, "metric")
+    values = {
+        ".".join(value["path"]): (value["value"], value["expression"], value["line"]) for value in event["values"]
+    }
+    assert values["value"] == (19.9, "money(total)", line(TOML, "value"))
+    assert values["properties.Number"] == (3, "number", line(TOML, "Number"))
+    assert values["profile.email"] == ("ada@letters.example", "who", line(TOML, "email"))
+    assert values["unique_id"] == ("shop:placed-order:7", "id", line(TOML, "key"))
+    assert values["time"][1:] == ("at", line(TOML, "time"))
+    assert values["metric"][2] == line(TOML, "metric")
     assert event["nothing"] == [
         {"path": ["properties", "Missing"], "odd": True, "meant": "", "line": line(TOML, "Missing"), "file": ""},
         {"path": ["profile", "phone_number"], "odd": True, "meant": "", "line": line(TOML, "phone_number"), "file": ""},
@@ -98,8 +100,8 @@ def test_every_value_of_the_shipped_samples_has_its_line(sandbox: Sandbox, sourc
     toml = senders.path_of(source).read_text()
     for path in sorted((paths.SAMPLES / source).glob("*.json")):
         sent = payload.request(path)
-        found = tried(sandbox, toml, source, sent.body.decode(), headers=sent.headers)
-        for event in found.get("events", []):
+        answer = tried(sandbox, toml, source, sent.body.decode(), headers=sent.headers)
+        for event in answer.get("events", []):
             for value in event["values"]:
                 if value["path"] == ["properties", "RelayDropped"]:
                     continue
@@ -113,12 +115,12 @@ def test_what_is_inherited_names_its_file_and_the_line_there(sandbox: Sandbox) -
     )
     body = {"type": "order", "id": "evt_7", "data": {"object": {"email": "ada@letters.example", "total": 5}}}
     (event,) = tried(sandbox, toml, "stripe_eu", body)["events"]
-    found = {".".join(one["path"]): one for one in event["values"]}
-    assert (found["value"]["file"], found["value"]["line"]) == ("", 6)
+    values = {".".join(value["path"]): value for value in event["values"]}
+    assert (values["value"]["file"], values["value"]["line"]) == ("", 6)
     stripe = senders.path_of("stripe").read_text()
     for name, start in (("unique_id", "key = "), ("profile.email", "email = ")):
-        assert (found[name]["file"], found[name]["line"]) == ("stripe", line(stripe, start))
-    assert found["unique_id"]["expression"] == "_webhook.id"
+        assert (values[name]["file"], values[name]["line"]) == ("stripe", line(stripe, start))
+    assert values["unique_id"]["expression"] == "_webhook.id"
 
 
 def test_an_inherited_event_and_what_is_not_relayed_name_their_lines_too(sandbox: Sandbox) -> None:
@@ -127,25 +129,25 @@ def test_an_inherited_event_and_what_is_not_relayed_name_their_lines_too(sandbox
     sent = payload.request(paths.SAMPLES / "stripe" / "customer.subscription.trial_will_end.json")
     stripe = senders.path_of("stripe").read_text().splitlines()
     (event,) = tried(sandbox, toml, "stripe_eu", sent.body.decode())["events"]
-    assert [one for one in event["values"] if one["line"]]
-    for one in event["values"]:
-        if one["line"]:
-            assert one["file"] == "stripe"
-            assert one["expression"] in stripe[one["line"] - 1], one
+    assert [value for value in event["values"] if value["line"]]
+    for value in event["values"]:
+        if value["line"]:
+            assert value["file"] == "stripe"
+            assert value["expression"] in stripe[value["line"] - 1], value
     ignored = tried(sandbox, toml, "stripe_eu", {"id": "evt_8", "type": "customer.deleted", "data": {"object": {}}})
     assert ignored["ignored_at"]["file"] == "stripe"
     assert stripe[ignored["ignored_at"]["line"] - 1].startswith('"customer.deleted"')
 
 
-def test_a_mistake_stands_at_its_line_and_nothing_is_made(sandbox: Sandbox) -> None:
-    found = tried(sandbox, TOML.replace("money(total)", "total("))
-    assert "events" not in found
-    assert {one["line"] for one in found["mistakes"]} == {line(TOML, "value")}
+def test_a_mistake_is_shown_at_its_line_and_nothing_is_made(sandbox: Sandbox) -> None:
+    answer = tried(sandbox, TOML.replace("money(total)", "total("))
+    assert "events" not in answer
+    assert {mistake["line"] for mistake in answer["mistakes"]} == {line(TOML, "value")}
     broken = tried(sandbox, TOML.replace('"Placed Order"', '"Placed Order'))
-    assert [one["line"] for one in broken["mistakes"]] == [line(TOML, "metric")]
+    assert [mistake["line"] for mistake in broken["mistakes"]] == [line(TOML, "metric")]
 
 
-def test_what_klaviyo_does_is_told(sandbox: Sandbox) -> None:
+def test_what_klaviyo_does_is_shown(sandbox: Sandbox) -> None:
     body = BODY | {"who": "ada@example.com", "phone": "12", "number": "9" * 120_000}
     (event,) = tried(sandbox, body=body, late_hours="24", received=1_800_000_000.0)["events"]
     kinds = {kind for kind, _ in event["checks"]}
@@ -157,9 +159,9 @@ def test_what_klaviyo_does_is_told(sandbox: Sandbox) -> None:
 
 
 def test_what_is_not_relayed_names_the_line_that_says_so(sandbox: Sandbox) -> None:
-    found = tried(sandbox, body={"type": "ping"})
-    assert found["ignored"] == "says nothing"
-    assert found["ignored_at"] == {"line": line(TOML, '"ping"'), "file": ""}
+    answer = tried(sandbox, body={"type": "ping"})
+    assert answer["ignored"] == "says nothing"
+    assert answer["ignored_at"] == {"line": line(TOML, '"ping"'), "file": ""}
     assert tried(sandbox, body={"type": "other"})["parked"] == [
         "unknown_topic: the source's file says nothing about this topic"
     ]
@@ -177,41 +179,41 @@ HOSTILE = {
 
 @pytest.mark.parametrize("toml", HOSTILE.values(), ids=HOSTILE.keys())
 def test_a_hostile_file_is_a_mistake_and_no_more(sandbox: Sandbox, toml: str) -> None:
-    found = tried(sandbox, toml)
-    assert found["mistakes"] or found["trouble"]
+    answer = tried(sandbox, toml)
+    assert answer["mistakes"] or answer["trouble"]
     assert len(tried(sandbox)["events"]) == 1
 
 
 def test_an_expression_that_takes_for_ever_is_stopped(sandbox: Sandbox) -> None:
     tried(sandbox)
     doubling = " | ".join(["[@, @]"] * 60)
-    found = tried(sandbox, TOML.replace('"number"', f'"to_string({doubling})"'))  # it would make 2 ** 60 values
-    assert found.get("trouble") or found["mistakes"]
+    answer = tried(sandbox, TOML.replace('"number"', f'"to_string({doubling})"'))  # it would make 2 ** 60 values
+    assert answer.get("trouble") or answer["mistakes"]
     assert len(tried(sandbox)["events"]) == 1
 
 
 def test_it_leaves_nothing_behind(tmp_path: Path) -> None:
-    found = Sandbox(tmp_path, paths.SAMPLES)
-    assert len(tried(found)["events"]) == 1
-    folder = Path(found.folder)
+    opened = Sandbox(tmp_path, paths.SAMPLES)
+    assert len(tried(opened)["events"]) == 1
+    folder = Path(opened.folder)
     assert folder.exists()
-    found.close()
+    opened.close()
     assert not folder.exists()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_misspelt_path_is_told_with_what_was_meant(sandbox: Sandbox) -> None:
+def test_a_misspelt_path_is_named_with_what_was_meant(sandbox: Sandbox) -> None:
     (event,) = tried(sandbox, TOML.replace('"number"', "\"numbre || upper('x')\""))["events"]
-    found = {".".join(one["path"]): one for one in event["nothing"]}
-    assert "properties.Number" not in found
+    missing = {".".join(value["path"]): value for value in event["nothing"]}
+    assert "properties.Number" not in missing
     (event,) = tried(sandbox, TOML.replace('"number"', '"numbre"'))["events"]
-    found = {".".join(one["path"]): one for one in event["nothing"]}
-    assert found["properties.Number"]["meant"] == "number for numbre"
-    assert found["properties.Number"]["line"] == line(TOML, "Number")
-    assert found["properties.Missing"]["meant"] == ""
+    missing = {".".join(value["path"]): value for value in event["nothing"]}
+    assert missing["properties.Number"]["meant"] == "number for numbre"
+    assert missing["properties.Number"]["line"] == line(TOML, "Number")
+    assert missing["properties.Missing"]["meant"] == ""
     for several in ("numbre || note", "note"):  # an empty note is no mistake
         (event,) = tried(sandbox, TOML.replace('"number"', f'"{several}"'), body=BODY | {"note": None})["events"]
-        (number,) = (one for one in event["nothing"] if one["path"][1] == "Number")
+        (number,) = (value for value in event["nothing"] if value["path"][1] == "Number")
         assert not number["odd"]
 
 
@@ -219,7 +221,7 @@ def test_what_another_sample_has_is_no_mistake(sandbox: Sandbox) -> None:
     sent = payload.request(paths.SAMPLES / "stripe" / "checkout.session.completed.json")
     toml = senders.path_of("stripe").read_text().replace('"payment_link"', '"payment_lnik"')
     (event,) = tried(sandbox, toml, "stripe", sent.body.decode(), headers=sent.headers)["events"]
-    odd = {one["path"][1]: one["meant"] for one in event["nothing"] if one["odd"]}
+    odd = {value["path"][1]: value["meant"] for value in event["nothing"] if value["odd"]}
     assert odd.pop("PaymentLink") in ("payment_link for payment_lnik", "")
     assert "SubscriptionId" not in odd
 
@@ -243,10 +245,10 @@ def test_an_unknown_topic_is_named_with_an_event_to_start_from(sandbox: Sandbox)
         ('"number"', '"a b"', "expected a JMESPath expression: 'b' at character 3 is not expected"),
     ],
 )
-def test_one_mistake_is_told_once_and_in_words(sandbox: Sandbox, old: str, new: str, said: str) -> None:
-    assert [one["text"] for one in tried(sandbox, TOML.replace(old, new, 1))["mistakes"]] == [said]
+def test_one_mistake_is_named_once_and_in_words(sandbox: Sandbox, old: str, new: str, said: str) -> None:
+    assert [mistake["text"] for mistake in tried(sandbox, TOML.replace(old, new, 1))["mistakes"]] == [said]
 
 
 def test_an_event_without_a_sample_is_missed_once(sandbox: Sandbox) -> None:
     toml = TOML + '[[event]]\ntopic = "other"\nmetric = "Other"\n'
-    assert [one["missing"] for one in tried(sandbox, toml)["mistakes"]] == [True]
+    assert [mistake["missing"] for mistake in tried(sandbox, toml)["mistakes"]] == [True]

@@ -18,7 +18,7 @@ def running() -> Iterator[Stack]:
 
 @pytest.fixture
 def stack(running: Stack) -> Stack:
-    """The relay with empty queues, an open pacing table and a stand-in that has seen nothing."""
+    """The relay with empty queues, an open pacing table and a stand-in that has received nothing."""
     sqs = running.aws.client("sqs")
     for output in ("EventsQueueUrl", "DeadLetterQueueUrl"):
         sqs.purge_queue(QueueUrl=running.outputs[output])

@@ -16,8 +16,8 @@ def until(condition: Callable[[], Any], what: str, seconds: float = WAIT_SECONDS
     """The first true value of ``condition``; fails with ``what`` if none comes in time."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if found := condition():
-            return found
+        if result := condition():
+            return result
         time.sleep(0.05)
     raise AssertionError(f"not within {seconds} s: {what}")
 

@@ -66,7 +66,7 @@ def test_a_large_webhook_becomes_full_jobs_in_order_of_time(stack: Stack) -> Non
     status, answer = custom(stack, *[event(name) for name in sorted(names)])
     assert (status, answer["accepted"]) == (200, 2_500)
     all_arrived(stack, names)
-    sizes = [one["events"] for one in requests(stack)]
+    sizes = [request["events"] for request in requests(stack)]
     assert max(sizes) <= 1_000
     assert len(sizes) <= 6
     assert stack.standin("stats")["repeats"] == 0
@@ -76,14 +76,14 @@ def test_repeats_of_a_webhook_count_once(stack: Stack) -> None:
     for _ in range(5):
         assert custom(stack, event("once"))[0] == 200
     emptied(stack)
-    assert [one["unique_id"] for one in stack.arrived()] == ["once"]
+    assert [event["unique_id"] for event in stack.arrived()] == ["once"]
 
 
 def test_after_a_429_nobody_posts_until_retry_after(stack: Stack) -> None:
     stack.standin("faults", [{"times": 1, "status": 429, "headers": {"Retry-After": "4"}}])
     custom(stack, event("waited"))
     all_arrived(stack, {"waited"})
-    first, second = [one["at"] for one in requests(stack)][:2]
+    first, second = [request["at"] for request in requests(stack)][:2]
     assert second - first >= 4
     assert stack.parked() == []
 
@@ -110,7 +110,7 @@ def test_a_refused_key_keeps_everything_and_raises_the_alarm_at_once(stack: Stac
     stack.standin("key", {"api_key": "pk_another"})
     try:
         custom(stack, event("kept"))
-        until(lambda: any(one["status"] == 401 for one in requests(stack)), "the refusal")
+        until(lambda: any(request["status"] == 401 for request in requests(stack)), "the refusal")
         until(lambda: any("Closed" in line and line["reason"] == "configuration" for line in stack.logs()), "the alarm")
     finally:
         stack.standin("key", stack.secrets["klaviyo"])
@@ -136,8 +136,8 @@ def test_a_refusal_without_a_pointer_is_narrowed_down_to_its_row(stack: Stack) -
     stack.standin("faults", [{"status": 400, "body": refusal, "matching": "bad-9@"}])
     good = {f"kept-{number}" for number in range(30)}
     custom(stack, *[event(name) for name in sorted(good)], event("bad-9"))
-    custom(stack, event("beside"))
-    all_arrived(stack, good | {"beside"})
+    custom(stack, event("neighbour"))
+    all_arrived(stack, good | {"neighbour"})
     (parked,) = until(stack.parked, "the parked event")
     assert json.loads(parked["body"].split("\n")[0])["events"][0][0] == "bad-9"
 
@@ -147,13 +147,13 @@ def redrive(stack: Stack) -> None:
     sqs = stack.aws.client("sqs")
     queue = stack.outputs["DeadLetterQueueUrl"]
     # Looking at parked messages has hidden them for some seconds.
-    found = until(
+    parked = until(
         lambda: sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10, MessageAttributeNames=["All"]).get(
             "Messages"
         ),
         "the parked messages",
     )
-    for message in found:
+    for message in parked:
         attributes = {
             name: {"DataType": value["DataType"], "StringValue": value["StringValue"]}
             for name, value in message["MessageAttributes"].items()

@@ -49,24 +49,26 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[aws.Aws]:
 def trigger(bare: aws.Aws) -> str:
     """The id of an event source as the template asks for it; MiniStack gets none from there."""
     (function,) = (
-        one["FunctionName"]
-        for one in bare.client("lambda").list_functions()["Functions"]
-        if one["FunctionName"].startswith(f"{NAME}-DeliverFunction")
+        listed["FunctionName"]
+        for listed in bare.client("lambda").list_functions()["Functions"]
+        if listed["FunctionName"].startswith(f"{NAME}-DeliverFunction")
     )
     queue = {"QueueUrl": target.find(NAME, bare.client).outputs["EventsQueueUrl"], "AttributeNames": ["QueueArn"]}
     arn = bare.client("sqs").get_queue_attributes(**queue)["Attributes"]["QueueArn"]
-    made = bare.client("lambda").create_event_source_mapping(EventSourceArn=arn, FunctionName=function, Enabled=False)
-    return str(made["UUID"])
+    mapping = bare.client("lambda").create_event_source_mapping(
+        EventSourceArn=arn, FunctionName=function, Enabled=False
+    )
+    return str(mapping["UUID"])
 
 
 @pytest.fixture
 def fresh(bare: aws.Aws) -> Deployed:
     """The stack with two secrets as a deployment leaves them."""
-    found = target.find(NAME, bare.client)
-    manager, outputs = found.client("secretsmanager"), dict(found.outputs)
+    deployed = target.find(NAME, bare.client)
+    manager, outputs = deployed.client("secretsmanager"), dict(deployed.outputs)
     for output in ("SourcesSecretName", "KlaviyoSecretName"):
         outputs[output] = manager.create_secret(Name=f"{output}-{time.time_ns()}", SecretString="{}")["ARN"]
-    return replace(found, outputs=outputs)
+    return replace(deployed, outputs=outputs)
 
 
 @pytest.fixture
@@ -76,20 +78,20 @@ def ready(fresh: Deployed) -> Deployed:
     return fresh
 
 
-def log(found: Deployed, group: str, **line: Any) -> None:
+def log(deployed: Deployed, group: str, **line: Any) -> None:
     """One line as the functions log it."""
-    client, name = found.client("logs"), f"stream-{time.time_ns()}"
+    client, name = deployed.client("logs"), f"stream-{time.time_ns()}"
     at = datetime.now(UTC).isoformat(timespec="milliseconds")
-    client.create_log_stream(logGroupName=found.outputs[group], logStreamName=name)
+    client.create_log_stream(logGroupName=deployed.outputs[group], logStreamName=name)
     client.put_log_events(
-        logGroupName=found.outputs[group],
+        logGroupName=deployed.outputs[group],
         logStreamName=name,
         logEvents=[{"timestamp": int(time.time() * 1000), "message": json.dumps({"timestamp": at} | line)}],
     )
 
 
 def tried(
-    found: Deployed,
+    deployed: Deployed,
     *lines: tuple[str, dict[str, Any]],
     status: int = 200,
     answer: dict[str, Any] | None = None,
@@ -105,10 +107,10 @@ def tried(
         assert sent.method == "POST"
         assert body
         for group, line in lines:
-            log(found, group, event_ids=[event_id], **line)
+            log(deployed, group, event_ids=[event_id], **line)
         return status, json.dumps({"accepted": 1, "event_ids": [event_id]} if answer is None else answer)
 
-    attempt = Trial(found, said.append, post, sleep=lambda _: time.sleep(0.05), seconds=seconds)
+    attempt = Trial(deployed, said.append, post, sleep=lambda _: time.sleep(0.05), seconds=seconds)
     return attempt.run(None), said
 
 
@@ -142,7 +144,7 @@ def test_a_refusal_at_the_door_says_what_to_do(ready: Deployed) -> None:
         ({"challenge": "1"}, "No event was made of it"),
     ],
 )
-def test_what_became_of_an_authentic_sample_is_told_by_the_answers_document(
+def test_the_answers_document_says_what_became_of_an_authentic_sample(
     ready: Deployed, became: dict[str, Any], words: str
 ) -> None:
     arrived, said = tried(ready, answer={"accepted": 0, "event_ids": []} | became)
@@ -188,24 +190,24 @@ def test_the_real_thing_is_followed_too(stack: Stack) -> None:
         status, answer = stack.post(local, body, headers, method=sent.method)
         return status, json.dumps(answer)
 
-    found = target.find(NAME, stack.aws.client)
-    assert Trial(found, said.append, post, sleep=lambda _: time.sleep(0.2)).run("stripe"), said
+    deployed = target.find(NAME, stack.aws.client)
+    assert Trial(deployed, said.append, post, sleep=lambda _: time.sleep(0.2)).run("stripe"), said
     (event,) = stack.arrived()
     groups = [stack.outputs["ReceiveLogGroup"], stack.outputs["DeliverLogGroup"]]
-    lines = logs.matching(found.client("logs"), groups, event["unique_id"])
+    lines = logs.matching(deployed.client("logs"), groups, event["unique_id"])
     assert [line["message"] for line in lines] == ["webhook", "job"]
     # The questions of the runbook, by the webhook's own id and the event's at the sender.
     reader = Reader(Relay(stack.aws.client, stack.outputs, stack.parameters))
     for words in (lines[0]["webhook_id"], event["unique_id"].split(":")[-1]):
-        told = list(logs.answers(reader, commands.parser("logs")[0].parse_args(["--id", words])))
-        assert told[-1].startswith(f"{event['unique_id']}: delivered at ")
+        printed = list(logs.answers(reader, commands.parser("logs")[0].parse_args(["--id", words])))
+        assert printed[-1].startswith(f"{event['unique_id']}: delivered at ")
     stack.post(stack.url("stripe"), b"{}", {})
-    told = list(logs.answers(reader, commands.parser("logs")[0].parse_args(["--refused", "--source", "stripe"])))
-    assert "signature_missing" in told[1]
-    told = list(logs.answers(reader, commands.parser("logs")[0].parse_args(["--rate"])))
-    assert "JOBS OF " in told[0]
+    printed = list(logs.answers(reader, commands.parser("logs")[0].parse_args(["--refused", "--source", "stripe"])))
+    assert "signature_missing" in printed[1]
+    printed = list(logs.answers(reader, commands.parser("logs")[0].parse_args(["--rate"])))
+    assert "JOBS OF " in printed[0]
     # A line for each minute in which there were jobs, one or two, comes before it.
-    assert any(line.startswith("keeping up: ") for line in told)
+    assert any(line.startswith("keeping up: ") for line in printed)
 
 
 def test_without_a_secret_nothing_is_sent(fresh: Deployed) -> None:
@@ -247,10 +249,10 @@ def test_a_secret_of_two_sources_is_written_with_a_warning_that_shows_nothing_of
     fresh.write("SourcesSecretName", {"stripe": [NEW]})
     secrets.write_source(fresh, "resend", lambda _: NEW, lambda _: "", said.append)
     assert fresh.secret("SourcesSecretName") == {"stripe": [NEW], "resend": [NEW]}
-    told = capsys.readouterr().err
-    assert told.startswith("warning: resend and stripe list the same secret")
-    assert any("resend and stripe list the same secret" in one for one in doctor.warnings(fresh))
-    assert NEW not in "".join([*said, told, *doctor.warnings(fresh)])
+    warned = capsys.readouterr().err
+    assert warned.startswith("warning: resend and stripe list the same secret")
+    assert any("resend and stripe list the same secret" in warning for warning in doctor.warnings(fresh))
+    assert NEW not in "".join([*said, warned, *doctor.warnings(fresh)])
 
 
 @pytest.mark.parametrize(
@@ -312,18 +314,18 @@ def test_the_template_deploys_with_all_its_resources(bare: aws.Aws, name: str, o
     template, left_out = aws.translate(aws.ROOT / "template.yaml", {})
     aws.deploy(bare, name, template, {parameter: str(value) for parameter, value in options.items()})
     pages = bare.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=name)
-    made = {one["LogicalResourceId"]: one for page in pages for one in page["StackResourceSummaries"]}
+    created = {resource["LogicalResourceId"]: resource for page in pages for resource in page["StackResourceSummaries"]}
     wanted = reading.resources(**options)
-    assert {one["ResourceStatus"] for one in made.values()} == {"CREATE_COMPLETE"}
-    assert wanted.keys() - made.keys() == left_out.keys() & wanted.keys()
-    assert {one["Type"] for one in left_out.values()} == {
+    assert {resource["ResourceStatus"] for resource in created.values()} == {"CREATE_COMPLETE"}
+    assert wanted.keys() - created.keys() == left_out.keys() & wanted.keys()
+    assert {resource["Type"] for resource in left_out.values()} == {
         "AWS::Logs::QueryDefinition",
         "AWS::Lambda::EventSourceMapping",
         "AWS::CloudWatch::Alarm",
         "AWS::Budgets::Budget",
     }
     # MiniStack ignores the API's document: its three routes are resources of their own there.
-    assert made.keys() - wanted.keys() == {
+    assert created.keys() - wanted.keys() == {
         f"WebhookApi{kind}{number}" for kind in ("Integration", "Route") for number in range(3)
     }
 
@@ -349,13 +351,13 @@ def test_a_wrong_parameter_is_refused_before_anything_is_made(
 
 
 # -------------------------------------------------------------------- check
-def allow_loops(found: Deployed, setting: str) -> str:
+def allow_loops(deployed: Deployed, setting: str) -> str:
     """Set deliver's RecursiveLoop, which MiniStack does not take from the template; returns deliver's name."""
-    resource = {"StackName": found.name, "LogicalResourceId": "DeliverFunction"}
-    name = found.client("cloudformation").describe_stack_resource(**resource)["StackResourceDetail"][
+    resource = {"StackName": deployed.name, "LogicalResourceId": "DeliverFunction"}
+    name = deployed.client("cloudformation").describe_stack_resource(**resource)["StackResourceDetail"][
         "PhysicalResourceId"
     ]
-    found.client("lambda").put_function_recursion_config(FunctionName=name, RecursiveLoop=setting)
+    deployed.client("lambda").put_function_recursion_config(FunctionName=name, RecursiveLoop=setting)
     return str(name)
 
 
@@ -372,30 +374,30 @@ def test_a_check_of_a_finished_stack_finds_nothing(finished: Deployed) -> None:
     assert list(doctor.warnings(finished)) == []
 
 
-def test_a_check_sees_that_the_trigger_is_disabled(finished: Deployed, trigger: str) -> None:
+def test_a_check_reports_a_disabled_trigger(finished: Deployed, trigger: str) -> None:
     finished.client("lambda").update_event_source_mapping(UUID=trigger, Enabled=False)
     (warning,) = doctor.warnings(finished)
     assert "is disabled; no events are being delivered" in warning
     assert f"update-event-source-mapping --uuid {trigger} --enabled" in warning
 
 
-def test_a_check_sees_that_nothing_takes_events(finished: Deployed) -> None:
+def test_a_check_reports_that_no_trigger_takes_events(finished: Deployed) -> None:
     queue = finished.client("sqs").create_queue(QueueName="untouched")["QueueUrl"]
     untouched = replace(finished, outputs=finished.outputs | {"EventsQueueUrl": queue})
     (warning,) = doctor.warnings(untouched)
     assert "No SQS trigger reads the events queue" in warning
 
 
-def test_a_check_sees_that_nobody_is_told(finished: Deployed) -> None:
+def test_a_check_reports_that_nobody_is_notified(finished: Deployed) -> None:
     nobody = replace(finished, parameters=finished.parameters | {"AlarmEmail": ""})
-    assert ["AlarmEmail is not set" in one for one in doctor.warnings(nobody)] == [True]
+    assert ["AlarmEmail is not set" in warning for warning in doctor.warnings(nobody)] == [True]
     other = replace(finished, parameters=finished.parameters | {"AlarmEmail": "other@relay.invalid"})
     (warning,) = doctor.warnings(other)
     assert "other@relay.invalid has not confirmed" in warning
     assert "--topic-arn arn:" in warning
 
 
-def test_a_subscription_that_waits_for_its_confirmation_tells_nobody(finished: Deployed) -> None:
+def test_a_subscription_that_waits_for_its_confirmation_notifies_nobody(finished: Deployed) -> None:
     # MiniStack takes every address as confirmed, so that AWS's answer before that is made up here.
     class Unconfirmed:
         def get_paginator(self, _: str) -> Unconfirmed:
@@ -413,7 +415,9 @@ def test_a_subscription_that_waits_for_its_confirmation_tells_nobody(finished: D
 
 def test_a_check_names_the_alarms_that_are_on(finished: Deployed) -> None:
     watch = finished.client("cloudwatch")
-    (name,) = (one["AlarmName"] for one in watch.describe_alarms(AlarmNamePrefix=f"{NAME}-NoKeyAlarm")["MetricAlarms"])
+    (name,) = (
+        alarm["AlarmName"] for alarm in watch.describe_alarms(AlarmNamePrefix=f"{NAME}-NoKeyAlarm")["MetricAlarms"]
+    )
     watch.set_alarm_state(AlarmName=name, StateValue="ALARM", StateReason="a test")
     try:
         (warning,) = doctor.warnings(finished)
@@ -440,9 +444,9 @@ class History:
         return {"AlarmHistoryItems": [{"HistoryData": json.dumps(last)}] if last else []}
 
 
-def last_actions(found: Deployed, *actions: dict[str, Any]) -> Deployed:
-    watch = History(found.client("cloudwatch"), *actions)
-    return replace(found, client=lambda service: watch if service == "cloudwatch" else found.client(service))
+def last_actions(deployed: Deployed, *actions: dict[str, Any]) -> Deployed:
+    watch = History(deployed.client("cloudwatch"), *actions)
+    return replace(deployed, client=lambda service: watch if service == "cloudwatch" else deployed.client(service))
 
 
 SENT = {"actionState": "Succeeded", "notificationResource": "arn:aws:sns:eu-west-1:111122223333:alarms"}
@@ -452,7 +456,7 @@ UNSENT = SENT | {
 }
 
 
-def test_a_check_sees_that_alarms_cannot_be_sent(finished: Deployed) -> None:
+def test_a_check_reports_alarms_that_cannot_be_sent(finished: Deployed) -> None:
     (warning,) = doctor.warnings(last_actions(finished, SENT, UNSENT, UNSENT))
     assert "The last message of 2 alarm(s) could not be sent" in warning
     assert UNSENT["error"] in warning
@@ -464,7 +468,7 @@ def test_alarms_that_were_sent_are_no_matter(finished: Deployed) -> None:
     assert list(doctor.warnings(last_actions(finished, SENT, SENT))) == []
 
 
-def test_a_check_sees_a_time_zone_that_is_none(finished: Deployed) -> None:
+def test_a_check_names_an_invalid_time_zone(finished: Deployed) -> None:
     wrong = replace(finished, parameters=finished.parameters | {"TimeZone": "Europe/Pariss"})
     (warning,) = doctor.warnings(wrong)
     assert warning.startswith("TimeZone: 'Europe/Pariss' is not an IANA time zone")
@@ -473,19 +477,19 @@ def test_a_check_sees_a_time_zone_that_is_none(finished: Deployed) -> None:
     assert list(doctor.warnings(good)) == []
 
 
-def test_a_check_sees_that_a_watched_source_cannot_be_right(finished: Deployed) -> None:
+def test_a_check_names_a_watched_source_that_cannot_be_right(finished: Deployed) -> None:
     parameters = finished.parameters | {"WatchedSource1": "stripe", "WatchedSource2": "Stripe"}
     (warning,) = doctor.warnings(replace(finished, parameters=parameters))
     assert "WatchedSource2 is 'Stripe'" in warning
 
 
-def test_a_check_sees_that_too_few_webhooks_are_let_in(finished: Deployed) -> None:
+def test_a_check_reports_a_reservation_that_is_too_low(finished: Deployed) -> None:
     few = replace(finished, parameters=finished.parameters | {"ReceiveReservedConcurrency": "3"})
     (warning,) = doctor.warnings(few)
     assert "limits receive to 3 webhooks" in warning
 
 
-def test_a_check_sees_that_lambda_would_stop_what_waits(finished: Deployed) -> None:
+def test_a_check_reports_that_lambda_would_stop_what_waits(finished: Deployed) -> None:
     name = allow_loops(finished, "Terminate")
     (warning,) = doctor.warnings(finished)
     assert "stops deliver after about 16 rounds" in warning
@@ -493,7 +497,7 @@ def test_a_check_sees_that_lambda_would_stop_what_waits(finished: Deployed) -> N
     assert "lambda:PutFunctionRecursionConfig" in warning
 
 
-def quota(found: Deployed, total: int, unreserved: int, **parameters: str) -> Deployed:
+def quota(deployed: Deployed, total: int, unreserved: int, **parameters: str) -> Deployed:
     """The stack in an account of that many functions at a time; MiniStack's has a thousand, all to be reserved."""
 
     class Account:
@@ -501,23 +505,23 @@ def quota(found: Deployed, total: int, unreserved: int, **parameters: str) -> De
             return {"AccountLimit": {"ConcurrentExecutions": total, "UnreservedConcurrentExecutions": unreserved}}
 
         def __getattr__(self, name: str) -> Any:
-            return getattr(found.client("lambda"), name)
+            return getattr(deployed.client("lambda"), name)
 
     def client(service: str) -> Any:
-        return Account() if service == "lambda" else found.client(service)
+        return Account() if service == "lambda" else deployed.client(service)
 
-    return replace(found, client=client, parameters=found.parameters | parameters)
+    return replace(deployed, client=client, parameters=deployed.parameters | parameters)
 
 
 @pytest.mark.parametrize("total", [10, 50])
-def test_a_small_account_is_not_told_to_reserve_what_aws_refuses(finished: Deployed, total: int) -> None:
+def test_a_check_never_suggests_a_reservation_that_aws_refuses(finished: Deployed, total: int) -> None:
     (warning,) = doctor.warnings(quota(finished, total, total, MaximumConcurrency=str(total - 5)))
     assert "leaves 5 for webhooks" in warning
     assert "Lower MaximumConcurrency" in warning
     assert f"ReceiveReservedConcurrency cannot help: AWS refuses what leaves fewer than {total}" in warning
 
 
-def test_a_crowded_account_with_room_to_reserve_is_told_how_much(finished: Deployed) -> None:
+def test_a_check_says_how_much_a_crowded_account_can_reserve(finished: Deployed) -> None:
     (warning,) = doctor.warnings(quota(finished, 1000, 300, MaximumConcurrency="290"))
     assert "Or set ReceiveReservedConcurrency, to 200 at most" in warning
 
@@ -530,10 +534,14 @@ def test_a_reservation_that_aws_would_refuse_is_found_before_it_is_deployed(
     small = quota(finished, total, unreserved, MaximumConcurrency="2")
     for wanted, refused in ((possible, False), (possible + 1, True)):
         saved = samconfig.Saved("default", "", {name: str(wanted)}, {name: 7})
-        found = [one for one in doctor.warnings(replace(small, saved=saved)) if "AWS refuses what" in one]
-        told = [one for one in found if one.startswith(f"{name} in samconfig.toml:7 reserves {wanted}")]
-        assert bool(told) is refused
-    assert not refused or f"this account can reserve {possible}" in told[0]
+        reservations = [
+            warning for warning in doctor.warnings(replace(small, saved=saved)) if "AWS refuses what" in warning
+        ]
+        named = [
+            warning for warning in reservations if warning.startswith(f"{name} in samconfig.toml:7 reserves {wanted}")
+        ]
+        assert bool(named) is refused
+    assert not refused or f"this account can reserve {possible}" in named[0]
 
 
 def test_what_is_reserved_already_is_not_counted_twice(finished: Deployed) -> None:

@@ -58,7 +58,7 @@ def test_an_altered_body_is_refused(stack: Stack) -> None:
 def test_an_authentic_webhook_that_cannot_be_read_is_parked_as_it_came(stack: Stack, body: bytes, reason: str) -> None:
     # As bytes: what the platform takes for text it hands over as text, with other bytes than were signed.
     status, answer = stack.send("custom", body, {"content-type": "application/octet-stream"})
-    assert (status, [one["reason"] for one in answer["parked"]]) == (200, [reason])
+    assert (status, [item["reason"] for item in answer["parked"]]) == (200, [reason])
     (parked,) = stack.parked()
     assert parked["reason"] == reason
     raw = messages.decode(parked["body"])

@@ -17,7 +17,7 @@ QUICK = {"BatchSize": 10, "MaximumBatchingWindowInSeconds": 0, "ScalingConfig": 
 def counted(stack: Stack, metric: str) -> int:
     """What Lambda counted of ``deliver``."""
     now = datetime.now(UTC)
-    found = stack.aws.client("cloudwatch").get_metric_statistics(
+    statistics = stack.aws.client("cloudwatch").get_metric_statistics(
         Namespace="AWS/Lambda",
         MetricName=metric,
         Dimensions=[{"Name": "FunctionName", "Value": stack.deliver}],
@@ -26,7 +26,7 @@ def counted(stack: Stack, metric: str) -> int:
         Period=3600,
         Statistics=["Sum"],
     )
-    return int(sum(one["Sum"] for one in found["Datapoints"]))
+    return int(sum(point["Sum"] for point in statistics["Datapoints"]))
 
 
 @pytest.mark.parametrize("allowed", [False, True])

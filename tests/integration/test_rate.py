@@ -16,8 +16,8 @@ def test_a_backlog_goes_out_in_full_jobs_at_the_full_rate_and_never_over_it() ->
     with Stack(deliver=False, limits=limits, environment={"REQUESTS_PER_MINUTE": str(A_MINUTE)}) as stack:
         sent = backlog.fill(stack, EVENTS, 300, time.time())
         waited = backlog.drain(stack, EVENTS, 60)
-        found = backlog.report(stack, sent, EVENTS, waited, A_MINUTE)
-    assert found.failures(limits) == []
-    assert found.repeats == 0
+        report = backlog.report(stack, sent, EVENTS, waited, A_MINUTE)
+    assert report.failures(limits) == []
+    assert report.repeats == 0
     # Of a run of seconds each pause of a busy machine counts for much: so not the share, but the pace in between.
-    assert found.median < 1.1 * 60 / A_MINUTE, found.text()
+    assert report.median < 1.1 * 60 / A_MINUTE, report.text()

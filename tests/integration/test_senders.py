@@ -20,8 +20,8 @@ AT_ONCE = 10  # more would mean so many processes of `receive` on this machine, 
 
 def signed(stack: Stack, source: str, body: bytes, **headers: str) -> dict[str, str]:
     secret = stack.secrets["sources"][source][0]
-    given = JSON | {name.replace("_", "-"): value for name, value in headers.items()}
-    return sign.sign(source, secret, body=body, headers=given, url=stack.url(source), now=time.time())[1]
+    unsigned = JSON | {name.replace("_", "-"): value for name, value in headers.items()}
+    return sign.sign(source, secret, body=body, headers=unsigned, url=stack.url(source), now=time.time())[1]
 
 
 def customer(name: str) -> bytes:
@@ -62,7 +62,7 @@ def test_a_burst_is_taken_whole(stack: Stack) -> None:
     sent = [(body, signed(stack, "custom", body)) for body in bodies]
     began = time.monotonic()
     with ThreadPoolExecutor(AT_ONCE) as senders:
-        answers = list(senders.map(lambda one: stack.post(stack.url("custom"), *one), sent))
+        answers = list(senders.map(lambda request: stack.post(stack.url("custom"), *request), sent))
     assert {status for status, _ in answers} == {200}
     until(lambda: len(arrived(stack)) == 200, "every event")
     # Five pollers hand over a batch each in a window of five seconds: on a busy machine the burst lasts for several.
@@ -88,12 +88,12 @@ def test_forged_and_replayed_in_bulk_leave_nothing(stack: Stack) -> None:
         (b"x" * 100_000, headers),
     ]
     with ThreadPoolExecutor(AT_ONCE) as senders:
-        answers = list(senders.map(lambda one: stack.post(stack.url("stripe"), *one), forgeries * 20))
+        answers = list(senders.map(lambda request: stack.post(stack.url("stripe"), *request), forgeries * 20))
         replays = list(senders.map(lambda _: stack.post(stack.url("stripe"), body, headers), range(40)))
     assert {status for status, _ in answers} == {401}
     assert {status for status, _ in replays} == {200}
     until(lambda: stack.waiting() == 0 and arrived(stack), "the one event that was replayed")
-    assert [one["unique_id"] for one in stack.arrived()] == [replays[0][1]["event_ids"][0]]
+    assert [event["unique_id"] for event in stack.arrived()] == [replays[0][1]["event_ids"][0]]
     assert stack.parked() == []
 
 
@@ -122,5 +122,5 @@ def test_slow_bodies_at_the_size_limit_hold_up_nobody(stack: Stack) -> None:
             assert custom(stack, event("quick"))[0] == 200
         finally:
             answered.set()
-        assert [one.result() for one in slow] == [200] * 3
+        assert [answer.result() for answer in slow] == [200] * 3
     until(lambda: len(arrived(stack)) == 41, "every event")

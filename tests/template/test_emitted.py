@@ -23,12 +23,12 @@ door = at_the_door.door  # the fixture
 
 def metrics(output: str) -> set[Metric]:
     """Names and dimensions of all metrics in embedded metric format."""
-    found: set[Metric] = set()
+    emitted: set[Metric] = set()
     for line in output.splitlines():
         for directive in json.loads(line)["_aws"]["CloudWatchMetrics"]:
             for dimensions in directive["Dimensions"]:
-                found |= {(one["Name"], frozenset(dimensions)) for one in directive["Metrics"]}
-    return found
+                emitted |= {(metric["Name"], frozenset(dimensions)) for metric in directive["Metrics"]}
+    return emitted
 
 
 def webhooks(door: Door) -> None:
@@ -69,15 +69,15 @@ def emitted(door: Door, capsys: pytest.CaptureFixture[str]) -> set[Metric]:
 
 def test_alarms_and_dashboard_watch_what_is_emitted(full_stack: Stack, emitted: set[Metric]) -> None:
     counted_in_logs = {
-        (one["MetricName"], frozenset(dimension["Key"] for dimension in one["Dimensions"]))
-        for found in of_type(full_stack, "AWS::Logs::MetricFilter").values()
-        for one in found["MetricTransformations"]
+        (transformation["MetricName"], frozenset(dimension["Key"] for dimension in transformation["Dimensions"]))
+        for metric_filter in of_type(full_stack, "AWS::Logs::MetricFilter").values()
+        for transformation in metric_filter["MetricTransformations"]
     }
     alarms = {
-        (one["MetricName"], frozenset(dimension["Name"] for dimension in one["Dimensions"]))
+        (metric["MetricName"], frozenset(dimension["Name"] for dimension in metric["Dimensions"]))
         for alarm in of_type(full_stack, "AWS::CloudWatch::Alarm").values()
-        for one in metrics_of(alarm)
-        if one["Namespace"] == "KlaviyoRelay"
+        for metric in metrics_of(alarm)
+        if metric["Namespace"] == "KlaviyoRelay"
     }
     assert len(alarms) > 6
     assert alarms - counted_in_logs - emitted == set()

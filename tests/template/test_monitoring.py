@@ -30,7 +30,7 @@ COVERED = {
     "ReceiveThrottlesAlarm": "DoorFailsAlarm",
     "ReceiveErrorsAlarm": "DoorFailsAlarm",
 }
-# Metrics that stay in essential, for the reason beside each: no other alarm fires for it.
+# Metrics that stay in essential, for the reason in its comment: no other alarm fires for it.
 NEEDED = {
     ("AWS/SQS", "ApproximateNumberOfMessagesVisible", "DeadLetterQueue"),  # parked
     ("AWS/SQS", "ApproximateAgeOfOldestMessage", "EventsQueue"),  # nothing takes events: a disabled trigger
@@ -58,7 +58,9 @@ NEEDED = {
 
 def watched(metric: Mapping[str, Any]) -> tuple[str, str, str]:
     """Namespace and name of a metric, and the resource or the value that it is about."""
-    about = [one["Value"] for one in metric["Dimensions"] if one["Value"] != {"Ref": "AWS::StackName"}]
+    about = [
+        dimension["Value"] for dimension in metric["Dimensions"] if dimension["Value"] != {"Ref": "AWS::StackName"}
+    ]
     (value,) = about or [""]
     if isinstance(value, dict):
         value = value["Ref"] if "Ref" in value else value["Fn::GetAtt"][0]
@@ -89,13 +91,15 @@ def test_nothing_is_lost_or_delayed_without_an_alarm(essential_stack: Stack) -> 
 
 def test_essential_differs_in_alarms_dashboard_and_metrics_only(full_stack: Stack, essential_stack: Stack) -> None:
     assert full_stack.keys() - essential_stack.keys() == COVERED.keys() | {"Dashboard"}
-    changed = {name for name, one in essential_stack.items() if one != full_stack[name]}
+    changed = {name for name, resource in essential_stack.items() if resource != full_stack[name]}
     assert changed == {"ReceiveFunction"}  # its environment, for the metrics by source
 
 
 def test_the_dashboards_address_is_given_where_there_is_one() -> None:
     written = reading.source()
-    (dashboard,) = (one for one in written["Resources"].values() if one["Type"] == "AWS::CloudWatch::Dashboard")
+    (dashboard,) = (
+        resource for resource in written["Resources"].values() if resource["Type"] == "AWS::CloudWatch::Dashboard"
+    )
     assert dashboard["Condition"] == written["Outputs"]["DashboardUrl"]["Condition"]
 
 
@@ -103,7 +107,11 @@ def counted_by_source(output: str) -> Iterator[str]:
     """The source of each set of metrics that names one."""
     for line in output.splitlines():
         document = json.loads(line)
-        if any("source" in names for one in document["_aws"]["CloudWatchMetrics"] for names in one["Dimensions"]):
+        if any(
+            "source" in names
+            for directive in document["_aws"]["CloudWatchMetrics"]
+            for names in directive["Dimensions"]
+        ):
             yield document["source"]
 
 
@@ -115,8 +123,10 @@ def as_deployed(stack: Stack) -> Door:
 
 def by_dimensions(stack: Stack) -> set[Metric]:
     """What the alarms on the relay's own metrics watch, by name and set of dimensions."""
-    found = (one for one in under_alarm(stack) if one["Namespace"] == "KlaviyoRelay")
-    return {(one["MetricName"], frozenset(dimension["Name"] for dimension in one["Dimensions"])) for one in found}
+    metrics = (metric for metric in under_alarm(stack) if metric["Namespace"] == "KlaviyoRelay")
+    return {
+        (metric["MetricName"], frozenset(dimension["Name"] for dimension in metric["Dimensions"])) for metric in metrics
+    }
 
 
 def test_essential_counts_watched_sources_alone_by_name(

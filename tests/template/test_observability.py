@@ -39,7 +39,7 @@ OF_THE_LOGGER = {"timestamp", "level", "message", "service", "location"}
 
 
 def words_of(*names: str) -> set[str]:
-    """Every string that stands in these modules as a word of the code."""
+    """Every string in these modules as a word of the code."""
     trees = [ast.parse((ROOT / "src/handler" / name).read_text("utf-8")) for name in names]
     return {
         node.value
@@ -54,8 +54,8 @@ def emitted(stack: Stack) -> set[str]:
     refusals = {kind.__name__ for kind in errors.Refused.__subclasses__()}
     filtered = {
         transformation["MetricName"]
-        for one in of_type(stack, "AWS::Logs::MetricFilter").values()
-        for transformation in one["MetricTransformations"]
+        for metric_filter in of_type(stack, "AWS::Logs::MetricFilter").values()
+        for transformation in metric_filter["MetricTransformations"]
     }
     return words_of("door/function.py", "delivery/report.py") | refusals | filtered
 
@@ -74,10 +74,10 @@ def shown(stack: Stack) -> Iterator[list[Any]]:
 
 def test_alarms_watch_metrics_that_exist(full_stack: Stack) -> None:
     alarms = of_type(full_stack, "AWS::CloudWatch::Alarm")
-    for name, metric in ((name, one) for name, alarm in alarms.items() for one in metrics_of(alarm)):
+    for name, metric in ((name, metric) for name, alarm in alarms.items() for metric in metrics_of(alarm)):
         names = PUBLISHED.get(metric["Namespace"]) or emitted(full_stack)
         assert metric["MetricName"] in names, name
-        dimensions = {one["Name"]: one["Value"] for one in metric["Dimensions"]}
+        dimensions = {dimension["Name"]: dimension["Value"] for dimension in metric["Dimensions"]}
         if metric["Namespace"] == "KlaviyoRelay":
             assert dimensions["service"] == {"Ref": "AWS::StackName"}
             assert dimensions.get("reason", "outage") in words_of("closing.py")
@@ -102,7 +102,7 @@ def test_the_dashboard_is_read_from_left_to_right(stack: Stack) -> None:
 
 def test_whatever_can_stop_silently_has_an_alarm(full_stack: Stack) -> None:
     alarms = of_type(full_stack, "AWS::CloudWatch::Alarm").values()
-    watched = {(one["Namespace"], one["MetricName"]) for alarm in alarms for one in metrics_of(alarm)}
+    watched = {(metric["Namespace"], metric["MetricName"]) for alarm in alarms for metric in metrics_of(alarm)}
     assert watched >= {
         ("AWS/SQS", "ApproximateNumberOfMessagesVisible"),
         ("AWS/SQS", "ApproximateAgeOfOldestMessage"),
@@ -118,7 +118,7 @@ def test_whatever_can_stop_silently_has_an_alarm(full_stack: Stack) -> None:
         ("KlaviyoRelay", "Authentic"),
     }
     of_closings = [alarm for alarm in alarms if alarm.get("MetricName") == "Closed"]
-    closed = {one["Value"] for alarm in of_closings for one in alarm["Dimensions"][1:]}
+    closed = {dimension["Value"] for alarm in of_closings for dimension in alarm["Dimensions"][1:]}
     assert closed == {"configuration", "no_key", "no_table", "outage", "throttled"}  # all that the relay can be
 
 
@@ -184,10 +184,10 @@ def test_the_dashboard_draws_the_resources_of_this_stack(stack: Stack) -> None:
             assert re.sub(r"[${}]", "", metric[3]).partition(".")[0] in stack, metric
 
 
-def test_what_is_counted_in_the_access_log_stands_there(stack: Stack) -> None:
-    for one in of_type(stack, "AWS::Logs::MetricFilter").values():
-        fields = held(stack, one["LogGroupName"]["Ref"])
-        used = re.findall(r"\$\.(\w+)", one["FilterPattern"] + str(one["MetricTransformations"]))
+def test_what_is_counted_in_the_access_log_is_written_there(stack: Stack) -> None:
+    for metric_filter in of_type(stack, "AWS::Logs::MetricFilter").values():
+        fields = held(stack, metric_filter["LogGroupName"]["Ref"])
+        used = re.findall(r"\$\.(\w+)", metric_filter["FilterPattern"] + str(metric_filter["MetricTransformations"]))
         assert used
         assert set(used) <= fields
 
@@ -195,9 +195,9 @@ def test_what_is_counted_in_the_access_log_stands_there(stack: Stack) -> None:
 def test_the_relay_held_back_by_long_pauses_raises_an_alarm(stack: Stack) -> None:
     # The longest pause that is believed leaves too few answers 429 in a period to tell it by their number.
     (alarm,) = (
-        one
-        for one in of_type(stack, "AWS::CloudWatch::Alarm").values()
-        if one.get("MetricName") == "Closed" and one["Dimensions"][1]["Value"] == "throttled"
+        alarm
+        for alarm in of_type(stack, "AWS::CloudWatch::Alarm").values()
+        if alarm.get("MetricName") == "Closed" and alarm["Dimensions"][1]["Value"] == "throttled"
     )
     assert alarm["Period"] >= PAUSES.longest
     assert alarm["Period"] * alarm["EvaluationPeriods"] <= 3600
@@ -221,12 +221,12 @@ def test_parked_messages_are_called_to_mind_before_they_are_deleted(stack: Stack
 
 
 def test_a_watched_source_that_sends_nothing_raises_an_alarm(stack: Stack, full_stack: Stack) -> None:
-    def silent(found: Stack) -> dict[str, dict[str, Any]]:
-        alarms = of_type(found, "AWS::CloudWatch::Alarm")
-        return {name: one for name, one in alarms.items() if one.get("MetricName") == "Authentic"}
+    def silent(deployed: Stack) -> dict[str, dict[str, Any]]:
+        alarms = of_type(deployed, "AWS::CloudWatch::Alarm")
+        return {name: alarm for name, alarm in alarms.items() if alarm.get("MetricName") == "Authentic"}
 
     assert silent(stack) == {}
-    sources = {one["Value"] for alarm in silent(full_stack).values() for one in alarm["Dimensions"][1:]}
+    sources = {dimension["Value"] for alarm in silent(full_stack).values() for dimension in alarm["Dimensions"][1:]}
     assert sources == {"stripe", "shopify"}
     for alarm in silent(full_stack).values():
         assert alarm["TreatMissingData"] == "breaching"
@@ -252,9 +252,9 @@ def headings() -> set[str]:
 def test_every_alarm_has_its_entry_in_the_runbook(full_stack: Stack) -> None:
     named = set()
     for name, alarm in of_type(full_stack, "AWS::CloudWatch::Alarm").items():
-        found = re.search(r"See docs/runbook\.md#([a-z0-9-]+)$", alarm["AlarmDescription"])
-        assert found, name
-        named.add(found[1])
+        link = re.search(r"See docs/runbook\.md#([a-z0-9-]+)$", alarm["AlarmDescription"])
+        assert link, name
+        named.add(link[1])
     assert named <= headings()
 
 
@@ -267,13 +267,13 @@ def table(heading: str) -> set[str]:
 
 def raised(*kinds: str) -> set[str]:
     """Reasons with which the code raises these errors."""
-    found: set[str] = set()
+    dimensions: set[str] = set()
     for path in sorted((ROOT / "src/handler").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in kinds and node.args:
-                inner = [one.value for one in ast.walk(node.args[0]) if isinstance(one, ast.Constant)]
-                found |= {one for one in inner if isinstance(one, str)}
-    return found
+                inner = [constant.value for constant in ast.walk(node.args[0]) if isinstance(constant, ast.Constant)]
+                dimensions |= {constant for constant in inner if isinstance(constant, str)}
+    return dimensions
 
 
 def test_the_runbook_says_what_to_do_about_each_reason() -> None:
@@ -296,7 +296,7 @@ def test_the_runbook_says_what_to_do_about_each_reason() -> None:
     assert table("Dead letters") == raised("Unmapped") | later
 
 
-# Which lines stand in which log group; the API's own have the fields of their format.
+# Which lines are in which log group; the API's own have the fields of their format.
 _WRITERS = {"ReceiveLogs": "door/function.py", "DeliverLogs": "delivery/report.py"}
 
 
@@ -316,9 +316,9 @@ def asked(stack: Stack) -> Iterator[tuple[str, str]]:
     for name, query in of_type(stack, "AWS::Logs::QueryDefinition").items():
         text = re.sub(r'"[^"]*"|/[^/]*/', "", query["QueryString"])
         text = re.sub(r"\bas \w+", "", text)
-        made = set(re.findall(r"(?:\bas |\(\?<)(\w+)", query["QueryString"]))
+        columns = set(re.findall(r"(?:\bas |\(\?<)(\w+)", query["QueryString"]))
         for field in re.findall(r"(?<![\w.])@?[a-z][\w.]*", text):
-            if field not in made and not re.fullmatch(known, field):
+            if field not in columns and not re.fullmatch(known, field):
                 yield name, field
 
 
@@ -336,8 +336,8 @@ def test_queries_sort_by_columns_that_they_name(stack: Stack) -> None:
     # The console refuses "sort bin(1m)", and a saved query is not parsed at deployment.
     for name, query in of_type(stack, "AWS::Logs::QueryDefinition").items():
         (column,) = re.findall(r"^\| sort (\S+) (?:asc|desc)$", query["QueryString"], re.M)
-        made = set(re.findall(r"\bas (\w+)", query["QueryString"]))
-        assert column == "@timestamp" or column in made, name
+        columns = set(re.findall(r"\bas (\w+)", query["QueryString"]))
+        assert column == "@timestamp" or column in columns, name
 
 
 def test_queries_ask_for_lines_that_are_written(stack: Stack) -> None:
@@ -360,21 +360,21 @@ def test_every_field_logged_is_written_down() -> None:
 
 def _fields(*names: str) -> set[str]:
     """Keys of the documents that these modules log."""
-    found: set[str] = set()
+    fields: set[str] = set()
     for name in names:
         tree = ast.parse((ROOT / "src/handler" / name).read_text("utf-8"))
         for node in ast.walk(tree):
             is_line = isinstance(node, ast.Assign | ast.AnnAssign) and _target(node) in ("line", "log", "more", "extra")
             is_extra = isinstance(node, ast.keyword) and node.arg == "extra"
             if is_line or is_extra:
-                found |= {
+                fields |= {
                     key.value
                     for inner in ast.walk(node)
                     if isinstance(inner, ast.Dict)
                     for key in inner.keys
                     if isinstance(key, ast.Constant) and isinstance(key.value, str)
                 }
-    return found
+    return fields
 
 
 def _target(node: ast.Assign | ast.AnnAssign) -> str:

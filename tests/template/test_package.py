@@ -19,7 +19,7 @@ MAGIC_OF_3_13 = (3571).to_bytes(2, "little") + b"\r\n"  # CPython, Include/inter
 
 def functions(template: dict[str, Any]) -> dict[str, dict[str, Any]]:
     kind = "AWS::Serverless::Function"
-    return {name: one for name, one in template["Resources"].items() if one["Type"] == kind}
+    return {name: resource for name, resource in template["Resources"].items() if resource["Type"] == kind}
 
 
 def test_each_function_is_built_by_the_makefile_for_its_runtime(template: dict[str, Any]) -> None:
@@ -29,7 +29,7 @@ def test_each_function_is_built_by_the_makefile_for_its_runtime(template: dict[s
     assert f"--python-version {shared['Runtime'].removeprefix('python')} " in written
     assert shared["Architectures"] == ["arm64"]
     assert "manylinux2014_aarch64" in written
-    assert {one["Metadata"]["BuildMethod"] for one in functions(template).values()} == {"makefile"}
+    assert {function["Metadata"]["BuildMethod"] for function in functions(template).values()} == {"makefile"}
 
 
 def build(name: str, package: Path, python: str) -> subprocess.CompletedProcess[str]:

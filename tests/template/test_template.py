@@ -56,18 +56,20 @@ def queue(stack: Stack, name: str) -> dict[str, Any]:
 def test_what_must_be_a_whole_number_is_refused_before_anything_is_changed(
     template: Stack, parameter: str, least: int, most: int
 ) -> None:
-    one = template["Parameters"][parameter]
-    assert one["Type"] == "String"  # the type Number takes 1.5 and knows no pattern
+    definition = template["Parameters"][parameter]
+    assert definition["Type"] == "String"  # the type Number takes 1.5 and knows no pattern
     tried = range(-2, 2 * most + 2) if most < 200_000 else (*range(-2, 1_000), *range(most - 1_000, most + 1_000))
-    accepted = [n for n in tried if re.fullmatch(one["AllowedPattern"], str(n))]
+    accepted = [n for n in tried if re.fullmatch(definition["AllowedPattern"], str(n))]
     assert accepted == [n for n in tried if least <= n <= most]
     for wrong in ("1.5", "5.0", "1e2", "05", "+5", " 5", "five", ""):
-        assert not re.fullmatch(one["AllowedPattern"], wrong)
-    assert str(least) in one["ConstraintDescription"]
+        assert not re.fullmatch(definition["AllowedPattern"], wrong)
+    assert str(least) in definition["ConstraintDescription"]
 
 
 def test_no_other_number_has_to_be_whole(template: Stack) -> None:
-    numbers = {name: one for name, one in template["Parameters"].items() if one["Type"] == "Number"}
+    numbers = {
+        name: definition for name, definition in template["Parameters"].items() if definition["Type"] == "Number"
+    }
     assert numbers.keys() == {"ArrivalSpread", "LateAfterHours", "LogRetentionDays"}
     assert all(isinstance(days, int) for days in numbers["LogRetentionDays"]["AllowedValues"])
     read = (ROOT / "src/handler/settings.py").read_text("utf-8")
@@ -75,9 +77,9 @@ def test_no_other_number_has_to_be_whole(template: Stack) -> None:
 
 
 def test_defaults_are_values_that_are_accepted(template: Stack) -> None:
-    patterned = [one for one in template["Parameters"].values() if "AllowedPattern" in one]
+    patterned = [definition for definition in template["Parameters"].values() if "AllowedPattern" in definition]
     assert len(patterned) > 10
-    assert all(re.fullmatch(one["AllowedPattern"], one["Default"]) for one in patterned)
+    assert all(re.fullmatch(definition["AllowedPattern"], definition["Default"]) for definition in patterned)
 
 
 def test_at_least_two_deliver_at_a_time(template: Stack, stack: Stack) -> None:
@@ -124,7 +126,7 @@ def test_sqs_itself_moves_nothing_for_a_week_of_failures(stack: Stack) -> None:
 def triggers(stack: Stack) -> set[tuple[str, str]]:
     """Function and queue of each event source mapping."""
     mappings = of_type(stack, "AWS::Lambda::EventSourceMapping").values()
-    return {(one["FunctionName"]["Ref"], one["EventSourceArn"]["Fn::GetAtt"][0]) for one in mappings}
+    return {(mapping["FunctionName"]["Ref"], mapping["EventSourceArn"]["Fn::GetAtt"][0]) for mapping in mappings}
 
 
 def test_a_function_that_sends_to_its_own_queue_may_do_so_more_than_sixteen_times(stack: Stack) -> None:
@@ -149,21 +151,21 @@ def test_the_door_is_throttled(stack: Stack) -> None:
 
 # --------------------------------------------------------- nothing gets lost
 def test_messages_are_kept_for_fourteen_days(stack: Stack) -> None:
-    assert {one["MessageRetentionPeriod"] for one in of_type(stack, "AWS::SQS::Queue").values()} == {14 * DAY}
+    assert {queue["MessageRetentionPeriod"] for queue in of_type(stack, "AWS::SQS::Queue").values()} == {14 * DAY}
 
 
 def test_queues_take_the_largest_message(stack: Stack) -> None:
-    for one in of_type(stack, "AWS::SQS::Queue").values():
-        assert one["MaximumMessageSize"] == messages.MESSAGE_BYTES
-        assert one.get("FifoQueue", False) is False
+    for queue in of_type(stack, "AWS::SQS::Queue").values():
+        assert queue["MaximumMessageSize"] == messages.MESSAGE_BYTES
+        assert queue.get("FifoQueue", False) is False
 
 
 @pytest.mark.parametrize("kind", ["AWS::SQS::Queue", "AWS::DynamoDB::Table", "AWS::SecretsManager::Secret"])
 def test_what_holds_state_outlives_the_stack(template: Stack, kind: str) -> None:
-    kept = [one for one in template["Resources"].values() if one["Type"] == kind]
+    kept = [resource for resource in template["Resources"].values() if resource["Type"] == kind]
     assert kept
-    assert all(one["DeletionPolicy"] == "RetainExceptOnCreate" for one in kept)
-    assert all(one["UpdateReplacePolicy"] == "Retain" for one in kept)
+    assert all(resource["DeletionPolicy"] == "RetainExceptOnCreate" for resource in kept)
+    assert all(resource["UpdateReplacePolicy"] == "Retain" for resource in kept)
 
 
 def test_no_queue_may_use_the_events_queue_for_its_dead_letters(stack: Stack) -> None:
@@ -174,26 +176,30 @@ def test_no_queue_may_use_the_events_queue_for_its_dead_letters(stack: Stack) ->
 
 def test_two_stacks_fit_into_one_account(full_stack: Stack) -> None:
     names = {"QueueName", "TableName", "FunctionName", "RoleName", "LogGroupName", "TopicName", "AlarmName"}
-    for name, one in full_stack.items():
-        fixed = {key for key, value in one.get("Properties", {}).items() if key in names and isinstance(value, str)}
+    for name, resource in full_stack.items():
+        fixed = {
+            key for key, value in resource.get("Properties", {}).items() if key in names and isinstance(value, str)
+        }
         assert not fixed, f"{name} has a fixed name"
-        made = [value for key, value in one.get("Properties", {}).items() if key in names]
-        assert all("${AWS::StackName}" in one["Fn::Sub"] for one in made if "Fn::Sub" in one), name
-    assert not any("Name" in one for one in of_type(full_stack, "AWS::SecretsManager::Secret").values())
+        values = [value for key, value in resource.get("Properties", {}).items() if key in names]
+        assert all("${AWS::StackName}" in value["Fn::Sub"] for value in values if "Fn::Sub" in value), name
+    assert not any("Name" in secret for secret in of_type(full_stack, "AWS::SecretsManager::Secret").values())
 
 
 def test_an_update_of_the_stack_leaves_the_secrets_as_they_were_typed_in(template: Stack) -> None:
     # CloudFormation writes a new version only where this property itself differs from the last template's.
-    for name, one in template["Resources"].items():
-        if one["Type"] == "AWS::SecretsManager::Secret":
-            assert one["Properties"]["SecretString"] == "{}", name
-            assert "GenerateSecretString" not in one["Properties"]
+    for name, resource in template["Resources"].items():
+        if resource["Type"] == "AWS::SecretsManager::Secret":
+            assert resource["Properties"]["SecretString"] == "{}", name
+            assert "GenerateSecretString" not in resource["Properties"]
 
 
 def test_a_second_stack_may_use_the_table_of_the_first_and_has_none_of_its_own(full_stack: Stack) -> None:
     assert not of_type(full_stack, "AWS::DynamoDB::Table")
     assert function(full_stack, "Deliver")["Environment"]["Variables"]["PACING_TABLE"] == "another-stack"
-    (pace,) = (one for one in statements(full_stack["DeliverRole"]["Properties"]) if one["Sid"] == "Pace")
+    (pace,) = (
+        statement for statement in statements(full_stack["DeliverRole"]["Properties"]) if statement["Sid"] == "Pace"
+    )
     assert pace["Action"] == ["dynamodb:GetItem", "dynamodb:UpdateItem"]
     assert pace["Resource"]["Fn::Sub"].endswith(":${AWS::AccountId}:table/${PacingTable}")
 
@@ -225,7 +231,7 @@ OPTIONS = [
 
 
 def at(stack: Stack, name: str, path: str) -> Any:
-    """What stands at ``path`` of a resource's properties; ``None`` if it or the resource is not there."""
+    """What is at ``path`` of a resource's properties; ``None`` if it or the resource is not there."""
     node: Any = stack.get(name, {}).get("Properties")
     for step in path.split("."):
         node = node[int(step)] if isinstance(node, list) else (node or {}).get(step)
@@ -293,12 +299,12 @@ def test_an_option_without_what_it_needs_is_refused_before_anything_is_changed(
 def test_a_budget_writes_to_the_alarms_address_at_both_thresholds(full_stack: Stack) -> None:
     budget = full_stack["Budget"]["Properties"]
     assert (budget["Budget"]["BudgetType"], budget["Budget"]["TimeUnit"]) == ("COST", "MONTHLY")
-    told = {
-        (one["Notification"]["Threshold"], subscriber["Address"])
-        for one in budget["NotificationsWithSubscribers"]
-        for subscriber in one["Subscribers"]
+    notified = {
+        (notification["Notification"]["Threshold"], subscriber["Address"])
+        for notification in budget["NotificationsWithSubscribers"]
+        for subscriber in notification["Subscribers"]
     }
-    assert told == {(80, "ops@relay.invalid"), (100, "ops@relay.invalid")}
+    assert notified == {(80, "ops@relay.invalid"), (100, "ops@relay.invalid")}
     # It is replaced when the address changes, and a name of its own would then be taken.
     assert "BudgetName" not in budget["Budget"]
 
@@ -312,9 +318,9 @@ def test_no_budget_is_made_where_dollars_or_the_service_are_missing(partition: s
 
 # ---------------------------------------------------------------- encryption
 def test_everything_at_rest_is_encrypted(stack: Stack) -> None:
-    assert all(one["SqsManagedSseEnabled"] is True for one in of_type(stack, "AWS::SQS::Queue").values())
+    assert all(queue["SqsManagedSseEnabled"] is True for queue in of_type(stack, "AWS::SQS::Queue").values())
     # DynamoDB encrypts every table; SSEEnabled without a key of one's own means AWS's in the account, which is billed.
-    assert all("SSESpecification" not in one for one in of_type(stack, "AWS::DynamoDB::Table").values())
+    assert all("SSESpecification" not in table for table in of_type(stack, "AWS::DynamoDB::Table").values())
 
 
 def test_a_key_of_the_users_encrypts_all_of_it(full_stack: Stack) -> None:
@@ -326,7 +332,7 @@ def test_a_key_of_the_users_encrypts_all_of_it(full_stack: Stack) -> None:
         "AWS::SNS::Topic": "KmsMasterKeyId",
     }
     for kind, name in field.items():
-        assert all(one[name].startswith("arn:aws:kms:") for one in of_type(full_stack, kind).values()), kind
+        assert all(resource[name].startswith("arn:aws:kms:") for resource in of_type(full_stack, kind).values()), kind
     for role in of_type(full_stack, "AWS::IAM::Role").values():
         assert "UseKey" in {statement["Sid"] for statement in statements(role)}
 
@@ -337,7 +343,11 @@ def test_alarms_without_a_key_of_ones_own_are_under_none_that_cloudwatch_cannot_
 
 
 def test_the_function_that_uses_the_table_may_use_its_key_through_dynamodb_only(full_stack: Stack) -> None:
-    (use,) = (one for one in statements(full_stack["DeliverRole"]["Properties"]) if one["Sid"] == "UseKeyForTable")
+    (use,) = (
+        statement
+        for statement in statements(full_stack["DeliverRole"]["Properties"])
+        if statement["Sid"] == "UseKeyForTable"
+    )
     # DynamoDB guide, "Usage notes for encryption at rest", ReEncrypt* and GenerateDataKey* written out.
     wanted = ["Encrypt", "Decrypt", "ReEncryptFrom", "ReEncryptTo"]
     wanted += ["GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "DescribeKey", "CreateGrant"]
@@ -345,21 +355,21 @@ def test_the_function_that_uses_the_table_may_use_its_key_through_dynamodb_only(
     assert use["Resource"] == KEY
     ((operator, condition),) = use["Condition"].items()
     assert operator == "StringEquals"
-    services = {one["Fn::Sub"] for one in condition["kms:ViaService"]}
+    services = {service["Fn::Sub"] for service in condition["kms:ViaService"]}
     assert services == {f"dynamodb.${{AWS::Region}}.{suffix}" for suffix in ("amazonaws.com", "${AWS::URLSuffix}")}
-    receive = {one["Sid"] for one in statements(full_stack["ReceiveRole"]["Properties"])}
+    receive = {statement["Sid"] for statement in statements(full_stack["ReceiveRole"]["Properties"])}
     assert "UseKeyForTable" not in receive
 
 
 def key_policy() -> dict[str, dict[str, Any]]:
     """The statements of the key policy that docs/settings.md gives to paste, by name."""
     (text,) = re.findall(r"```json\n(.*?)```", (ROOT / "docs/settings.md").read_text("utf-8"), re.S)
-    return {one["Sid"]: one for one in json.loads(text)["Statement"]}
+    return {statement["Sid"]: statement for statement in json.loads(text)["Statement"]}
 
 
 def test_the_key_policy_to_paste_lets_logs_and_alarms_use_the_key() -> None:
     policy = key_policy()
-    services = {name: one["Principal"].get("Service") for name, one in policy.items()}
+    services = {name: statement["Principal"].get("Service") for name, statement in policy.items()}
     assert services == {
         "PoliciesOfTheAccount": None,
         "Logs": "logs.eu-west-1.amazonaws.com",
@@ -371,11 +381,11 @@ def test_the_key_policy_to_paste_lets_logs_and_alarms_use_the_key() -> None:
 
 def test_queues_refuse_what_comes_without_tls(stack: Stack) -> None:
     (policy,) = of_type(stack, "AWS::SQS::QueuePolicy").values()
-    assert {one["Ref"] for one in policy["Queues"]} == set(of_type(stack, "AWS::SQS::Queue"))
+    assert {queue["Ref"] for queue in policy["Queues"]} == set(of_type(stack, "AWS::SQS::Queue"))
     (statement,) = policy["PolicyDocument"]["Statement"]
     assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "sqs:*")
     assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
-    assert {one["Fn::GetAtt"][0] for one in statement["Resource"]} == set(of_type(stack, "AWS::SQS::Queue"))
+    assert {queue["Fn::GetAtt"][0] for queue in statement["Resource"]} == set(of_type(stack, "AWS::SQS::Queue"))
 
 
 def test_alarms_are_published_by_this_accounts_alarms_only_and_over_tls(full_stack: Stack) -> None:
@@ -388,7 +398,7 @@ def test_alarms_are_published_by_this_accounts_alarms_only_and_over_tls(full_sta
 
 def test_a_domain_of_ones_own_speaks_no_old_tls(full_stack: Stack) -> None:
     (domain,) = of_type(full_stack, "AWS::ApiGatewayV2::DomainName").values()
-    assert {one["SecurityPolicy"] for one in domain["DomainNameConfigurations"]} == {"TLS_1_2"}
+    assert {configuration["SecurityPolicy"] for configuration in domain["DomainNameConfigurations"]} == {"TLS_1_2"}
 
 
 # -------------------------------------------------------------- permissions
@@ -404,13 +414,13 @@ def as_list(value: Any) -> list[Any]:
 def targets(resource: Any) -> set[str]:
     """Names of the resources that a statement is about."""
     names = set()
-    for one in as_list(resource):
-        if isinstance(one, dict) and "Fn::GetAtt" in one:
-            names.add(one["Fn::GetAtt"][0])
-        elif isinstance(one, dict) and "Ref" in one:
-            names.add(one["Ref"])
+    for reference in as_list(resource):
+        if isinstance(reference, dict) and "Fn::GetAtt" in reference:
+            names.add(reference["Fn::GetAtt"][0])
+        elif isinstance(reference, dict) and "Ref" in reference:
+            names.add(reference["Ref"])
         else:
-            names.add(str(one))
+            names.add(str(reference))
     return names
 
 
@@ -504,19 +514,19 @@ def _subscripts(tree: ast.AST) -> set[str]:
 
 @pytest.mark.parametrize(("name", "reader"), [("Receive", "for_receive"), ("Deliver", "for_deliver")])
 def test_the_variables_set_are_the_variables_read(stack: Stack, name: str, reader: str) -> None:
-    given = set(function(stack, name)["Environment"]["Variables"])
-    assert {variable for variable in given if not variable.startswith("POWERTOOLS_")} == variables_read(reader)
-    assert {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_LOG_LEVEL"} <= given
+    variables = set(function(stack, name)["Environment"]["Variables"])
+    assert {variable for variable in variables if not variable.startswith("POWERTOOLS_")} == variables_read(reader)
+    assert {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_LOG_LEVEL"} <= variables
 
 
 def test_the_handlers_exist_in_the_package(template: Stack, stack: Stack) -> None:
     assert template["Globals"]["Function"]["CodeUri"] == "src/"
     for properties in of_type(stack, "AWS::Lambda::Function").values():
         module, _, name = properties["Handler"].rpartition(".")
-        found = importlib.util.find_spec(module)
-        assert found is not None
-        assert Path(str(found.origin)).is_relative_to(ROOT / "src")
-        tree = ast.parse(Path(str(found.origin)).read_text("utf-8"))
+        spec = importlib.util.find_spec(module)
+        assert spec is not None
+        assert Path(str(spec.origin)).is_relative_to(ROOT / "src")
+        tree = ast.parse(Path(str(spec.origin)).read_text("utf-8"))
         assigned = [node.targets for node in tree.body if isinstance(node, ast.Assign)]
         assert name in {ast.unparse(target) for targets in assigned for target in targets}
 

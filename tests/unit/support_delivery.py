@@ -88,7 +88,7 @@ def deliver(
         record=report.posted,
         pauses=PAUSES,
     )
-    found: Callable[[dict[str, Any], Any], dict[str, Any]] = metrics.log_metrics(
+    handler: Callable[[dict[str, Any], Any], dict[str, Any]] = metrics.log_metrics(
         Deliver(
             settings=for_deliver(ENVIRONMENT),
             sqs=sqs,
@@ -98,4 +98,4 @@ def deliver(
             random=random.random,
         )
     )
-    return found
+    return handler

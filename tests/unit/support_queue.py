@@ -46,7 +46,7 @@ class Delivery:
     """``deliver`` whole, with SQS, table and Klaviyo in memory.
 
     ``refuses`` is the chance that SQS lists an entry as failed, ``away`` that a call of it raises,
-    ``table_away`` that the table does not answer; the next ``twice`` batches are handed over twice.
+    ``table_away`` that the table does not answer; the next ``twice`` batches are delivered twice.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class Delivery:
         """Call the function; the ids of the records that stay in the queue."""
         context = SimpleNamespace(get_remaining_time_in_millis=lambda: 120_000, aws_request_id="r-1")
         answer = self.handler({"Records": records}, context)
-        return {one["itemIdentifier"] for one in answer["batchItemFailures"]}
+        return {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
 
     def wait(self) -> None:
         """Until something can be received."""
@@ -143,7 +143,7 @@ class Delivery:
         while len(self.events):
             self.wait()
             assert self.clock() < end, "the queue never empties"
-            assert len(self.events) < 2_000, "the queue grows by itself"
+            assert len(self.events) < 2_000, "the queue grows without end"
             self.invoke(limit)
         assert not self.sqs.mistakes
 

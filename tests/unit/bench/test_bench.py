@@ -22,16 +22,16 @@ MEASURED = cost.Measured(2_000, 0.0008, 0.0001, 900, 0.002, 0.00001, 800, 40, 0.
 @pytest.mark.parametrize("senders", [2, 5])
 @pytest.mark.parametrize("spread", [0.4, 1.0])
 def test_a_simulated_backlog_uses_the_allowance_and_keeps_both_limits(senders: int, spread: float) -> None:
-    found = virtual.simulate(senders=senders, answer=0.2, spread=spread, hours=0.2)
-    assert found.refused == 0
-    assert found.worst_second <= PER_SECOND
-    assert found.worst_minute <= PER_MINUTE
-    assert found.share > 0.9
+    result = virtual.simulate(senders=senders, answer=0.2, spread=spread, hours=0.2)
+    assert result.refused == 0
+    assert result.worst_second <= PER_SECOND
+    assert result.worst_minute <= PER_MINUTE
+    assert result.share > 0.9
 
 
 def test_a_run_is_the_same_for_its_seed() -> None:
-    one, other = (virtual.simulate(senders=3, answer=0.5, spread=0.4, hours=0.05, seed=7) for _ in range(2))
-    assert one == other
+    first, second = (virtual.simulate(senders=3, answer=0.5, spread=0.4, hours=0.05, seed=7) for _ in range(2))
+    assert first == second
 
 
 def test_the_simulated_klaviyo_refuses_what_is_over_its_limits() -> None:
@@ -116,17 +116,17 @@ TOLD: list[tuple[str, str, Callable[[dict[str, Any]], float]]] = [
 
 
 def _bill(figures: dict[str, Any], traffic: str) -> float:
-    found: float = figures["cost"]["by_traffic"][traffic]["all"]
-    return found
+    dollars: float = figures["cost"]["by_traffic"][traffic]["all"]
+    return dollars
 
 
 def _typical(seconds: list[float]) -> float:
     return statistics.median(seconds)
 
 
-@pytest.mark.parametrize(("page", "written", "measured"), TOLD, ids=[f"{page}: {told}" for page, told, _ in TOLD])
+@pytest.mark.parametrize(("page", "written", "measured"), TOLD, ids=[f"{page}: {text}" for page, text, _ in TOLD])
 def test_the_pages_tell_what_was_measured(page: str, written: str, measured: Callable[[dict[str, Any]], float]) -> None:
-    told = re.findall(written, (aws.ROOT / page).read_text("utf-8"))
-    assert len(told) == 1, f"{page} should tell {written} once"
-    places = len(told[0].partition(".")[2])
-    assert float(told[0]) == pytest.approx(measured(FIGURES), abs=0.51 * 10**-places)
+    figures = re.findall(written, (aws.ROOT / page).read_text("utf-8"))
+    assert len(figures) == 1, f"{page} should tell {written} once"
+    places = len(figures[0].partition(".")[2])
+    assert float(figures[0]) == pytest.approx(measured(FIGURES), abs=0.51 * 10**-places)

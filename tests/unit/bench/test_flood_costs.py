@@ -32,7 +32,7 @@ def test_a_lower_throttle_costs_in_proportion() -> None:
     assert full["requests to the API"] == pytest.approx(1_800_000 * PRICES["http_api_request"])
 
 
-@pytest.mark.parametrize("given", [["0"], ["-1"], ["many"], [], ["inf"]])
-def test_a_rate_that_is_none_is_named(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert flood.main(given) == 2
+@pytest.mark.parametrize("arguments", [["0"], ["-1"], ["many"], [], ["inf"]])
+def test_a_rate_that_is_none_is_named(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert flood.main(arguments) == 2
     assert "FLOOD is not a number" in capsys.readouterr().err

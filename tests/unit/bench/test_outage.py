@@ -33,12 +33,12 @@ def test_hours_without_klaviyo_lose_nothing_and_end_within_a_minute(
     kind: type,
 ) -> None:
     """More events come in than may be in flight."""
-    found = outage.story("", kind, seconds=3_600, events=900, most_in_flight=200)
-    assert found.wrong() == []
-    assert found.most_waiting > 600
-    assert found.most_in_flight < 200
-    assert found.slowest_new < 60
-    assert found.drained < 960
+    result = outage.story("", kind, seconds=3_600, events=900, most_in_flight=200)
+    assert result.wrong() == []
+    assert result.most_waiting > 600
+    assert result.most_in_flight < 200
+    assert result.slowest_new < 60
+    assert result.drained < 960
 
 
 # Rounds of each message: some twenty in three hours without knowing when it ends, one a minute for 429s.
@@ -51,8 +51,8 @@ def test_what_waited_for_more_than_sixteen_rounds_is_all_delivered_at_the_full_r
 ) -> None:
     monkeypatch.setattr(jobs, "JOB_EVENTS", 5)
     # So many that they cannot all come back spread over a quarter of an hour without filling it.
-    found = outage.comes_back(kind, hours=hours, events=14_000 if hours > 1 else 4_500, batch_size=40)
-    assert found.wrong() == []
+    result = outage.comes_back(kind, hours=hours, events=14_000 if hours > 1 else 4_500, batch_size=40)
+    assert result.wrong() == []
 
 
 @pytest.mark.parametrize(("kind", "hours"), LONG_WAITS)
@@ -62,9 +62,9 @@ def test_without_the_templates_property_the_same_waits_end_in_refused_invocation
     written = (aws.ROOT / "template.yaml").read_text("utf-8")
     without = tmp_path / "template.yaml"
     without.write_text(written.replace("RecursiveLoop: Allow", "RecursiveLoop: Terminate"))
-    found = outage.comes_back(kind, hours=hours, events=600, loops=simulation.loops_allowed(without))
-    assert found.refused > 0
-    assert found.drained is None
+    result = outage.comes_back(kind, hours=hours, events=600, loops=simulation.loops_allowed(without))
+    assert result.refused > 0
+    assert result.drained is None
 
 
 def test_what_waits_for_thirteen_days_is_parked_and_what_came_later_waits_on() -> None:
@@ -87,15 +87,15 @@ def test_what_waits_for_thirteen_days_is_parked_and_what_came_later_waits_on() -
 @pytest.mark.usefixtures("small_jobs")
 @pytest.mark.parametrize("header", ["true", "0", "missing", "86400"])
 def test_a_closed_window_is_not_posted_into_and_the_full_rate_is_back_within_a_minute(header: str) -> None:
-    found = outage.closed_window(header, events=10_000, batch_size=SMALL)
-    assert found.wrong() == []
+    result = outage.closed_window(header, events=10_000, batch_size=SMALL)
+    assert result.wrong() == []
 
 
 @pytest.mark.usefixtures("small_jobs")
 def test_window_after_window_is_used_to_its_end() -> None:
     """However often events were deferred for a 429: Klaviyo says when it ends."""
-    found = outage.closed_window("true", events=13_500, closings=6, open_for=30, settled=15, batch_size=SMALL)
-    assert found.wrong() == []
+    result = outage.closed_window("true", events=13_500, closings=6, open_for=30, settled=15, batch_size=SMALL)
+    assert result.wrong() == []
 
 
 @pytest.mark.usefixtures("small_jobs")
@@ -124,7 +124,7 @@ def test_under_backlog_jobs_are_full_and_a_slow_klaviyo_lowers_no_rate(answer: f
     sim = Simulation(concurrency=concurrency, answer=answer, batch_size=20)
     sim.send([sim.event(f"b{number}") for number in range(60_000)])
     sim.run(sim.time.now + 600, sim.drained)
-    accepted = [(one.at, len(one.names)) for one in sim.klaviyo.requests if one.status == 202]
+    accepted = [(request.at, len(request.names)) for request in sim.klaviyo.requests if request.status == 202]
     assert sum(events for _, events in accepted) == 60_000
     assert sum(events <= 900 for _, events in accepted) <= sim.bill.invocations
     between = [at for at, _ in accepted if at <= accepted[0][0] + 20]
@@ -151,5 +151,5 @@ def test_events_that_waited_a_day_go_as_backfills_behind_what_is_new() -> None:
     sim.send([sim.event(f"young{number}") for number in range(10)])
     sim.run(back + 1_800, sim.drained)
     assert sim.drained()
-    assert sum(one.late for one in sim.klaviyo.requests if one.status == 202) == 10
+    assert sum(request.late for request in sim.klaviyo.requests if request.status == 202) == 10
     assert {"shop", "shop#backfill"} == set(groups)

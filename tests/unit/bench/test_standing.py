@@ -27,7 +27,7 @@ def test_each_alarm_secret_dashboard_and_trigger_of_the_template_is_on_the_bill(
     alarms = template.of_type(DEFAULTS, "AWS::CloudWatch::Alarm")
     assert counts() == {
         "secrets": len(template.of_type(DEFAULTS, "AWS::SecretsManager::Secret")),
-        "metrics under alarm": sum(len(template.metrics_of(one)) for one in alarms.values()),
+        "metrics under alarm": sum(len(template.metrics_of(alarm)) for alarm in alarms.values()),
         "dashboards": 1,
         "empty receives of the SQS trigger": 657_000,
     }

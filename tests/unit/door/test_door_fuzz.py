@@ -36,10 +36,10 @@ SAMPLES = sorted((Path(__file__).parents[3] / "events").glob("*/*.json"))
 HEADER_NAMES = sorted(
     {
         name
-        for one in NAMES
+        for source in NAMES
         for name in (
-            *senders.load(one).kept_headers,
-            *(h for scheme in senders.load(one).schemes for h in scheme.header),
+            *senders.load(source).kept_headers,
+            *(h for scheme in senders.load(source).schemes for h in scheme.header),
         )
     }
     | {"content-type", "content-encoding", "content-length", "host", "cookie"}
@@ -108,7 +108,7 @@ def own_headers(source: str) -> list[str]:
     if source not in NAMES:
         return []
     schemes = senders.load(source).schemes
-    return [name for one in schemes for name in (*one.header, *one.timestamp_header, *one.id_header)]
+    return [name for scheme in schemes for name in (*scheme.header, *scheme.timestamp_header, *scheme.id_header)]
 
 
 @profile(max_examples=400)
@@ -174,7 +174,9 @@ PART = st.sampled_from(
 FORMS = st.lists(st.tuples(st.sampled_from(["webhook_id", "payload", "command", "a[b]", ""]) | ANYTHING, ANYTHING)).map(
     lambda pairs: urlencode(pairs, errors="replace").encode()
 )
-BODIES = st.one_of(st.binary(max_size=60), JSON.map(lambda one: json.dumps(one).encode()), FORMS, PART).flatmap(
+BODIES = st.one_of(
+    st.binary(max_size=60), JSON.map(lambda document: json.dumps(document).encode()), FORMS, PART
+).flatmap(
     lambda raw: st.sampled_from([raw, gzip.compress(raw), gzip.compress(raw)[:-3], b"\xef\xbb\xbf" + raw, raw * 2])
 )
 
@@ -202,7 +204,7 @@ def signed(source: str, body: bytes, headers: dict[str, str]) -> dict[str, Any]:
         reject()  # this sender could not sign such a body
     query = url.partition("?")[2]
     parameters = dict(pair.split("=", 1) for pair in query.split("&")) if query else {}
-    return request(source, body, made) | {"rawQueryString": query, "queryStringParameters": parameters}
+    return request(source, body, signed) | {"rawQueryString": query, "queryStringParameters": parameters}
 
 
 def accounted(module: Door, status: int, answer: Any) -> None:
@@ -211,10 +213,10 @@ def accounted(module: Door, status: int, answer: Any) -> None:
     if status == 204:  # this sender is told nothing
         return
     said = answer if isinstance(answer, dict) and "accepted" in answer else {}
-    assert sum(len(one.events) for one in kept if not isinstance(one, Raw)) == said.get("accepted", 0)
+    assert sum(len(message.events) for message in kept if not isinstance(message, Raw)) == said.get("accepted", 0)
     parked = said.get("parked", [])
-    assert any(isinstance(one, Raw) for one in kept) == bool(parked)
-    assert not [one for one in parked if one["reason"] == "mapping_crashed"]
+    assert any(isinstance(message, Raw) for message in kept) == bool(parked)
+    assert not [item for item in parked if item["reason"] == "mapping_crashed"]
 
 
 @profile(max_examples=300)
@@ -303,7 +305,7 @@ FIELDS = (
 @example(change={"events": [["u", float("inf")]]}, raw=False)
 @example(change={"source": ""}, raw=False)
 @given(change=st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=3), raw=st.booleans())
-def test_a_header_with_any_values_is_a_message_that_can_be_sent_anew_or_an_error_of_ours(
+def test_a_header_with_any_values_is_a_message_that_can_be_sent_again_or_our_error(
     change: dict[str, Any], raw: bool
 ) -> None:
     like = messages.Message("shop", (messages.Event("u", 1, "{}"),), 1.0)

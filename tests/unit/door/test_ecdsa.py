@@ -126,14 +126,16 @@ def wycheproof() -> Iterator[tuple[str, bool, str, bytes, str]]:
         if number == "key":
             key = encoded(bytes.fromhex(rest[0]))
             continue
-        result, message, signature = (one.replace("-", "") for one in rest)
+        result, message, signature = (part.replace("-", "") for part in rest)
         yield number, result == "valid", key, bytes.fromhex(message), encoded(bytes.fromhex(signature))
 
 
 def test_wycheproofs_vectors_are_judged_as_it_judges_them() -> None:
     vectors = list(wycheproof())
     assert (len(vectors), sum(valid for _, valid, *_ in vectors)) == (484, 174)
-    wrong = [number for number, valid, key, text, made in vectors if ecdsa.verifies(key, text, made) is not valid]
+    wrong = [
+        number for number, valid, key, text, signature in vectors if ecdsa.verifies(key, text, signature) is not valid
+    ]
     assert not wrong, f"tcId of ecdsa_secp256r1_sha256_test.json: {wrong}"
 
 
@@ -153,9 +155,9 @@ def test_another_implementation_and_ours_agree(number: int, content: bytes, plac
     private = ec.derive_private_key(number, ec.SECP256R1())
     public = private.public_key()
     key = encoded(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
-    made = private.sign(content, ec.ECDSA(hashes.SHA256()))
-    assert ecdsa.verifies(key, content, encoded(made))
-    changed = bytearray(made)
+    signature = private.sign(content, ec.ECDSA(hashes.SHA256()))
+    assert ecdsa.verifies(key, content, encoded(signature))
+    changed = bytearray(signature)
     changed[place % len(changed)] ^= 1 << place % 8
     try:
         public.verify(bytes(changed), content, ec.ECDSA(hashes.SHA256()))

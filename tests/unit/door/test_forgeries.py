@@ -53,7 +53,7 @@ def cost(module: Door, event: dict[str, Any], size: int) -> float:
 
 def reads_first(name: str) -> bool:
     source = senders.load(name)
-    return any(not one.signed and one.reads_body for one in source.handshakes) or source.body.once
+    return any(not handshake.signed and handshake.reads_body for handshake in source.handshakes) or source.body.once
 
 
 READ_FIRST = [name for name in NAMES if reads_first(name)]

@@ -20,7 +20,7 @@ SLACK = (
     ".803a0bc887a14d10d2c447fce8b6703c"
 )
 TWILIO = "CallSid=CA1234567890ABCDE&Caller=%2B14158675309&Digits=1234&From=%2B14158675309&To=%2B18005551212"
-# source, secret, body, headers, address, time; where it is published stands beside it
+# source, secret, body, headers, address, time; the comment has where it is published
 PUBLISHED = [
     (  # https://docs.github.com/webhooks/using-webhooks/validating-webhook-deliveries
         "github",
@@ -122,9 +122,9 @@ def test_a_published_signature_verifies_and_over_nothing_else(
 
 def test_zooms_published_validation_is_answered_as_it_says() -> None:
     body = b'{"event":"endpoint.url_validation","payload":{"plainToken":"qgg8vlvZRS6UYooatFL8Aw"}}'
-    found = handshakes.find(senders.load("zoom"), Webhook("POST", "", "", {}, {}, body), signed=True)
-    assert found
-    assert handshakes.answer(*found, secret="secretValueTest") == {
+    check = handshakes.find(senders.load("zoom"), Webhook("POST", "", "", {}, {}, body), signed=True)
+    assert check
+    assert handshakes.answer(*check, secret="secretValueTest") == {
         "plainToken": "qgg8vlvZRS6UYooatFL8Aw",
         "encryptedToken": "70c1f2e2e6ca2d39297490d1f9142c7d701415ea8e6151f6562a08fa657a40ff",
     }

@@ -133,7 +133,7 @@ def test_a_rotation_refuses_nothing_on_the_way(door: Door) -> None:
     assert (new, old) in passed
 
 
-def test_a_good_event_goes_and_a_bad_one_beside_it_is_parked(door: Door) -> None:
+def test_of_a_good_and_a_bad_event_only_the_bad_one_is_parked(door: Door) -> None:
     status, answer = post(door, "custom", custom(event(), event(profile={}), event(unique_id="v3")))
     assert status == 200
     assert answer["accepted"] == 2
@@ -193,7 +193,7 @@ def test_a_webhook_of_millions_of_parts_is_parked_whole_in_time(door: Door, enco
     status, answer = post(door, "custom", body, headers={"content-encoding": encoding})
     assert time.process_time() - began < 2
     assert (status, answer["accepted"]) == (200, 0)
-    assert [one["reason"] for one in answer["parked"]] == ["too_many_objects"]
+    assert [item["reason"] for item in answer["parked"]] == ["too_many_objects"]
     ((queue, kept),) = door.taken()
     assert queue == DEAD
     assert kept.texts["reason"] == "too_many_objects"
@@ -264,7 +264,7 @@ def ask(
     return answer["statusCode"], answer["body"]
 
 
-def test_a_url_check_with_a_token_hears_its_challenge_and_a_stranger_does_not(acme: Door) -> None:
+def test_a_url_check_with_a_token_gets_its_challenge_and_a_stranger_does_not(acme: Door) -> None:
     query = {"mode": "subscribe", "verify": "hidden-token", "challenge": "1158201444"}
     assert ask(acme, query=query, method="GET") == (200, "1158201444")
     status, body = ask(acme, query=query | {"verify": "guess"}, method="GET")
@@ -281,21 +281,21 @@ def test_what_is_signed_in_an_answer_is_signed_for_the_sender_only(acme: Door) -
     assert len(json.loads(body)["encrypted"]) == 64
 
 
-@pytest.mark.parametrize("given", ["hidden-secret", "a-wrong-token"])
+@pytest.mark.parametrize("token", ["hidden-secret", "a-wrong-token"])
 @pytest.mark.parametrize("place", ["url", "header"])
-def test_a_token_stays_out_of_the_log_and_the_queues(acme: Door, log: io.StringIO, given: str, place: str) -> None:
+def test_a_token_stays_out_of_the_log_and_the_queues(acme: Door, log: io.StringIO, token: str, place: str) -> None:
     if place == "url":
-        status, body = ask(acme, ORDER, {"token": given})
+        status, body = ask(acme, ORDER, {"token": token})
     else:
-        status, body = ask(acme, ORDER, authorization=f"Bearer {given}")
-    assert status == (200 if given == "hidden-secret" else 401)
-    ask(acme, ORDER | {"type": "unheard of"}, {"token": given})
+        status, body = ask(acme, ORDER, authorization=f"Bearer {token}")
+    assert status == (200 if token == "hidden-secret" else 401)
+    ask(acme, ORDER | {"type": "unheard of"}, {"token": token})
     written = log.getvalue() + body + str(acme.taken())
-    assert given not in written
+    assert token not in written
     assert "hidden" not in written
 
 
-def test_a_sender_that_acts_on_words_hears_none(acme: Door) -> None:
+def test_a_sender_that_acts_on_words_gets_an_empty_answer(acme: Door) -> None:
     quiet = SCHEMES | {"webhook": {"topic": "type", "key": "id", "silent": True}}
     acme.load = lambda name: senders.build(name, quiet)
     for query, method in (({"token": "hidden-secret"}, "POST"), ({}, "GET")):
@@ -337,7 +337,7 @@ def test_the_log_names_events_and_nobody(door: Door, log: io.StringIO) -> None:
     assert "Adaline" not in out
 
 
-def test_what_queries_ask_for_stands_before_the_ids(door: Door, log: io.StringIO) -> None:
+def test_what_queries_ask_for_comes_before_the_ids(door: Door, log: io.StringIO) -> None:
     # Logs Insights discovers the first 200 fields of a JSON line (its guide, "Supported logs and discovered fields").
     status, _ = post(
         door, "custom", custom(*(event(unique_id=str(number)) for number in range(300)), event(profile={}))

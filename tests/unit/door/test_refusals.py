@@ -13,7 +13,9 @@ from sim.time import Time
 from tests.unit.door import test_receive
 from tests.unit.door.test_receive import custom, event, post
 from tests.unit.support_door import Door
+from tools import paths
 from tools.operate import questions
+from tools.terminal import table
 
 log = test_receive.log  # the fixture
 FLOOD = 5 * PER_WINDOW
@@ -30,10 +32,10 @@ def door(clock: Time) -> Door:
 
 
 def lines(log: io.StringIO) -> list[dict[str, Any]]:
-    found = [json.loads(line) for line in log.getvalue().splitlines()]
+    parsed = [json.loads(line) for line in log.getvalue().splitlines()]
     log.seek(0)
     log.truncate()
-    return found
+    return parsed
 
 
 def forge(door: Door, source: str = "stripe", times: int = FLOOD) -> None:
@@ -92,7 +94,7 @@ def test_every_refusal_is_counted_with_a_line_or_without(
 ) -> None:
     forge(door)
     counted = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
-    assert sum(one["NotVerified"][0] for one in counted) == FLOOD
+    assert sum(document["NotVerified"][0] for document in counted) == FLOOD
 
 
 def test_make_logs_counts_what_has_no_line(door: Door, log: io.StringIO, clock: Time) -> None:
@@ -102,3 +104,18 @@ def test_make_logs_counts_what_has_no_line(door: Door, log: io.StringIO, clock: 
     ((_, _, count, _, detail),) = questions.refusals(lines(log))[1:]
     assert int(count) == FLOOD + 1
     assert detail
+
+
+def test_runbook_shows_the_refusals_as_they_are_printed(door: Door, log: io.StringIO, clock: Time) -> None:
+    forge(door, times=12)
+    unknown = {"pathParameters": {"source": "nowhere"}, "rawPath": "/webhooks/nowhere"}
+    assert post(door, "stripe", b"{}", **unknown)[0] == 404
+    clock.sleep(WINDOW)
+    post(door, "custom", custom(event()))
+    (heading, *rows) = questions.refusals(lines(log))
+    printed = table(
+        [heading, *((source, reason, count, "19:54:21", detail) for source, reason, count, _, detail in rows)]
+    )
+    page = (paths.ROOT / "docs/runbook.md").read_text("utf-8")
+    shown = page.partition("$ make logs STACK=klaviyo-relay REFUSED=1\n")[2].partition("\n```")[0]
+    assert shown.splitlines() == printed

@@ -37,22 +37,22 @@ def verify(name: str, sent: Webhook, *secrets: str, now: float = NOW) -> str:
 
 
 def stripe(secret: str, stamp: int = NOW, body: bytes = BODY) -> dict[str, str]:
-    made = hmac.new(secret.encode(), f"{stamp}.".encode() + body, hashlib.sha256).hexdigest()
-    return {"stripe-signature": f"t={stamp},v1={made}"}
+    signature = hmac.new(secret.encode(), f"{stamp}.".encode() + body, hashlib.sha256).hexdigest()
+    return {"stripe-signature": f"t={stamp},v1={signature}"}
 
 
 def standard(key: bytes, stamp: int = NOW, prefix: str = "webhook") -> dict[str, str]:
-    made = base64.b64encode(hmac.new(key, f"msg_1.{stamp}.".encode() + BODY, hashlib.sha256).digest()).decode()
+    signature = base64.b64encode(hmac.new(key, f"msg_1.{stamp}.".encode() + BODY, hashlib.sha256).digest()).decode()
     return {
         f"{prefix}-id": "msg_1",
         f"{prefix}-timestamp": str(stamp),
-        f"{prefix}-signature": f"v1a,x v1,AAAA v1,{made}",
+        f"{prefix}-signature": f"v1a,x v1,AAAA v1,{signature}",
     }
 
 
 def shopify(secret: str) -> dict[str, str]:
-    made = hmac.new(secret.encode(), BODY, hashlib.sha256).digest()
-    return {"x-shopify-hmac-sha256": base64.b64encode(made).decode()}
+    signature = hmac.new(secret.encode(), BODY, hashlib.sha256).digest()
+    return {"x-shopify-hmac-sha256": base64.b64encode(signature).decode()}
 
 
 @pytest.mark.parametrize("prefix", ["webhook", "svix"])
@@ -161,8 +161,8 @@ def test_any_text_is_the_key_that_the_reference_library_makes_of_it(secret: str)
 def test_a_wide_tolerance_is_one_of_the_past_only(tolerance: int, age: int, outcome: str) -> None:
     scheme = Scheme(header=("x",), timestamp_header=("at",), signed="{timestamp}{body}", tolerance=tolerance)
     stamp = str(NOW - age)
-    made = hmac.new(b"s", stamp.encode() + BODY, hashlib.sha256).hexdigest()
-    assert refusal(scheme, delivery({"x": made, "at": stamp}), "s") == outcome
+    signature = hmac.new(b"s", stamp.encode() + BODY, hashlib.sha256).hexdigest()
+    assert refusal(scheme, delivery({"x": signature, "at": stamp}), "s") == outcome
 
 
 def test_a_refusal_of_the_time_gives_the_age_and_the_limit() -> None:
@@ -175,7 +175,7 @@ def test_a_refusal_of_the_time_gives_the_age_and_the_limit() -> None:
         assert caught.value.detail == words
 
 
-def test_a_batch_of_segment_needs_the_token_besides() -> None:
+def test_a_batch_of_segment_needs_the_token_as_well() -> None:
     batch = b'  [{"type":"track"},{"type":"track"}]'
     first = hmac.new(b"s", b'{"type":"track"}', hashlib.sha1).hexdigest()
     headers = {"x-signature": first}
@@ -185,7 +185,7 @@ def test_a_batch_of_segment_needs_the_token_besides() -> None:
     assert verify("segment", delivery(headers, batch, {"token": "t"}), "s", "token:t") == "verified"
 
 
-def test_a_url_token_does_not_stand_in_for_a_signature() -> None:
+def test_a_url_token_does_not_replace_a_signature() -> None:
     assert verify("segment", delivery({}, BODY, {"token": "t"}), "s", "token:t") == "signature_missing"
     assert verify("segment", delivery({}, BODY, {"token": "t"}), "token:t") == "no_secret"
 
@@ -232,7 +232,7 @@ def refusal(schemes: Scheme | list[Scheme], sent: Webhook, *secrets: str, now: f
     return "verified"
 
 
-def test_a_token_may_stand_in_the_url_or_in_a_header() -> None:
+def test_a_token_may_be_in_the_url_or_in_a_header() -> None:
     bearer = Scheme(scheme="token", header=("authorization",), prefix="Bearer ")
     for good in ({"authorization": "Bearer t"}, {"authorization": "bearer t"}):
         assert refusal(bearer, delivery(good), "t") == "verified"
@@ -253,9 +253,9 @@ def test_user_and_password_are_compared_as_the_header_says_them() -> None:
 
 def test_a_digest_is_the_hash_of_secret_and_body() -> None:
     plain = Scheme(scheme="digest", header=("x-digest",))
-    made = hashlib.sha256(b"s" + BODY).hexdigest()
-    assert refusal(plain, delivery({"x-digest": made}), "s") == "verified"
-    assert refusal(plain, delivery({"x-digest": made}, BODY + b" "), "s") == "signature_wrong"
+    signature = hashlib.sha256(b"s" + BODY).hexdigest()
+    assert refusal(plain, delivery({"x-digest": signature}), "s") == "verified"
+    assert refusal(plain, delivery({"x-digest": signature}, BODY + b" "), "s") == "signature_wrong"
     assert refusal(plain, delivery({"x-digest": hashlib.sha256(BODY + b"s").hexdigest()}), "s") == "signature_wrong"
 
 
@@ -263,8 +263,8 @@ def test_a_digest_does_not_vouch_for_what_was_appended_to_a_body() -> None:
     """Of a plain hash anybody can make that of the same content, its padding, and what they like behind."""
     plain = Scheme(scheme="digest", header=("x-digest",))
     longer = BODY + b"\x80" + bytes(30) + (8 * len(BODY)).to_bytes(8, "big") + b"forged"
-    made = hashlib.sha256(b"s" + longer).hexdigest()
-    assert refusal(plain, delivery({"x-digest": made}, longer), "s") == "signature_malformed"
+    signature = hashlib.sha256(b"s" + longer).hexdigest()
+    assert refusal(plain, delivery({"x-digest": signature}, longer), "s") == "signature_malformed"
 
 
 def test_what_hubspot_signs_in_one_version_is_no_body_of_another() -> None:
@@ -279,8 +279,8 @@ def test_what_hubspot_signs_in_one_version_is_no_body_of_another() -> None:
 
 def test_the_longest_hash_is_known() -> None:
     scheme = Scheme(header=("x-signature",), digest="sha512", prefix="sha512=")
-    made = hmac.new(b"s", BODY, hashlib.sha512).hexdigest()
-    assert refusal(scheme, delivery({"x-signature": f"sha512={made}"}), "s") == "verified"
+    signature = hmac.new(b"s", BODY, hashlib.sha512).hexdigest()
+    assert refusal(scheme, delivery({"x-signature": f"sha512={signature}"}), "s") == "verified"
 
 
 @pytest.mark.parametrize(
@@ -296,18 +296,24 @@ def test_the_longest_hash_is_known() -> None:
 )
 def test_of_several_schemes_the_one_whose_header_is_there_decides(header: str, secret: str, outcome: str) -> None:
     several = [Scheme(header=("new",)), Scheme(header=("old",), scheme="digest"), Scheme(scheme="token")]
-    made = {"new": hmac.new(b"s", BODY, hashlib.sha256).hexdigest(), "old": hashlib.sha256(b"s" + BODY).hexdigest()}
+    signatures = {
+        "new": hmac.new(b"s", BODY, hashlib.sha256).hexdigest(),
+        "old": hashlib.sha256(b"s" + BODY).hexdigest(),
+    }
     query = {"token": secret.removeprefix("token:")} if header == "token" else {}
-    sent = delivery({header: made[header]} if header in made else {}, BODY, query)
+    sent = delivery({header: signatures[header]} if header in signatures else {}, BODY, query)
     assert refusal(several, sent, secret) == outcome
 
 
 def test_schemes_under_one_header_are_tried_in_turn() -> None:
     several = [Scheme(header=("signed",), scheme="digest", signed="{method}{body}"), Scheme(header=("signed",))]
-    made = [hashlib.sha256(b"sPOST" + BODY).hexdigest(), hmac.new(b"s", BODY, hashlib.sha256).hexdigest()]
-    assert [refusal(several, delivery({"signed": one}), "s") for one in made] == ["verified", "verified"]
+    signatures = [hashlib.sha256(b"sPOST" + BODY).hexdigest(), hmac.new(b"s", BODY, hashlib.sha256).hexdigest()]
+    assert [refusal(several, delivery({"signed": signature}), "s") for signature in signatures] == [
+        "verified",
+        "verified",
+    ]
     assert refusal(several, delivery({"signed": "wrong"}), "s") == "signature_wrong"
-    assert refusal(several, delivery({"signed": made[0]}, BODY + b" "), "s") == "signature_wrong"
+    assert refusal(several, delivery({"signed": signatures[0]}, BODY + b" "), "s") == "signature_wrong"
 
 
 def test_the_refusal_is_that_of_the_first_scheme_that_was_tried() -> None:
@@ -318,8 +324,8 @@ def test_the_refusal_is_that_of_the_first_scheme_that_was_tried() -> None:
 def test_form_fields_are_signed_sorted_whatever_their_order() -> None:
     scheme = Scheme(header=("x-signature",), digest="sha1", encoding="base64", signed="{url}{form}")
     content = b"https://relay.example/webhooks/x" + b"BodyHi & loFrom+1415"
-    made = base64.b64encode(hmac.new(b"s", content, hashlib.sha1).digest()).decode()
-    signed = {"x-signature": made}
+    signature = base64.b64encode(hmac.new(b"s", content, hashlib.sha1).digest()).decode()
+    signed = {"x-signature": signature}
     for body in (b"From=%2B1415&Body=Hi+%26+lo", b"Body=Hi%20%26%20lo&From=%2B1415"):
         assert refusal(scheme, delivery(signed, body), "s") == "verified"
     assert refusal(scheme, delivery(signed, b"From=%2B1416&Body=Hi+%26+lo"), "s") == "signature_wrong"
@@ -345,10 +351,10 @@ def twilio(secret: str, algorithm: str, body: str) -> Webhook:
     """As Twilio signs: twilio-python 9.13.0, ``RequestValidator.compute_signature``, written out."""
     fields = dict(pair.split("=") for pair in body.replace("%2B", "+").split("&"))
     text = "https://relay.example/webhooks/x" + "".join(name + fields[name] for name in sorted(fields))
-    made = hmac.new(
+    digest = hmac.new(
         secret.encode(), text.encode(), {"HMAC_SHA1": hashlib.sha1, "HMAC_SHA256": hashlib.sha256}[algorithm]
     )
-    signed = {"x-twilio-signature": base64.b64encode(made.digest()).decode()}
+    signed = {"x-twilio-signature": base64.b64encode(digest.digest()).decode()}
     settings = {"x-twilio-webhooks-signature-settings": f"key=webhooks_sharedkey_1,algorithm={algorithm}"}
     return delivery(signed | settings, body.encode())
 

@@ -49,7 +49,7 @@ def became(shown: dict[str, Any]) -> str:
     return "accepted" if shown["events"] else "parked" if shown["unmapped"] else "ignored"
 
 
-def told(answer: dict[str, Any]) -> str:
+def answered(answer: dict[str, Any]) -> str:
     """What an answer's document says, in the same word."""
     document = json.loads(answer["body"]) if answer["headers"]["content-type"] == JSON else {}
     if document.get("event_ids"):
@@ -66,7 +66,7 @@ def test_every_sample_is_answered_200_whatever_became_of_it(door: Door, path: Pa
     silent = senders.load(source).silent
     assert answer["statusCode"] == (204 if silent else 200)
     if not silent:
-        assert told(answer) == became(preview_request(source, sent, now))
+        assert answered(answer) == became(preview_request(source, sent, now))
 
 
 # ------------------------------------------------- what nobody can read
@@ -107,7 +107,7 @@ def signed(source: str, body: bytes, headers: dict[str, str], method: str = "POS
     sent = payload.Payload(method, query, headers, body)
     secret, url = sign.development_secrets([source])["sources"][source][0], f"https://relay.example/webhooks/{source}"
     try:
-        url, made = sign.sign(
+        url, signed = sign.sign(
             source, secret, body=body, headers=headers, url=sent.at(url), now=time.time(), method=method
         )
     except CommandError:
@@ -119,7 +119,7 @@ def signed(source: str, body: bytes, headers: dict[str, str], method: str = "POS
         "rawQueryString": urlsplit(url).query,
         "queryStringParameters": query,
         "pathParameters": {"source": source},
-        "headers": made,
+        "headers": signed,
         "body": base64.b64encode(body).decode(),
         "isBase64Encoded": True,
     }
@@ -165,12 +165,14 @@ def test_what_cannot_be_read_is_parked_or_ignored_and_never_refused(log: io.Stri
             continue
         assert line["reason"], name
         assert line["detail"], name
-        assert [(queue, one.body) for queue, one in kept if isinstance(one, Raw)] == [(DEAD, body)], name
-        assert not any(one.headers.keys() & headers.keys() for _, one in kept if isinstance(one, Raw)), name
+        assert [(queue, message.body) for queue, message in kept if isinstance(message, Raw)] == [(DEAD, body)], name
+        assert not any(message.headers.keys() & headers.keys() for _, message in kept if isinstance(message, Raw)), name
         if not silent:
             document = json.loads(answer["body"])
             assert document.items() >= NO_BODY.items(), name
-            assert {(one["reason"], one["detail"]) for one in document["parked"]} == {(line["reason"], line["detail"])}
+            assert {(item["reason"], item["detail"]) for item in document["parked"]} == {
+                (line["reason"], line["detail"])
+            }
 
 
 def test_the_log_line_is_written_whatever_an_id_holds(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,7 +213,7 @@ def test_the_reason_says_what_could_not_be_read(door: Door, source: str, name: s
     door.hold(sign.development_secrets([source])["sources"])
     body, headers = UNREADABLE[name]
     answer = json.loads(door.handler(signed(source, body, headers), None)["body"])
-    assert [(one["index"], one["reason"]) for one in answer["parked"]] == [(None, reason)]
+    assert [(item["index"], item["reason"]) for item in answer["parked"]] == [(None, reason)]
 
 
 def metrics(output: str) -> dict[str, Any]:
@@ -239,10 +241,10 @@ def failing_once(whole: Callable[..., Any], **only: Any) -> Callable[..., Any]:
     """``whole``, which crashes at its first call that has ``only`` among its named arguments."""
     left = [ZeroDivisionError("ada@mail.example")]
 
-    def call(*given: Any, **named: Any) -> Any:
+    def call(*arguments: Any, **named: Any) -> Any:
         if left and named.items() >= only.items():
             raise left.pop()
-        return whole(*given, **named)
+        return whole(*arguments, **named)
 
     return call
 
@@ -263,7 +265,7 @@ def test_a_fault_of_ours_after_the_signature_parks_the_whole_webhook(
     body = custom(event(), event(profile={}))
     status, answer = post(door, "custom", body)
     assert (status, answer["accepted"]) == (200, 0)
-    assert [(one["index"], one["reason"]) for one in answer["parked"]] == [(None, "mapping_crashed")]
+    assert [(item["index"], item["reason"]) for item in answer["parked"]] == [(None, "mapping_crashed")]
     ((queue, entry),) = door.taken()
     kept = messages.decode(entry.body)
     assert (queue, kept.body if isinstance(kept, Raw) else b"") == (DEAD, body)
@@ -322,7 +324,7 @@ def several_readers(name: str) -> bool:
     """Whether a time or a check of the URL is read from the body, as well as its events."""
     source = senders.load(name)
     timed = any(scheme.timestamp_body for scheme in source.schemes)
-    return timed or any(one.signed and one.reads_body for one in source.handshakes)
+    return timed or any(handshake.signed and handshake.reads_body for handshake in source.handshakes)
 
 
 @pytest.mark.parametrize("path", [path for path in SAMPLES if several_readers(path.parent.name)], ids=lambda p: p.stem)
@@ -340,7 +342,7 @@ def test_a_body_is_parsed_once(door: Door, monkeypatch: pytest.MonkeyPatch, path
     sent = payload.request(path)
     assert door.handler(request(source, sent, now), None)["statusCode"] in (200, 204)
     # What is short is read before its signature, too, where a check of the URL needs no signature.
-    early = any(not one.signed and one.reads_body for one in senders.load(source).handshakes)
+    early = any(not handshake.signed and handshake.reads_body for handshake in senders.load(source).handshakes)
     assert len(read) <= 1 + (early and len(sent.body) <= UNSIGNED_BYTES)
 
 
@@ -436,9 +438,9 @@ def test_the_largest_webhook_that_is_taken_fits_a_message_with_any_reason(header
 
     sizes = range(600_000, 800_000)
     largest = sizes[bisect(sizes, False, key=lambda size: not messages.holds(raw(size))) - 1]
-    made = messages.parked(raw(largest), reason="r" * 40, detail=detail, at="2026-11-30T00:00:00+00:00")
-    assert MESSAGE_BYTES - 5_000 < weight(made) <= MESSAGE_BYTES
-    assert messages.fits(made)
+    letter = messages.parked(raw(largest), reason="r" * 40, detail=detail, at="2026-11-30T00:00:00+00:00")
+    assert MESSAGE_BYTES - 5_000 < weight(letter) <= MESSAGE_BYTES
+    assert messages.fits(letter)
 
 
 def many(count: int, size: int) -> bytes:
@@ -468,8 +470,8 @@ def test_places_are_kept_for_each_reason_and_from_the_redrive_before() -> None:
         UnmappedItem(7, "no_identifier", "b"),
         UnmappedItem(None, "not_json", "c"),
     ]
-    made = {one.reason: messages.decode(one.outgoing.body) for one in letters(raw, parked, at="now")}
-    assert {reason: one.only for reason, one in made.items() if isinstance(one, Raw)} == {
+    parts = {part.reason: messages.decode(part.outgoing.body) for part in letters(raw, parked, at="now")}
+    assert {reason: part.only for reason, part in parts.items() if isinstance(part, Raw)} == {
         "no_metric": (4,),
         "no_identifier": (7,),
         "not_json": (4, 7),

@@ -47,7 +47,7 @@ def test_a_source_of_backfills_marks_each_event_and_has_a_group_of_its_own(
         defaults=Defaults(),
     )
     assert outcome.backfill
-    assert [json.loads(one.entry)["attributes"]["backfill"] for one in outcome.events] == [True]
+    assert [json.loads(event.entry)["attributes"]["backfill"] for event in outcome.events] == [True]
     assert (
         messages.group(Message("history", tuple(outcome.events), 0.0, backfill=outcome.backfill)) == "history#backfill"
     )

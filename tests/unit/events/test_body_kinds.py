@@ -144,15 +144,15 @@ LISTED = {(name, own, other) for name, owns, others, _ in PAIRS for own in owns 
 WITH_HEADER = [name for name in NAMES if senders.load(name).topic_header]
 
 
-def by_id(found: dict[str, Any]) -> dict[str, Any]:
-    return {one["attributes"]["events"]["data"][0]["attributes"]["unique_id"]: one for one in found["events"]}
+def by_id(shown: dict[str, Any]) -> dict[str, Any]:
+    return {entry["attributes"]["events"]["data"][0]["attributes"]["unique_id"]: entry for entry in shown["events"]}
 
 
 def passing(name: str) -> set[tuple[str, str, str]]:
     """The pairs of topics under which a sample becomes what it does not become under its own."""
     source = senders.load(name)
     topics = {topic for rule in source.rules for topic in rule.topics} | {*source.ignored, *source.nobody}
-    found: set[tuple[str, str, str]] = set()
+    pairs: set[tuple[str, str, str]] = set()
     for _, sent in samples(name):
         own = sent.headers.get(source.topic_header, "")
         first = by_id(preview_request(name, sent, RECEIVED))
@@ -162,8 +162,8 @@ def passing(name: str) -> set[tuple[str, str, str]]:
             other = relabelled(Payload(sent.method, sent.query, headers, sent.body), labels)
             again = by_id(preview_request(name, other, RECEIVED))
             if any(first.get(unique_id) != event for unique_id, event in again.items()):
-                found.add((name, own, topic))
-    return found
+                pairs.add((name, own, topic))
+    return pairs
 
 
 @pytest.mark.parametrize("name", WITH_HEADER)
@@ -195,7 +195,7 @@ def changed_later(node: Any) -> Any:
 
 
 def test_a_later_webhook_of_the_same_state_is_another_event_of_the_listed_topics_only() -> None:
-    found: set[tuple[str, str]] = set()
+    repeats: set[tuple[str, str]] = set()
     for name in WITH_HEADER:
         for _, sent in samples(name):
             if bodies.looks(sent.body) != bodies.JSON:
@@ -203,8 +203,8 @@ def test_a_later_webhook_of_the_same_state_is_another_event_of_the_listed_topics
             body = json.dumps(changed_later(json.loads(sent.body))).encode()
             again = preview_request(name, Payload(sent.method, sent.query, sent.headers, body), RECEIVED)
             if by_id(again).keys() - by_id(preview_request(name, sent, RECEIVED)).keys():
-                found.add((name, sent.headers.get(senders.load(name).topic_header, "")))
-    assert found == LATER
+                repeats.add((name, sent.headers.get(senders.load(name).topic_header, "")))
+    assert repeats == LATER
 
 
 # ------------------------------------------------------------------ a form's fields

@@ -81,7 +81,7 @@ def grown(node: Any, times: int) -> Any:
 def sample(source: str) -> tuple[dict[str, str], Callable[[int], bytes]]:
     """The headers of a source's largest sample, and what makes ``n`` bytes of it: longer lists, more fields."""
     sent = max(
-        mutations.samples(source), key=lambda one: one.headers.get("content-type") == worst.JSON and len(one.body)
+        mutations.samples(source), key=lambda sent: sent.headers.get("content-type") == worst.JSON and len(sent.body)
     )
     try:
         document = json.loads(sent.body)
@@ -290,21 +290,21 @@ def test_a_redrive_has_the_same_budget() -> None:
     mapped, parcels, _ = redriven.replay(
         raws, defaults=Defaults("DE"), at="2026-11-30T00:00:00Z", stagger=PAUSES.stagger
     )
-    made = [one.message for one in mapped if isinstance(one.message, Message)]
-    assert [len(message.events) for message in made] == [count, 0]
+    parts = [item.message for item in mapped if isinstance(item.message, Message)]
+    assert [len(message.events) for message in parts] == [count, 0]
     assert [(parcel.outgoing.attributes["reason"], parcel.owners) for parcel in parcels] == [
         ("too_much_work", frozenset({1}))
     ]
 
 
-def test_the_sender_is_answered_200_and_told(door: Door) -> None:
+def test_the_sender_gets_200_and_the_reason(door: Door) -> None:
     status, answer = post(door, "custom", copied(1_000))
     assert (status, answer["accepted"]) == (200, 0)
-    assert [one["reason"] for one in answer["parked"]] == ["too_much_work"]
+    assert [item["reason"] for item in answer["parked"]] == ["too_much_work"]
     (kept,) = door.bodies(DEAD)
-    found = messages.decode(kept)
-    assert isinstance(found, Raw)
-    assert (found.body, found.only) == (copied(1_000), None)
+    raw = messages.decode(kept)
+    assert isinstance(raw, Raw)
+    assert (raw.body, raw.only) == (copied(1_000), None)
 
 
 BATCHES: list[tuple[str, Any]] = [
@@ -337,7 +337,7 @@ def test_what_senders_really_send_is_not_too_much(source: str, document: Any) ->
     [("one object of many members", True), ("one emoji in a long text", True), ("entries", False), ("events", False)],
 )
 def test_the_largest_request_takes_at_most_5_seconds_and_300_mb(shape: str, packed: bool) -> None:
-    found = worst.measure(shape, packed=packed)
-    assert found["status"] == 200
-    assert found["cpu"] <= worst.CPU_SECONDS
-    assert 50 < found["megabytes"] <= worst.MEGABYTES
+    figures = worst.measure(shape, packed=packed)
+    assert figures["status"] == 200
+    assert figures["cpu"] <= worst.CPU_SECONDS
+    assert 50 < figures["megabytes"] <= worst.MEGABYTES

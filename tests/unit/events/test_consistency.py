@@ -57,8 +57,8 @@ def test_each_property_and_metric_has_one_spelling() -> None:
 
 def test_names_of_properties_are_words_run_together() -> None:
     used = {(name, key) for name, rule in RULES for key in rule.properties}
-    assert [one for one in used if not re.fullmatch(r"[A-Z][A-Za-z0-9]*", one[1])] == []
-    assert [one for one in used if re.search(r"ID$|URL$", one[1]) and one[1] not in ITEM] == []
+    assert [use for use in used if not re.fullmatch(r"[A-Z][A-Za-z0-9]*", use[1])] == []
+    assert [use for use in used if re.search(r"ID$|URL$", use[1]) and use[1] not in ITEM] == []
 
 
 def test_names_of_metrics_are_titles() -> None:
@@ -76,9 +76,9 @@ def test_items_have_the_same_keys(name: str) -> None:
 
 @pytest.mark.parametrize("pattern", ALIKE)
 def test_events_of_one_kind_say_the_same(pattern: str) -> None:
-    found = [(name, rule.topics, set(rule.properties)) for name, rule in RULES if re.fullmatch(pattern, rule.metric)]
-    assert found
-    assert [(name, topics) for name, topics, said in found if not ALIKE[pattern] <= said] == []
+    rules = [(name, rule.topics, set(rule.properties)) for name, rule in RULES if re.fullmatch(pattern, rule.metric)]
+    assert rules
+    assert [(name, topics) for name, topics, said in rules if not ALIKE[pattern] <= said] == []
 
 
 def test_an_amount_has_a_currency() -> None:

@@ -88,8 +88,8 @@ def order(**change: Any) -> tuple[dict[str, str], bytes]:
 
 def became(name: str, headers: dict[str, str], body: bytes) -> dict[str, Any]:
     """The one event that a webhook became under a source, with its profile."""
-    found = preview(name, headers, body, 1_795_500_000)
-    placed = [entry["attributes"] for entry in found["events"]]
+    shown = preview(name, headers, body, 1_795_500_000)
+    placed = [entry["attributes"] for entry in shown["events"]]
     event: dict[str, Any] = placed[0]["events"]["data"][0]["attributes"]
     return event | {"profile": placed[0]["profile"]["data"]["attributes"]}
 
@@ -112,7 +112,7 @@ def test_a_store_relays_what_it_names_and_says_why_not_the_rest() -> None:
     assert preview("shop_de", *order(test=True), 0)["ignored"] == "a test order"
 
 
-def test_a_store_may_say_an_event_anew_and_the_currency_that_nobody_names() -> None:
+def test_a_store_may_replace_an_event_and_set_a_currency() -> None:
     uk = became("shop_uk", *order(source_name="pos", currency="EUR"))
     assert uk["value_currency"] == "GBP"
     assert {"OrderNumber", "Channel"} <= set(uk["properties"]) <= {"OrderNumber", "Channel", "RelayDropped"}
@@ -133,8 +133,8 @@ def test_each_source_has_its_own_secret(name: str) -> None:
 
 
 def test_the_development_secrets_of_two_stores_differ() -> None:
-    made = sign.development_secrets(["shop_de", "shop_uk"])["sources"]
-    assert made["shop_de"] != made["shop_uk"]
+    secrets = sign.development_secrets(["shop_de", "shop_uk"])["sources"]
+    assert secrets["shop_de"] != secrets["shop_uk"]
 
 
 def test_what_a_source_ignores_by_name_is_no_event_of_a_pattern(custom: Path) -> None:
@@ -142,11 +142,11 @@ def test_what_a_source_ignores_by_name_is_no_event_of_a_pattern(custom: Path) ->
     (custom / "acme.toml").write_text(ignoring, "utf-8")
     senders.load.cache_clear()
     body = {"id": 1, "email": "noor@letters.example"}
-    found = {
+    reasons = {
         topic: preview("acme", {}, json.dumps(body | {"type": topic}).encode(), 1_795_500_000)["ignored"]
         for topic in ("cart.touched", "cart.emptied", "order.created")
     }
-    assert found == {"cart.touched": "nothing is bought", "cart.emptied": "too small", "order.created": None}
+    assert reasons == {"cart.touched": "nothing is bought", "cart.emptied": "too small", "order.created": None}
 
 
 def test_a_scheme_of_ones_own_needs_a_few_lines() -> None:
@@ -207,7 +207,7 @@ def test_a_misspelt_key_shows_in_the_preview(custom: Path, tmp_path: Path, capsy
     (custom / "acme.toml").write_text(STORE_UK.replace("agrees =", "agres ="), "utf-8")
     senders.load.cache_clear()
     assert commands.main(["preview", *arguments]) == 1
-    told = capsys.readouterr()
-    assert "acme.toml:" in told.err
-    assert "unknown 'agres'" in told.err
-    assert json.loads(told.out)["events"] == []
+    printed = capsys.readouterr()
+    assert "acme.toml:" in printed.err
+    assert "unknown 'agres'" in printed.err
+    assert json.loads(printed.out)["events"] == []

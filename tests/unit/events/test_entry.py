@@ -32,9 +32,9 @@ def draft(profile: dict[str, Any] | None = None, **more: Any) -> Draft:
     return Draft(profile={"email": "kim@mail.example"} if profile is None else profile, **(whole | more))
 
 
-def built(one: Draft, region: str = "") -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+def built(draft: Draft, region: str = "") -> tuple[dict[str, Any], dict[str, Any], list[str]]:
     """Profile attributes, event attributes and the notes' codes of the finished event."""
-    event, notes = build(one, phone_region=region)
+    event, notes = build(draft, phone_region=region)
     entry = json.loads(event.entry)
     job = {"data": {"type": "event-bulk-create-job", "attributes": {"events-bulk-create": {"data": [entry]}}}}
     assert list(problems(job, datetime(2026, 11, 24, tzinfo=UTC))) == []
@@ -46,7 +46,7 @@ def built(one: Draft, region: str = "") -> tuple[dict[str, Any], dict[str, Any],
     )
 
 
-def test_an_invalid_phone_beside_a_valid_email_is_left_out_and_said() -> None:
+def test_an_invalid_phone_with_a_valid_email_is_left_out_and_noted() -> None:
     profile, event, notes = built(draft({"email": "kim@mail.example", "phone_number": "12"}))
     assert "phone_number" not in profile
     assert event["properties"][MARK] == ["phone_number: invalid_phone"]
@@ -71,7 +71,7 @@ def test_without_an_identifier_there_is_no_event_and_no_value_in_the_reason() ->
     assert "kim" not in str(caught.value).lower()
 
 
-def test_the_senders_own_id_stands_in_only_where_nothing_else_is() -> None:
+def test_the_senders_own_id_is_used_only_where_nothing_else_is() -> None:
     assert built(draft({}, fallback_id="acme:7"))[0] == {"external_id": "acme:7"}
     assert "external_id" not in built(draft(fallback_id="acme:7"))[0]
 
@@ -159,8 +159,8 @@ NAMES = sorted(PROFILE_FIELDS | {"nonsense"})
 def test_anything_becomes_a_valid_event_or_is_unmapped(
     loose: dict[str, Any], properties: Any, metric: str, unique_id: str, value: Decimal | None
 ) -> None:
-    one = Draft(loose, metric, unique_id, TIME, properties=properties, value=value, currency="EUR", fallback_id="a:1")
+    draft = Draft(loose, metric, unique_id, TIME, properties=properties, value=value, currency="EUR", fallback_id="a:1")
     try:
-        built(one)
+        built(draft)
     except Unmapped:
         return

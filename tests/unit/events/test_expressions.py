@@ -29,7 +29,7 @@ def test_secrets_are_left_out_at_any_depth(value: Any, left: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "found"),
+    ("written", "address"),
     [
         ("Kim Lee <kim@mail.example>", "kim@mail.example"),
         ('"Lee, Kim" <kim@mail.example> ', "kim@mail.example"),
@@ -41,8 +41,8 @@ def test_secrets_are_left_out_at_any_depth(value: Any, left: Any) -> None:
         (None, None),
     ],
 )
-def test_the_address_is_taken_out_of_a_mail_header(written: Any, found: str | None) -> None:
-    assert Expression("address(x)").of({"x": written}) == found
+def test_the_address_is_taken_out_of_a_mail_header(written: Any, address: str | None) -> None:
+    assert Expression("address(x)").of({"x": written}) == address
 
 
 def test_an_object_becomes_pairs_and_back() -> None:
@@ -79,7 +79,7 @@ def test_members_are_left_out_by_name_and_when_empty(fields: Any, left: Any) -> 
 
 
 @pytest.mark.parametrize(
-    ("written", "found"),
+    ("written", "document"),
     [
         ('{"q1": {"first": "Zoë"}}', {"q1": {"first": "Zoë"}}),
         ("[1]", [1]),
@@ -90,8 +90,8 @@ def test_members_are_left_out_by_name_and_when_empty(fields: Any, left: Any) -> 
         (None, None),
     ],
 )
-def test_a_document_within_a_text_is_read(written: Any, found: Any) -> None:
-    assert Expression("json(x)").of({"x": written}) == found
+def test_a_document_within_a_text_is_read(written: Any, document: Any) -> None:
+    assert Expression("json(x)").of({"x": written}) == document
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""How senders' checks of the URL are answered, and what strangers get to hear."""
+"""How senders' checks of the URL are answered, and what strangers get."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def delivery(
 
 
 def answered(sent: Webhook, *, signed: bool) -> Any:
-    found = handshakes.find(ACME, sent, signed=signed)
-    return handshakes.answer(*found, secret="secret") if found else None
+    check = handshakes.find(ACME, sent, signed=signed)
+    return handshakes.answer(*check, secret="secret") if check else None
 
 
 def test_a_challenge_is_echoed_only_where_it_is_signed() -> None:
@@ -62,9 +62,9 @@ def test_a_challenge_is_echoed_only_where_it_is_signed() -> None:
 
 
 def test_a_validation_is_answered_with_the_hmac_of_its_text() -> None:
-    found = answered(delivery({"type": "validation", "plain": "qgg8vlvZRS6UYooatFL8Aw"}), signed=True)
-    made = hmac.new(b"secret", b"qgg8vlvZRS6UYooatFL8Aw", hashlib.sha256).hexdigest()
-    assert found == {"plain": "qgg8vlvZRS6UYooatFL8Aw", "encrypted": made}
+    answer = answered(delivery({"type": "validation", "plain": "qgg8vlvZRS6UYooatFL8Aw"}), signed=True)
+    digest = hmac.new(b"secret", b"qgg8vlvZRS6UYooatFL8Aw", hashlib.sha256).hexdigest()
+    assert answer == {"plain": "qgg8vlvZRS6UYooatFL8Aw", "encrypted": digest}
 
 
 @pytest.mark.parametrize("body", [{"type": "challenge"}, {"type": "challenge", "challenge": 5}, {"type": "validation"}])
@@ -87,23 +87,23 @@ def test_a_check_without_its_challenge_has_no_answer(body: dict[str, Any]) -> No
 )
 def test_a_verify_token_must_be_one_of_the_secrets(secrets: list[str], verify: str, outcome: str) -> None:
     sent = delivery(b"", "GET", query={"mode": "subscribe", "verify": verify, "hub.challenge": "1158201444"})
-    found = handshakes.find(ACME, sent, signed=False)
-    assert found
+    check = handshakes.find(ACME, sent, signed=False)
+    assert check
     if outcome == "ok":
-        signatures.check_token(*found, secrets)
-        assert handshakes.answer(*found) == "1158201444"
+        signatures.check_token(*check, secrets)
+        assert handshakes.answer(*check) == "1158201444"
         return
     with pytest.raises(NotVerified) as caught:
-        signatures.check_token(*found, secrets)
+        signatures.check_token(*check, secrets)
     assert caught.value.reason == outcome
 
 
 def test_a_message_in_the_url_is_no_check_of_it() -> None:
     sent = delivery(b"", "GET", query={"MessageSid": "SM1", "Body": "Is the blue one back?"})
-    found = handshakes.find(senders.load("twilio"), sent, signed=False)
-    assert found
+    check = handshakes.find(senders.load("twilio"), sent, signed=False)
+    assert check
     with pytest.raises(Unmapped):
-        handshakes.answer(*found)
+        handshakes.answer(*check)
     assert handshakes.find(senders.load("twilio"), delivery(b"", "GET"), signed=False) is None
 
 
@@ -132,7 +132,7 @@ def test_a_body_is_read_before_verification_only_if_a_check_of_the_url_asks_for_
 )
 def test_whatever_is_sent_it_is_an_answer_or_has_a_reason(body: Any, method: str, query: Any, signed: bool) -> None:
     try:
-        found = answered(delivery(body, method, query=query), signed=signed)
+        answer = answered(delivery(body, method, query=query), signed=signed)
     except Unmapped:
         return
-    assert found is None or isinstance(found, str | dict)
+    assert answer is None or isinstance(answer, str | dict)

@@ -31,21 +31,21 @@ def source(webhook: Mapping[str, Any] | None = None, **event: Any) -> Source:
     return senders.build("acme", {**tables, "event": [{"topic": "*", "metric": "Met"} | event]})
 
 
-def outcome(one: Source, document: Any) -> Outcome:
+def outcome(rules: Source, document: Any) -> Outcome:
     return mapping.understand(
         one, Webhook.posted({}, json.dumps(document).encode()), received=RECEIVED, defaults=Defaults("DE")
     )
 
 
-def names(one: Source, document: Any) -> list[str]:
-    found = outcome(one, document)
-    assert not found.parked
-    return [event.unique_id.removeprefix("acme:met:") for event in found.events]
+def names(rules: Source, document: Any) -> list[str]:
+    understood = outcome(rules, document)
+    assert not understood.parked
+    return [event.unique_id.removeprefix("acme:met:") for event in understood.events]
 
 
 def name(key: str, **document: Any) -> str:
-    (found,) = names(source(key=key), {"email": "kim@mail.example"} | document)
-    return found
+    (unique_id,) = names(source(key=key), {"email": "kim@mail.example"} | document)
+    return unique_id
 
 
 # ------------------------------------------------------------------------------------------------ without a key
@@ -61,9 +61,9 @@ def test_a_body_without_its_key_is_called_by_a_digest_of_all_of_it() -> None:
 @pytest.mark.parametrize("webhook", [{}, {"items": "list"}])
 def test_equal_items_without_a_key_are_events_of_their_own(webhook: dict[str, str]) -> None:
     items = [{"email": "kim@mail.example"}] * 2
-    found = names(source(webhook), {"list": items} if webhook else items)
-    assert len(set(found)) == 2
-    assert found == names(source(webhook), {"list": items, "sent": 2} if webhook else items)
+    ids = names(source(webhook), {"list": items} if webhook else items)
+    assert len(set(ids)) == 2
+    assert ids == names(source(webhook), {"list": items, "sent": 2} if webhook else items)
 
 
 def test_entries_without_a_key_keep_their_names_when_more_are_added() -> None:
@@ -147,14 +147,14 @@ def test_nobody_varies_the_name_of_a_form_whose_fields_are_signed() -> None:
     ],
 )
 def test_a_key_that_says_who_somebody_is_becomes_a_digest(key: str, document: dict[str, Any]) -> None:
-    found = name(key, id=17, **document)
-    assert len(found) == 32
-    assert set(found) <= set("0123456789abcdef")
-    assert found == name(key, id=17, **document) != name(key, id=18, **document)
+    digested = name(key, id=17, **document)
+    assert len(digested) == 32
+    assert set(digested) <= set("0123456789abcdef")
+    assert digested == name(key, id=17, **document) != name(key, id=18, **document)
 
 
 @pytest.mark.parametrize(
-    ("key", "document", "found"),
+    ("key", "document", "expected"),
     [
         ("id", {"id": 5678901234567, "phone": "+4915112345678"}, "5678901234567"),
         ("[id, number]", {"id": 1, "number": "+4915112345678"}, "1:+4915112345678"),
@@ -173,8 +173,8 @@ def test_a_key_that_says_who_somebody_is_becomes_a_digest(key: str, document: di
         ),
     ],
 )
-def test_a_key_that_names_a_thing_stays_as_it_is(key: str, document: dict[str, Any], found: str) -> None:
-    assert name(key, **document) == found
+def test_a_key_that_names_a_thing_stays_as_it_is(key: str, document: dict[str, Any], expected: str) -> None:
+    assert name(key, **document) == expected
 
 
 def test_an_address_or_a_long_key_is_the_digest_that_it_was() -> None:
@@ -185,11 +185,13 @@ def test_an_address_or_a_long_key_is_the_digest_that_it_was() -> None:
 
 def test_what_becomes_no_event_is_named_in_the_log_without_its_phone() -> None:
     rule = source(key="[id, call]", when="!id", otherwise="not wanted")
-    found = outcome(rule, {"email": "kim@mail.example", "id": 3, "call": "015112345678", "phone": "+4915112345678"})
-    (told,) = found.sender_ids
-    assert len(told) == 32
-    (told,) = outcome(
+    understood = outcome(
+        rule, {"email": "kim@mail.example", "id": 3, "call": "015112345678", "phone": "+4915112345678"}
+    )
+    (sender_id,) = understood.sender_ids
+    assert len(sender_id) == 32
+    (sender_id,) = outcome(
         source(key="[id, call]", whose="visitor", when="!id", otherwise="not wanted"),
         {"id": 3, "call": "015112345678", "visitor": {"email": "kim@mail.example", "phone": "+4915112345678"}},
     ).sender_ids
-    assert len(told) == 32
+    assert len(sender_id) == 32

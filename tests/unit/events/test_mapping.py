@@ -39,7 +39,7 @@ def test_guests_that_are_no_list_are_parked_and_not_taken_for_none() -> None:
     assert [parked.reason for parked in understood("cal_com", absence({"first": {}})).parked] == ["mapping_failed"]
 
 
-def test_an_entry_of_klaviyos_form_without_events_in_it_is_parked_beside_the_others() -> None:
+def test_an_entry_of_klaviyos_form_without_events_is_parked_and_the_others_go() -> None:
     profile = {"data": {"type": "profile", "attributes": {"email": "ada@letters.example"}}}
     event = {"type": "event", "attributes": {"metric": {"data": {"attributes": {"name": "Met"}}}, "unique_id": "1"}}
     whole, bare = (
@@ -88,13 +88,13 @@ def test_what_an_entry_reads_of_the_whole_webhook_is_in_each_event() -> None:
         received=1.7e9,
         defaults=Defaults(),
     )
-    made = [
+    properties = [
         json.loads(event.entry)["attributes"]["events"]["data"][0]["attributes"]["properties"]
         for event in outcome.events
     ]
     common = {"All": ["a", "b"], "Type": "x", "RelayDropped": ["Bad: mapping_failed"]}
-    assert made == [common | {"Own": "a"}, common | {"Own": "b"}]
-    assert list(made[1]) == ["All", "Own", "Type", "RelayDropped"]
+    assert properties == [common | {"Own": "a"}, common | {"Own": "b"}]
+    assert list(properties[1]) == ["All", "Own", "Type", "RelayDropped"]
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ def test_whatever_a_sender_gets_wrong_it_is_an_event_or_a_reason(name: str) -> N
 def test_what_klaviyo_would_refuse_and_a_crash_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(entry, "STRING_BYTES", 10_000_000)
     monkeypatch.setattr(entry, "CONTROL", re.compile("$^"))
-    found, wrong = mutations.run("segment", 300)
-    assert found["invalid"] > 0
-    assert found["crashed"] > 0
-    assert len(wrong) == found["invalid"] + found["crashed"]
+    counts, wrong = mutations.run("segment", 300)
+    assert counts["invalid"] > 0
+    assert counts["crashed"] > 0
+    assert len(wrong) == counts["invalid"] + counts["crashed"]

@@ -1,4 +1,4 @@
-"""Every source and every sample, found by themselves."""
+"""Every source and every sample, found automatically."""
 
 from __future__ import annotations
 
@@ -28,12 +28,21 @@ RECEIVED = 1_795_500_000
 
 def expressions(name: str) -> list[Expression]:
     source = senders.load(name)
-    found: list[object] = [source.items, source.root, source.topic]
+    expressions: list[object] = [source.items, source.root, source.topic]
     for rule in source.rules:
-        found += [rule.metric_from, rule.when, rule.agrees, rule.each, rule.key, rule.time, rule.value, rule.currency]
-        found += [rule.properties_from, *rule.properties.values(), *rule.profile.attributes.values()]
-        found += [*rule.profile.location.values(), *rule.profile.properties.values()]
-    return [one for one in found if isinstance(one, Expression)]
+        expressions += [
+            rule.metric_from,
+            rule.when,
+            rule.agrees,
+            rule.each,
+            rule.key,
+            rule.time,
+            rule.value,
+            rule.currency,
+        ]
+        expressions += [rule.properties_from, *rule.properties.values(), *rule.profile.attributes.values()]
+        expressions += [*rule.profile.location.values(), *rule.profile.properties.values()]
+    return [expression for expression in expressions if isinstance(expression, Expression)]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -50,14 +59,14 @@ def test_every_expression_compiles_and_leaves_money_exact(name: str) -> None:
             assert rule.agrees, f"{rule.topics} needs an agrees: its topic is not signed"
 
 
-def refusals(found: dict[str, Any]) -> list[Any]:
+def refusals(shown: dict[str, Any]) -> list[Any]:
     """What the strict stand-in would refuse of a job of these events."""
-    attributes = {"events-bulk-create": {"data": found["events"]}}
+    attributes = {"events-bulk-create": {"data": shown["events"]}}
     return list(problems({"data": {"type": "event-bulk-create-job", "attributes": attributes}}, datetime.now(UTC)))
 
 
-def unique_ids(found: dict[str, Any]) -> list[str]:
-    events = [event for entry in found["events"] for event in entry["attributes"]["events"]["data"]]
+def unique_ids(shown: dict[str, Any]) -> list[str]:
+    events = [event for entry in shown["events"] for event in entry["attributes"]["events"]["data"]]
     return [event["attributes"]["unique_id"] for event in events]
 
 
@@ -66,9 +75,9 @@ def test_every_sample_shows_an_outcome_and_its_events_are_valid_with_stable_ids(
     sent = payload.request(path)
     first = preview_request(path.parent.name, sent, 1_795_500_000)
     again = preview_request(path.parent.name, sent, 1_795_500_900)
-    assert [name for name, found in first.items() if found], "a sample shows an outcome"
+    assert [name for name, shown in first.items() if shown], "a sample shows an outcome"
     assert not first["events"] or refusals(first) == []
-    ids = [unique_ids(found) for found in (first, again)]
+    ids = [unique_ids(shown) for shown in (first, again)]
     assert ids[0] == ids[1]
     assert len(set(ids[0])) == len(ids[0])
 
@@ -121,15 +130,15 @@ def test_a_signature_breaks_on_any_changed_byte(name: str) -> None:
     scheme, now = senders.load(name).schemes[0], time.time()
     secret, form = sign.development_secret(name, scheme), "{form}" in scheme.signed
     body = b"id=1&name=Zo%C3%AB" if form else sign.fresh(name, b'{"id":1,"name":"Zo\xc3\xab"}', now)
-    _, made = sign.sign(name, secret, body=body, headers={}, url=URL, now=now)
-    assert verified(name, secret, body, made, now)
+    _, signed = sign.sign(name, secret, body=body, headers={}, url=URL, now=now)
+    assert verified(name, secret, body, signed, now)
     for place in range(len(body)):
         other = body[:place] + bytes([body[place] ^ 1]) + body[place + 1 :]
-        assert not verified(name, secret, other, made, now)
-    for header in made:
-        for value in changed(made[header]):
-            assert not verified(name, secret, body, made | {header: value}, now)
-    assert not any(verified(name, other_secret, body, made, now) for other_secret in changed(secret))
+        assert not verified(name, secret, other, signed, now)
+    for header in signed:
+        for value in changed(signed[header]):
+            assert not verified(name, secret, body, signed | {header: value}, now)
+    assert not any(verified(name, other_secret, body, signed, now) for other_secret in changed(secret))
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in SIGNED])

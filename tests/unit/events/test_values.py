@@ -121,7 +121,7 @@ def test_a_time_in_a_zone_that_we_do_not_know_is_not_read_in_another(written: st
 
 
 @pytest.mark.parametrize("written", ["", "yesterday", "2026-13-01", "12/10/2026", True, None, [], 1e400, "0000-00-00"])
-def test_what_is_no_time_is_none(written: Any) -> None:
+def test_what_is_not_a_time_has_no_value(written: Any) -> None:
     assert values.time(written) is None
 
 
@@ -154,14 +154,14 @@ def test_money_keeps_every_digit(written: Any, decimal: str) -> None:
 
 
 @pytest.mark.parametrize("written", ["12,5", "€5", "1e5", "NaN", "", ".", True, None, float("inf"), "9" * 50])
-def test_what_is_no_amount_is_none(written: Any) -> None:
+def test_what_is_not_an_amount_has_no_value(written: Any) -> None:
     assert values.money(written) is None
 
 
 @given(st.decimals(min_value=-(10**11), max_value=10**11, places=2))
 def test_no_cent_is_lost_on_the_way_to_json(amount: Decimal) -> None:
-    found = values.money(str(amount))
-    assert found == amount
+    read = values.money(str(amount))
+    assert read == amount
     assert Decimal(repr(values.number(amount))) == amount
 
 
@@ -184,12 +184,12 @@ def test_markup_is_taken_off() -> None:
 
 
 @given(ANYTHING, ANYTHING)
-def test_whatever_comes_nothing_raises(one: Any, other: Any) -> None:
-    address = values.email(one)
+def test_whatever_comes_nothing_raises(value: Any, other: Any) -> None:
+    address = values.email(value)
     assert address is None or len(address) <= values.EMAIL_LENGTH
-    number = values.phone(one, [other])
+    number = values.phone(value, [other])
     assert number is None or number.startswith("+")
     for read in (values.text, values.time, values.money, values.currency, values.names, values.country, values.plain):
-        read(one)
-    values.minor(one, other)
-    assert values.digest(one, other) == values.digest(one, other)
+        read(value)
+    values.minor(value, other)
+    assert values.digest(value, other) == values.digest(value, other)

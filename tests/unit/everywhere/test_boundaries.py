@@ -57,13 +57,13 @@ def imported(tree: ast.AST, name: str, *, package: bool) -> Iterator[str]:
 def graph() -> dict[str, set[str]]:
     """The modules that each module of this repository imports."""
     paths = {module(path): path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")}
-    found: dict[str, set[str]] = {}
+    imports: dict[str, set[str]] = {}
     for name, path in paths.items():
         names = imported(ast.parse(path.read_text("utf-8")), name, package=path.name == "__init__.py")
-        known = {one if one in paths else one.rpartition(".")[0] for one in names}
-        found[name] = {one for one in known if one in paths and one != name}
-    found[ENTRY] |= {command.module for command in COMMANDS.values()}
-    return found
+        known = {target if target in paths else target.rpartition(".")[0] for target in names}
+        imports[name] = {target for target in known if target in paths and target != name}
+    imports[ENTRY] |= {command.module for command in COMMANDS.values()}
+    return imports
 
 
 GRAPH = graph()
@@ -79,12 +79,12 @@ def cycle(modules: Graph) -> list[str]:
         if name in done:
             return []
         for other in sorted(modules.get(name, ())):
-            if found := visit(other, [*path, name]):
-                return found
+            if circle := visit(other, [*path, name]):
+                return circle
         done.add(name)
         return []
 
-    return next((found for name in sorted(modules) if (found := visit(name, []))), [])
+    return next((circle for name in sorted(modules) if (circle := visit(name, []))), [])
 
 
 def within(name: str, package: str) -> bool:
@@ -107,13 +107,13 @@ def forbidden(modules: Graph) -> list[tuple[str, str]]:
 
 
 def reachable(modules: Graph, start: str) -> set[str]:
-    found: set[str] = set()
+    reached: set[str] = set()
     waiting = [start]
     while waiting:
-        fresh = modules[waiting.pop()] - found
-        found |= fresh
+        fresh = modules[waiting.pop()] - reached
+        reached |= fresh
         waiting += fresh
-    return found
+    return reached
 
 
 def test_no_import_goes_in_a_circle() -> None:

@@ -90,18 +90,18 @@ def sample(path: Path) -> Payload:
 
 
 class Ear:
-    """Record what the functions log, count, raise, answer and write beside parked messages."""
+    """Record what the functions log, count, raise, answer and write into attributes of parked messages."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.stream = io.StringIO()
         patch.setattr(telemetry.logger.registered_handler, "stream", self.stream)
         plain = errors.RelayError.__init__
 
-        def told(error: Exception, *arguments: Any) -> None:
+        def note(error: Exception, *arguments: Any) -> None:
             self.heard(arguments)
             plain(error, *arguments)
 
-        patch.setattr(errors.RelayError, "__init__", told)
+        patch.setattr(errors.RelayError, "__init__", note)
 
     def heard(self, what: object) -> None:
         self.stream.write(f"{what}\n")
@@ -117,7 +117,7 @@ class Ear:
         self.stream.seek(0)
         self.stream.truncate()
         secrets = [secret for listed in SECRETS.values() for secret in listed if secret in text]
-        return [*(found[0] for found in _SEEN.finditer(text)), *secrets]
+        return [*(match[0] for match in _SEEN.finditer(text)), *secrets]
 
 
 class Door:
@@ -216,13 +216,15 @@ def test_the_door_names_nobody_whatever_a_source_sends(door: Door, ear: Ear, nam
         status = door.post(name, sample(path))
         assert ear.canaries() == [], path.name
         assert status < 300, path.name
-    bodies = "".join(event.entry for one in door.taken(EVENTS) if isinstance(one, Message) for event in one.events)
+    bodies = "".join(
+        event.entry for message in door.taken(EVENTS) if isinstance(message, Message) for event in message.events
+    )
     assert not bodies or _SEEN.search(bodies), "the canaries are aboard"
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_refusals_name_nobody(door: Door, ear: Ear, name: str) -> None:
-    sent = next(one for one in samples(name) if one.method == "POST")
+    sent = next(sent for sent in samples(name) if sent.method == "POST")
     token = senders.load(name).schemes[0].scheme == "token"
     other = "token:zzcanarywrong" if token else sign.development_secret("zzcanary", senders.load(name).schemes[0])
     if senders.load(name).schemes[0].scheme != "ecdsa":
@@ -277,33 +279,35 @@ def test_what_fails_at_the_door_names_nobody(door: Door, ear: Ear, monkeypatch: 
 
 # ------------------------------------------------------------ the delivery
 def entries(queued: list[Message | Raw]) -> dict[str, str]:
-    return {one.unique_id: one.entry for message in queued if isinstance(message, Message) for one in message.events}
+    return {
+        event.unique_id: event.entry for message in queued if isinstance(message, Message) for event in message.events
+    }
 
 
 def quoted(entry: str) -> str:
     """Every text of an event in one complaint, as a talkative API might put it."""
-    waiting, found = [json.loads(entry)["attributes"]], []
+    waiting, complaints = [json.loads(entry)["attributes"]], []
     while waiting:
         node = waiting.pop()
         if isinstance(node, dict | list):
             waiting += node.values() if isinstance(node, dict) else node
         elif isinstance(node, str):
-            found.append(f"'{node[:300]}' is not valid")
-    return "; ".join(found)
+            complaints.append(f"'{node[:300]}' is not valid")
+    return "; ".join(complaints)
 
 
 @pytest.fixture(scope="module")
 def gathered(opened: Door) -> list[Message | Raw]:
     """A message of events and a raw webhook of every source that has them."""
-    found: list[Message | Raw] = []
+    messages: list[Message | Raw] = []
     for name in NAMES:
         opened.as_new()
         for sent in samples(name)[:8]:
             opened.post(name, sent)
         for queue in (EVENTS, DEAD):
-            found += opened.taken(queue)[:1]
-    assert len(found) > len(NAMES)
-    return found
+            messages += opened.taken(queue)[:1]
+    assert len(messages) > len(NAMES)
+    return messages
 
 
 @pytest.fixture
@@ -312,7 +316,7 @@ def queued(gathered: list[Message | Raw], ear: Ear) -> list[Message | Raw]:
     return gathered
 
 
-def told(world: Delivery, text: dict[str, str]) -> dict[str, Callable[[Request], Answer | None]]:
+def answers(world: Delivery, text: dict[str, str]) -> dict[str, Callable[[Request], Answer | None]]:
     """Klaviyo's answers by name; each quotes what it was sent."""
 
     def complaints(names: list[str], *, pointing: bool) -> list[dict[str, Any]]:
@@ -349,7 +353,7 @@ ANSWERS = ["accepted", "pointed", "some", "all", "too large", "401", "403", "404
 def test_whatever_klaviyo_says_the_delivery_names_nobody(queued: list[Message | Raw], ear: Ear, answer: str) -> None:
     # Before all samples, for a late event goes without the names.
     with delivery(key=Known(KEY), clock=Time(1_600_000_000.0)) as world, ear.listening():
-        world.klaviyo.told = told(world, entries(queued))[answer]
+        world.klaviyo.told = answers(world, entries(queued))[answer]
         for message in queued:
             if isinstance(message, Message):
                 world.put(message)

@@ -159,8 +159,8 @@ class Heard:
 
 
 def somebody(text: str) -> list[str]:
-    """Where somebody is named in ``text``, with some of what stands before."""
-    return [text[max(0, found.start() - 300) : found.end() + 50] for found in _CANARY.finditer(text)]
+    """Where somebody is named in ``text``, with some of the text before."""
+    return [text[max(0, match.start() - 300) : match.end() + 50] for match in _CANARY.finditer(text)]
 
 
 # What an unchanged line and answer have in common with those of the sample as it is.
@@ -193,11 +193,11 @@ class Attack:
             three = [body.places[(number + shift * count // 3) % count] for shift in range(3)]
             planted = list(zip(three, CANARIES, strict=True))
             with contextlib.ExitStack() as stack:
-                for one, canary in planted:
-                    stack.enter_context(one.holding(canary))
+                for room, canary in planted:
+                    stack.enter_context(room.holding(canary))
                 said = alike(self._told(sent, body))
-            for one, canary in planted if said != usual or count < len(planted) else ():
-                self._alone(sent, body, one, canary)
+            for room, canary in planted if said != usual or count < len(planted) else ():
+                self._alone(sent, body, room, canary)
             for canary in SPELLINGS if place.is_phone else ():
                 self._alone(sent, body, place, canary)
 
@@ -241,8 +241,8 @@ def test_deliver_names_nobody_in_any_string_of_a_sample(attack: Attack, ear: Ear
 
 def chosen(queued: list[Message | Raw]) -> Iterator[Message | Raw]:
     """Each event once; of the raw webhooks, which are mapped as ``receive`` did it, some from all over."""
-    events = {one.events[0].entry: one for one in queued if isinstance(one, Message)}
-    raw = [one for one in queued if isinstance(one, Raw)]
+    events = {message.events[0].entry: message for message in queued if isinstance(message, Message)}
+    raw = [message for message in queued if isinstance(message, Raw)]
     return itertools.chain(events.values(), raw[:: -(-len(raw) // MOST_RAW) or 1])
 
 

@@ -19,11 +19,11 @@ def settings(name: str) -> dict[str, str]:
     """What .editorconfig says about a file of this name: later sections go before earlier ones."""
     parser = ConfigParser()
     parser.read_string("[root]\n" + (ROOT / ".editorconfig").read_text("utf-8"))
-    found: dict[str, str] = {}
+    rules: dict[str, str] = {}
     for section in parser.sections():
         if fnmatch(name, section):
-            found |= dict(parser[section])
-    return found
+            rules |= dict(parser[section])
+    return rules
 
 
 def faults(name: str, content: bytes) -> Iterator[str]:
@@ -47,10 +47,10 @@ def faults(name: str, content: bytes) -> Iterator[str]:
 
 
 def test_every_file_is_as_editorconfig_says() -> None:
-    found = [
+    wrong = [
         (str(path.relative_to(ROOT)), fault) for path in tracked() for fault in faults(path.name, path.read_bytes())
     ]
-    assert found == []
+    assert wrong == []
 
 
 @pytest.mark.parametrize(

@@ -35,13 +35,13 @@ def test_a_copied_id_runs_nothing(tmp_path: Path, target: str, names: tuple[str,
     python.write_text(f"#!{sys.executable}\nimport json, sys; print(json.dumps(sys.argv[1:]))\n")
     python.chmod(0o700)
     (tmp_path / ".ready").touch()
-    given = {name: f"{value} {name}" for name in names}
+    values = {name: f"{value} {name}" for name in names}
     command = ["make", "-s", target, f"VENV={tmp_path}", f"BIN={tmp_path}"]
-    command += [] if from_environment else [f"{name}={text}" for name, text in given.items()]
-    environment = {"PATH": os.environ["PATH"]} | (given if from_environment else {})
+    command += [] if from_environment else [f"{name}={text}" for name, text in values.items()]
+    environment = {"PATH": os.environ["PATH"]} | (values if from_environment else {})
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)  # noqa: S603
     arguments = json.loads(done.stdout)
-    assert set(given.values()) <= {re.sub("^--[a-z]+=", "", argument) for argument in arguments}
-    # An id may begin as an option does (-NabC, of Firebase's): the option's name stands before it in one argument.
+    assert set(values.values()) <= {re.sub("^--[a-z]+=", "", argument) for argument in arguments}
+    # An id may begin as an option does (-NabC, of Firebase's): the option's name comes before it in one argument.
     assert target in POSITIONAL or not [argument for argument in arguments if argument.startswith("-evt")]
     assert not ran.exists()

@@ -24,7 +24,7 @@ def doubles(source: str) -> Iterator[tuple[int, str]]:
     """Line and kind of each stand-in that ``source`` defines."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ClassDef):
-            methods = {one.name for one in node.body if isinstance(one, ast.FunctionDef)}
+            methods = {method.name for method in node.body if isinstance(method, ast.FunctionDef)}
             bases = {ast.unparse(base).split(".")[-1] for base in node.bases}
             for kind, (known_by, real) in KINDS.items():
                 if known_by <= methods and not bases & real:
@@ -37,12 +37,12 @@ def doubles(source: str) -> Iterator[tuple[int, str]]:
 
 @pytest.mark.parametrize("folder", ["tests", "bench", "fuzz"])
 def test_every_double_is_in_sim(folder: str) -> None:
-    found = [
+    copies = [
         f"{path.relative_to(ROOT)}:{line}: a {kind} of its own; pass a hook to the one in sim/"
         for path in sorted((ROOT / folder).rglob("*.py"))
         for line, kind in doubles(path.read_text("utf-8"))
     ]
-    assert found == []
+    assert copies == []
 
 
 def test_a_double_of_each_kind_is_seen() -> None:
@@ -51,7 +51,7 @@ def test_a_double_of_each_kind_is_seen() -> None:
     assert [kind for source in written for _, kind in doubles(source)] == [*KINDS, "environment"]
 
 
-def test_sim_stands_on_the_handler_alone() -> None:
+def test_sim_imports_the_handler_only() -> None:
     """So that whatever is tested or measured with it can be changed without it."""
     for path in sorted((ROOT / "sim").glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):

@@ -57,7 +57,7 @@ def files() -> dict[str, ast.Module]:
 
 def constants(tree: ast.Module) -> dict[str, list[str]]:
     """Texts of a module's constants by name."""
-    found: dict[str, list[str]] = {}
+    assigned: dict[str, list[str]] = {}
     for node in tree.body:
         if isinstance(node, ast.Assign):
             targets, value = node.targets, node.value
@@ -67,18 +67,18 @@ def constants(tree: ast.Module) -> dict[str, list[str]]:
             continue
         for target in targets:
             if isinstance(target, ast.Name) and target.id.lstrip("_").isupper():
-                found.setdefault(target.id, []).extend(texts(value, {}))
-    return found
+                assigned.setdefault(target.id, []).extend(texts(value, {}))
+    return assigned
 
 
 def public(trees: dict[str, ast.Module]) -> dict[str, list[str]]:
     """Those that other modules may import."""
-    found: dict[str, list[str]] = {}
+    sentences: dict[str, list[str]] = {}
     for tree in trees.values():
         for name, said in constants(tree).items():
             if not name.startswith("_"):
-                found.setdefault(name, []).extend(said)
-    return found
+                sentences.setdefault(name, []).extend(said)
+    return sentences
 
 
 def texts(node: ast.AST, known: dict[str, list[str]]) -> Iterator[str]:
@@ -160,7 +160,7 @@ def _is_text_of(node: ast.expr, name: str) -> bool:
     for inner in ast.walk(node):
         of = inner.args if isinstance(inner, ast.Call) and getattr(inner.func, "id", "") in ("str", "repr") else []
         of = [inner.value] if isinstance(inner, ast.FormattedValue) else of
-        if any(isinstance(one, ast.Name) and one.id == name for one in of):
+        if any(isinstance(caught_type, ast.Name) and caught_type.id == name for caught_type in of):
             return True
         if isinstance(inner, ast.Attribute) and inner.attr == "args" and getattr(inner.value, "id", "") == name:
             return True
@@ -182,8 +182,8 @@ def test_names_of_log_lines_are_documented() -> None:
 
 def test_no_code_takes_the_text_of_an_exception_apart() -> None:
     allowed = {path for path, _ in TAKEN_APART}
-    found = [(path, *place) for path, tree in files().items() for place in caught(tree)]
-    assert [place for place in found if place[0] not in allowed] == []
+    places = [(path, *place) for path, tree in files().items() for place in caught(tree)]
+    assert [place for place in places if place[0] not in allowed] == []
 
 
 @pytest.mark.parametrize(

@@ -68,10 +68,10 @@ def test_an_environment_that_is_there_keeps_its_python(tmp_path: Path) -> None:
 
 def test_an_environment_whose_python_is_gone_is_made_again(tmp_path: Path) -> None:
     environment = tmp_path / "venv"
-    made = [f'[ "$2" != venv ] || {{ echo "$@" > {tmp_path}/asked; cp {tmp_path}/works {environment}/bin/python; }}']
+    lines = [f'[ "$2" != venv ] || {{ echo "$@" > {tmp_path}/asked; cp {tmp_path}/works {environment}/bin/python; }}']
     script(tmp_path / "works", "exit 0")
     script(environment / "bin" / "python", "exit 127")
-    done = run("make", "setup", f"VENV={environment}", f"PYTHON={script(tmp_path / 'other', *made)}")
+    done = run("make", "setup", f"VENV={environment}", f"PYTHON={script(tmp_path / 'other', *lines)}")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "asked").read_text() == f"-m venv --clear {environment}\n"
 

@@ -35,15 +35,15 @@ def test_every_pause_is_shorter_in_chaos() -> None:
 def run(code: str) -> str:
     """What ``code`` prints in a process with the functions' environment."""
     passed = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    found = subprocess.run(  # noqa: S603 (our own command line)
+    done = subprocess.run(  # noqa: S603 (our own command line)
         [sys.executable, "-c", code],
         env={**passed, **ENVIRONMENT, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "AWS_ENDPOINT_URL": "http://127.0.0.1:1"},
         capture_output=True,
         text=True,
         timeout=60,
     )
-    assert found.returncode == 0, found.stderr[-500:]
-    return found.stdout.strip()
+    assert done.returncode == 0, done.stderr[-500:]
+    return done.stdout.strip()
 
 
 def unchecked(tree: ast.Module) -> Iterator[int]:
@@ -53,7 +53,8 @@ def unchecked(tree: ast.Module) -> Iterator[int]:
             method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
             lenient = any(word.arg == "raising" for word in node.keywords)
             private = any(
-                isinstance(one, ast.Constant) and re.search(r"(^|\.)_(?!_)", str(one.value)) for one in node.args[:2]
+                isinstance(argument, ast.Constant) and re.search(r"(^|\.)_(?!_)", str(argument.value))
+                for argument in node.args[:2]
             )
             if getattr(node.func, "id", "") == "setattr" or (method == "setattr" and (lenient or private)):
                 yield node.lineno
@@ -67,9 +68,9 @@ def unchecked(tree: ast.Module) -> Iterator[int]:
 
 def test_no_other_code_sets_attributes_unchecked() -> None:
     paths = [path for folder in ("tools", "local", "bench", "tests", "fuzz") for path in (ROOT / folder).rglob("*.py")]
-    found = {str(path.relative_to(ROOT)): list(unchecked(ast.parse(path.read_text("utf-8")))) for path in paths}
+    settings = {str(path.relative_to(ROOT)): list(unchecked(ast.parse(path.read_text("utf-8")))) for path in paths}
     # MiniStack, which is not ours, has no other way in.
-    assert {path for path, lines in found.items() if lines} == {"local/emulator.py"}
+    assert {path for path, lines in settings.items() if lines} == {"local/emulator.py"}
 
 
 @pytest.mark.parametrize(

@@ -65,9 +65,9 @@ SHOPIFY_ID = "5310112345678"  # as many digits as a phone number has
 )
 def test_what_looks_personal_or_secret_is_hidden(text: str) -> None:
     for written in (text, f"stripe:paid:{text}", f"said {text} twice"):
-        found = clean(written)
-        assert HIDDEN in found
-        assert not set(found.split()) & set(text.split())
+        shown = clean(written)
+        assert HIDDEN in shown
+        assert not set(shown.split()) & set(text.split())
     assert clean(f"before {text} after") in (
         f"before {HIDDEN} after",
         f"before mailto:{HIDDEN} after",
@@ -112,7 +112,7 @@ def test_ids_topics_and_metrics_of_every_sample_stay() -> None:
             hidden += [path] * (outcome.private_ids and source != "custom")
             named = [*outcome.topics, *outcome.metrics]
             hidden += [path for name in named if clean(name, hide_numbers=True) != name]
-            hidden += [path for one in outcome.sender_ids if clean(one, resources=True) != one]
+            hidden += [path for sender_id in outcome.sender_ids if clean(sender_id, resources=True) != sender_id]
     assert hidden == []
 
 
@@ -126,7 +126,7 @@ def test_characters_that_something_acts_on_are_replaced() -> None:
     assert clean("a\nb\tc\u2028d") == "a b c d"
 
 
-def test_what_nobody_sees_between_digits_hides_no_number() -> None:
+def test_invisible_characters_between_digits_hide_no_number() -> None:
     assert clean("call +1202\u200b555\u20600187") == f"call {HIDDEN}"
     assert clean("call 0202\u200b5550187", hide_numbers=True) == f"call {HIDDEN}"
 
@@ -134,9 +134,9 @@ def test_what_nobody_sees_between_digits_hides_no_number() -> None:
 def test_a_text_is_cut_and_nothing_personal_is_left_at_the_cut() -> None:
     assert len(clean("x" * 10 * MOST)) == MOST
     for shift in range(20):
-        found = clean("x " * ((MOST - 20) // 2) + "y" * shift + " +12025550187 ada@letters.example")
-        assert "202555" not in found
-        assert "ada" not in found
+        shown = clean("x " * ((MOST - 20) // 2) + "y" * shift + " +12025550187 ada@letters.example")
+        assert "202555" not in shown
+        assert "ada" not in shown
 
 
 @pytest.mark.parametrize(
@@ -157,18 +157,18 @@ def test_four_times_the_text_takes_four_times_the_time(shape: str) -> None:
     assert least(2 * MOST) < 8 * least(MOST // 2)  # a square would be 16
 
 
-def test_each_word_beside_an_address_is_counted_as_work() -> None:
+def test_each_word_near_an_address_is_counted_as_work() -> None:
     texts = ["a," * (MOST - 1) + "@"] * 200
     with pytest.raises(Unmapped, match="too_much_work"), bounded(0):
         cleaned(texts)
 
 
 def test_names_and_texts_are_cleaned_at_any_depth_and_numbers_kept() -> None:
-    given = {
+    line = {
         "a": [{"ada@letters.example": ("+12025550187", 1, None, True, 2.5)}],
         "event_ids": ["https://a.example/b/1"],
     }
-    assert cleaned(given) == {"a": [{HIDDEN: [HIDDEN, 1, None, True, 2.5]}], "event_ids": ["https://a.example/b/1"]}
+    assert cleaned(line) == {"a": [{HIDDEN: [HIDDEN, 1, None, True, 2.5]}], "event_ids": ["https://a.example/b/1"]}
     assert cleaned({"detail": "see https://a.example/b/1"}) == {"detail": f"see {HIDDEN}"}
 
 
@@ -194,7 +194,7 @@ def test_a_parked_messages_attributes_are_cleaned() -> None:
 def test_ids_fill_lines_that_a_log_event_holds() -> None:
     ids = ["\U0001f600" * 255] * 2_500 + ['"' * 255] * 2_500 + ["evt_1"] * 2_500
     parts = list(telemetry.by_line(ids))
-    assert [one for part in parts for one in part] == ids
+    assert [event_id for part in parts for event_id in part] == ids
     assert max(len(json.dumps(list(part), ensure_ascii=False).encode()) for part in parts) < 250_000
     assert max(map(len, parts)) == 1_000
     assert list(telemetry.by_line([])) == [[]]
@@ -267,7 +267,7 @@ def test_a_visitor_sets_no_property_that_is_klaviyos_or_the_relays() -> None:
     assert [note.code for note in notes].count("reserved_name") == 5
 
 
-def test_a_crash_of_the_delivery_is_told_by_its_place_and_not_in_its_words(
+def test_a_crash_of_the_delivery_is_logged_by_its_place_and_not_in_its_words(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = io.StringIO()

@@ -111,8 +111,10 @@ def test_a_senders_file_with_an_unknown_zone_is_not_loaded(custom: Path, base: s
     (custom / "shop.toml").write_text(f'extends = "{base}"\ntitle = "Shop"\n[webhook]\nzone = "Mars/Base"\n', "utf-8")
     with pytest.raises(SourceError, match=r"shop\.toml.*'Mars/Base' is not an IANA time zone"):
         senders.load("shop")
-    told = [str(mistake) for mistake in rules.mistakes("shop")[0]]
-    assert any(one.endswith("shop.toml:4: expected an IANA time zone, such as Europe/Paris") for one in told)
+    mistakes = [str(mistake) for mistake in rules.mistakes("shop")[0]]
+    assert any(
+        mistake.endswith("shop.toml:4: expected an IANA time zone, such as Europe/Paris") for mistake in mistakes
+    )
 
 
 def test_every_zone_of_the_shipped_senders_loads() -> None:
@@ -139,7 +141,7 @@ def order(**times: str) -> dict[str, Any]:
     return {"type": "order.created", "id": 1, "email": "noor@letters.example", **times}
 
 
-def told(outcome: Outcome) -> tuple[str, dict[str, Any]]:
+def stored(outcome: Outcome) -> tuple[str, dict[str, Any]]:
     """The time and the properties of the one event."""
     (event,) = outcome.events
     attributes = json.loads(event.entry)["attributes"]["events"]["data"][0]["attributes"]
@@ -154,7 +156,7 @@ def test_times_without_a_zone_are_read_in_the_senders_else_the_stacks(
     custom: Path, zone: str, default: tzinfo, hour: int
 ) -> None:
     (custom / "shop.toml").write_text(SHOP.format(zone=zone), "utf-8")
-    at, properties = told(understood("shop", default, order(at="2026-10-12T11:15:27", pickup="2026-10-12T11:30:00")))
+    at, properties = stored(understood("shop", default, order(at="2026-10-12T11:15:27", pickup="2026-10-12T11:30:00")))
     assert at == f"2026-10-12T{hour:02}:15:27Z"
     assert properties["PickedUpAt"] == f"2026-10-12T{hour:02}:30:00Z"
 
@@ -163,14 +165,14 @@ def test_a_zone_ends_with_its_webhook(custom: Path) -> None:
     (custom / "shop.toml").write_text(SHOP.format(zone='zone = "Asia/Tokyo"'), "utf-8")
     (custom / "other.toml").write_text(SHOP.format(zone=""), "utf-8")
     body = order(at="2026-10-12T11:15:27", pickup="2026-10-12T11:30:00")
-    assert told(understood("shop", UTC, body))[1]["PickedUpAt"] == "2026-10-12T02:30:00Z"
+    assert stored(understood("shop", UTC, body))[1]["PickedUpAt"] == "2026-10-12T02:30:00Z"
     assert Expression("time(@)").of("2026-10-12T11:30:00") == "2026-10-12T11:30:00Z"
-    assert told(understood("other", UTC, body))[1]["PickedUpAt"] == "2026-10-12T11:30:00Z"
+    assert stored(understood("other", UTC, body))[1]["PickedUpAt"] == "2026-10-12T11:30:00Z"
 
 
 def test_a_date_alone_stays_that_date_in_a_property(custom: Path) -> None:
     (custom / "shop.toml").write_text(SHOP.format(zone='zone = "Asia/Tokyo"'), "utf-8")
-    _, properties = told(understood("shop", UTC, order(at="2026-10-12T11:15:27", pickup="2026-10-12")))
+    _, properties = stored(understood("shop", UTC, order(at="2026-10-12T11:15:27", pickup="2026-10-12")))
     assert properties["PickedUpAt"] == "2026-10-12T00:00:00Z"
 
 
@@ -178,7 +180,7 @@ def test_a_time_in_an_unknown_zone_is_the_time_of_receipt_and_it_is_said(custom:
     (custom / "shop.toml").write_text(SHOP.format(zone=""), "utf-8")
     written = "Mon, 12 Oct 2026 11:15:27 CEST"
     outcome = understood("shop", UTC, order(at=written, pickup=written))
-    at, properties = told(outcome)
+    at, properties = stored(outcome)
     assert at == "2026-11-24T06:00:00Z"
     assert "PickedUpAt" not in properties
     assert ("time_of_receipt", "time") in [(note.code, note.where) for note in outcome.notes]
@@ -188,5 +190,5 @@ def test_a_time_in_an_unknown_zone_is_the_time_of_receipt_and_it_is_said(custom:
 def test_events_in_klaviyos_own_form_are_read_alike(custom: Path, zone: str, hour: int) -> None:
     (custom / "mine.toml").write_text(f'extends = "custom"\ntitle = "Mine"\n{zone}\n', "utf-8")
     body = {"profile": {"email": "noor@letters.example"}, "metric": "Visited", "unique_id": "v1"}
-    at, _ = told(understood("mine", PARIS, body | {"time": "2026-10-12T11:15:27"}))
+    at, _ = stored(understood("mine", PARIS, body | {"time": "2026-10-12T11:15:27"}))
     assert at == f"2026-10-12T{hour:02}:15:27Z"

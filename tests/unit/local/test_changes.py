@@ -49,13 +49,13 @@ class Watched:
 @pytest.fixture
 def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
     monkeypatch.setattr(senders, "CUSTOM", tmp_path)
-    found = Watched(tmp_path)
-    found.file.write_text(FILE)
+    watched = Watched(tmp_path)
+    watched.file.write_text(FILE)
     senders.load.cache_clear()
-    thread = threading.Thread(target=found.run, args=(changes.stamps(),))
+    thread = threading.Thread(target=watched.run, args=(changes.stamps(),))
     thread.start()
-    yield found
-    found.stopped.set()
+    yield watched
+    watched.stopped.set()
     thread.join()
     senders.load.cache_clear()
 

@@ -1,4 +1,4 @@
-"""The front door of a local relay: a tunnel shows it to everybody, and AWS stands behind it."""
+"""The front door of a local relay: a tunnel shows it to everybody, and AWS is behind it."""
 
 from __future__ import annotations
 
@@ -73,10 +73,10 @@ class Front:
         with socket.create_connection(("127.0.0.1", self.port), timeout=60) as connection:
             connection.sendall(raw)
             connection.shutdown(socket.SHUT_WR)
-            found = b""
+            received = b""
             while part := connection.recv(65_536):
-                found += part
-        return found
+                received += part
+        return received
 
     def ask(self, target: str, method: str = "POST", body: bytes = b"{}", more: Mapping[str, str] | None = None) -> int:
         lines = [f"{method} {target} HTTP/1.1", f"Content-Length: {len(body)}"]

@@ -1,4 +1,4 @@
-"""The Klaviyo stand-in: as strict as Klaviyo's documents, and failing as it is told."""
+"""The Klaviyo stand-in: as strict as Klaviyo's documents, and failing as it is set to."""
 
 from __future__ import annotations
 
@@ -113,9 +113,9 @@ def test_a_whole_event_is_taken() -> None:
     ],
 )
 def test_a_bad_event_is_pointed_at(change: dict[str, Any]) -> None:
-    found = pointers(job(row(0), row(1, **change), row(2)))
-    assert found
-    assert all(pointer.startswith(f"{AT}/1/attributes/events/data/0/attributes") for pointer in found)
+    places = pointers(job(row(0), row(1, **change), row(2)))
+    assert places
+    assert all(pointer.startswith(f"{AT}/1/attributes/events/data/0/attributes") for pointer in places)
 
 
 @pytest.mark.parametrize(
@@ -213,11 +213,11 @@ def test_the_worst_second_is_that_of_any_phase(arrivals: list[float]) -> None:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server(Klaviyo(WIDE, seed=1)) as made:
-        thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
+    with Server(Klaviyo(WIDE, seed=1)) as started:
+        thread = threading.Thread(target=started.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield made
-        made.shutdown()
+        yield started
+        started.shutdown()
         thread.join()
 
 
@@ -245,8 +245,8 @@ def call(
         text = answer.read()
     finally:
         connection.close()
-    found = {name.lower(): value for name, value in answer.getheaders()}
-    return answer.status, found, json.loads(text) if text.startswith(b"{") else text.decode()
+    returned = {name.lower(): value for name, value in answer.getheaders()}
+    return answer.status, returned, json.loads(text) if text.startswith(b"{") else text.decode()
 
 
 def test_accepted_events_are_answered_202_without_a_body_and_kept(server: Server, client: Client) -> None:
@@ -295,9 +295,9 @@ def test_repeats_are_accepted_and_discarded(server: Server, client: Client) -> N
     ],
 )
 def test_required_headers(server: Server, headers: dict[str, str], status: int) -> None:
-    found, _, body = call(server, job(row(0)), headers=headers)
-    assert found == status
-    assert found == 202 or body["errors"][0]["status"] == status
+    answered, _, body = call(server, job(row(0)), headers=headers)
+    assert answered == status
+    assert answered == 202 or body["errors"][0]["status"] == status
 
 
 def test_other_paths_and_methods(server: Server) -> None:
@@ -344,7 +344,7 @@ def test_a_new_key_replaces_the_old_one(server: Server, client: Client) -> None:
 # --------------------------------------------------------------------------- faults
 
 
-def test_a_fault_answers_as_told_as_often_as_told(server: Server, client: Client) -> None:
+def test_a_fault_answers_as_set_and_as_often_as_set(server: Server, client: Client) -> None:
     client.faults({"status": 503, "headers": {"Retry-After": "7"}, "body": {"errors": []}, "times": 2})
     answers = [call(server, job(row(0))) for _ in range(3)]
     assert [status for status, _, _ in answers] == [503, 503, 202]

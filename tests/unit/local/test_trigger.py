@@ -129,7 +129,7 @@ def test_a_quiet_group_does_not_wait_behind_a_noisy_one() -> None:
         pool.put(message(f"noisy{number}", group="noisy"))
     pool.put(message("quiet", group="quiet"))
     taken = [pool.take(PAYLOAD_BYTES) for _ in range(2)]
-    assert "quiet" in [one.id for one in taken if one]
+    assert "quiet" in [queued.id for queued in taken if queued]
 
 
 def test_groups_with_messages_in_flight_come_later() -> None:
@@ -139,9 +139,9 @@ def test_groups_with_messages_in_flight_come_later() -> None:
     flying = [pool.take(PAYLOAD_BYTES), pool.take(PAYLOAD_BYTES)]
     for number in range(2):
         pool.put(message(f"quiet{number}", group="quiet"))
-    assert [one.id for _ in range(2) if (one := pool.take(PAYLOAD_BYTES))] == ["quiet0", "quiet1"]
-    pool.landed([one for one in flying if one])
-    assert [one.id for _ in range(2) if (one := pool.take(PAYLOAD_BYTES))] == ["noisy2", "noisy3"]
+    assert [queued.id for _ in range(2) if (queued := pool.take(PAYLOAD_BYTES))] == ["quiet0", "quiet1"]
+    pool.landed([queued for queued in flying if queued])
+    assert [queued.id for _ in range(2) if (queued := pool.take(PAYLOAD_BYTES))] == ["noisy2", "noisy3"]
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=60))
@@ -150,11 +150,11 @@ def test_every_message_is_taken_once_and_in_its_groups_order(groups: list[str]) 
     for number, group in enumerate(groups):
         pool.put(message(str(number), group=group))
     taken = []
-    while one := pool.take(PAYLOAD_BYTES):
-        taken.append(one)
-    assert sorted(int(one.id) for one in taken) == list(range(len(groups)))
+    while queued := pool.take(PAYLOAD_BYTES):
+        taken.append(queued)
+    assert sorted(int(queued.id) for queued in taken) == list(range(len(groups)))
     for group in "abc":
-        numbers = [int(one.id) for one in taken if one.group == group]
+        numbers = [int(queued.id) for queued in taken if queued.group == group]
         assert numbers == sorted(numbers)
     assert (pool.count, pool.weight) == (0, 0)
 
@@ -183,7 +183,7 @@ def test_a_batch_waits_for_its_window_from_its_first_message_on() -> None:
     pool.put(message("two"))
     assert not batch.fill(pool, 107.9)
     assert batch.fill(pool, 108.0)
-    assert [one.id for one in batch.messages] == ["one", "two"]
+    assert [queued.id for queued in batch.messages] == ["one", "two"]
 
 
 def test_under_low_traffic_the_window_lasts_until_a_long_poll_returns() -> None:
@@ -218,7 +218,7 @@ def test_a_payload_is_cut_off_at_6_mb(weights: list[int]) -> None:
         sent += batch.messages
         if pool.count:  # the next one would not have fitted
             assert len(payload) + 1 + weights[len(sent)] > PAYLOAD_BYTES
-    assert [one.id for one in sent] == [str(number) for number in range(len(weights))]
+    assert [queued.id for queued in sent] == [str(number) for number in range(len(weights))]
 
 
 def test_the_payload_is_the_event_that_lambda_sends() -> None:
@@ -228,7 +228,7 @@ def test_the_payload_is_the_event_that_lambda_sends() -> None:
     batch = Batch(10, window=0)
     batch.fill(pool, 0.0)
     event = json.loads(batch.payload())
-    assert [one["messageId"] for one in event["Records"]] == ["0", "1"]
+    assert [record["messageId"] for record in event["Records"]] == ["0", "1"]
     assert event["Records"][0]["body"] == 'a "é"\n'
 
 
@@ -257,14 +257,14 @@ class Cloud:
 
     def receive_message(self, *, MaxNumberOfMessages: int, VisibilityTimeout: int, **_: Any) -> dict[str, Any]:  # noqa: N803
         with self.lock:
-            found, self.waiting = self.waiting[:MaxNumberOfMessages], self.waiting[MaxNumberOfMessages:]
-            self.hidden |= dict.fromkeys(found, VisibilityTimeout)
-        if not found:
+            names, self.waiting = self.waiting[:MaxNumberOfMessages], self.waiting[MaxNumberOfMessages:]
+            self.hidden |= dict.fromkeys(names, VisibilityTimeout)
+        if not names:
             time.sleep(0.005)  # a short long poll
-        return {"Messages": [self.message(name) for name in found]}
+        return {"Messages": [self.message(name) for name in names]}
 
     def put_metric_data(self, *, MetricData: list[dict[str, Any]], **_: Any) -> None:  # noqa: N803
-        self.counted += [one["MetricName"] for one in MetricData]
+        self.counted += [metric["MetricName"] for metric in MetricData]
 
     def message(self, name: str) -> dict[str, Any]:
         """The message of that name; of "trace=…" in it the rest is its trace header."""
@@ -280,20 +280,20 @@ class Cloud:
             self.deleted |= {entry["ReceiptHandle"] for entry in Entries}
 
     def invoke(self, *, Payload: bytes, TraceHeader: str, **_: Any) -> dict[str, Any]:  # noqa: N803
-        names = [one["messageId"] for one in json.loads(Payload)["Records"]]
+        names = [record["messageId"] for record in json.loads(Payload)["Records"]]
         with self.lock:
             self.traces.append(TraceHeader)
             self.batches.append(names)
             self.running += 1
             self.most = max(self.most, self.running)
         try:
-            found = self.answer(names)
+            result = self.answer(names)
         finally:
             with self.lock:
                 self.running -= 1
         return {
-            "Payload": io.BytesIO(json.dumps(found.get("answer", {})).encode()),
-            "FunctionError": found.get("error"),
+            "Payload": io.BytesIO(json.dumps(result.get("answer", {})).encode()),
+            "FunctionError": result.get("error"),
         }
 
 
@@ -366,4 +366,4 @@ def test_the_seventeenth_round_is_refused_unless_the_function_may_loop(rounds: i
         until(lambda: cloud.deleted or cloud.counted)
     assert len(cloud.batches) == len(cloud.deleted) == invoked
     assert cloud.counted == ["RecursiveInvocationsDropped"] * (1 - invoked)
-    assert [lineage.rounds(one, "deliver") for one in cloud.traces] == [rounds + 1] * invoked
+    assert [lineage.rounds(trace, "deliver") for trace in cloud.traces] == [rounds + 1] * invoked

@@ -26,8 +26,8 @@ SKIPPED = {"name": "phonenumberslite", "skip_reason": "not found"}
     ],
 )
 def test_the_verdict_says_what_is_known_and_what_is_not(listed: list[dict[str, Any]], status: int, words: str) -> None:
-    found, text = audit.verdict(json.dumps({"dependencies": listed}))
-    assert found == status
+    exit_status, text = audit.verdict(json.dumps({"dependencies": listed}))
+    assert exit_status == status
     assert words in text
 
 
@@ -40,5 +40,5 @@ def test_everything_that_is_packed_is_pinned_with_hashes() -> None:
     pinned = {line.split("==")[0] for line in lines}
     assert all(line.count("==") == 1 and "--hash=sha256:" in line for line in lines)
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    named = {one.split(">=")[0] for one in wanted}
+    named = {requirement.split(">=")[0] for requirement in wanted}
     assert named - pinned == {"boto3"}  # the Lambda runtime has it

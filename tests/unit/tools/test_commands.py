@@ -27,8 +27,8 @@ ROWS = [re.split(r"(?<!\\) \| ", line.strip("| ")) for line in PAGE.splitlines()
 
 
 def summary(command: str) -> str:
-    (found,) = (words for _, name, words in ROWS if name == f"`{command}`")
-    return found
+    (row,) = (words for _, name, words in ROWS if name == f"`{command}`")
+    return row
 
 
 def written(target: str) -> list[str]:
@@ -64,8 +64,8 @@ def test_page_says_of_each_command_what_its_help_says(command: str) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_page_says_of_each_target_what_make_says(target: str) -> None:
     variables, words = TARGETS[target]
-    told, _, explained = written(target)
-    assert told.replace("\\|", "|") == f"`make {target}{f' {variables}' if variables else ''}`"
+    shown, _, explained = written(target)
+    assert shown.replace("\\|", "|") == f"`make {target}{f' {variables}' if variables else ''}`"
     assert explained == words
 
 

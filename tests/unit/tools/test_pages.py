@@ -21,9 +21,9 @@ def test_generated_tables_are_up_to_date() -> None:
 
 
 def test_every_name_of_the_architecture_page_is_defined_where_it_links() -> None:
-    found = pages.LINK.findall((ROOT / pages.ARCHITECTURE).read_text("utf-8"))
-    assert len(found) >= 15
-    assert [link for link in found if link[0] not in pages.defined(ROOT / link[1])] == []
+    links = pages.LINK.findall((ROOT / pages.ARCHITECTURE).read_text("utf-8"))
+    assert len(links) >= 15
+    assert [link for link in links if link[0] not in pages.defined(ROOT / link[1])] == []
 
 
 def module(path: Path, text: str) -> Path:

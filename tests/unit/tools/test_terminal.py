@@ -79,16 +79,16 @@ class Cloud(Secrets):
         return {"Attributes": dict.fromkeys(AttributeNames, "2")}
 
     def receive_message(self, **_: Any) -> dict[str, Any]:
-        return {"Messages": [one | {"MessageAttributes": PARKED} for one in self.parked]}
+        return {"Messages": [message | {"MessageAttributes": PARKED} for message in self.parked]}
 
     def describe_stacks(self, **_: Any) -> dict[str, Any]:
         outputs = [{"OutputKey": name, "OutputValue": value} for name, value in OUTPUTS.items()]
-        given = [{"ParameterKey": name, "ParameterValue": value} for name, value in EVERYONE.items()]
-        return {"Stacks": [{"Outputs": outputs, "Parameters": given}]}
+        parameters = [{"ParameterKey": name, "ParameterValue": value} for name, value in EVERYONE.items()]
+        return {"Stacks": [{"Outputs": outputs, "Parameters": parameters}]}
 
     def list_event_source_mappings(self, **_: Any) -> dict[str, Any]:
-        one = {"State": HOSTILE, "FunctionArn": f"arn:{HOSTILE}", "UUID": HOSTILE}
-        return {"EventSourceMappings": [one]}
+        mapping = {"State": HOSTILE, "FunctionArn": f"arn:{HOSTILE}", "UUID": HOSTILE}
+        return {"EventSourceMappings": [mapping]}
 
     def describe_alarm_history(self, **_: Any) -> dict[str, Any]:
         return {"AlarmHistoryItems": [{"HistoryData": json.dumps({"actionState": "Failed", "error": HOSTILE})}]}
@@ -111,8 +111,8 @@ class Cloud(Secrets):
 
 def answer(_: str, url: str, **__: Any) -> Any:
     """What a door answers: JSON, or any other content at that address."""
-    told = {"event_ids": ["shop:placed-order"], "detail": HOSTILE}
-    text = json.dumps(told, ensure_ascii=False) if "relay.example" in url else HOSTILE
+    answer = {"event_ids": ["shop:placed-order"], "detail": HOSTILE}
+    text = json.dumps(answer, ensure_ascii=False) if "relay.example" in url else HOSTILE
     return SimpleNamespace(status=202, data=text.encode())
 
 
@@ -188,11 +188,11 @@ def _edited(name: str) -> None:
     stopped = threading.Event()
     (senders.CUSTOM / f"{name}.toml").write_text("x")
 
-    def told(text: str) -> None:
+    def note(text: str) -> None:
         terminal.say(text)
         stopped.set()
 
-    changes.watch({}, lambda: None, stopped, told, seconds=0.001)
+    changes.watch({}, lambda: None, stopped, note, seconds=0.001)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -206,13 +206,13 @@ def test_no_command_prints_what_cannot_be_seen(name: str, capsys: pytest.Capture
 
 
 def test_only_the_terminal_prints() -> None:
-    found = []
+    printing = []
     for path in sorted(path for folder in ("tools", "local") for path in (ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
             if called in ("print", "sys.stdout.write", "sys.stderr.write", "pprint"):
-                found.append(path.relative_to(ROOT).as_posix())
-    assert set(found) == {"tools/terminal.py"}
+                printing.append(path.relative_to(ROOT).as_posix())
+    assert set(printing) == {"tools/terminal.py"}
 
 
 def test_each_character_that_cannot_be_seen_is_shown_as_its_escape() -> None:

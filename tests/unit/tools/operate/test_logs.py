@@ -51,7 +51,7 @@ def test_a_line_is_read_from_what_happened_to_the_details() -> None:
     assert "slot_wait_ms=0" in logs.readable(JOB | {"slot_wait_ms": 0})
 
 
-def test_no_reason_stands_for_another() -> None:
+def test_mixed_reasons_are_shown_as_counts() -> None:
     line = WEBHOOK | {"parked": {"no_identifier": 2, "no_metric": 1}, "reason": "no_metric", "detail": "names none"}
     text = logs.readable(line)
     assert "200 3 parked" in text
@@ -93,8 +93,8 @@ def test_lines_of_both_groups_come_in_order_and_metrics_stay_out() -> None:
             "deliver": ['{"message":"job","timestamp":"1","id":"a.b"}', '{"message":"job","timestamp":"3","id":"acb"}'],
         }
     )
-    found = logs.matching(client, ["receive", "deliver"], "a.b", since=2.5)
-    assert [line["message"] for line in found] == ["job", "webhook"]
+    lines = logs.matching(client, ["receive", "deliver"], "a.b", since=2.5)
+    assert [line["message"] for line in lines] == ["job", "webhook"]
     assert client.asked[0] == {"logGroupName": "receive", "startTime": 2500, "filterPattern": '"a.b"'}
 
 
@@ -119,8 +119,8 @@ def test_an_event_of_ones_own_is_found_by_its_unique_id() -> None:
         "EventsQueueUrl": "",
         "DeadLetterQueueUrl": "",
     }
-    told = list(logs.by_id(Reader(Relay(lambda _: client, outputs, {})), "order-17"))
-    assert told[-1].startswith(f"{name}: delivered")
+    printed = list(logs.by_id(Reader(Relay(lambda _: client, outputs, {})), "order-17"))
+    assert printed[-1].startswith(f"{name}: delivered")
 
 
 def test_lines_of_one_kind_are_those_and_no_others() -> None:
@@ -176,36 +176,36 @@ def relay(receive: list[str], deliver: list[str]) -> Reader:
     return Reader(Relay(lambda _: client, outputs, {}))
 
 
-def told(found: Reader, *arguments: str) -> Iterator[str]:
-    return logs.answers(found, commands.parser("logs")[0].parse_args(arguments))
+def printed(reader: Reader, *arguments: str) -> Iterator[str]:
+    return logs.answers(reader, commands.parser("logs")[0].parse_args(arguments))
 
 
 @pytest.mark.parametrize(("text", "words"), FAILURES.items())
 def test_failure_that_lambda_reports_is_shown_with_time_and_function(text: str, words: str) -> None:
-    (line,) = told(relay([*ROUTINE], [*ROUTINE, text]))
+    (line,) = printed(relay([*ROUTINE], [*ROUTINE, text]))
     assert line.startswith("18:00:01.123  lambda  deliver ")
     assert words in line
     assert "\n" not in line
 
 
 def test_routine_lines_of_lambda_are_not_shown() -> None:
-    assert list(told(relay(ROUTINE, ROUTINE))) == ["No log line matches."]
+    assert list(printed(relay(ROUTINE, ROUTINE))) == ["No log line matches."]
 
 
 def test_failure_is_shown_with_any_source_but_not_as_parked() -> None:
     crashed = relay([next(iter(FAILURES))], [json.dumps(PARKED | {"timestamp": "2026-11-24T18:00:00.000+00:00"})])
-    assert [line.split("  ")[1] for line in told(crashed, "--source", "shopify")] == ["parked", "lambda"]
-    assert [line.split("  ")[1] for line in told(crashed, "--source", "stripe")] == ["lambda"]
-    assert [line.split("  ")[1] for line in told(crashed, "--parked")] == ["parked"]
+    assert [line.split("  ")[1] for line in printed(crashed, "--source", "shopify")] == ["parked", "lambda"]
+    assert [line.split("  ")[1] for line in printed(crashed, "--source", "stripe")] == ["lambda"]
+    assert [line.split("  ")[1] for line in printed(crashed, "--parked")] == ["parked"]
 
 
 def test_failure_of_an_events_invocation_is_shown_with_its_id() -> None:
     job = json.dumps(JOB | {"request_id": REQUEST, "timestamp": "2026-11-24T18:00:01.000+00:00"})
     other = f"2026-11-24T18:00:09.000Z {REQUEST[:-1]}6 Task timed out after 30.00 seconds"
-    lines = list(told(relay([], [job, next(iter(FAILURES)), other]), "--id", "evt_1"))
+    lines = list(printed(relay([], [job, next(iter(FAILURES)), other]), "--id", "evt_1"))
     assert [line.split("  ")[1] for line in lines[:2]] == ["job", "lambda"]
     assert len([line for line in lines if "timed out" in line]) == 1
 
 
 def test_failure_is_found_by_the_id_of_its_invocation() -> None:
-    assert "timed out" in next(told(relay([next(iter(FAILURES))], []), "--id", REQUEST))
+    assert "timed out" in next(printed(relay([next(iter(FAILURES))], []), "--id", REQUEST))

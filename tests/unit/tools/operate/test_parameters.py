@@ -104,13 +104,13 @@ def test_a_stack_as_the_template_has_it_is_no_cause_for_a_warning() -> None:
     assert list(parameters.notes(DEFAULTS)) == []
 
 
-def test_an_old_revision_is_told_with_the_command_that_sets_the_new_one() -> None:
+def test_an_old_revision_is_named_with_the_command_that_sets_the_new_one() -> None:
     (warning,) = warned({"KlaviyoRevision": OLD})
     assert f"KlaviyoRevision is {OLD} in the deployed stack" in warning
     assert warning.endswith(f"sam build && sam deploy --parameter-overrides KlaviyoRevision={CURRENT}")
 
 
-def test_an_old_revision_that_is_saved_is_told_with_its_line() -> None:
+def test_an_old_revision_that_is_saved_is_named_with_its_line() -> None:
     saved = Saved("default", "", {"KlaviyoRevision": OLD}, {"KlaviyoRevision": 6})
     (warning,) = warned({"KlaviyoRevision": OLD}, saved)
     assert f"samconfig.toml:6 has {OLD}, too: write {CURRENT} there" in warning
@@ -121,13 +121,13 @@ def test_a_newer_revision_is_no_cause_for_a_warning() -> None:
     assert warned({"KlaviyoRevision": "2099-01-15"}) == []
 
 
-def test_a_saved_value_that_the_next_deployment_would_put_back_is_told() -> None:
+def test_a_saved_value_that_the_next_deployment_would_put_back_is_named() -> None:
     saved = Saved("default", "", {"MaximumConcurrency": "5", "LogLevel": "INFO"}, {"MaximumConcurrency": 6})
     (warning,) = warned({"MaximumConcurrency": "14"}, saved)
     assert warning.startswith("samconfig.toml:6 has MaximumConcurrency=5, the deployed stack 14")
 
 
-def test_a_stack_of_an_older_template_is_told_what_it_lacks() -> None:
+def test_the_parameters_that_an_older_stack_lacks_are_named() -> None:
     old = {name: value for name, value in DEFAULTS.items() if name != "Monitoring"}
     (warning,) = parameters.warnings("shop", old, Saved())
     assert "of an older version, without Monitoring" in warning

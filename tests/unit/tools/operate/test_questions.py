@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from tools import paths
 from tools.operate import questions
 from tools.operate.questions import Waiting
+from tools.terminal import table
 
 IDLE, BUSY = Waiting(0, 0, 0, 0), Waiting(3_200, 7, 12, 2)
 EVENT = "stripe:placed-order:evt_1"
@@ -72,13 +74,13 @@ def test_under_a_backlog_it_says_what_it_waits_for() -> None:
     assert "last deferral, at 18:03:00: outage: no answer" in text
 
 
-def test_a_try_that_klaviyo_did_not_take_is_told() -> None:
+def test_a_try_that_klaviyo_did_not_accept_is_named() -> None:
     assert "Klaviyo answered 429 at 18:00:07" in outcome(WEBHOOK, UNTAKEN, waiting=BUSY)
     assert "Klaviyo answered nothing" in outcome(WEBHOOK, UNTAKEN | {"status": None}, waiting=BUSY)
     assert "delivered" in outcome(WEBHOOK, UNTAKEN, JOB, waiting=BUSY)
 
 
-def test_nothing_waits_and_no_line_tells_is_said_as_such() -> None:
+def test_an_event_that_waits_nowhere_and_has_no_line_is_reported_so() -> None:
     assert "the events queue is empty" in outcome(WEBHOOK)
 
 
@@ -101,7 +103,7 @@ def test_a_parked_event_has_its_reason() -> None:
         ({"outcome": "ignored", "status": 200}, "ignored: nothing is sent to Klaviyo"),
     ],
 )
-def test_a_webhook_without_events_has_its_fate(line: dict[str, Any], words: str) -> None:
+def test_a_webhook_without_events_has_its_outcome(line: dict[str, Any], words: str) -> None:
     assert words in outcome({**WEBHOOK, "event_ids": [], **line}, words="w-1")
 
 
@@ -112,18 +114,18 @@ def test_a_webhook_of_which_a_part_was_parked_says_both() -> None:
     assert "delivered" in second
 
 
-def test_a_webhook_named_by_its_own_id_stands_for_all_its_events() -> None:
+def test_the_id_of_a_webhook_names_all_its_events() -> None:
     both = WEBHOOK | {"event_ids": [EVENT, "stripe:placed-order:evt_2"]}
     assert questions.event_ids([both], "w-1") == both["event_ids"]
     # Of a job that was found by one event's id, the others are not asked for.
     assert questions.event_ids([both, JOB], "evt_1") == [EVENT]
 
 
-def test_of_very_many_events_the_first_are_told() -> None:
+def test_of_very_many_events_the_first_are_listed() -> None:
     many = WEBHOOK | {"event_ids": [f"a:{number}" for number in range(50)]}
-    told = list(questions.outcomes([many], "w-1", IDLE, None))
-    assert len(told) == questions.MOST_EVENTS + 1
-    assert "30 more events" in told[-1]
+    sentences = list(questions.outcomes([many], "w-1", IDLE, None))
+    assert len(sentences) == questions.MOST_EVENTS + 1
+    assert "30 more events" in sentences[-1]
 
 
 def test_refusals_are_counted_by_source_and_reason() -> None:
@@ -137,7 +139,7 @@ def test_refusals_are_counted_by_source_and_reason() -> None:
     assert questions.refusals([WEBHOOK]) == []
 
 
-def test_the_rate_stands_minute_by_minute_beside_the_limit() -> None:
+def test_the_rate_is_shown_minute_by_minute_with_the_limit() -> None:
     later = JOB | {"timestamp": "2026-11-24T18:02:59.000+00:00", "age_seconds": 130.0, "events": 1_000}
     rows = questions.rate([JOB, UNTAKEN, later, later, WEBHOOK], limit=150, most=30)
     assert rows[0][1] == "JOBS OF 150"
@@ -170,3 +172,34 @@ def test_it_is_said_whether_the_relay_keeps_up(lines: list[dict[str, Any]], defe
 def test_a_deferral_before_the_last_job_is_history() -> None:
     earlier = DEFERRED | {"timestamp": "2026-11-24T17:00:00.000+00:00"}
     assert "deferral" not in "\n".join(questions.keeping_up([JOB], BUSY, earlier))
+
+
+def runbook(before: str) -> str:
+    """What docs/runbook.md shows after the line ``before``, to the end of the example."""
+    return (paths.ROOT / "docs/runbook.md").read_text("utf-8").partition(f"{before}\n")[2].partition("\n```")[0]
+
+
+def test_runbook_shows_the_rate_as_it_is_printed() -> None:
+    first = JOB | {"timestamp": "2026-11-24T19:53:07.000+00:00", "events": 41, "age_seconds": 6.1, "slot_wait_ms": 0}
+    jobs = [first, *[first | {"events": 0}] * 2]
+    second = first | {
+        "timestamp": "2026-11-24T19:54:07.000+00:00",
+        "events": 212,
+        "age_seconds": 74.9,
+        "slot_wait_ms": 9120,
+    }
+    jobs += [second, *[second | {"events": 1_000}] * 147]
+    printed = [
+        *table(questions.rate(jobs, limit=150, most=30)),
+        *questions.keeping_up(jobs, Waiting(3_211, 4, 21, 0), None),
+    ]
+    assert runbook("$ make logs STACK=klaviyo-relay RATE=1").splitlines() == printed
+
+
+def test_runbook_shows_an_event_that_waits_as_it_is_printed() -> None:
+    name = "chargebee:trial-ending:ev_relay000008"
+    detail = "no free slot before this invocation's deadline"
+    assert detail in (paths.ROOT / "src/handler/delivery/pacing.py").read_text("utf-8")
+    deferral = {"timestamp": "2026-11-24T19:55:42.000+00:00", "reason": f"no_slot: {detail}"}
+    sentence = outcome(WEBHOOK | {"event_ids": [name]}, words=name, waiting=Waiting(3_200, 8, 12, 0), deferred=deferral)
+    assert runbook("`make logs` ends like this:\n\n```") == sentence

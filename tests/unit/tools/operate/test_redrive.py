@@ -44,7 +44,7 @@ def park(world: Delivery, name: str, *, source: str = "shop", reason: str = "ref
     world.dead.put(parked.body, group=parked.group, attributes=attributes)
 
 
-def test_it_lists_what_is_parked_and_why_and_sends_nothing_unless_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_lists_what_is_parked_and_why_and_sends_nothing_unless_asked(capsys: pytest.CaptureFixture[str]) -> None:
     with delivery() as world:
         park(world, "a")
         park(world, "b", source="till", reason="crashed")
@@ -99,11 +99,11 @@ def test_it_ends_although_what_it_sends_back_is_parked_again_at_once() -> None:
         make_redrive(world, "--go", sent=world.invoke)
         assert not world.events
         assert len(world.klaviyo.requests) == 30  # each was tried once more
-        found = [messages.decode(kept.body) for kept in world.dead.messages.values()]
-        assert {one.unique_id for kept in found if isinstance(kept, Message) for one in kept.events} == names
+        parked = [messages.decode(kept.body) for kept in world.dead.messages.values()]
+        assert {event.unique_id for kept in parked if isinstance(kept, Message) for event in kept.events} == names
 
 
-def test_what_cannot_be_mended_is_deleted_only_when_chosen_and_only_as_it_was_listed(
+def test_what_cannot_be_corrected_is_deleted_only_when_chosen_and_only_as_it_was_listed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with delivery() as world:
@@ -124,7 +124,7 @@ def test_what_cannot_be_mended_is_deleted_only_when_chosen_and_only_as_it_was_li
         monkeypatch.setattr("builtins.input", typed("2"))
         make_redrive(world, "--drop", "--reason", "no_identifier")
         left = [messages.decode(kept.body) for kept in world.dead.messages.values()]
-        names = {one.unique_id for kept in left if isinstance(kept, Message) for one in kept.events}
+        names = {event.unique_id for kept in left if isinstance(kept, Message) for event in kept.events}
         assert names == {"b", "came-meanwhile"}
         assert capsys.readouterr().out.endswith("deleted 2 messages\n")
         make_redrive(world)  # what was kept is not hidden
@@ -158,7 +158,7 @@ metric = "Wrote To Us"
 """
 
 
-def test_a_webhook_is_mapped_by_the_mended_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_webhook_is_mapped_by_the_corrected_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Parked for a mistake in the mapping; once that is corrected, a redrive delivers it under the id it always had."""
     monkeypatch.setattr(senders, "CUSTOM", tmp_path)
     file = tmp_path / "contact.toml"

@@ -40,7 +40,7 @@ def region(stack: str) -> Any:
     return target.clients(stack)("sqs").meta.region_name
 
 
-def test_it_is_the_environments_else_what_sam_wrote_beside_the_stacks_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_the_environments_otherwise_what_sam_wrote_for_the_stack(monkeypatch: pytest.MonkeyPatch) -> None:
     assert region("shop") == "eu-west-1"
     monkeypatch.setenv("AWS_REGION", "us-west-2")
     assert region("shop") == "us-west-2"
@@ -58,8 +58,8 @@ def test_commands_without_credentials_say_how_to_get_some(
     for name in KEYS:
         monkeypatch.delenv(name)
     assert commands.main([what, "--stack", "shop"]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("error: No AWS credentials. Set AWS_PROFILE")
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: No AWS credentials. Set AWS_PROFILE")
 
 
 def test_missing_stack_is_asked_for_without_a_parsers_usage(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,14 +16,14 @@ def made() -> dict[str, list[str]]:
     return golden.current()
 
 
-def test_no_samples_id_has_changed(made: dict[str, list[str]]) -> None:
-    gone = list(golden.changed(golden.read(golden.KEPT), made))
+def test_no_samples_id_has_changed(produced: dict[str, list[str]]) -> None:
+    gone = list(golden.changed(golden.read(golden.KEPT), produced))
     assert not gone, "\n".join(["ids have changed:", *gone, golden.MEANING])
 
 
-def test_every_samples_ids_are_kept(made: dict[str, list[str]]) -> None:
+def test_every_samples_ids_are_kept(produced: dict[str, list[str]]) -> None:
     kept = golden.read(golden.KEPT)
-    assert golden.added(kept, made) == kept, f"new samples or events: run {golden.ADD}"
+    assert golden.added(kept, produced) == kept, f"new samples or events: run {golden.ADD}"
 
 
 def test_a_changed_id_is_named_with_what_it_became() -> None:
@@ -36,38 +36,38 @@ def test_a_changed_id_is_named_with_what_it_became() -> None:
 
 
 @pytest.fixture
-def altered(tmp_path: Path, made: dict[str, list[str]]) -> Path:
+def altered(tmp_path: Path, produced: dict[str, list[str]]) -> Path:
     """A file in which the first sample had another id, and to which the last is new."""
-    first, *between, _ = made
+    first, *between, _ = produced
     path = tmp_path / "ids.json"
-    path.write_text(json.dumps({first: ["shop:other:1"], **{name: made[name] for name in between}}))
+    path.write_text(json.dumps({first: ["shop:other:1"], **{name: produced[name] for name in between}}))
     return path
 
 
 def test_a_changed_id_is_not_replaced_without_the_flag(
-    altered: Path, monkeypatch: pytest.MonkeyPatch, made: dict[str, list[str]], capsys: pytest.CaptureFixture[str]
+    altered: Path, monkeypatch: pytest.MonkeyPatch, produced: dict[str, list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = altered.read_text()
     monkeypatch.setattr(golden, "KEPT", altered)
     assert commands.main(["golden"]) == 1
     assert altered.read_text() == before
     said = capsys.readouterr().err
-    assert f"{next(iter(made))}: shop:other:1 is gone" in said
+    assert f"{next(iter(produced))}: shop:other:1 is gone" in said
     assert "second event in Klaviyo" in said
     assert "CHANGELOG.md" in said
     assert commands.main(["golden", "--replace"]) == 0
-    assert golden.read(altered) == made
+    assert golden.read(altered) == produced
 
 
 def test_ids_of_new_samples_are_added(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: dict[str, list[str]]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, produced: dict[str, list[str]]
 ) -> None:
     path = tmp_path / "golden/ids.json"
     path.parent.mkdir()
-    path.write_text(json.dumps({name: ids for name, ids in made.items() if not name.startswith("stripe/")}))
+    path.write_text(json.dumps({name: ids for name, ids in produced.items() if not name.startswith("stripe/")}))
     monkeypatch.setattr(golden, "KEPT", path)
     assert commands.main(["golden"]) == 0
-    assert golden.read(path) == made
+    assert golden.read(path) == produced
 
 
 def test_writing_the_outcomes_leaves_the_ids_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -51,9 +51,9 @@ def mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mistakes:
     def find(text: str) -> list[str]:
         senders.load.cache_clear()
         (folder / "acme.toml").write_text(text)
-        found = [str(problem).replace(f"{folder}/", "") for problem in lint.problems("acme", samples)]
+        lines = [str(problem).replace(f"{folder}/", "") for problem in lint.problems("acme", samples)]
         senders.load.cache_clear()
-        return found
+        return lines
 
     return find
 
@@ -151,13 +151,13 @@ def test_a_good_file_passes(mistakes: Mistakes) -> None:
     ],
 )
 def test_a_mistake_is_named_with_its_line(mistakes: Mistakes, right: str, wrong: str, line: int, expected: str) -> None:
-    found = mistakes(GOOD.replace(right, wrong, 1))
-    assert any(one.startswith(f"acme.toml:{line}: ") and expected in one for one in found), found
+    lines = mistakes(GOOD.replace(right, wrong, 1))
+    assert any(mistake.startswith(f"acme.toml:{line}: ") and expected in mistake for mistake in lines), lines
 
 
 def test_a_metric_without_a_sample_is_named(mistakes: Mistakes) -> None:
     more = GOOD.replace("[ignore]", '[[event]]\ntopic = "order"\nmetric = "Paid Order"\nwhen = "paid"\n\n[ignore]')
-    assert any("expected a sample" in one and "Paid Order" in one for one in mistakes(more))
+    assert any("expected a sample" in mistake and "Paid Order" in mistake for mistake in mistakes(more))
 
 
 def test_a_store_of_a_shipped_sender_needs_no_events_of_its_own(mistakes: Mistakes) -> None:
@@ -184,12 +184,12 @@ def test_the_table_of_metrics_is_up_to_date() -> None:
 
 
 SHIPPED = {path.stem for path in senders.SHIPPED.glob("*.toml")}
-# Sources of the user's own keep their samples beside ours, and need no outcome to compare with.
+# Sources of the user's own keep their samples in events/, and need no outcome to compare with.
 SAMPLES = sorted(path for path in paths.SAMPLES.glob("*/*.json") if path.parent.name in SHIPPED)
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_every_sample_becomes_what_stands_in_expected(path: Path) -> None:
+def test_every_sample_becomes_what_is_in_expected(path: Path) -> None:
     reviewed = json.loads((outcome.EXPECTED / path.relative_to(paths.SAMPLES)).read_text("utf-8"))
     assert json.loads(outcome.expected_of(path)) == reviewed
 

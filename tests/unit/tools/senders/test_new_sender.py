@@ -40,9 +40,9 @@ def make(folders: tuple[Path, Path], body: Any, headers: dict[str, str] | None =
     return toml.read_text("utf-8"), preview("acme", *payload.read(sample), 1_795_500_000)
 
 
-def attributes(found: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def attributes(shown: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Profile and event of the one event of a preview."""
-    (entry,) = found["events"]
+    (entry,) = shown["events"]
     profile = entry["attributes"]["profile"]["data"]["attributes"]
     return profile, entry["attributes"]["events"]["data"][0]["attributes"]
 
@@ -72,8 +72,8 @@ ORDER = {
 
 
 def test_an_orders_fields_are_found(folders: tuple[Path, Path]) -> None:
-    text, found = make(folders, ORDER)
-    profile, event = attributes(found)
+    text, shown = make(folders, ORDER)
+    profile, event = attributes(shown)
     assert profile == {
         "email": "noor@letters.example",
         "phone_number": "+31207947000",
@@ -97,8 +97,8 @@ def test_an_orders_fields_are_found(folders: tuple[Path, Path]) -> None:
         }
     ]
     assert (properties["Number"], properties["OrderStatus"]) == (1001, "paid")
-    assert "hidden" not in json.dumps(found)
-    assert "shop@acme.example" not in json.dumps(found)
+    assert "hidden" not in json.dumps(shown)
+    assert "shop@acme.example" not in json.dumps(shown)
     assert "read every line" in text
 
 
@@ -114,7 +114,7 @@ def test_an_orders_fields_are_found(folders: tuple[Path, Path]) -> None:
         ("user-agent", "Acme/1", ['header = "x-acme-signature"']),
     ],
 )
-def test_the_signatures_form_is_told_from_its_header(
+def test_the_signatures_form_is_recognised_from_its_header(
     folders: tuple[Path, Path], header: str, written: str, lines: list[str]
 ) -> None:
     text, _ = make(folders, ORDER, {header: written})
@@ -124,9 +124,9 @@ def test_the_signatures_form_is_told_from_its_header(
 
 def test_a_topic_in_a_header_is_checked_against_the_body(folders: tuple[Path, Path]) -> None:
     body = {"id": 5, "email": "noor@letters.example", "plan": "Plus"}
-    text, found = make(folders, body, {"x-acme-topic": "plan/changed", "x-acme-event-id": "e_1"})
+    text, shown = make(folders, body, {"x-acme-topic": "plan/changed", "x-acme-event-id": "e_1"})
     assert 'topic_header = "x-acme-topic"' in text
-    assert attributes(found)[1]["metric"]["data"]["attributes"]["name"] == "Plan Changed"
+    assert attributes(shown)[1]["metric"]["data"]["attributes"]["name"] == "Plan Changed"
 
 
 def test_a_topic_that_the_body_holds_too_is_taken_from_there_for_it_is_signed(folders: tuple[Path, Path]) -> None:
@@ -136,7 +136,7 @@ def test_a_topic_that_the_body_holds_too_is_taken_from_there_for_it_is_signed(fo
     assert "agrees" not in text
 
 
-def test_a_time_beside_the_signature_is_pointed_out(folders: tuple[Path, Path]) -> None:
+def test_a_time_next_to_the_signature_is_pointed_out(folders: tuple[Path, Path]) -> None:
     text, _ = make(folders, ORDER, {"x-acme-signature": "9f" * 32, "x-acme-timestamp": "1795500000"})
     assert '# timestamp_header = "x-acme-timestamp"' in text.split("\n")
 
@@ -151,13 +151,13 @@ def test_what_is_a_cards_is_no_property(folders: tuple[Path, Path]) -> None:
 def test_email_and_phone_are_of_one_person(folders: tuple[Path, Path]) -> None:
     teacher, student = {"email": "noor@letters.example"}, {"phone": "+31 20 794 7000"}
     lesson = {"type": "lesson.booked", "id": 1, "teacher": teacher, "student": student}
-    text, found = make(folders, lesson)
+    text, shown = make(folders, lesson)
     assert "student.phone" not in text
-    assert attributes(found)[0] == {"email": "noor@letters.example"}
-    assert "7947000" not in json.dumps(found).replace(" ", "")
+    assert attributes(shown)[0] == {"email": "noor@letters.example"}
+    assert "7947000" not in json.dumps(shown).replace(" ", "")
 
 
-def test_cents_are_told_by_their_name(folders: tuple[Path, Path]) -> None:
+def test_cents_are_recognised_by_their_name(folders: tuple[Path, Path]) -> None:
     body = {"type": "paid", "id": 1, "email": "noor@letters.example", "amount_cents": 1999, "currency": "EUR"}
     assert attributes(make(folders, body)[1])[1]["value"] == 19.99
 
@@ -221,7 +221,9 @@ def test_the_guess_for_any_delivery_passes_and_becomes_an_event(folders: tuple[P
         ({"type": "plan.updated", "event_id": "e_1"}, '"event_id"'),
     ],
 )
-def test_what_changes_more_than_once_is_told_apart(folders: tuple[Path, Path], more: dict[str, Any], key: str) -> None:
+def test_what_changes_more_than_once_gets_ids_of_its_own(
+    folders: tuple[Path, Path], more: dict[str, Any], key: str
+) -> None:
     text, _ = make(folders, {"id": 1, "email": "noor@letters.example"} | more)
     assert f"\nkey = {key}\n" in text
 

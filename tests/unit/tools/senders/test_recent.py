@@ -24,7 +24,7 @@ def test_a_sample_is_no_longer_late_and_else_the_same_event(path: str) -> None:
     sent = payload.request(file)
     dated = recent.dated_now(name, sent, NOW)
 
-    def made(one: Payload) -> list[Any]:
+    def made(sample: Payload) -> list[Any]:
         return mapping.understand(
             senders.load(name), Webhook.posted(one.headers, one.body), received=NOW, defaults=Defaults()
         ).events

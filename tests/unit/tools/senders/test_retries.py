@@ -91,8 +91,8 @@ def test_no_text_promises_a_retry() -> None:
         *(paths.ROOT / "local").rglob("*.py"),
         *(paths.ROOT / "tools").rglob("*.py"),
     ]
-    found = {path.name: re.findall(PROMISES, " ".join(path.read_text("utf-8").split())) for path in texts}
-    assert {name: words for name, words in found.items() if words} == {}
+    promises = {path.name: re.findall(PROMISES, " ".join(path.read_text("utf-8").split())) for path in texts}
+    assert {name: words for name, words in promises.items() if words} == {}
 
 
 def test_page_names_each_sender_that_gives_up_after_a_401() -> None:
@@ -181,7 +181,7 @@ def found(shipped: bool = True, **changed: Any) -> list[str]:
     ],
 )
 def test_a_table_that_says_too_little_is_named(changed: dict[str, Any], expected: str) -> None:
-    assert any(one.startswith(expected) for one in found(**changed)), found(**changed)
+    assert any(problem.startswith(expected) for problem in found(**changed)), found(**changed)
 
 
 @pytest.mark.parametrize(
