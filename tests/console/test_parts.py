@@ -257,7 +257,7 @@ def test_an_event_is_shown_without_its_envelopes_and_with_what_was_left_out() ->
 
 def test_the_time_of_receipt_alone_makes_no_other_event() -> None:
     headers, body = payload.read(paths.SAMPLES / "stripe" / "invoice.paid.json")
-    made = mapping.understand(
+    outcome = mapping.understand(
         senders.load("stripe"), Webhook.posted(headers, body), received=1_795_000_000.0, defaults=Defaults()
     )
     entry, later, another = (json.loads(outcome.events[0].entry) for _ in range(3))

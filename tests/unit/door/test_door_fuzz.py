@@ -199,12 +199,12 @@ def signed(source: str, body: bytes, headers: dict[str, str]) -> dict[str, Any]:
     """The request as ``source`` would sign it."""
     address = f"https://relay.example/webhooks/{source}"
     try:
-        url, made = sign.sign(source, SECRETS[source][0], body=body, headers=headers, url=address, now=time.time())
+        url, labels = sign.sign(source, SECRETS[source][0], body=body, headers=headers, url=address, now=time.time())
     except CommandError:
         reject()  # this sender could not sign such a body
     query = url.partition("?")[2]
     parameters = dict(pair.split("=", 1) for pair in query.split("&")) if query else {}
-    return request(source, body, signed) | {"rawQueryString": query, "queryStringParameters": parameters}
+    return request(source, body, labels) | {"rawQueryString": query, "queryStringParameters": parameters}
 
 
 def accounted(module: Door, status: int, answer: Any) -> None:

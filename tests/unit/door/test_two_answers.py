@@ -111,7 +111,7 @@ def signed(source: str, body: bytes, headers: dict[str, str], method: str = "POS
             source, secret, body=body, headers=headers, url=sent.at(url), now=time.time(), method=method
         )
     except CommandError:
-        made = headers | {senders.load(source).schemes[0].header[0]: "c2lnbmVk"}
+        signed = headers | {senders.load(source).schemes[0].header[0]: "c2lnbmVk"}
     query = dict(parse_qsl(urlsplit(url).query))
     return {
         "requestContext": {"http": {"method": method}, "requestId": "request", "domainName": "relay.example"},

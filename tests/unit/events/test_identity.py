@@ -33,7 +33,7 @@ def source(webhook: Mapping[str, Any] | None = None, **event: Any) -> Source:
 
 def outcome(rules: Source, document: Any) -> Outcome:
     return mapping.understand(
-        one, Webhook.posted({}, json.dumps(document).encode()), received=RECEIVED, defaults=Defaults("DE")
+        rules, Webhook.posted({}, json.dumps(document).encode()), received=RECEIVED, defaults=Defaults("DE")
     )
 
 

@@ -26,7 +26,7 @@ def test_a_sample_is_no_longer_late_and_else_the_same_event(path: str) -> None:
 
     def made(sample: Payload) -> list[Any]:
         return mapping.understand(
-            senders.load(name), Webhook.posted(one.headers, one.body), received=NOW, defaults=Defaults()
+            senders.load(name), Webhook.posted(sample.headers, sample.body), received=NOW, defaults=Defaults()
         ).events
 
     assert [event.unique_id for event in made(dated)] == [event.unique_id for event in made(sent)]
