@@ -100,7 +100,7 @@ def _apart(part: str, form: str, events: int) -> Point:
 
 
 def run() -> dict[str, Any]:
-    """Every part, form and size; prints the table and returns the figures."""
+    """Measure every part, form and size; print the table and return the figures."""
     figures: dict[str, Any] = {}
     rows: list[tuple[object, ...]] = []
     for part, forms in (("door", DOOR), ("delivery", DELIVERY)):

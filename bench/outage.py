@@ -260,7 +260,7 @@ def closed_window(
 
 
 def backfill(events: int, *, source: str = "shop", **setup: Any) -> list[float]:
-    """Seconds from sending to arrival of live orders of ``source`` beside a backfill of ``events`` by "shop"."""
+    """Seconds from sending to arrival of live orders of ``source`` during a backfill of ``events`` by "shop"."""
     sim = Simulation(**setup)
     sim.send([sim.event(f"b{number}") for number in range(events)], backfill=True)
     lasts = events / jobs.JOB_EVENTS / 2.5

@@ -15,6 +15,7 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
+from handler.closing import THROTTLE
 from handler.delivery.pacing import Pacer, Slot, interval
 from handler.errors import NoSlot
 from handler.pauses import PAUSES
@@ -28,6 +29,7 @@ JOB_EVENTS = 1_000
 BUDGET = 90.0  # seconds of an invocation in which slots may lie
 BETWEEN = 0.1  # seconds from one invocation to the next
 START = 1_780_000_000.0
+TABLE_SECONDS = (0.001, 0.005)  # before and after a call of the table takes effect
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ def distant_table(time: Time, chance: random.Random) -> Table:
     """A table that takes 1 to 5 ms before and after it does what it is asked."""
 
     def travel(_: str) -> None:
-        time.sleep(chance.uniform(0.001, 0.005))
+        time.sleep(chance.uniform(*TABLE_SECONDS))
 
     return Table(before=travel, after=travel)
 
@@ -104,10 +106,10 @@ def _sender(
         time.sleep(offset + chance.uniform(0, spread / 2))
         wait = windows.take(time.now)
         time.sleep(answer)
-        if wait is None:
-            pacer.answered(slot)
-        else:
-            pacer.throttled(slot, wait)
+        if wait is not None:
+            pacer.failed(slot, THROTTLE, pause=wait)
+        elif slot.lease is not None:
+            pacer.opened(slot, accepted=True)
 
     def work() -> None:
         while True:

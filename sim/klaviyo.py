@@ -77,11 +77,11 @@ class Windows:
 
     def _look(self, at: float) -> list[tuple[int, int, float]]:
         """Of each window: its number at ``at``, requests left in it, and seconds until it ends."""
-        found = []
+        windows = []
         for (length, phase, allowed), (last, used) in zip(self._windows, self._counts, strict=True):
             number = math.floor((at + phase) / length)
-            found.append((number, allowed - (used if number == last else 0), (number + 1) * length - phase - at))
-        return found
+            windows.append((number, allowed - (used if number == last else 0), (number + 1) * length - phase - at))
+        return windows
 
 
 @dataclass(slots=True)
@@ -109,8 +109,8 @@ class Request:
     @property
     def rows(self) -> list[dict[str, Any]]:
         """The entries of the job."""
-        found: list[dict[str, Any]] = json.loads(self.body)["data"]["attributes"]["events-bulk-create"]["data"]
-        return found
+        rows: list[dict[str, Any]] = json.loads(self.body)["data"]["attributes"]["events-bulk-create"]["data"]
+        return rows
 
 
 # Of a request: an answer, with the seconds that it takes if those are others than usual; ``None``: as usual.
@@ -121,13 +121,18 @@ def untold(request: Request) -> None:
     """Klaviyo is told nothing: it answers as usual."""
 
 
+def unheard(body: bytes) -> None:
+    """Nobody looks at what is sent."""
+
+
 @dataclass(slots=True)
 class Klaviyo:
-    """A ``dispatch.Poster``. Takes jobs but those with ``bad`` rows, or answers what it is ``told``.
+    """A ``dispatch.Poster``. Accepts jobs except those with ``bad`` rows, or answers what it is ``told``.
 
     ``seconds`` pass until an answer; without ``windows`` there is no limit. ``pointers`` is whether a
     refusal names its rows. ``stored`` are the unique_ids in order, repeats included, ``first`` when each
-    of them came first. ``before`` and ``after`` a request the hooks are called.
+    of them came first. ``before`` and ``after`` a request the hooks are called, and ``leaving`` with its body
+    when it is about to be sent.
     """
 
     time: Time
@@ -141,6 +146,7 @@ class Klaviyo:
     first: dict[str, float] = field(default_factory=dict)
     before: Hook = nothing
     after: Hook = nothing
+    leaving: Callable[[bytes], None] = unheard
 
     def open(self) -> Answer | None:
         """Connect, which always works."""
@@ -148,6 +154,7 @@ class Klaviyo:
 
     def post(self, body: bytes, key: str) -> Answer:
         """One request."""
+        self.leaving(body)
         self.before("post")
         request = Request.of(self.time.now, key, body)
         self.requests.append(request)

@@ -70,8 +70,8 @@ class Message:
     def system_attributes(self) -> dict[str, str]:
         """What SQS itself says of a received message."""
         known = {"MessageGroupId": self.group, TRACE: self.trace}
-        told = {"ApproximateReceiveCount": str(self.receives), "SentTimestamp": str(round(self.sent_at * 1000))}
-        return told | {name: value for name, value in known.items() if value}
+        attributes = {"ApproximateReceiveCount": str(self.receives), "SentTimestamp": str(round(self.sent_at * 1000))}
+        return attributes | {name: value for name, value in known.items() if value}
 
     def record(self) -> dict[str, Any]:
         """The message in the shape in which Lambda hands it over, as far as the functions read it."""
@@ -149,21 +149,23 @@ class Queue:
         *,
         attributes: Mapping[str, Any] | None = None,
         trace: str = "",
+        receives: int = 0,
     ) -> Message:
-        """A new message, to be seen after ``delay`` seconds."""
+        """A new message, to be seen after ``delay`` seconds; as if it had been received so often already."""
         self._number += 1
         name = f"{self.name}-{self._number}"
-        message = Message(name, body, group, attributes or {}, trace, delay, self._time.now)
+        sent_at = self._time.now
+        message = Message(name, body, group, attributes or {}, trace, delay, sent_at, receives=receives)
         self._keep(message, delay)
         return message
 
     def receive(self, limit: int = MOST_ENTRIES, *, visibility: float | None = None) -> list[Message]:
-        """Up to ``limit`` messages; they are hidden for ``visibility`` seconds, else for the queue's."""
+        """Up to ``limit`` messages; they are hidden for ``visibility`` seconds, or for the queue's."""
         room = max(0, self.most_in_flight - len(self.in_flight))
-        found = list(islice(self._visible.values(), min(limit, room)))
-        for message in found:
+        received = list(islice(self._visible.values(), min(limit, room)))
+        for message in received:
             self.take(message, visibility=visibility)
-        return found
+        return received
 
     def take(self, message: Message, *, visibility: float | None = None) -> None:
         """Receive this message, which is visible."""
@@ -252,9 +254,9 @@ class Sqs:
 
         def send(entry: Entry) -> dict[str, Any]:
             delay = entry.get("DelaySeconds", 0)
-            given = entry.get("MessageAttributes")
+            attributes = entry.get("MessageAttributes")
             message = queue.put(
-                entry["MessageBody"], entry.get("MessageGroupId", ""), delay, attributes=given, trace=self.trace()
+                entry["MessageBody"], entry.get("MessageGroupId", ""), delay, attributes=attributes, trace=self.trace()
             )
             return {"Id": entry["Id"], "MessageId": message.id}
 
@@ -305,13 +307,13 @@ class Sqs:
         queue = self._queue("ReceiveMessage", QueueUrl)
         if not 1 <= MaxNumberOfMessages <= MOST_ENTRIES:
             raise self._error("ReceiveMessage", "InvalidParameterValue")
-        found = [
+        shapes = [
             {"MessageId": message.id, "ReceiptHandle": message.handle, "Body": message.body}
             | {"Attributes": message.system_attributes()}
             | ({"MessageAttributes": dict(message.attributes)} if message.attributes else {})
             for message in queue.receive(MaxNumberOfMessages, visibility=VisibilityTimeout)
         ]
-        return {"Messages": found} if found else {}
+        return {"Messages": shapes} if shapes else {}
 
     def _one(self, operation: str, answer: Mapping[str, Any]) -> None:
         for failed in answer.get("Failed", []):
@@ -367,7 +369,7 @@ def size(entry: Entry) -> int:
 
 
 def mistake(entry: Entry) -> str:
-    """The code with which SQS lists an entry to send as ``Failed``; empty if it takes it."""
+    """Return the code with which SQS lists an entry as ``Failed``; empty if SQS accepts it."""
     delay = entry.get("DelaySeconds", 0)
     if not entry["MessageBody"]:
         return "MissingParameter"
@@ -387,5 +389,5 @@ def _whole(ids: Sequence[str], *, too_long: bool) -> str:
         "InvalidBatchEntryId": not all(map(_ID.fullmatch, ids)),
         "BatchRequestTooLong": too_long,
     }
-    found = next((code for code, wrong in checks.items() if wrong), "")
-    return f"AWS.SimpleQueueService.{found}" if found else ""
+    code = next((code for code, wrong in checks.items() if wrong), "")
+    return f"AWS.SimpleQueueService.{code}" if code else ""

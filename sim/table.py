@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from handler.closing import NO_TABLE, Closing
 from handler.delivery.pacing import Item, Value
+from handler.errors import TableUnavailable
+from handler.pauses import PAUSES
 
 from .hooks import Hook, nothing
+
+
+def silent(now: float) -> TableUnavailable:
+    """What ``DynamoTable`` raises when DynamoDB throttles, or does not answer."""
+    return TableUnavailable(now + PAUSES.long, Closing(NO_TABLE, "the pacing table does not answer"))
 
 
 class Table:
@@ -35,29 +43,36 @@ class Table:
         self.before = before
         self.after = after
         self.reads = self.writes = 0
+        self.others: dict[str, dict[str, int | str]] = {}
+
+    def at(self, name: str) -> Table:
+        """See ``pacing.Table``; the other item is reached in the same way."""
+        other = Table(before=self.before, after=self.after)
+        other.item = self.others.setdefault(name, {})
+        return other
 
     def reached(self, *, before: Hook = nothing, after: Hook = nothing) -> Table:
         """The same item as somebody else reaches it, with hooks of their own."""
         other = Table(before=before, after=after)
         other.item = self.item
+        other.others = self.others
         return other
 
     def read(self) -> Item:
         """See ``pacing.Table``."""
         self.reads += 1
         self.before("read")
-        found = dict(self.item)
+        copy = dict(self.item)
         self.after("read")
-        return found
+        return copy
 
-    def advance(self, *, first: int, last: int, step: int, learned_at: int | None) -> tuple[bool, Item]:
+    def advance(self, *, first: int, last: int, step: int) -> tuple[bool, Item]:
         """See ``pacing.Table``."""
 
         def free(item: Item) -> bool:
             # A text is no number to DynamoDB: the condition fails, as without the attribute.
             at = item.get("next")
-            open_ = "closed_until" not in item and item.get("learned_at") == learned_at
-            return open_ and isinstance(at, int) and first <= at <= last
+            return "closed_until" not in item and isinstance(at, int) and first <= at <= last
 
         return self._update("advance", free, lambda item: {"next": int(item["next"]) + step})
 

@@ -57,3 +57,4 @@ class Closing:
 
 # Do not reword this: versions before this module compare the whole stored text with it.
 BRAKE = Closing(REFUSED_ALIKE, "Klaviyo refuses everything alike, so it is not the events; see the runbook")
+THROTTLE = Closing(THROTTLED, "Klaviyo asked to wait")

@@ -20,12 +20,11 @@ chunks): Amazon SQS Developer Guide, "Amazon SQS message quotas".
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import math
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import SendMessageBatchRequestEntryTypeDef
 
 VERSION = 1
+JOB_EVENTS = 1_000  # of a bulk job at most (Klaviyo's API reference, "Bulk Create Events")
 CHUNK_BYTES = 65_536
 CHUNK_EVENTS = 100
 MESSAGE_BYTES = 1_048_576
@@ -72,7 +72,8 @@ class Message(NamedTuple):
     them was sent again for the first time (epoch seconds, 0 if none was). ``private_ids``:
     see ``telemetry.event_id``. ``backfill`` chooses the message group, which comes
     after live events. ``redriven`` is known only while a message is handled and is not
-    stored: once such a message is sent again, it is like any other.
+    stored: once such a message is sent again, it is like any other. ``extra`` has the
+    header fields of a later release, which this one keeps.
     """
 
     source: str
@@ -85,14 +86,17 @@ class Message(NamedTuple):
     refused_at: int = 0
     waiting_since: int = 0
     redriven: bool = False
+    extra: Mapping[str, Any] | None = None
 
 
 class Raw(NamedTuple):
     """An authentic webhook as it came, to be mapped again after a redrive.
 
-    ``headers`` holds only what mapping reads (topic, ids), never a
-    signature or token. ``only`` has the places of the body's items that were parked,
-    ``None`` for all. ``webhook_id`` is the id in the line that ``receive`` logged.
+    ``headers`` holds what mapping reads (topic, ids) and what a corrected file may
+    read, never a signature or token (``door.kept``). ``only`` has the places of the
+    body's items that were parked, ``None`` for all, and ``items`` the digest of the
+    expression that selected those items (``Source.items_digest``; the first release left
+    it out). ``webhook_id`` is the id in the line that ``receive`` logged.
     """
 
     source: str
@@ -101,6 +105,8 @@ class Raw(NamedTuple):
     received: float
     only: tuple[int, ...] | None = None
     webhook_id: str = ""
+    items: str = ""
+    extra: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +122,8 @@ class Outgoing:
 _COUNTS = ("deferred", "refused_at", "waiting_since")
 _FLAGS = (*_COUNTS, "suspect", "backfill", "private_ids")
 _PLAIN_FIELDS = 5  # of an events header without flags
+_EVENTS_FIELDS = frozenset(("v", "kind", "source", "received", "events", *_FLAGS))
+_RAW_FIELDS = frozenset(("v", "kind", "source", "received", "headers", "only", "items", "webhook_id"))
 _ENDS = ("\n", "")
 
 
@@ -123,7 +131,7 @@ def _head(kind: str, message: Message | Raw, rest: dict[str, Any]) -> str:
     head: dict[str, Any] = {"v": VERSION, "kind": kind, "source": message.source, "received": message.received}
     head |= {name: value for name in _FLAGS if (value := getattr(message, name, None))}
     # ASCII, since a header or an id may hold characters that SQS refuses (SendMessage, "Valid characters").
-    return json.dumps(head | rest, separators=(",", ":"))
+    return json.dumps(head | rest | dict(message.extra or {}), separators=(",", ":"))
 
 
 def encode(message: Message | Raw) -> str:
@@ -132,6 +140,7 @@ def encode(message: Message | Raw) -> str:
         rest: dict[str, Any] = {"headers": dict(message.headers)}
         if message.only is not None:
             rest["only"] = message.only
+            rest |= {"items": message.items} if message.items else {}
         if message.webhook_id:
             rest["webhook_id"] = message.webhook_id
         packed = base64.b64encode(zlib.compress(message.body, 6)).decode()
@@ -140,8 +149,8 @@ def encode(message: Message | Raw) -> str:
     return "\n".join([_head("events", message, {"events": index}), *(event.entry for event in message.events)])
 
 
-def decode(body: str) -> Message | Raw:
-    """Read a message's body.
+def decode(body: str, *, inflate: bool = True) -> Message | Raw:
+    """Read a message's body; without ``inflate`` that of a raw webhook stays compressed, and its ``body`` empty.
 
     Raises
     ------
@@ -163,12 +172,12 @@ def decode(body: str) -> Message | Raw:
         raise MessageError("the header names no source")
     try:
         if kind == "raw":
-            return _raw(head, body[end + 1 :])
+            return _raw(head, _inflated(body[end + 1 :]) if inflate else b"")
         if kind != "events":
             raise MessageError("the header names an unknown kind")
         flags = {} if len(head) == _PLAIN_FIELDS else _flags(head)
         return Message(head["source"], _events(head["events"], body, end + 1), _received(head), **flags)
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, zlib.error, binascii.Error) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise MessageError(f"the message does not fit its header ({type(error).__name__})") from error
 
 
@@ -181,11 +190,15 @@ def _check_version(version: Any) -> None:
 
 def _flags(head: dict[str, Any]) -> dict[str, Any]:
     """Return the flags in ``head``; check their types, since a wrong one would crash a whole batch later."""
-    found = {name: head[name] for name in _FLAGS if name in head}
-    for name, value in found.items():
+    flags: dict[str, Any] = {name: head[name] for name in _FLAGS if name in head}
+    for name, value in flags.items():
         if type(value) is not (int if name in _COUNTS else bool) or value < 0:
             raise ValueError(name)
-    return found
+    return flags | {"extra": _extra(head, _EVENTS_FIELDS)}
+
+
+def _extra(head: dict[str, Any], known: Collection[str]) -> dict[str, Any] | None:
+    return {name: value for name, value in head.items() if name not in known} or None
 
 
 def _received(head: dict[str, Any]) -> float:
@@ -211,11 +224,23 @@ def _events(index: list[Any], body: str, start: int) -> tuple[Event, ...]:
     return tuple([Event(str(uid), int(time), entry) for (uid, time), entry in zip(index, entries, strict=True)])
 
 
-def _raw(head: dict[str, Any], rest: str) -> Raw:
+def inflated(raw: Raw, text: str) -> Raw:
+    """Return ``raw``, which was decoded from ``text`` without its body, with it; raises as ``decode``."""
+    return raw._replace(body=_inflated(text.partition("\n")[2]))
+
+
+def _inflated(packed: str) -> bytes:
     inflate = zlib.decompressobj()
-    body = inflate.decompress(base64.b64decode(rest, validate=True), RAW_BODY_BYTES)
+    try:
+        body = inflate.decompress(base64.b64decode(packed, validate=True), RAW_BODY_BYTES)
+    except (ValueError, zlib.error) as error:
+        raise MessageError(f"the raw body cannot be read ({type(error).__name__})") from error
     if not inflate.eof:
         raise MessageError("the raw body is cut off or too large")
+    return body
+
+
+def _raw(head: dict[str, Any], body: bytes) -> Raw:
     only = tuple(int(place) for place in head["only"]) if "only" in head else None
     return Raw(
         head["source"],
@@ -224,6 +249,8 @@ def _raw(head: dict[str, Any], rest: str) -> Raw:
         _received(head),
         only,
         webhook_id=str(head.get("webhook_id", "")),
+        items=str(head.get("items", "")) if only is not None else "",
+        extra=_extra(head, _RAW_FIELDS),
     )
 
 
@@ -267,7 +294,7 @@ def group(message: Message | Raw) -> str:
     return f"{message.source}#backfill" if getattr(message, "backfill", False) else message.source
 
 
-def stagger(messages: Sequence[Message], *, requests_per_minute: int, events_per_job: int = 1_000) -> list[Outgoing]:
+def stagger(messages: Sequence[Message], *, requests_per_minute: int) -> list[Outgoing]:
     """Spread one webhook's messages over the time that their share of the rate takes.
 
     The delay of a message is the time that the jobs before it need at
@@ -276,7 +303,7 @@ def stagger(messages: Sequence[Message], *, requests_per_minute: int, events_per
     outgoing: list[Outgoing] = []
     before = 0
     for message in messages:
-        delay = min(MAX_DELAY, int(before // events_per_job * 60 / requests_per_minute))
+        delay = min(MAX_DELAY, int(before // JOB_EVENTS * 60 / requests_per_minute))
         outgoing.append(Outgoing(encode(message), group(message), delay))
         before += len(message.events)
     return outgoing
@@ -299,15 +326,16 @@ def parked_text(body: str, source: str, *, reason: str, detail: str, at: str) ->
 
 def source(body: str) -> str:
     """Return the source in a message's ``body`` without decoding it; ``unknown`` if it is not where it belongs."""
-    found = _SOURCE.match(body)
-    return found[1] if found else "unknown"
+    match = _SOURCE.match(body)
+    return match[1] if match else "unknown"
 
 
 def holds(raw: Raw) -> bool:
     """Return whether a message can hold ``raw`` together with the longest reason."""
     room = MESSAGE_BYTES - _ATTRIBUTE_BYTES
     # Base64, and each character of a header as \ud83d\ude00 in JSON. Only webhooks near the limit are compressed first.
-    most = len(raw.body) * 4 // 3 + 12 * sum(len(value) for value in raw.headers.values()) + 10_000
+    written = sum(len(name) + len(value) + 1 for name, value in raw.headers.items())
+    most = len(raw.body) * 4 // 3 + 12 * written + 10_000
     return most <= room or size(encode(raw)) <= room
 
 
@@ -351,8 +379,15 @@ def _entry(index: int, message: Outgoing) -> SendMessageBatchRequestEntryTypeDef
     return entry
 
 
-def send(client: SQSClient, queue_url: str, outgoing: Sequence[Outgoing], *, attempts: int = 3) -> list[Outgoing]:
-    """Send ``outgoing`` in batches; a batch's ``Failed`` entries are tried again.
+def send(
+    client: SQSClient,
+    queue_url: str,
+    outgoing: Sequence[Outgoing],
+    *,
+    attempts: int = 3,
+    is_late: Callable[[], bool] = lambda: False,
+) -> list[Outgoing]:
+    """Send ``outgoing`` in batches; a batch's ``Failed`` entries are tried again. None begins once ``is_late()``.
 
     Returns
     -------
@@ -368,6 +403,9 @@ def send(client: SQSClient, queue_url: str, outgoing: Sequence[Outgoing], *, att
     for _ in range(attempts):
         refused: list[Outgoing] = []
         for batch in batches(waiting):
+            if is_late():
+                refused += batch
+                continue
             answer = client.send_message_batch(
                 QueueUrl=queue_url, Entries=[_entry(index, message) for index, message in enumerate(batch)]
             )

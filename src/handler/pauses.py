@@ -18,12 +18,17 @@ class Pauses:
     longest: float = 600.0  # at most: Klaviyo has no window that explains a longer Retry-After
     lease: float = 30.0  # from a probe's slot to its answer: connect and read time-outs, and slack
     probe_wait: float = 1.0  # until the next look at whether the probe was accepted
-    half_life: float = 30.0  # of the excess interval learned when another user shares the account
     patience: float = 3.0  # to wait for a brief closing to end; messages wait for a longer one in the queue
     # Klaviyo's time-outs, and the time kept at an invocation's end to park and send again some 6 MB.
     connect: float = 3.0
     read: float = 20.0
     finish: float = 12.0
+    last: float = 2.0  # of that, after the last call of a queue
+    # Messages that came back are handled in the first ``returned`` seconds of an invocation, so that new ones soon have
+    # their turn. The queue hands over the others again after 20 to 120 % of ``unreached``.
+    returned: float = 20.0
+    calm: float = 3_600.0  # without another death, after which a message that died alone is parked for it
+    unreached: float = 50.0
     # Secrets are kept for ``kept``; a doubted one is read again at most once in ``reread``.
     kept: float = 300.0
     reread: float = 60.0

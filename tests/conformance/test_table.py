@@ -28,10 +28,11 @@ Call = tuple[str, dict[str, Any]]
 ACCOUNTS = count(1)
 # Moments that meet each other, so that conditions hold about as often as they don't.
 MOMENTS = st.integers(1, 6)
-NUMBERS = ("closed_until", "probe_until", "interval", "learned_at")
+NUMBERS = ("closed_until", "probe_until", "accepted_at", "died_at", "alive_at")
 VALUES = {
     "next": st.none() | MOMENTS | st.just(10**13),
     **dict.fromkeys(NUMBERS, st.none() | MOMENTS | st.sampled_from(["3", "x", 10**13])),
+    "share/shop-1": st.none() | st.just("10@5"),
     "closed_reason": st.none() | st.sampled_from(["", "throttled: wait", "größer ☃"]),
 }
 SOME = st.fixed_dictionaries({}, optional=VALUES)
@@ -39,9 +40,7 @@ CALLS = st.lists(
     st.one_of(
         st.tuples(
             st.just("advance"),
-            st.fixed_dictionaries(
-                {"first": MOMENTS, "last": MOMENTS, "step": MOMENTS, "learned_at": st.none() | MOMENTS}
-            ),
+            st.fixed_dictionaries({"first": MOMENTS, "last": MOMENTS, "step": MOMENTS}),
         ),
         st.tuples(st.just("swap"), st.fixed_dictionaries({"expected": SOME, "changed": SOME.filter(bool)})),
         st.tuples(st.just("read"), st.just({})),
@@ -96,8 +95,8 @@ def swap(expected: dict[str, Value], **changed: Value) -> Call:
     return "swap", {"expected": expected, "changed": changed}
 
 
-def advance(first: int, last: int, learned_at: int | None = None) -> Call:
-    return "advance", {"first": first, "last": last, "step": 3, "learned_at": learned_at}
+def advance(first: int, last: int) -> Call:
+    return "advance", {"first": first, "last": last, "step": 3}
 
 
 NEXT: dict[str, Value] = {"next": 10}
@@ -115,20 +114,11 @@ CASES: dict[str, tuple[list[Call], tuple[bool, Item]]] = {
         [swap({}, next=10, closed_until=1), swap({}, closed_until=None), advance(0, 99)],
         (True, {"next": 10}),
     ),
-    "somebody has learned something": (
-        [swap({}, next=10, learned_at=5), advance(0, 99)],
-        (False, {"next": 10, "learned_at": 5}),
-    ),
-    "learned_at as known": (
-        [swap({}, next=10, learned_at=5), advance(0, 99, learned_at=5)],
-        (True, {"next": 10, "learned_at": 5}),
-    ),
-    "learned_at expected and absent": ([swap({}, next=10), advance(0, 99, learned_at=5)], (False, {"next": 10})),
     "a text does not equal its number": ([swap({}, next="10"), swap({"next": 10}, next=1)], (False, {"next": "10"})),
-    "what is absent may be removed": ([swap({}, next=10), swap(NEXT, interval=None)], (True, {"next": 10})),
+    "what is absent may be removed": ([swap({}, next=10), swap(NEXT, died_at=None)], (True, {"next": 10})),
     "set and removed in one": (
-        [swap({}, next=10, interval=7), swap(NEXT, interval=None, next=11)],
-        (True, {"next": 10, "interval": 7}),
+        [swap({}, next=10, died_at=7), swap(NEXT, died_at=None, next=11)],
+        (True, {"next": 10, "died_at": 7}),
     ),
     "expected to be absent and is not": (
         [swap({}, next=10), swap({"next": None}, next=1)],
@@ -148,6 +138,24 @@ def test_text_is_no_number_to_compare(on_ministack: Callable[[], DynamoTable]) -
     calls = [swap({}, next="10"), advance(0, 99)]
     for table in (Table(), on_ministack()):
         assert answers(table, calls)[-2] == (False, {"next": "10"})
+
+
+def test_each_item_of_a_table_is_its_own(real: Callable[[], DynamoTable]) -> None:
+    for table in (Table(), real()):
+        share = table.at("share/one")
+        calls = [swap({}, next=10), advance(0, 99)]
+        assert answers(share, calls)[-1] == {"next": 13}
+        assert plain(table.read()) == plain(table.at("share/two").read()) == {}
+        assert answers(table, [swap({"next": None}, next=5)])[-1] == {"next": 5}
+        assert plain(table.at("share/one").read()) == {"next": 13}
+
+
+def test_share_has_a_key_under_the_accounts(on_ministack: Callable[[], DynamoTable]) -> None:
+    """Other versions use the same key: ``{account}/event-bulk-create-jobs/share/{stack}``."""
+    table = on_ministack()
+    table.at("share/shop").swap({}, {"next": 1})
+    table.swap({}, {"next": 1})
+    assert table.at("share/shop").read()["id"] == f"{table.read()['id']}/share/shop"
 
 
 @settings(max_examples=30)

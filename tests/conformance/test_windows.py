@@ -61,7 +61,7 @@ class Sides:
 
 def read(answer: Answer) -> dict[str, Any]:
     """What the relay goes by; words and titles are for people."""
-    names = ("kind", "status", "reason", "retry_after", "remaining", "reset")
+    names = ("kind", "status", "reason", "retry_after")
     return {name: getattr(answer, name) for name in names} | {"rows": [row.index for row in answer.rows]}
 
 

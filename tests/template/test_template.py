@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from handler import messages, zones
-from handler.delivery import jobs, pacing
+from handler.delivery import pacing
 from handler.pauses import PAUSES
 from tools import template as reading
 from tools.paths import ROOT
@@ -92,7 +92,7 @@ def test_at_least_two_deliver_at_a_time(template: Stack, stack: Stack) -> None:
 def test_a_batch_fills_jobs(stack: Stack) -> None:
     source = event_source(stack)
     # A message holds one event at least, so that less would leave jobs of single events unfilled.
-    assert jobs.JOB_EVENTS <= source["BatchSize"] <= 10_000
+    assert messages.JOB_EVENTS <= source["BatchSize"] <= 10_000
     # SQS wants a window for batches over ten; a single event waits no longer than it.
     assert 1 <= source["MaximumBatchingWindowInSeconds"] <= 10
     assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
@@ -446,7 +446,13 @@ def test_receive_may_send_and_read_its_own_secret(stack: Stack) -> None:
 
 def test_deliver_may_take_defer_park_pace_and_read_its_own_secret(stack: Stack) -> None:
     assert granted(stack, "Deliver") == {
-        "EventsQueue": {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:SendMessage"},
+        "EventsQueue": {
+            "sqs:ReceiveMessage",
+            "sqs:DeleteMessage",
+            "sqs:ChangeMessageVisibility",
+            "sqs:GetQueueAttributes",
+            "sqs:SendMessage",
+        },
         "DeadLetterQueue": {"sqs:SendMessage"},
         "OwnTable": {"dynamodb:GetItem", "dynamodb:UpdateItem"},
         "KlaviyoSecret": {"secretsmanager:GetSecretValue"},

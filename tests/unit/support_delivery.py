@@ -9,6 +9,7 @@ from typing import Any
 
 from handler.closing import Closing
 from handler.delivery import report
+from handler.delivery.crashes import Deaths
 from handler.delivery.dispatch import Dispatcher, Poster
 from handler.delivery.function import Deliver
 from handler.delivery.pacing import Pacer, Table, interval
@@ -78,8 +79,9 @@ def deliver(
     *, sqs: Any, table: Table, poster: Poster, clock: Time, key: Key | None = None
 ) -> Callable[[dict[str, Any], Any], dict[str, Any]]:
     """The function as ``deliver.py`` builds it, with all that is outside in memory."""
+    paced = pacer(table, clock)
     dispatcher = Dispatcher(
-        pacer=pacer(table, clock),
+        pacer=paced,
         poster=poster,
         key=key or Known(),
         clock=clock,
@@ -93,6 +95,7 @@ def deliver(
             settings=for_deliver(ENVIRONMENT),
             sqs=sqs,
             dispatcher=dispatcher,
+            deaths=Deaths(table, known=lambda: paced.known, clock=clock, pauses=PAUSES),
             pauses=PAUSES,
             clock=clock,
             random=random.random,

@@ -79,8 +79,14 @@ class Delivery:
         )
         self.table = Table(before=self._calls_table, after=points.at)
         self.klaviyo = Klaviyo(self.clock, before=points.at, after=points.at)
+        self._poster = poster or self.klaviyo
+        self._key = key
+        self.start()
+
+    def start(self) -> None:
+        """Replace the process by a new one, which knows nothing of what the one before it did."""
         self.handler: Callable[[Any, Any], dict[str, Any]] = deliver(
-            sqs=self.sqs, table=self.table, poster=poster or self.klaviyo, clock=self.clock, key=key
+            sqs=self.sqs, table=self.table, poster=self._poster, clock=self.clock, key=self._key
         )
 
     def _calls_sqs(self, operation: str, _: object) -> None:
@@ -122,6 +128,7 @@ class Delivery:
                 self.points.at()
             except Killed:
                 self.killed += 1
+                self.start()
                 return
         for record in records:
             if record["messageId"] not in failed:

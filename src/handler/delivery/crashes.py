@@ -1,71 +1,170 @@
-"""The crash rule: messages that may have crashed the function are set apart, until one is handled alone.
+"""The crash rule: what came back is handled last and in small groups, and parked only with proof.
 
-``deliver`` answers every record unless it crashes, so a record that comes back may
-have crashed it. We do not know which message did, so we narrow it down until one is
-handled alone. SQS's own count of receives proves nothing: functions that cannot
-start and queues that refuse also raise it. So each return is counted in an attribute
-of the message, and only that counts (docs/decisions/0023).
+``deliver`` answers every record, unless it dies. So a record that comes back shows that
+a function died, or could not start, or could not send it on. It does not show that this
+message is at fault. A storm, a broken release, throttling and a queue that refuses all
+bring back thousands of innocent messages (docs/decisions/0037). Hence:
+
+- What did not come back is handled and deleted first.
+- What came back is handled with many others, so that a storm costs little. What comes
+  back again and again is handled with fewer, at last alone.
+- Handling a message alone is written into the pacing table *before* it begins. Only
+  these trials count, and only while other work gets done: between the last record that
+  came back from a group (``died_at``) and the trial, a function must have settled all
+  that it had (``alive_at``).
+- It is parked after ``DEATHS`` such trials, if nothing else came back for an hour. If a
+  message survives after it died alone, the deaths were not its own: that is a storm, too.
+
+A trial is an item of the table, ``{account}/event-bulk-create-jobs/trial/{MessageId}``:
+``deaths`` (N), ``cause`` (S, the exception if there was one) and ``expires_at`` (N, epoch
+seconds, for DynamoDB to delete it). SQS gives a message the same id at each receive (SQS
+guide, "Queue and message identifiers"); one that is sent again starts without a trial.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import NamedTuple
 
-from .. import messages
-from ..messages import MAX_DELAY, Outgoing
-from .records import ALONE_AT, Record
+from ..errors import TableUnavailable
+from ..pauses import Pauses
+from .pacing import State, Table
+from .records import Record
 
-PARKED_AT = 3  # ... and one that came back from that is parked
-SHAKY = 32  # messages that came back once, which one invocation handles together
-CRASHED = "the function ended three times without settling this message; the third time it handled it alone"
-
-
-@dataclass(slots=True)
-class Triage:
-    """``handle`` now; ``resend`` with these delays in seconds, and ``park``, before that."""
-
-    handle: list[Record] = field(default_factory=list)
-    resend: list[tuple[Record, int]] = field(default_factory=list)
-    park: list[Record] = field(default_factory=list)
+MANY, SOME, FEW = 512, 64, 8  # messages that came back, handled together
+TWICE = 3  # receives up to which they are handled among many
+DEATHS = 7
+DIED = f"the function ended {DEATHS} times while it handled this message alone, and settled others in between"
+STUCK = 7 * 86_400  # seconds; with a thousand receives SQS moves a message after eight days
+SHOWN = 100  # receives up to which a message comes again soon; with 900 more, each after 725 s, it is ``STUCK`` first
+EXPIRY_SECONDS = 15 * 86_400  # SQS keeps a message for 14 days
+_KILLERS = ("crashed", "waited_too_long")  # reasons of parked messages that may have killed functions
+NOTE_SECONDS = 60.0  # a function notes deaths at most so often
 
 
-def triage(records: Sequence[Record], *, stagger: int) -> Triage:
-    """Apply the crash rule; suspected messages come back ``stagger`` seconds apart.
+class Trial(NamedTuple):
+    """A message that was handled alone: how often it came back from that, and the exception, if any."""
 
-    Messages that came back are sent again, with the return counted, before any is
-    handled. Of messages sent again in this way, one that came back twice is handled
-    alone, with all others out of reach. Those that came back once are handled a few
-    at a time, so that not all of them must be handled alone.
+    deaths: int
+    cause: str = ""
+
+
+class Deaths:
+    """What the functions know of each other's deaths, in the pacing table.
+
+    ``known`` gives the pacing item as the pacer read it last. If the table does not
+    answer, there is no evidence, and nobody is parked. ``courage`` is how many messages
+    that came back often the function handles together: it doubles with each group that
+    is settled, and is forgotten when the function dies.
     """
-    if not any(record.crashes for record in records):
-        return Triage(handle=list(records))
-    result = Triage(park=[record for record in records if record.crashes >= PARKED_AT])
-    here = [record for record in records if record.crashes < PARKED_AT and not record.returned]
-    alone = [record for record in here if record.crashes == ALONE_AT]
-    shaky = [record for record in here if 0 < record.crashes < ALONE_AT]
-    result.handle = alone[:1] or [*(record for record in here if not record.crashes), *shaky[:SHAKY]]
-    chosen = {id(record) for record in [*result.handle, *result.park]}
-    late = 0
-    for record in records:
-        if id(record) in chosen:
-            continue
-        late += bool(record.crashes)
-        group = late if record.crashes == ALONE_AT else -(-late // SHAKY)
-        result.resend.append((record, min(MAX_DELAY, group * stagger) if record.crashes else 0))
-    return result
+
+    def __init__(self, table: Table, *, known: Callable[[], State], clock: Callable[[], float], pauses: Pauses) -> None:
+        self._table = table
+        self._known = known
+        self._clock = clock
+        self._pauses = pauses
+        self._died = self._alive = 0.0
+        self.courage = 1
+
+    def _look(self) -> None:
+        state = self._known()
+        self._died = max(self._died, (state.died_at or 0) / 1000)
+        self._alive = max(self._alive, (state.alive_at or 0) / 1000)
+
+    def _note(self, name: str) -> float:
+        now = self._clock()
+        with suppress(TableUnavailable):
+            self._table.swap({}, {name: round(now * 1000)})
+        return now
+
+    def read(self, *, came_back: bool) -> None:
+        """Read the evidence of all functions; ``came_back``: now a message came back from a group."""
+        with suppress(TableUnavailable, ValueError):
+            state = State.of(self._table.read())
+            self._died, self._alive = (state.died_at or 0) / 1000, (state.alive_at or 0) / 1000
+        if came_back:
+            self.died()
+
+    def died(self) -> None:
+        """Note that a message came back from a group, or could not be sent on."""
+        if self._alive >= self._died or abs(self._clock() - self._died) > NOTE_SECONDS:
+            self._died = self._note("died_at")
+
+    def settled(self) -> None:
+        """Note that this function settled all that it had; one note after each death is enough."""
+        self._look()
+        if self._died and self._alive <= self._died:
+            self._alive = self._note("alive_at")
+
+    def calm(self) -> bool:
+        """Return whether work got done since the last death. A time that is still to come is no evidence."""
+        self._look()
+        return self._died < self._alive <= self._clock() + NOTE_SECONDS
+
+    def convicts(self, trial: Trial) -> bool:
+        """Return whether a message with this ``trial`` is to be parked."""
+        return trial.deaths >= DEATHS and self.calm() and self._clock() - self._died > self._pauses.calm
+
+    def trial(self, record: Record) -> Trial | None:
+        """Return the message's trial, ``None`` if it has none or the table does not answer."""
+        with suppress(TableUnavailable):
+            item = self._item(record).read()
+            if isinstance(deaths := item.get("deaths"), int):
+                return Trial(deaths, str(item.get("cause", "")))
+        return None
+
+    def begin(self, records: Iterable[Record], trial: Trial | None = None) -> None:
+        """Write down that these are about to be handled: alone, if there is a ``trial``, or with few others."""
+        expires = round(self._clock()) + EXPIRY_SECONDS
+        for record in records:
+            changed = {"deaths": trial.deaths + 1 if trial else 0, "expires_at": expires}
+            with suppress(TableUnavailable):
+                self._item(record).swap({"deaths": trial.deaths if trial else None}, changed)
+
+    def end(self, record: Record, trial: Trial, *, cause: str) -> None:
+        """Write down how the function survived ``record`` alone: it raised ``cause``, or the message is acquitted."""
+        with suppress(TableUnavailable):
+            self._item(record).swap({"deaths": trial.deaths + 1}, {"cause": cause} if cause else {"deaths": 0})
+        if trial.deaths and not cause:
+            self.died()  # so something else kills functions
+
+    def _item(self, record: Record) -> Table:
+        return self._table.at(f"trial/{record.id}")
 
 
-def again(record: Record, delay: int) -> Outgoing:
-    """Return ``record`` to be sent again unchanged, with how often it came back."""
-    return Outgoing(record.body, record.group, delay, {**record.attributes, **account(record.crashes)})
+def came_back(record: Record) -> bool:
+    """Return whether ``record`` is not new: it came back, or a redrive brought it back after it was parked for that."""
+    return record.receives > 1 or record.attributes.get("reason") in _KILLERS
 
 
-def account(crashes: int) -> dict[str, str]:
-    return {"crashes": str(crashes)} if crashes else {}
+def from_a_group(record: Record) -> bool:
+    """Return whether ``record`` came back from being handled together with many others."""
+    return 1 < record.receives <= TWICE and record.attributes.get("reason") not in _KILLERS
 
 
-def crashed(record: Record, *, at: str) -> Outgoing:
-    """Return ``record`` for the dead-letter queue, unchanged; after a redrive it is handled alone at once."""
-    parked = messages.parked_text(record.body, messages.source(record.body), reason="crashed", detail=CRASHED, at=at)
-    return Outgoing(parked.body, parked.group, parked.delay, {**parked.attributes, **account(ALONE_AT)})
+def groups(
+    returned: Sequence[Record], deaths: Deaths, *, random: Callable[[], float]
+) -> Iterator[tuple[list[Record], Trial | None]]:
+    """Yield what came back in the groups in which it is handled; a message that is alone has its trial with it.
+
+    Each group is chosen, and its trials begin, when the one before it has been settled.
+    """
+    early = [record for record in returned if from_a_group(record)]
+    late = [record for record in returned if not from_a_group(record)]
+    for start in range(0, len(early), MANY):
+        yield early[start : start + MANY], None
+    # In any order, since a message that kills the function would otherwise keep the ones behind it for ever.
+    late.sort(key=lambda _: random())
+    while late:
+        calm = deaths.calm()
+        size = min(deaths.courage, FEW if calm else SOME)
+        some, late = late[:size], late[size:]
+        trials = [(record, deaths.trial(record) if calm else None) for record in some]
+        untried = [record for record, trial in trials if trial is None]
+        if calm:
+            deaths.begin(untried)
+        if untried:
+            yield untried, None
+        yield from (([record], trial) for record, trial in trials if trial is not None)
+        deaths.courage = min(2 * deaths.courage, SOME)

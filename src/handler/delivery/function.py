@@ -9,25 +9,60 @@ from __future__ import annotations
 
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from .. import aws, messages
 from ..errors import Crashed
-from ..messages import Message, Raw
+from ..messages import Message, Outgoing, Raw
 from ..pauses import PAUSES, Pauses
 from ..secret import Key, Secret
 from ..settings import DeliverSettings, for_deliver
-from ..telemetry import crash, logger
+from ..telemetry import SERVICE, logger
 from . import crashes, jobs, pacing, pacing_table, records, report, returns
+from .crashes import Deaths, Trial
 from .dispatch import Dispatcher
 from .klaviyo import Connection
 from .records import Received, Record
-from .returns import Parcel
+from .returns import Parcel, Queues
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
+
+
+_ALONE = 2  # messages that raise alone before anything was settled
+
+
+@dataclass(slots=True)
+class _Run:
+    """One invocation; times are epoch seconds.
+
+    No request begins after ``deadline``, no call of the queues after ``end``. ``done``
+    was settled and is not yet deleted, ``stay`` remains in the queue, ``newer`` too,
+    ``reached`` has the ids of all that were handled. ``cause`` is the last exception.
+    """
+
+    records: list[Record]
+    at: str
+    began: float
+    deadline: float
+    end: float
+    done: list[Record] = field(default_factory=list)
+    stay: list[Record] = field(default_factory=list)
+    newer: list[Record] = field(default_factory=list)
+    reached: set[str] = field(default_factory=set)
+    settled: int = 0
+    cause: str = ""
+
+    def settle(self, group: list[Record], stay: list[Record]) -> None:
+        """Take down that ``group`` was handled, and that ``stay`` of it could not be settled."""
+        self.stay += stay
+        self.reached |= {record.id for record in group}
+        kept = {record.id for record in (*stay, *self.newer)}
+        self.done += [record for record in group if record.id not in kept]
 
 
 class Deliver:
@@ -42,6 +77,7 @@ class Deliver:
         settings: DeliverSettings,
         sqs: SQSClient,
         dispatcher: Dispatcher,
+        deaths: Deaths,
         pauses: Pauses,
         clock: Callable[[], float],
         random: Callable[[], float],
@@ -49,6 +85,7 @@ class Deliver:
         self._settings = settings
         self._sqs = sqs
         self._dispatcher = dispatcher
+        self._deaths = deaths
         self._pauses = pauses
         self._clock = clock
         self._random = random
@@ -80,17 +117,20 @@ class Deliver:
             kept=pauses.kept,
             reread=pauses.key_reread,
         )
+        pacer = pacing.shared(
+            table,
+            stack=SERVICE,
+            requests_per_minute=settings.requests_per_minute,
+            arrival_spread=settings.arrival_spread,
+            clock=time.time,
+            sleep=time.sleep,
+            pauses=pauses,
+        )
         return cls(
             settings=settings,
             sqs=client("sqs", connect=2, read=10, attempts=3),
             dispatcher=dispatcher(
-                pacer=pacing.Pacer(
-                    table,
-                    spacing=pacing.interval(settings.requests_per_minute, settings.arrival_spread),
-                    clock=time.time,
-                    sleep=time.sleep,
-                    pauses=pauses,
-                ),
+                pacer=pacer,
                 poster=connection(settings.klaviyo_url, settings.klaviyo_revision, pauses=pauses),
                 key=Key(secret, time.time, pauses),
                 clock=time.time,
@@ -99,100 +139,184 @@ class Deliver:
                 record=report.posted,
                 pauses=pauses,
             ),
+            deaths=Deaths(table, known=lambda: pacer.known, clock=time.time, pauses=pauses),
             pauses=pauses,
             clock=time.time,
             random=random.random,
         )
 
     def __call__(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
-        """Deliver one batch of ``events``; the answer names the records that stay in the queue.
+        """Deliver the records of ``event``; the answer names those that stay in the queue.
 
         Raises
         ------
         Crashed
-            An unexpected failure: all records stay in the queue, and Lambda counts an error.
+            An unexpected failure, and nothing was settled: all records stay, and Lambda counts an error.
         """
-        try:
-            return self._deliver(event, context)
-        except Exception as error:  # noqa: BLE001 (Lambda would log its text, which may quote an event)
-            cause, place = crash(error)
-            logger.error("delivery crashed", extra={"cause": cause, "place": place})
-            raise Crashed(f"{cause} at {place}") from None
-
-    def _deliver(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
-        deadline = self._clock() + context.get_remaining_time_in_millis() / 1000 - self._pauses.reserve
         logger.append_keys(request_id=context.aws_request_id)
-        now = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="seconds")
-        calm, stuck = self._set_crashers_apart(records.of_event(event["Records"]), now)
-        decoded = records.read(calm, at=now)
-        failed = [*stuck, *decoded.newer, *self._park_unreadable(decoded)]
-        received, parked, again = self._map_raw(decoded.received, now, until=(self._clock() + deadline) / 2)
+        try:
+            run = self._run(event, context)
+            self._deliver(run)
+        except Exception as error:  # noqa: BLE001 (Lambda would log its text, which may quote an event)
+            raise Crashed(report.crashed(error)) from None
+        if run.cause and not run.settled:
+            raise Crashed(run.cause)
+        return {"batchItemFailures": [{"itemIdentifier": record.id} for record in (*run.stay, *run.newer)]}
+
+    def _run(self, event: dict[str, Any], context: Any) -> _Run:
+        began = self._clock()
+        end = began + context.get_remaining_time_in_millis() / 1000
+        return _Run(
+            records=records.of_event(event["Records"]),
+            at=datetime.fromtimestamp(began, UTC).isoformat(timespec="seconds"),
+            began=began,
+            deadline=end - self._pauses.reserve,
+            end=end - self._pauses.last,
+        )
+
+    def _deliver(self, run: _Run) -> None:
+        """Settle what came for the first time, and then what came back, in ever smaller groups."""
+        returned = [record for record in run.records if crashes.came_back(record)]
+        if returned:
+            self._deaths.read(came_back=any(map(crashes.from_a_group, returned)))
+        if new := [record for record in run.records if not crashes.came_back(record)]:  # nothing settled proves nothing
+            self._settle(run, new)
+        returned = self._park_stuck(run, returned)
+        until = run.began + self._pauses.returned
+        queue = self._settings.events_queue_url
+        for group, trial in crashes.groups(returned, self._deaths, random=self._random):
+            # What is settled is deleted before the function may die. What is out of time waits.
+            if self._clock() > until or not self._queues(until).delete(queue, run.done):
+                break
+            run.done = []
+            self._settle_returned(run, group, trial)
+        waiting = [record for record in returned if record.id not in run.reached]
+        run.stay += waiting
+        shown, after = [record for record in waiting if record.receives <= crashes.SHOWN], self._pauses.unreached
+        soon = min(run.end, self._clock() + self._pauses.last)
+        self._queues(soon).show(queue, shown, after=lambda: after * (0.2 + self._random()))
+
+    def _settle_returned(self, run: _Run, group: list[Record], trial: Trial | None) -> None:
+        """Settle what came back. ``trial`` is that of a message that is alone; after too many it is parked."""
+        if trial is None:
+            self._settle(run, group)
+            return
+        (record,) = group
+        if self._deaths.convicts(trial):
+            self._park(run, record, "crashed", trial.cause or crashes.DIED)
+            return
+        self._deaths.begin(group, trial)
+        run.cause = ""
+        self._settle(run, group, trial)
+        self._deaths.end(record, trial, cause=run.cause)
+
+    def _settle(self, run: _Run, group: list[Record], trial: Trial | None = None) -> None:
+        """Handle ``group``. Halve it where that raises, so that only records that raise alone stay in the queue.
+
+        If two of them raise and nothing was settled, the release is at fault, and the rest stays, too.
+        """
+        waiting = deque([group])
+        raised: list[Record] = []
+        stay: list[Record] = []
+        while waiting:
+            part = waiting.popleft()
+            if self._clock() > run.deadline or (len(raised) == _ALONE and not run.settled):
+                stay += part
+                continue
+            try:
+                left = self._handle(run, part)
+            except Exception as error:  # noqa: BLE001 (one message must not hold up the others)
+                run.cause = report.crashed(error)
+                if len(part) > 1:
+                    middle = len(part) // 2
+                    waiting.extendleft([part[middle:], part[:middle]])
+                else:
+                    raised += part
+                    waiting.reverse()  # next from the other end: messages that raise are often neighbours
+            else:
+                stay += left
+        run.settle(group, stay + raised)
+        if stay or (trial is None and len(raised) == len(group)):
+            self._deaths.died()
+        elif trial is None or not raised:  # what raises in its trial shows nothing about other messages
+            self._deaths.settled()
+
+    def _handle(self, run: _Run, group: list[Record]) -> list[Record]:
+        """Deliver, defer or park the events of ``group``; return the records for which none of these worked."""
+        decoded = records.read(group, at=run.at, now=run.began)
+        received, parked, again = self._map_raw(decoded.received, run)
         handled = {
             owner: record.message for owner, record in enumerate(received) if isinstance(record.message, Message)
         }
         work = jobs.pack(list(handled.items()), now=self._clock(), late_after=self._settings.late_after)
-        result = self._dispatcher.run(work, handled, deadline)
+        result = self._dispatcher.run(work, handled, run.deadline)
         result.left, overdue = returns.overdue(result.left, received, cause=result.cause, now=self._clock())
         result.parked += overdue
         report.finished(result, handled)
-        parked += returns.park(result.parked, received, at=now)
+        parked += returns.park(result.parked, received, at=run.at)
         again += returns.defer(
             result.left,
             received,
             cause=result.cause,
             now=self._clock(),
-            refused_at=result.refused_at,
             random=self._random,
             late_after=self._settings.late_after,
             pauses=self._pauses,
         )
-        unsent = returns.send(self._sqs, self._settings.dead_letter_queue_url, parked)
-        unsent |= returns.send(self._sqs, self._settings.events_queue_url, again)
+        # Nothing is sent before all that may raise: the halves would send it again.
+        run.newer += decoded.newer
+        stay = self._sent_dead(run, decoded.unreadable)
+        queues = self._queues(run.end)
+        unsent = queues.send(self._settings.dead_letter_queue_url, parked)
+        unsent |= queues.send(self._settings.events_queue_url, again)
         report.resent(len(again))
-        failed += [received[owner].record_id for owner in sorted(unsent)]
-        return {"batchItemFailures": [{"itemIdentifier": record_id} for record_id in failed]}
+        stay += [received[owner].record for owner in sorted(unsent)]
+        run.settled += len(group) - len(stay) - len(decoded.newer)
+        return stay
 
-    def _park_unreadable(self, decoded: records.Batch) -> list[str]:
-        """Park messages that are not in the queue's format; return the records for which that failed."""
-        parcels = [Parcel(outgoing, frozenset({place})) for place, (_, outgoing) in enumerate(decoded.unreadable)]
-        unsent = returns.send(self._sqs, self._settings.dead_letter_queue_url, parcels)
-        for _, outgoing in decoded.unreadable:
-            report.dead_letter(outgoing.attributes["reason"], outgoing.attributes["detail"], "unknown")
-        return [decoded.unreadable[place][0] for place in sorted(unsent)]
+    def _queues(self, until: float) -> Queues:
+        return Queues(self._sqs, lambda: self._clock() > until)
 
-    def _set_crashers_apart(self, records: list[Record], now: str) -> tuple[list[Record], list[str]]:
-        """Apply the crash rule; return the records to handle now, and the ids of those that could not be sent."""
-        triage = crashes.triage(records, stagger=self._pauses.stagger)
-        stuck: list[str] = []
-        queues = self._settings
-        for queue, parcels in (
-            (queues.dead_letter_queue_url, [(record, crashes.crashed(record, at=now)) for record in triage.park]),
-            (queues.events_queue_url, [(record, crashes.again(record, delay)) for record, delay in triage.resend]),
-        ):
-            sent = [Parcel(outgoing, frozenset({place})) for place, (_, outgoing) in enumerate(parcels)]
-            unsent = returns.send(self._sqs, queue, sent)
-            gone = [record for place, (record, _) in enumerate(parcels) if place not in unsent]
-            returns.delete(self._sqs, self._settings.events_queue_url, gone)
-            stuck += [parcels[place][0].id for place in sorted(unsent)]
-        report.resent(len(triage.resend))
-        for record in triage.park:
-            report.dead_letter("crashed", crashes.CRASHED, messages.source(record.body))
-        return triage.handle, stuck
+    def _park_stuck(self, run: _Run, returned: list[Record]) -> list[Record]:
+        """Park what came back for so long that SQS would soon move it without a reason; return the rest."""
+        since = run.began - crashes.STUCK
+        for record in returned:
+            if 0 < record.sent_at < since:
+                self._park(run, record, "waited_too_long", "came back for a week without being settled")
+        return [record for record in returned if not 0 < record.sent_at < since]
 
-    def _map_raw(
-        self, received: list[Received], now: str, *, until: float
-    ) -> tuple[list[Received], list[Parcel], list[Parcel]]:
-        """Map raw webhooks (see ``redriven``) until ``until``; the rest waits, so that live events are delivered."""
-        if not any(isinstance(record.message, Raw) for record in received):
+    def _park(self, run: _Run, record: Record, reason: str, detail: str) -> None:
+        """Park ``record`` unchanged; it stays if the dead-letter queue does not accept it."""
+        outgoing = messages.parked_text(
+            record.body, messages.source(record.body), reason=reason, detail=detail, at=run.at
+        )
+        stay = self._sent_dead(run, [(record, outgoing)])
+        run.settled += 1 - len(stay)
+        run.settle([record], stay)
+
+    def _sent_dead(self, run: _Run, parked: list[tuple[Record, Outgoing]]) -> list[Record]:
+        """Send undecoded messages to the dead-letter queue; return the records for which that failed."""
+        parcels = [Parcel(outgoing, frozenset({place})) for place, (_, outgoing) in enumerate(parked)]
+        unsent = self._queues(run.end).send(self._settings.dead_letter_queue_url, parcels)
+        for _, outgoing in parked:
+            report.dead_letter(
+                outgoing.attributes["reason"], outgoing.attributes["detail"], outgoing.attributes["source"]
+            )
+        return [parked[place][0] for place in sorted(unsent)]
+
+    def _map_raw(self, received: list[Received], run: _Run) -> tuple[list[Received], list[Parcel], list[Parcel]]:
+        """Map raw webhooks (see ``redriven``) for half of the time that is left; the others wait for another turn."""
+        if not any(isinstance(one.message, Raw) for one in received):
             return received, [], []
         # Only a redrive needs these: an ordinary delivery starts faster without.
         from ..events import mapping
         from . import redriven
 
+        until = (self._clock() + run.deadline) / 2
         return redriven.replay(
             received,
             defaults=mapping.Defaults(self._settings.phone_region, self._settings.time_zone),
-            at=now,
+            at=run.at,
             stagger=self._pauses.stagger,
             is_late=lambda: self._clock() > until,
         )

@@ -12,14 +12,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from ..messages import JOB_EVENTS as JOB_EVENTS
 from ..messages import Event, Message
 
-JOB_EVENTS = 1_000
 JOB_BYTES = 5_000_000
 _HEAD = b'{"data":{"type":"event-bulk-create-job","attributes":{"events-bulk-create":{"data":['
 _TAIL = b"]}}}}"
 ENVELOPE = len(_HEAD) + len(_TAIL)
-REPEAT_ROUNDS = 3  # how often refusals that point at repeats are believed for one job
 
 
 class Row(NamedTuple):
@@ -35,11 +34,22 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The rows of one request. ``suspect``: cut from a refused job; ``rounds``: refusals for repeats so far."""
+    """The rows of one request.
+
+    ``refused_at`` is when Klaviyo first refused them, alone or with others (epoch
+    seconds; 0 if that is not known, ``None`` if it has not). ``named`` is whether
+    Klaviyo named each of them, or none of them, when it last refused them together with
+    others; ``None`` if it named no row then.
+    """
 
     rows: tuple[Row, ...]
-    suspect: bool = False
-    rounds: int = 0
+    refused_at: float | None = None
+    named: bool | None = None
+
+    @property
+    def suspect(self) -> bool:
+        """Whether it was cut from a refused job."""
+        return self.refused_at is not None
 
     def body(self) -> bytes:
         """Return the request's body."""
@@ -51,7 +61,7 @@ class Job:
     def halves(self) -> list[Job]:
         """Return two jobs with half of the rows each."""
         middle = len(self.rows) // 2
-        return [Job(part, suspect=True) for part in (self.rows[:middle], self.rows[middle:])]
+        return [replace(self, rows=part) for part in (self.rows[:middle], self.rows[middle:])]
 
     def without(self, indices: Iterable[int]) -> list[Job]:
         """Return the job without the rows at ``indices``: one job, or none if no row is left."""
@@ -89,22 +99,22 @@ def pack(messages: Sequence[tuple[int, Message]], *, now: float, late_after: flo
     """
     jobs: list[Job] = []
     oldest = now - late_after if late_after else float("-inf")
-    for suspect, group in _groups(messages):
-        batches = [_rows(owner, message, oldest) for owner, message in group]
-        builders, clashing = _fill(batches)
-        for layer in _layers(clashing):
-            builders += _fill(layer)[0]
-        jobs += [Job(builder.finished(), suspect=suspect) for builder in builders]
+    for refused_at, group in _groups(messages):
+        builders, clashing = _fill([_rows(owner, message, oldest) for owner, message in group])
+        apart, clashing = _fill(clashing)
+        jobs += [Job(builder.finished(), refused_at) for builder in builders + apart]
+        alone = {(row.event.unique_id, identity(row.entry)): row for rows in clashing for row in rows}
+        jobs += [Job((row,), refused_at) for row in alone.values()]
     return jobs
 
 
-def _groups(messages: Sequence[tuple[int, Message]]) -> Iterator[tuple[bool, list[tuple[int, Message]]]]:
+def _groups(messages: Sequence[tuple[int, Message]]) -> Iterator[tuple[float | None, list[tuple[int, Message]]]]:
     sound = [pair for pair in messages if not pair[1].suspect]
-    yield False, sorted((pair for pair in sound if not pair[1].redriven), key=lambda pair: pair[1].backfill)
-    yield False, [pair for pair in sound if pair[1].redriven]
+    yield None, sorted((pair for pair in sound if not pair[1].redriven), key=lambda pair: pair[1].backfill)
+    yield None, [pair for pair in sound if pair[1].redriven]
     for pair in messages:
         if pair[1].suspect:
-            yield True, [pair]
+            yield pair[1].refused_at, [pair]
 
 
 @dataclass(slots=True)
@@ -133,13 +143,13 @@ class _Builder:
         return tuple(sorted(self.rows.values(), key=lambda row: row.event.time))
 
 
-def _fill(batches: list[list[Row]]) -> tuple[list[_Builder], list[list[Row]]]:
+def _fill(messages: list[list[Row]]) -> tuple[list[_Builder], list[list[Row]]]:
     """Return jobs made of messages' rows, and the rows whose id another event of their job has."""
     builders = [_Builder()]
     left: list[list[Row]] = []
-    for batch in batches:
+    for rows in messages:
         clashing: list[Row] = []
-        for part in _parts(batch):
+        for part in _parts(rows):
             weight = _weight(part)
             if not builders[-1].has_room(len(part), weight):
                 builders.append(_Builder())
@@ -149,31 +159,13 @@ def _fill(batches: list[list[Row]]) -> tuple[list[_Builder], list[list[Row]]]:
     return [builder for builder in builders if builder.rows], left
 
 
-def _layers(clashing: list[list[Row]]) -> list[list[list[Row]]]:
-    """Return ``clashing`` in layers that hold each id once: a sender may give all of its events the same id."""
-    layers: list[list[list[Row]]] = []
-    seen: dict[str, dict[str | bytes, int]] = {}
-    for batch in clashing:
-        parts: dict[int, list[Row]] = {}
-        for row in batch:
-            known = seen.setdefault(row.event.unique_id, {})
-            whose = identity(row.entry)
-            if whose not in known:
-                known[whose] = len(known)
-                parts.setdefault(known[whose], []).append(row)
-        layers += [[] for _ in range(max(parts, default=-1) + 1 - len(layers))]
-        for place, part in parts.items():
-            layers[place].append(part)
-    return layers
-
-
-def _parts(batch: list[Row]) -> list[list[Row]]:
-    """Return ``batch`` whole, or in parts if a single webhook fills more than a job."""
-    if len(batch) == 1 or _Builder().has_room(len(batch), _weight(batch)):
-        return [batch]
+def _parts(rows: list[Row]) -> list[list[Row]]:
+    """Return ``rows`` whole, or in parts if a single webhook fills more than a job."""
+    if len(rows) == 1 or _Builder().has_room(len(rows), _weight(rows)):
+        return [rows]
     parts: list[list[Row]] = [[]]
     weight = ENVELOPE
-    for row in batch:
+    for row in rows:
         weight += _weight([row])
         if parts[-1] and (len(parts[-1]) == JOB_EVENTS or weight > JOB_BYTES):
             parts.append([])
@@ -203,13 +195,3 @@ def identity(entry: bytes) -> str | bytes:
         return repr((who, metric["name"], metric.get("service")))
     except (ValueError, KeyError, TypeError, IndexError, AttributeError):
         return entry
-
-
-def controls(jobs: Sequence[Job]) -> list[Job]:
-    """Return ``jobs`` with two single rows in front, if possible from different messages."""
-    flat = [row for job in jobs for row in job.rows]
-    first = flat[0]
-    second = next((row for row in flat if row.owner != first.owner), flat[-1])
-    chosen = [first] if second is first else [first, second]
-    rest = [replace(job, rows=tuple(row for row in job.rows if row not in chosen)) for job in jobs]
-    return [Job((row,), suspect=True) for row in chosen] + [job for job in rest if job.rows]

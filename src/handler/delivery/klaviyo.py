@@ -46,7 +46,6 @@ Kind = Literal[
 ]
 
 _POINTER = re.compile(r"/data/attributes/events-bulk-create/data/(\d+)(?:/(.*))?")
-_REPEAT = re.compile(r"duplicat|already|repeat|not unique|must be unique", re.IGNORECASE)
 _REQUEST_IDS = ("x-klaviyo-request-id", "x-request-id", "request-id", "x-amzn-requestid", "cf-ray")
 _TO_DO = {
     401: ("key_refused", "Klaviyo rejected the private key; check the Klaviyo secret"),
@@ -64,13 +63,6 @@ class Complaint:
 
     index: int
     words: str
-    code: str = ""
-
-    @property
-    def repeat(self) -> bool:
-        """Whether it reports that Klaviyo has this event already; only valid once ``words`` quote nothing."""
-        about_id = "unique_id" in self.words or "unique id" in self.words.lower()
-        return about_id and bool(_REPEAT.search(f"{self.words} {self.code}"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +71,7 @@ class Answer:
 
     ``status`` is ``None`` if no answer came. ``reason`` is a snake_case code,
     ``detail`` a sentence for people or Klaviyo's title, which like its ``words`` may
-    quote a payload. ``retry_after`` and ``reset`` are in seconds.
+    quote a payload. ``retry_after`` is in seconds.
     """
 
     kind: Kind
@@ -89,9 +81,12 @@ class Answer:
     words: str = ""
     rows: tuple[Complaint, ...] = ()
     retry_after: float | None = None
-    remaining: int | None = None
-    reset: float | None = None
     request_id: str = ""
+
+    @property
+    def accepted(self) -> bool:
+        """Whether Klaviyo accepted every event. Nothing else proves that it accepts what the relay sends."""
+        return self.kind == "delivered"
 
 
 def sort_answer(status: int, headers: Mapping[str, str], body: bytes, *, now: float) -> Answer:
@@ -103,7 +98,7 @@ def sort_answer(status: int, headers: Mapping[str, str], body: bytes, *, now: fl
     named = {name.lower(): value for name, value in headers.items()}
     errors = _errors(body)
     kind, reason, detail = _kind(status, named, body, errors)
-    rows = tuple(_complaints(errors)) if kind == "refused" else ()
+    rows = tuple(_complaints(errors)) if kind == "refused" else ()  # its indices may be of rows that do not exist
     return Answer(
         kind="rows" if rows else kind,
         status=status,
@@ -112,8 +107,6 @@ def sort_answer(status: int, headers: Mapping[str, str], body: bytes, *, now: fl
         words=_words(errors[0]) if errors else "",
         rows=rows,
         retry_after=_retry_after(named, now),
-        remaining=_whole(named.get("ratelimit-remaining")),
-        reset=_whole(named.get("ratelimit-reset")),
         request_id=next((named[name][:100] for name in _REQUEST_IDS if name in named), ""),
     )
 
@@ -124,7 +117,7 @@ def _kind(status: int, headers: Mapping[str, str], body: bytes, errors: list[dic
         return "throttled", "throttled", "Klaviyo asked to wait"
     if challenged and status < 400:
         return "transient", "challenged", "Klaviyo returned a web page instead of an API answer"
-    if 200 <= status < 300:
+    if status == 202:  # the only success that this endpoint documents
         return "delivered", "delivered", ""
     if challenged and status == 403:
         return "transient", "challenged", "the network in front of Klaviyo challenged this address"
@@ -169,12 +162,7 @@ def _complaints(errors: list[dict[str, Any]]) -> Iterator[Complaint]:
         seen.add(int(place[1]))
         words = _words(error)
         # Not the row's number: rows with the same complaint are parked together.
-        yield Complaint(int(place[1]), f"{words} ({place[2]})" if place[2] else words, str(error.get("code") or ""))
-
-
-def _whole(value: str | None) -> int | None:
-    text = (value or "").strip()
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else None
+        yield Complaint(int(place[1]), f"{words} ({place[2]})" if place[2] else words)
 
 
 def _retry_after(headers: Mapping[str, str], now: float) -> float | None:

@@ -13,9 +13,15 @@ may share it. All numbers are integers; times are epoch milliseconds:
 ``closed_until`` (N)   present while closed; once it has passed, one probe may be sent
 ``closed_reason`` (S)  why, as ``code: detail`` (``closing``)
 ``probe_until`` (N)    lease of the probe under way; identifies its holder, too
-``interval`` (N)       ms between slots while another user of the account uses part of the allowance ...
-``learned_at`` (N)     ... found out at this time; the excess over our own interval halves every 30 s
 ``accepted_at`` (N)    when Klaviyo last accepted the probe that opened the relay: proof for all functions
+``died_at`` (N)        when a message last came back from a function that handled it together with others ...
+``alive_at`` (N)       ... and when a function after that settled all that it had: evidence for ``crashes``
+
+Versions before this one also wrote ``interval`` and ``learned_at``, which nothing reads any more.
+``share/STACK`` (S)    ``RATE@TIME``: the stack's requests a minute, if fewer than the account's, and when it said so
+
+A stack that may not use the whole rate keeps a second item,
+``{account}/event-bulk-create-jobs/share/STACK``, with a ``next`` of its own.
 
 A function reserves a slot, sleeps, reads the item again and posts. Reserving is one
 conditional update in the common case; giving up writes nothing. The relay stays
@@ -25,11 +31,12 @@ closed after ``closed_until`` until Klaviyo has answered a probe.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from ..closing import CONFIGURATION, NO_SLOT, NO_TABLE, THROTTLED, Closing
+from ..closing import CONFIGURATION, NO_SLOT, NO_TABLE, Closing
 from ..errors import Closed, TableUnavailable, TooLate
 from ..pauses import Pauses
 from ..telemetry import logger
@@ -38,16 +45,18 @@ T = TypeVar("T")
 Value = int | str | None
 Item = Mapping[str, int | str]
 
+ACCOUNT = 150  # requests a minute, Klaviyo's limit for an account and this endpoint (API reference)
 PER_MINUTE = 60.0
 PER_SECOND = 10
 TOLERANCE = 0.05  # seconds that a POST may start after its slot; counted into the interval
 LEADS = (0.05, 0.5, 2.0)  # seconds between asking and the slot; longer after a slot went by unused
-LOOK_AHEAD = 0.3  # seconds before the slot at which a function reads the item again and opens its connection ...
-LONGEST_LOOK = 1.0  # ... and at most so many when the table is slow, so that the slot does not go by meanwhile
+LOOK_AHEAD = 0.5  # seconds before the slot at which a function reads the item again and opens its connection
+SHARE = "share/"
+SHARE_SECONDS = 600.0  # for which a stack's share is kept free after it was last used
 HORIZON = 960.0  # no function runs longer than 900 s, so no reserved slot is further ahead
 MINUTE_OF_SILENCE = 60.0
-SLOWEST = 4  # times our own interval; if another user leaves us less, the relay closes instead
 _ATTEMPTS = 8
+_SHARE = re.compile(r"(\d{1,9})@(\d{1,18})", re.ASCII)
 _UNTOLD = Closing(CONFIGURATION)
 _CONTENDED = Closing(NO_TABLE, "the pacing table is contended")
 _PAST_DEADLINE = Closing(NO_SLOT, "no free slot before this invocation's deadline")
@@ -77,19 +86,22 @@ class State:
     closed_until: int | None = None
     closing: Closing = _UNTOLD
     probe_until: int | None = None
-    interval: int | None = None
-    learned_at: int | None = None
     accepted_at: int | None = None
+    died_at: int | None = None
+    alive_at: int | None = None
+    shares: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # by stack: its rate, and when it said so
 
     @classmethod
     def of(cls, item: Item) -> State:
         """Read ``item``; raise ``ValueError`` if a number is not a whole number."""
-        numbers = ("next", "closed_until", "probe_until", "interval", "learned_at", "accepted_at")
+        numbers = ("next", "closed_until", "probe_until", "accepted_at", "died_at", "alive_at")
         wrong = [name for name in numbers if not isinstance(item.get(name, 0), int)]
         if wrong:
             raise ValueError(f"not a whole number: {', '.join(wrong)}")
-        found: dict[str, Any] = {name: item.get(name) for name in numbers}
-        return cls(**found, closing=Closing.parse(str(item.get("closed_reason", ""))))
+        known: dict[str, Any] = {name: item.get(name) for name in numbers}
+        matches = ((name, _SHARE.fullmatch(str(value))) for name, value in item.items() if name.startswith(SHARE))
+        shares = {name.removeprefix(SHARE): (int(match[1]), int(match[2])) for name, match in matches if match}
+        return cls(**known, closing=Closing.parse(str(item.get("closed_reason", ""))), shares=shares)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +124,14 @@ class Table(Protocol):
     Both updates return whether they were made and the item as it was before.
     """
 
+    def at(self, name: str) -> Table:
+        """Return the same table for another item of this account: its key is ours, a slash and ``name``."""
+
     def read(self) -> Item:
         """Return the item as it is now (a consistent read); empty if there is none."""
 
-    def advance(self, *, first: int, last: int, step: int, learned_at: int | None) -> tuple[bool, Item]:
-        """Return ``next += step`` if ``first <= next <= last``, not closed, and ``learned_at`` is this."""
+    def advance(self, *, first: int, last: int, step: int) -> tuple[bool, Item]:
+        """Make ``next += step`` if ``first <= next <= last`` and not closed."""
 
     def swap(self, expected: Mapping[str, Value], changed: Mapping[str, Value]) -> tuple[bool, Item]:
         """Set ``changed`` if the item has ``expected``; in both, ``None`` means absent."""
@@ -125,7 +140,8 @@ class Table(Protocol):
 class Pacer:
     """One function's view of the item.
 
-    ``clock`` gives epoch seconds; ``spacing`` is ``interval(...)`` in seconds.
+    ``clock`` gives epoch seconds; ``spacing`` is ``interval(...)`` in seconds. ``share``
+    is its stack's part of the rate, ``None`` if it has all of it.
     """
 
     def __init__(
@@ -136,19 +152,20 @@ class Pacer:
         clock: Callable[[], float],
         sleep: Callable[[float], None],
         pauses: Pauses,
+        share: Share | None = None,
     ) -> None:
         self._table = table
-        self._own = math.ceil(round(spacing * 1000, 6))
+        self._step = math.ceil(round(spacing * 1000, 6))
+        self._share = share
         self._clock = clock
         self._sleep = sleep
         self._pauses = pauses
-        self._known = State()
-        self._ahead = LOOK_AHEAD
+        self.known = State()
 
     @property
     def accepted_at(self) -> float:
         """When Klaviyo last accepted a probe that opened the relay, as far as is known here (epoch seconds)."""
-        return (self._known.accepted_at or 0) / 1000
+        return (self.known.accepted_at or 0) / 1000
 
     def turn(self, deadline: float, prepare: Callable[[], T | None]) -> tuple[Slot, T | None]:
         """Reserve a slot, sleep until it and read the item again; on return it is time to post.
@@ -162,6 +179,8 @@ class Pacer:
         Closed, TooLate, TableUnavailable
             No POST may be made; nothing is held.
         """
+        if self._share is not None:
+            self._share.wait(self.known, deadline)
         lease: int | None = None
         for lead in LEADS:
             slot = self.reserve(deadline, lead=lead, lease=lease)
@@ -177,11 +196,9 @@ class Pacer:
         raise TableUnavailable(self._clock() + self._pauses.long, late)
 
     def _approach(self, slot: Slot) -> None:
-        if slot.at - self._clock() > self._ahead + TOLERANCE:
-            self._sleep_until(slot.at - self._ahead)
-            began = self._clock()
+        if slot.at - self._clock() > LOOK_AHEAD + TOLERANCE:
+            self._sleep_until(slot.at - LOOK_AHEAD)
             self._look(slot)
-            self._ahead = min(max(LOOK_AHEAD, 2 * (self._clock() - began)), LONGEST_LOOK)
 
     def _sleep_until(self, moment: float) -> None:
         if (rest := moment - self._clock()) > 0:
@@ -207,8 +224,7 @@ class Pacer:
             first, last = now + _ms(lead), _ms(deadline)
             if first > last:
                 raise TooLate(now / 1000, Closing(NO_SLOT, "no time left for another job"))
-            step = self._step(now)
-            taken, item = self._table.advance(first=first, last=last, step=step, learned_at=self._known.learned_at)
+            taken, item = self._table.advance(first=first, last=last, step=self._step)
             state = self._state(item)
             if state is None:
                 continue
@@ -222,29 +238,20 @@ class Pacer:
     def _state(self, item: Item) -> State | None:
         """Remember and return the item's state; reset a damaged item and return ``None``."""
         try:
-            self._known = State.of(item)
+            self.known = State.of(item)
         except ValueError as error:
             logger.error("pacing item damaged, reset", extra={"detail": str(error)})
-            silence: dict[str, Value] = dict.fromkeys(("closed_until", "closed_reason", "probe_until", "interval"))
-            silence |= {"learned_at": None, "accepted_at": None, "next": _ms(self._clock() + MINUTE_OF_SILENCE)}
-            self._table.swap({}, silence)
+            named = ("closed_until", "closed_reason", "probe_until", "accepted_at", "died_at", "alive_at")
+            silence: dict[str, Value] = dict.fromkeys(named)
+            self._table.swap({}, silence | {"next": _ms(self._clock() + MINUTE_OF_SILENCE)})
             return None
-        return self._known
-
-    def _step(self, now: int) -> int:
-        """Return the interval in ms: our own, or for a while the rate that another user leaves us."""
-        state = self._known
-        if state.interval is None or state.learned_at is None:
-            return self._own
-        excess = min(state.interval, SLOWEST * self._own) - self._own
-        age = max(0, now - state.learned_at) / 1000
-        return self._own + max(0, round(excess * math.exp2(-age / self._pauses.half_life)))
+        return self.known
 
     def _idle(self, state: State, now: int, first: int, last: int) -> Slot | None:
         """Return the first slot after a rest, or ``None`` if ``next`` has just moved and ``advance`` will work."""
         if state.next is None or state.next < first:
-            expected = {"next": state.next, "closed_until": None, "learned_at": state.learned_at}
-            taken, _ = self._table.swap(expected, {"next": first + self._step(now)})
+            expected = {"next": state.next, "closed_until": None}
+            taken, _ = self._table.swap(expected, {"next": first + self._step})
             return Slot(first / 1000) if taken else None
         if state.next > now + _ms(HORIZON):
             # The damage hides which slots others hold. A minute of silence covers those of a minute.
@@ -271,29 +278,11 @@ class Pacer:
             raise TooLate(at / 1000, _PAST_DEADLINE)
         seen = {"next": state.next, "closed_until": state.closed_until, "probe_until": state.probe_until}
         until = at + _ms(self._pauses.lease)
-        taken, _ = self._table.swap(seen, {"next": at + self._step(now), "probe_until": until})
+        taken, _ = self._table.swap(seen, {"next": at + self._step, "probe_until": until})
         return Slot(at / 1000, until, state.closed_until, state.closing) if taken else None
 
-    def answered(
-        self, slot: Slot, *, accepted: bool = False, remaining: int | None = None, reset: float | None = None
-    ) -> None:
-        """Record that Klaviyo accepted (``accepted``) or judged the request: a probe opens the relay.
-
-        Klaviyo reports ``remaining`` requests for the next ``reset`` seconds of its
-        minute window. If another user shares the window, slow down in time.
-        """
-        if slot.lease is not None:
-            self._open(slot, accepted=accepted)
-        if remaining is None or reset is None or not 2 <= reset <= PER_MINUTE:
-            return
-        if remaining <= 0:
-            self.throttled(Slot(slot.at), reset)
-        elif reset >= 10:  # less says little: both numbers are rounded
-            needed = _ms(reset / remaining)
-            if needed > 1.2 * self._step(_ms(self._clock())):
-                self._learn(needed)
-
-    def _open(self, slot: Slot, *, accepted: bool) -> None:
+    def opened(self, slot: Slot, *, accepted: bool) -> None:
+        """Open the relay: Klaviyo accepted the probe (``accepted``), or judged it at least."""
         cleared: dict[str, Value] = dict.fromkeys(("closed_until", "closed_reason", "probe_until"))
         if accepted:
             cleared["accepted_at"] = _ms(self._clock())
@@ -337,19 +326,78 @@ class Pacer:
             state = self._state(item) or State()
         raise TableUnavailable(self._clock() + self._pauses.brief, _CONTENDED)
 
-    def throttled(self, slot: Slot, retry_after: float | None) -> float:
-        """Close after a 429; a second one within minutes means that another user shares the allowance."""
-        pause = self.failed(slot, Closing(THROTTLED, "Klaviyo asked to wait"), pause=retry_after or 0.0)
-        if slot.lease is None:
-            now = _ms(self._clock())
-            age = now - (self._known.learned_at or 0)
-            if age > 120_000:
-                self._learn(self._own)
-            elif age > 5_000:  # otherwise it belongs to the same volley
-                self._learn(round(1.5 * self._step(now)))
-        return pause
 
-    def _learn(self, spacing: int) -> None:
-        """Store ``spacing`` ms, unless another function stored a value at the same time."""
-        changed = {"interval": min(spacing, SLOWEST * self._own), "learned_at": _ms(self._clock())}
-        self._table.swap({"learned_at": self._known.learned_at}, changed)
+class Share:
+    """A ``stack``'s part of an account's requests: ``rate`` a minute at most, less what smaller stacks need.
+
+    A function first waits for its stack's turn, and only then takes a slot of the
+    account. So no stack waits in the queue of another.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        *,
+        stack: str,
+        rate: int,
+        arrival_spread: float,
+        clock: Callable[[], float],
+        sleep: Callable[[float], None],
+        pauses: Pauses,
+    ) -> None:
+        self._account = table
+        self._own = table.at(f"{SHARE}{stack}")
+        self._stack = stack
+        self._rate = rate
+        self._spread = arrival_spread
+        self._clock = clock
+        self._sleep = sleep
+        self._pauses = pauses
+
+    def rate(self, state: State) -> int:
+        """Return the requests a minute that this stack may make: its own, or what smaller stacks leave of the rest."""
+        now, old = _ms(self._clock()), _ms(SHARE_SECONDS)
+        others = [rate for stack, (rate, at) in state.shares.items() if stack != self._stack and abs(now - at) < old]
+        return max(1, min(self._rate, ACCOUNT - sum(rate for rate in others if rate < self._rate)))
+
+    def wait(self, state: State, deadline: float) -> None:
+        """Sleep until this stack's turn; raise as ``Pacer.reserve``. The whole rate needs none."""
+        if self._rate < ACCOUNT:
+            self._say(state)
+        rate = self.rate(state)
+        if rate < ACCOUNT:
+            spacing = interval(rate, self._spread)
+            own = Pacer(self._own, spacing=spacing, clock=self._clock, sleep=self._sleep, pauses=self._pauses)
+            turn = own.reserve(deadline - LEADS[-1]).at - LEADS[0]
+            self._sleep(max(0.0, turn - self._clock()))
+
+    def _say(self, state: State) -> None:
+        """Tell the account's other stacks of this one, every few minutes."""
+        now = _ms(self._clock())
+        rate, at = state.shares.get(self._stack, (0, 0))
+        if rate != self._rate or abs(now - at) > _ms(SHARE_SECONDS / 2):
+            self._account.swap({}, {f"{SHARE}{self._stack}": f"{self._rate}@{now}"})
+
+
+def shared(
+    table: Table,
+    *,
+    stack: str,
+    requests_per_minute: int,
+    arrival_spread: float,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+    pauses: Pauses,
+) -> Pacer:
+    """Return the pacer of a function of ``stack``, which may make ``requests_per_minute`` of the account's requests."""
+    share = Share(
+        table,
+        stack=stack,
+        rate=requests_per_minute,
+        arrival_spread=arrival_spread,
+        clock=clock,
+        sleep=sleep,
+        pauses=pauses,
+    )
+    spacing = interval(max(ACCOUNT, requests_per_minute), arrival_spread)
+    return Pacer(table, spacing=spacing, clock=clock, sleep=sleep, pauses=pauses, share=share)

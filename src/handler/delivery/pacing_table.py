@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedError
@@ -42,22 +44,28 @@ class DynamoTable:
             raise self._unavailable(error) from error
         return _plain(answer.get("Item", {}))
 
-    def advance(self, *, first: int, last: int, step: int, learned_at: int | None) -> tuple[bool, Item]:
+    def at(self, name: str) -> DynamoTable:
+        """See ``Table``."""
+        other = copy(self)
+        other._key = {"id": {"S": f"{self._key['id']['S']}/{name}"}}
+        return other
+
+    def advance(self, *, first: int, last: int, step: int) -> tuple[bool, Item]:
         """See ``Table``."""
         return self._update(
             "SET #next = #next + :step",
             ["#next >= :first", "#next <= :last", "attribute_not_exists(#closed_until)"],
-            {"learned_at": learned_at},
+            {},
             {":step": step, ":first": first, ":last": last},
             ["next", "closed_until"],
         )
 
     def swap(self, expected: Mapping[str, Value], changed: Mapping[str, Value]) -> tuple[bool, Item]:
         """See ``Table``."""
-        put = [f"#{name} = :new_{name}" for name, value in changed.items() if value is not None]
-        drop = [f"#{name}" for name, value in changed.items() if value is None]
+        put = [f"#{_token(name)} = :new_{_token(name)}" for name, value in changed.items() if value is not None]
+        drop = [f"#{_token(name)}" for name, value in changed.items() if value is None]
         update = " ".join(word + ", ".join(parts) for word, parts in (("SET ", put), ("REMOVE ", drop)) if parts)
-        values = {f":new_{name}": value for name, value in changed.items() if value is not None}
+        values = {f":new_{_token(name)}": value for name, value in changed.items() if value is not None}
         return self._update(update, [], expected, values, list(changed))
 
     def _update(
@@ -69,15 +77,15 @@ class DynamoTable:
         names: list[str],
     ) -> tuple[bool, Item]:
         tests = when + [
-            f"attribute_not_exists(#{name})" if value is None else f"#{name} = :old_{name}"
+            f"attribute_not_exists(#{_token(name)})" if value is None else f"#{_token(name)} = :old_{_token(name)}"
             for name, value in expected.items()
         ]
-        bound = dict(values) | {f":old_{name}": value for name, value in expected.items() if value is not None}
+        bound = dict(values) | {f":old_{_token(name)}": value for name, value in expected.items() if value is not None}
         asked: dict[str, Any] = {
             "TableName": self._table,
             "Key": self._key,
             "UpdateExpression": update,
-            "ExpressionAttributeNames": {f"#{name}": name for name in [*names, *expected]},
+            "ExpressionAttributeNames": {f"#{_token(name)}": name for name in [*names, *expected]},
             "ReturnValues": "ALL_OLD",
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
@@ -99,6 +107,11 @@ class DynamoTable:
     def _unavailable(self, error: Exception) -> TableUnavailable:
         silent = Closing(NO_TABLE, f"the pacing table does not answer ({type(error).__name__})")
         return TableUnavailable(self._clock() + self._pauses.long, silent)
+
+
+def _token(name: str) -> str:
+    """Return a placeholder for an attribute; these have letters, digits and underscores only (DynamoDB guide)."""
+    return re.sub(r"\W", "_", name, flags=re.ASCII)
 
 
 def _awake(call: Callable[..., Any], **asked: Any) -> Any:

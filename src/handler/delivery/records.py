@@ -10,45 +10,41 @@ from .. import messages
 from ..errors import MessageError, NewerMessage
 from ..messages import Message, Outgoing, Raw
 
-ALONE_AT = 2  # a message that came back so often is handled alone ...
-_COUNTED = ("1", "2")
+NEWER_WAIT = 3 * 86_400  # seconds for which a message waits for the version that wrote it
 
 
 class Record(NamedTuple):
     """A record as it came, not decoded: decoding may be what crashes the function.
 
-    ``returned`` is true if it was received before. ``crashes`` is how often it, or
-    the message of which it is a copy, has come back.
+    ``receives`` is 1 unless it came back; ``sent_at`` is when SQS got it (epoch seconds).
     """
 
     id: str
     receipt: str
     body: str
-    group: str
     attributes: Mapping[str, str]
-    crashes: int = 0
-    returned: bool = False
+    receives: int = 1
+    sent_at: float = 0.0
 
 
 class Received(NamedTuple):
-    """A decoded record; ``crashes`` is the record's."""
+    """A decoded record. The body of a raw webhook is still compressed, and empty here."""
 
-    record_id: str
+    record: Record
     message: Message | Raw
-    crashes: int = 0
 
 
 @dataclass(slots=True)
-class Batch:
+class Decoded:
     """The decoded records of one invocation.
 
-    ``unreadable`` are to be parked unchanged. ``newer`` are left to the later version
-    that wrote them: they come back after the visibility timeout.
+    ``unreadable`` are to be parked unchanged. ``newer`` stay in the queue: the later
+    version that wrote them reads them again once it is back.
     """
 
     received: list[Received] = field(default_factory=list)
-    unreadable: list[tuple[str, Outgoing]] = field(default_factory=list)
-    newer: list[str] = field(default_factory=list)
+    unreadable: list[tuple[Record, Outgoing]] = field(default_factory=list)
+    newer: list[Record] = field(default_factory=list)
 
 
 def of_event(items: Iterable[Mapping[str, Any]]) -> list[Record]:
@@ -57,35 +53,36 @@ def of_event(items: Iterable[Mapping[str, Any]]) -> list[Record]:
 
 
 def _record(item: Mapping[str, Any]) -> Record:
-    counted, body = item["attributes"], item["body"]
-    returned = int(counted["ApproximateReceiveCount"]) > 1
-    group = counted.get("MessageGroupId") or messages.source(body)
-    if not (typed := item.get("messageAttributes")):  # the fast path for nearly all records
-        return Record(item["messageId"], item["receiptHandle"], body, group, {}, int(returned), returned)
-    attributes = {name: value["stringValue"] for name, value in typed.items() if "stringValue" in value}
-    told = attributes.pop("crashes", "")
-    crashes = (int(told) if told in _COUNTED else 0) + returned
-    return Record(item["messageId"], item["receiptHandle"], body, group, attributes, crashes, returned)
+    counted = item["attributes"]
+    typed = item.get("messageAttributes") or {}
+    return Record(
+        item["messageId"],
+        item["receiptHandle"],
+        item["body"],
+        {name: value["stringValue"] for name, value in typed.items() if "stringValue" in value} if typed else {},
+        int(counted["ApproximateReceiveCount"]),
+        int(counted.get("SentTimestamp", 0)) / 1000,
+    )
 
 
-def read(records: Iterable[Record], *, at: str) -> Batch:
-    """Decode records; ``at`` is ISO 8601."""
-    batch = Batch()
+def read(records: Iterable[Record], *, at: str, now: float) -> Decoded:
+    """Decode records; ``at`` is ISO 8601, ``now`` epoch seconds."""
+    decoded = Decoded()
     for record in records:
         try:
-            message = messages.decode(record.body)
+            message = messages.decode(record.body, inflate=False)
         except MessageError as error:
             newer = isinstance(error, NewerMessage)
-            if newer and record.crashes < ALONE_AT:
-                batch.newer.append(record.id)
+            if newer and not 0 < record.sent_at < now - NEWER_WAIT:
+                decoded.newer.append(record)
                 continue
             reason = "newer_format" if newer else "unreadable_message"
             outgoing = messages.parked_text(record.body, "unknown", reason=reason, detail=str(error), at=at)
-            batch.unreadable.append((record.id, outgoing))
+            decoded.unreadable.append((record, outgoing))
             continue
         if "reason" in record.attributes and isinstance(message, Message):
             # It was parked and has come back with its reason. It yields to live events from now on. Its time in the
             # dead-letter queue and before does not count as waiting.
             message = message._replace(backfill=True, redriven=True, waiting_since=0)
-        batch.received.append(Received(record.id, message, record.crashes))
-    return batch
+        decoded.received.append(Received(record, message))
+    return decoded

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from sys import getsizeof
 from typing import Any
 
+from .. import messages
+from ..errors import MessageError, Unmapped
 from ..events import handshakes, mapping, parking, senders
 from ..events.mapping import Defaults, Outcome
 from ..events.webhook import Webhook
-from ..messages import Message, Raw
+from ..messages import Message, Outgoing, Raw
 from ..telemetry import event_id, logger
 from .records import Received
 from .report import dead_letter
@@ -37,7 +40,7 @@ def replay(
     """Return ``received`` with its raw webhooks mapped, what to park again, and what to map later.
 
     Owners are places in ``received``. Once ``is_late()``, or once there are
-    ``MOST_BYTES`` of events, the others are sent again with a delay of ``stagger``
+    ``MOST_BYTES`` of events in memory, the others are sent again with a delay of ``stagger``
     seconds. The first webhook is always mapped.
     """
     mapped: list[Received] = []
@@ -49,17 +52,29 @@ def replay(
             mapped.append(record)
             continue
         if begun and (made > MOST_BYTES or is_late()):
-            later.append(Parcel(unmapped(record, record.message, stagger), frozenset({owner})))
+            again = unmapped(record.record, record.message.source, stagger)
+            later.append(Parcel(again, frozenset({owner})))
             mapped.append(record)
             continue
         begun = True
-        raw = record.message
+        try:
+            raw = messages.inflated(record.message, record.record.body)  # only now, since each may take 30 MB
+        except MessageError as error:
+            parcels.append(Parcel(_unreadable(record, str(error), at), frozenset({owner})))
+            mapped.append(record)
+            continue
         outcome = parking.settled(raw.source, partial(_understand, raw, defaults))
         parcels += _parked(raw, outcome, owner, at)
         logger.info("webhook mapped again", extra=_line(raw, outcome))
         mapped.append(record._replace(message=_message(raw, outcome)))
-        made += sum(len(event.entry) for event in outcome.events)
+        made += sum(getsizeof(event.entry) for event in outcome.events)  # up to 4 bytes for each character
     return mapped, parcels, later
+
+
+def _unreadable(record: Received, detail: str, at: str) -> Outgoing:
+    outgoing = messages.parked_text(record.record.body, "unknown", reason="unreadable_message", detail=detail, at=at)
+    dead_letter("unreadable_message", detail, "unknown")
+    return outgoing
 
 
 def _line(raw: Raw, outcome: Outcome) -> dict[str, Any]:
@@ -92,12 +107,17 @@ def _understand(raw: Raw, defaults: Defaults) -> Outcome:
     if check := handshakes.find(source, webhook, signed=True):
         handshakes.answer(*check)
         return Outcome(ignored=_LATE)
-    return mapping.understand(source, webhook, received=raw.received, defaults=defaults, only=raw.only)
+    outcome = mapping.understand(
+        source, webhook, received=raw.received, defaults=defaults, only=raw.only, items=raw.items
+    )
+    if outcome.ignored and not outcome.topics:  # it would be lost, and it held something when it was parked
+        raise Unmapped("no_events", "the source's `items` selects nothing in this webhook")
+    return outcome
 
 
 def _parked(raw: Raw, outcome: Outcome, owner: int, at: str) -> list[Parcel]:
     parcels: list[Parcel] = []
-    for reason, detail, outgoing in parking.letters(raw, outcome.parked, at=at):
+    for reason, detail, outgoing in parking.letters(raw, outcome, at=at):
         dead_letter(reason, detail, raw.source, webhook_id=raw.webhook_id, sender_ids=outcome.sender_ids[:20])
         parcels.append(Parcel(outgoing, frozenset({owner})))
     return parcels

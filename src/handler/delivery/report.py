@@ -12,7 +12,7 @@ from ..cleaning import clean
 from ..closing import NO_SLOT, Closing
 from ..errors import NoSlot
 from ..messages import Message
-from ..telemetry import NAMESPACE, SERVICE, by_line, event_id, logger, metrics
+from ..telemetry import NAMESPACE, SERVICE, by_line, crash, event_id, logger, metrics
 from .dispatch import Post, Result
 from .jobs import Job, Row
 from .klaviyo import Answer
@@ -76,6 +76,13 @@ def finished(result: Result, messages: Mapping[int, Message]) -> None:
         _parked(parked, messages)
     if result.left:
         _deferred(result.left, result.cause, messages)
+
+
+def crashed(error: Exception) -> str:
+    """Log an unexpected exception by its class and place, since its text may quote an event; return both."""
+    cause, place = crash(error)
+    logger.error("delivery crashed", extra={"cause": cause, "place": place})
+    return f"{cause} at {place}"
 
 
 def resent(messages: int) -> None:

@@ -15,7 +15,6 @@ from ..errors import NoSlot
 from ..messages import MAX_DELAY, Message, Outgoing, Raw
 from ..pauses import Pauses
 from ..telemetry import logger
-from .crashes import account
 from .jobs import Job, Row
 from .records import Received, Record
 
@@ -35,13 +34,9 @@ class Parcel:
     owners: frozenset[int]
 
 
-def unmapped(record: Received, raw: Raw, delay: int) -> Outgoing:
-    """Return ``record``, which is ``raw``, to be sent again unchanged: there was no time or no room to map it."""
-    return Outgoing(messages.encode(raw), f"{raw.source}#redrive", delay, account(record.crashes))
-
-
-def _outgoing(message: Message, crashes: int, delay: int) -> Outgoing:
-    return Outgoing(messages.encode(message), messages.group(message), delay, account(crashes))
+def unmapped(record: Record, source: str, delay: int) -> Outgoing:
+    """Return a raw webhook to be sent again unchanged: there was no time or no room to map it."""
+    return Outgoing(record.body, f"{source}#redrive", delay)
 
 
 def defer(
@@ -53,35 +48,34 @@ def defer(
     random: Callable[[], float],
     pauses: Pauses,
     late_after: float = 0.0,
-    refused_at: float = float("inf"),
 ) -> list[Parcel]:
     """Return the events that were not delivered, packed into messages to be sent again.
 
     Small messages travel together. The rows of a suspect job stay in messages of their
     own, so that taking a refused job apart continues where it ended. Events older than
     ``late_after`` seconds (0: never) move to the group of the backfills, behind live
-    events. ``refused_at``: see ``dispatch.Result``.
+    events.
     """
     oldest = now - late_after if late_after else float("-inf")
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for number, job in enumerate(jobs):
+        # Rounded up, so that no request accepted before the refusal counts as one after it.
+        refused_at = None if job.refused_at is None else math.ceil(job.refused_at)
+        own = -1 if refused_at is None else number
         for row in job.rows:
             message = _message(received[row.owner])
-            own = number if job.suspect else -1
             # Grouped by the day on which the wait began, since events of one message are also parked together.
             waits = message.waiting_since // DAY
-            fate = (min(message.deferred, _MOST_DEFERRALS), received[row.owner].crashes, message.suspect, waits)
+            kind = (message.source, message.private_ids, repr(message.extra))
+            fate = (min(message.deferred, _MOST_DEFERRALS), message.suspect, waits)
             backfill = message.backfill or row.event.time < oldest
-            groups.setdefault((own, backfill, message.source, message.private_ids, *fate), []).append(row)
+            groups.setdefault((own, refused_at, backfill, *kind, *fate), []).append(row)
     parcels: list[Parcel] = []
-    for (own, backfill, *_), rows in groups.items():
-        refused = math.ceil(min(now, refused_at)) if own != -1 else 0
-        like = _like(rows, received, now=now, refused_at=refused, backfill=backfill, cause=cause)
-        crashes = received[rows[0].owner].crashes
-        parcels += [
-            Parcel(_outgoing(part, crashes, delay(cause, like.deferred, now=now, random=random, pauses=pauses)), owners)
-            for part, owners in _packed(rows, like)
-        ]
+    for (_, refused_at, backfill, *_), rows in groups.items():
+        like = _like(rows, received, now=now, refused_at=refused_at, backfill=backfill, cause=cause)
+        for part, owners in _packed(rows, like):
+            wait = delay(cause, like.deferred, now=now, random=random, pauses=pauses)
+            parcels.append(Parcel(Outgoing(messages.encode(part), messages.group(part), wait), owners))
     return parcels
 
 
@@ -117,22 +111,28 @@ def _message(record: Received) -> Message:
 
 
 def _like(
-    rows: list[Row], received: Sequence[Received], *, now: float, refused_at: int, backfill: bool, cause: NoSlot | None
+    rows: list[Row],
+    received: Sequence[Received],
+    *,
+    now: float,
+    refused_at: int | None,
+    backfill: bool,
+    cause: NoSlot | None,
 ) -> Message:
     """Return the header of the messages in which ``rows`` are sent again; suspect if there is a ``refused_at``."""
     message = _message(received[rows[0].owner])
     # The latest of a day, so that no event is parked before it has waited long enough.
     waiting_since = max(_message(received[row.owner]).waiting_since for row in rows)
     deferred = max(_message(received[row.owner]).deferred for row in rows)
-    if refused_at and not message.suspect:
+    if refused_at is not None and not message.suspect:
         deferred = 0  # counts from the refusal on
     elif not _ends_when_it_says(cause):
         deferred += 1
     return message._replace(
         received=min(_message(received[row.owner]).received for row in rows),
         deferred=deferred,
-        suspect=refused_at > 0,
-        refused_at=(message.refused_at or refused_at) if refused_at else 0,
+        suspect=refused_at is not None,
+        refused_at=refused_at or 0,
         waiting_since=waiting_since or math.ceil(now),
         backfill=backfill,
     )
@@ -187,8 +187,8 @@ def park(parked: Iterable[RefusedRows], received: Sequence[Received], *, at: str
     for part in parked:
         for row in part.rows:
             message = _message(received[row.owner])
-            key = (message.source, message.backfill, message.private_ids, part.reason, part.detail, part.suspect)
-            groups.setdefault(key, []).append(row)
+            kind = (message.source, message.backfill, message.private_ids, repr(message.extra))
+            groups.setdefault((*kind, part.reason, part.detail, part.suspect), []).append(row)
     parcels: list[Parcel] = []
     for (*_, reason, detail, suspect), rows in groups.items():
         like = _message(received[rows[0].owner])
@@ -200,32 +200,64 @@ def park(parked: Iterable[RefusedRows], received: Sequence[Received], *, at: str
     return parcels
 
 
-def send(client: SQSClient, queue_url: str, parcels: Sequence[Parcel]) -> frozenset[int]:
-    """Send ``parcels``; return the owners of those that the queue did not accept.
+class Queues:
+    """The calls of SQS that an invocation makes, each for ten messages, until ``is_late()``."""
 
-    Parcels accepted before the queue became unreachable count as sent. Otherwise
-    their messages would come again together with their copies, and double each time.
-    """
-    refused: set[int] = set()
-    reached = True
-    for part in messages.batches([parcel.outgoing for parcel in parcels]):
-        try:
-            left = messages.send(client, queue_url, part) if reached else part
-        except (ClientError, BotoCoreError) as error:
-            logger.error("queue unavailable", extra={"cause": type(error).__name__})
-            left, reached = part, False
-        refused.update(id(outgoing) for outgoing in left)
-    return frozenset(owner for parcel in parcels if id(parcel.outgoing) in refused for owner in parcel.owners)
+    def __init__(self, client: SQSClient, is_late: Callable[[], bool]) -> None:
+        self._client = client
+        self._is_late = is_late
+
+    def send(self, url: str, parcels: Sequence[Parcel]) -> frozenset[int]:
+        """Send ``parcels``; return the owners of those that the queue did not accept.
+
+        Parcels that were accepted before the queue became unreachable count as sent.
+        Otherwise their messages would come again together with their copies, and double
+        each time.
+        """
+        refused: set[int] = set()
+        reached = True
+        for part in messages.batches([parcel.outgoing for parcel in parcels]):
+            left = part
+            if reached:
+                try:
+                    left = messages.send(self._client, url, part, is_late=self._is_late)
+                except ClientError as error:  # SQS may refuse this part for its form, and accept the next one
+                    _unavailable(error)
+                except BotoCoreError as error:
+                    _unavailable(error)
+                    reached = False
+            refused.update(id(outgoing) for outgoing in left)
+        return frozenset(owner for parcel in parcels if id(parcel.outgoing) in refused for owner in parcel.owners)
+
+    def delete(self, url: str, records: Sequence[Record]) -> bool:
+        """Acknowledge now rather than with the invocation's answer; return whether all were deleted in time."""
+        return self._each(records, lambda entries: self._client.delete_message_batch(QueueUrl=url, Entries=entries))
+
+    def show(self, url: str, records: Sequence[Record], *, after: Callable[[], float]) -> bool:
+        """Let the queue hand over ``records`` again, each ``after()`` seconds from now; return as ``delete``."""
+
+        def change(entries: list[Any]) -> Any:
+            timed = [entry | {"VisibilityTimeout": round(after())} for entry in entries]
+            return self._client.change_message_visibility_batch(QueueUrl=url, Entries=timed)
+
+        return self._each(records, change)
+
+    def _each(self, records: Sequence[Record], call: Callable[[list[Any]], Any]) -> bool:
+        for start in range(0, len(records), messages.BATCH_ENTRIES):
+            if self._is_late():
+                return False
+            part = records[start : start + messages.BATCH_ENTRIES]
+            try:
+                answer = call(
+                    [{"Id": str(index), "ReceiptHandle": record.receipt} for index, record in enumerate(part)]
+                )
+            except (ClientError, BotoCoreError) as error:
+                _unavailable(error)
+                return False
+            if answer.get("Failed"):
+                return False
+        return True
 
 
-def delete(client: SQSClient, queue_url: str, records: Sequence[Record]) -> None:
-    """Acknowledge now rather than with the invocation's answer; a record for which that fails is repeated."""
-    for start in range(0, len(records), messages.BATCH_ENTRIES):
-        part = records[start : start + messages.BATCH_ENTRIES]
-        try:
-            client.delete_message_batch(
-                QueueUrl=queue_url,
-                Entries=[{"Id": str(index), "ReceiptHandle": record.receipt} for index, record in enumerate(part)],
-            )
-        except (ClientError, BotoCoreError) as error:
-            logger.error("queue unavailable", extra={"cause": type(error).__name__})
+def _unavailable(error: Exception) -> None:
+    logger.error("queue unavailable", extra={"cause": type(error).__name__})

@@ -32,7 +32,7 @@ from ..pauses import PAUSES, Pauses
 from ..secret import Secret
 from ..settings import ReceiveSettings, for_receive
 from ..telemetry import by_line, crash, event_id, logger, metrics
-from . import http, signatures
+from . import http, kept, signatures
 from .refusals import Refusals
 
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 _Checked = TypeVar("_Checked")
 ANSWER_BYTES = 4_000_000  # of ids; Lambda returns 6 MB at most, and a longer answer would be a 500
+# Seconds after which no request to a queue begins: it may take 8 s (two attempts), and ``receive`` may run for 20.
+# If reading took long, sending has a few seconds all the same: the sender's next attempt would take as long.
+SEND_SECONDS, SEND_AT_LEAST = 11.0, 3.0
 _IDS_AT_LEAST = 3_000  # an id has up to 255 characters
 _ID = re.compile(r"[\w.:-]{1,100}", re.ASCII)  # these headers are not signed: only ids are logged
 _REFUSALS = {kind.status: kind.__name__ for kind in (UnknownSource, NotVerified, NotParseable, TooLarge, Unavailable)}
@@ -136,21 +139,20 @@ class Receive:
     def _take(self, request: http.Request, source: Source, received: float) -> Reply:
         """Verify the sender, then settle the webhook. Only unverified requests are refused here."""
         webhook = request.webhook
-        raw = Raw(source.name, webhook.body, _kept(source, webhook), received, webhook_id=request.webhook_id)
         if check := handshakes.find(source, webhook, signed=False):
             if check[0].token is None:
                 return _strangers(*check)
             self._with_secrets(source, lambda secrets: signatures.check_token(*check, secrets))
-            return self._settle(source, raw, lambda: _greeting(*check))
+            return self._settle(source, request, received, lambda _: _greeting(*check))
         if webhook.method in ("GET", "HEAD"):
             return Reply(200, "ok", "handshake")
         http.check_not_klaviyo(webhook)
         secret = self._with_secrets(
             source, lambda secrets: signatures.verify(source.schemes, webhook, secrets, now=received, body=source.body)
         )
-        return self._settle(source, raw, lambda: self._read(source, raw, webhook, secret))
+        return self._settle(source, request, received, lambda raw: self._read(source, raw, webhook, secret))
 
-    def _settle(self, source: Source, raw: Raw, read: Callable[[], Plan]) -> Reply:
+    def _settle(self, source: Source, request: http.Request, received: float, read: Callable[[Raw], Plan]) -> Reply:
         """Settle an authentic webhook as ``read`` plans it; park it if ``read`` fails for any reason.
 
         Raises
@@ -160,14 +162,12 @@ class Receive:
         Unavailable, ClientError, BotoCoreError
             The queue does not accept it.
         """
-        if not messages.holds(raw):
-            raise TooLarge(
-                "too_large", "the webhook is larger than a queue message can hold (1 MiB), even when compressed"
-            )
-        settled = parking.settled(source.name, read)
+        raw = _raw(source, request, received)
+        settled = parking.settled(source.name, lambda: read(raw))
         plan = self._plan(source, raw, settled) if isinstance(settled, Outcome) else settled
-        self._send(self._settings.events_queue_url, plan.events)
-        self._send(self._settings.dead_letter_queue_url, plan.parked)
+        until = max(received + SEND_SECONDS, self._clock() + SEND_AT_LEAST)
+        self._send(self._settings.events_queue_url, plan.events, until=until)
+        self._send(self._settings.dead_letter_queue_url, plan.parked, until=until)
         return plan.answer
 
     def _read(self, source: Source, raw: Raw, webhook: Webhook, secret: str) -> Plan:
@@ -187,7 +187,7 @@ class Receive:
         return Plan(
             _accepted(outcome, named),
             messages.stagger(packed, requests_per_minute=self._settings.requests_per_minute),
-            [letter.outgoing for letter in parking.letters(raw, outcome.parked, at=iso(raw.received))],
+            [letter.outgoing for letter in parking.letters(raw, outcome, at=iso(raw.received))],
         )
 
     def _with_secrets(self, source: Source, check: Callable[[list[str]], _Checked]) -> _Checked:
@@ -202,8 +202,8 @@ class Receive:
                 raise
             return check(_secrets(document, source.name))
 
-    def _send(self, queue_url: str, outgoing: list[Outgoing]) -> None:
-        if messages.send(self._sqs, queue_url, outgoing):
+    def _send(self, queue_url: str, outgoing: list[Outgoing], *, until: float) -> None:
+        if messages.send(self._sqs, queue_url, outgoing, is_late=lambda: self._clock() > until):
             raise Unavailable("queue_refuses", "some events could not be queued; please retry (repeats are discarded)")
 
     def _record(self, event: dict[str, Any], answer: Reply, name: str, received: float) -> None:
@@ -255,8 +255,20 @@ def _greeting(check: Handshake, document: dict[str, Any], *, secret: str = "") -
     return Plan(Reply(200, handshakes.answer(check, document, secret=secret), "handshake"))
 
 
-def _kept(source: Source, webhook: Webhook) -> dict[str, str]:
-    return {name: webhook.headers[name] for name in source.kept_headers if name in webhook.headers}
+def _raw(source: Source, request: http.Request, received: float) -> Raw:
+    """Return the webhook as it would be parked; near the limit of a message only with the headers that mapping reads.
+
+    Raises
+    ------
+    TooLarge
+        No message could hold it.
+    """
+    webhook = request.webhook
+    for headers in (kept.headers(source, webhook.headers), kept.needed(source, webhook.headers)):
+        raw = Raw(source.name, webhook.body, headers, received, webhook_id=request.webhook_id)
+        if messages.holds(raw):
+            return raw
+    raise TooLarge("too_large", "the webhook is larger than a queue message can hold (1 MiB), even when compressed")
 
 
 def _secrets(document: dict[str, Any], name: str) -> list[str]:

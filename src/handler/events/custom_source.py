@@ -29,8 +29,8 @@ _RESOURCES = ("event", "event-bulk-create", "event-bulk-create-job")
 _FIELDS = {"profile", "metric", "properties", "time", "value", "value_currency", "unique_id", "backfill"}
 
 
-def read(document: Any, *, delivery: str, received: float, local: tzinfo) -> Iterator[Draft | Unmapped]:
-    """Return a draft for each event in ``document``, or the reason why there is none, in their order.
+def read(document: Any, *, delivery: str, received: float, local: tzinfo) -> tuple[int, Iterator[Draft | Unmapped]]:
+    """Return the number of events in ``document``, and for each, in order, a draft or the reason why there is none.
 
     A time that names no zone is read in ``local``.
 
@@ -46,7 +46,7 @@ def read(document: Any, *, delivery: str, received: float, local: tzinfo) -> Ite
     if not events:
         raise Unmapped("no_events", "the body holds no event in the profile/metric schema")
     bodies.check_items(events)
-    return (
+    return len(events), (
         _read(event, f"{delivery}:{index}" if delivery else "", received, local) for index, event in enumerate(events)
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,6 +23,7 @@ from .webhook import Webhook
 
 # The most that is read of an unverified body: a check of the URL holds an id or a challenge.
 UNSIGNED_BYTES = 2_000
+ANSWER_CHARACTERS = 100_000  # in JSON; Lambda returns 6 MB at most, and a longer answer would be a 500
 
 
 def find(source: Source, webhook: Webhook, *, signed: bool) -> tuple[Handshake, dict[str, Any]] | None:
@@ -56,6 +58,8 @@ def answer(handshake: Handshake, document: dict[str, Any], *, secret: str = "") 
     reply = _answer(handshake.answer, document)
     if not isinstance(reply, str | dict):
         raise Unmapped("not_a_handshake", "the URL verification request has no challenge to answer")
+    if len(json.dumps(reply, default=str)) > ANSWER_CHARACTERS:
+        raise Unmapped("not_a_handshake", f"the challenge is longer than {ANSWER_CHARACTERS:,} characters")
     return reply
 
 

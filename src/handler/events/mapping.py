@@ -55,6 +55,7 @@ class Outcome:
     """The result of one webhook.
 
     ``ignored`` is the reason if the whole webhook is deliberately not relayed.
+    ``items`` is the digest under which the places in ``parked`` mean something.
     ``notes`` has what was left out of the events (codes and paths, no values),
     ``sender_ids`` the sender's ids of the items that became no event.
     ``private_ids``: see ``telemetry.event_id``.
@@ -65,6 +66,7 @@ class Outcome:
     metrics: list[str] = field(default_factory=list)
     ignored: str | None = None
     parked: list[UnmappedItem] = field(default_factory=list)
+    items: str = ""
     notes: list[Note] = field(default_factory=list)
     sender_ids: list[str] = field(default_factory=list)
     private_ids: bool = False
@@ -84,7 +86,13 @@ class _Reading:
 
 
 def understand(
-    source: Source, webhook: Webhook, *, received: float, defaults: Defaults, only: Collection[int] | None = None
+    source: Source,
+    webhook: Webhook,
+    *,
+    received: float,
+    defaults: Defaults,
+    only: Collection[int] | None = None,
+    items: str = "",
 ) -> Outcome:
     """Normalise one webhook.
 
@@ -95,7 +103,10 @@ def understand(
     received : float
         Epoch seconds; replaces a missing or implausible time.
     only : collection of int, optional
-        Items of the body to read, all if ``None`` (a redrive of what was parked).
+        Places of the items to read (a redrive of what was parked). All are read if it is
+        ``None``, if a place does not exist, or if another expression selects the items now.
+    items : str
+        The source's ``items_digest`` when ``only`` was made, empty if it is not known: then all are read.
 
     Raises
     ------
@@ -105,12 +116,16 @@ def understand(
     reading = _Reading(
         source, webhook.headers, received, source.region or defaults.phone_region, source.zone or defaults.time_zone
     )
+    if items != source.items_digest:
+        only = None
     document, weight = webhook.document(source.body)
     with bounded(weight), times_in(reading.zone):
         if source.klaviyo_format:
             _read_drafts(reading, document, only)
         else:
             _read_items(reading, document, only)
+    if reading.outcome.parked:
+        reading.outcome.items = source.items_digest
     return reading.outcome
 
 
@@ -122,10 +137,11 @@ def _read_drafts(reading: _Reading, document: Any, only: Collection[int] | None)
     outcome.topics, outcome.private_ids = ["events"], True
     live = False
     delivery = _signed_id(reading, _DELIVERIES)
-    drafts = custom_source.read(document, delivery=delivery, received=reading.received, local=reading.zone)
+    count, drafts = custom_source.read(document, delivery=delivery, received=reading.received, local=reading.zone)
+    chosen = _chosen(only, count)
     for index, draft in enumerate(drafts):
         live = live or (isinstance(draft, Draft) and not draft.backfill)
-        if only is None or index in only:
+        if index in chosen:
             _add(reading, draft, index)
     outcome.backfill = bool(outcome.events) and not live
 
@@ -135,8 +151,9 @@ def _read_items(reading: _Reading, document: Any, only: Collection[int] | None) 
     outcome = reading.outcome
     reasons: list[str] = []
     items = _items(reading.source, document)
+    chosen = _chosen(only, len(items))
     for index, item in items:
-        if only is not None and index not in only:
+        if index not in chosen:
             continue
         try:
             ignored = _item(reading, item, () if item is document else (index,))
@@ -151,6 +168,12 @@ def _read_items(reading: _Reading, document: Any, only: Collection[int] | None) 
     if not outcome.events and not outcome.parked:
         outcome.ignored = reasons[0] if reasons else "the webhook holds no events"
     outcome.topics = list(dict.fromkeys(outcome.topics))
+
+
+def _chosen(only: Collection[int] | None, count: int) -> Collection[int]:
+    """Return the places of the items to read, of which there are ``count``: all if one in ``only`` does not exist."""
+    every = range(count)
+    return frozenset(only) if only and all(place in every for place in only) else every
 
 
 def _items(source: Source, document: Any) -> list[tuple[int, Any]]:

@@ -7,7 +7,7 @@ through a fault in our code (docs/decisions/0029).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar
 
 from .. import messages
@@ -44,19 +44,21 @@ def settled(source: str, make: Callable[[], _Made]) -> _Made | Outcome:
     return Outcome(parked=[UnmappedItem(None, reason, detail)])
 
 
-def letters(raw: Raw, parked: Sequence[UnmappedItem], *, at: str) -> Iterator[DeadLetter]:
+def letters(raw: Raw, outcome: Outcome, *, at: str) -> Iterator[DeadLetter]:
     """Yield ``raw`` for the dead-letter queue, once for each reason, with the places of its items; ``at`` is ISO 8601.
 
+    What was parked as a whole keeps the places that it came with, and their digest.
     If no message has room for a list of places, the whole webhook is parked
     without one. A redrive then repeats the items that became events already,
     under the same ids.
     """
     places: dict[tuple[str, str], list[int | None]] = {}
-    for item in parked:
+    for item in outcome.parked:
         places.setdefault((item.reason, item.detail), []).append(item.index)
     for (reason, detail), indices in places.items():
-        only = tuple(index for index in indices if index is not None) or raw.only
-        outgoing = messages.parked(raw._replace(only=only), reason=reason, detail=detail, at=at)
+        only = tuple(index for index in indices if index is not None)
+        kept = raw._replace(only=only, items=outcome.items) if only else raw
+        outgoing = messages.parked(kept, reason=reason, detail=detail, at=at)
         if not messages.fits(outgoing):
             outgoing = messages.parked(raw._replace(only=None), reason=reason, detail=detail, at=at)
         yield DeadLetter(reason, detail, outgoing)

@@ -6,6 +6,7 @@ the files. Every file is checked at build time, so that this module only reads.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -148,6 +149,12 @@ class Source:
     def id_headers(self) -> tuple[str, ...]:
         """Headers that hold the delivery's id and are signed."""
         return tuple(name for scheme in self.schemes for name in scheme.id_header)
+
+    @property
+    def items_digest(self) -> str:
+        """Digest of the expression that selects a webhook's items: their places mean something only under this one."""
+        selects = "klaviyo" if self.klaviyo_format else f"items:{self.items.text if self.items else ''}"
+        return hashlib.sha256(selects.encode()).hexdigest()[:16]
 
     def rules_for(self, topic: str) -> list[Rule]:
         """Return the events that ``topic`` becomes: those that name it, otherwise those whose pattern fits.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -81,13 +82,14 @@ def left(result: Result) -> set[str]:
     return {row.event.unique_id for job in result.left for row in job.rows}
 
 
-def test_seven_bad_rows_with_pointers_take_two_requests() -> None:
+def test_seven_bad_rows_with_pointers_take_three_requests() -> None:
+    """The job, the others, and the seven once more: only now they are refused next to proof."""
     relay = Relay()
     relay.klaviyo.bad = set(SEVEN)
     result = relay.run(*thousand())
     assert len(relay.klaviyo.stored) == 993
     assert parked(result) == SEVEN
-    assert len(relay.klaviyo.requests) == 2
+    assert [len(request.names) for request in relay.klaviyo.requests] == [1_000, 993, 7]
     assert not result.left
     for part in result.parked:
         assert part.detail.startswith("Invalid input.")
@@ -102,6 +104,34 @@ def test_seven_bad_rows_without_pointers_are_found_by_halving() -> None:
     assert len(relay.klaviyo.stored) == 993
     assert parked(result) == SEVEN
     assert len(relay.klaviyo.requests) <= 2 * 7 * math.log2(1_000)
+
+
+def test_hundred_bad_rows_of_one_webhook_hold_up_nobody_and_are_found_in_one_invocation() -> None:
+    """Taking them apart lasts longer than a request that was accepted is proof, so others are sent in between."""
+    relay = Relay()
+    relay.klaviyo.bad, relay.klaviyo.pointers = {f"e3-{one}" for one in range(100)}, False
+    result = relay.run(*thousand())
+    assert parked(result) == relay.klaviyo.bad
+    assert len(relay.klaviyo.stored) == 900
+    assert result.cause is None
+    assert len(relay.klaviyo.requests) <= 2.5 * 100
+
+
+def test_two_rows_that_are_refused_alone_from_two_messages_close_the_relay_at_once() -> None:
+    relay = Relay()
+    relay.klaviyo.told = lambda _: relay.klaviyo.answer(400, [{"title": "Malformed body"}])
+    first, second = message("a", suspect=True), message("b")
+    assert isinstance(relay.run(first, second).cause, Closed)
+    assert [request.names for request in relay.klaviyo.requests] == [["b"], ["a"]]
+
+
+def test_row_that_was_refused_during_a_fault_is_delivered_and_not_parked_once_others_are_accepted() -> None:
+    relay = Relay()
+    faults = [relay.klaviyo.answer(400, [{"title": "Malformed body"}])]
+    relay.klaviyo.told = lambda _: faults.pop() if faults else None
+    result = relay.run(message("a", suspect=True), message("b", suspect=True))
+    assert relay.klaviyo.stored == ["b", "a"]
+    assert not result.parked
 
 
 def test_halving_goes_on_where_the_time_ended() -> None:
@@ -141,7 +171,7 @@ def test_a_refusal_of_everything_parks_nobody_and_closes() -> None:
     assert not result.parked
     assert len(left(result)) == 1_000
     assert sum(len(job.rows) for job in result.left if job.suspect) == 2  # the two that were refused alone
-    assert len(relay.klaviyo.requests) == 5
+    assert len(relay.klaviyo.requests) <= 15  # ten times halved
     # While it lasts, one row at a time asks whether it is over; then everything flows.
     relay.clock.sleep(31)
     assert isinstance(relay.run(*thousand()).cause, Closed)
@@ -196,40 +226,148 @@ def test_a_row_that_was_not_refused_alone_before_is_not_parked_for_what_was_take
     assert not relay.run(message("c")).parked
 
 
-def test_repeats_count_as_delivered_but_not_for_ever() -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        "The unique_id 'repeat-order-17' is not valid for this event.",
+        "An event with this unique_id already exists",
+        "Duplicate unique_id",
+    ],
+)
+def test_row_with_words_about_a_repeat_is_parked_and_not_counted_as_delivered(words: str) -> None:
     relay = Relay()
-
-    def repeats(request: Request) -> Answer | None:
-        told = {"detail": "unique_id already exists", "source": {"pointer": jobs_pointer(0)}}
-        return relay.klaviyo.answer(400, [told]) if len(request.names) > 1 else None
-
-    relay.klaviyo.told = repeats
-    result = relay.run(message(*(f"r{number}" for number in range(12))))
-    assert not result.parked
-    assert not result.left
-    assert result.delivered == 12
-    assert len(relay.klaviyo.stored) >= 2  # after three rounds single rows decide
-
-
-def test_a_word_in_an_events_own_id_does_not_make_it_a_repeat() -> None:
-    relay = Relay()
-    words = "The unique_id 'repeat-order-17' is not valid for this event."
-    told = {"title": "Invalid input.", "detail": words, "source": {"pointer": jobs_pointer(0)}}
+    told = {"title": "Invalid input.", "detail": words, "source": {"pointer": pointer(0)}}
     relay.klaviyo.told = lambda job: relay.klaviyo.answer(400, [told]) if "repeat-order-17" in job.names else None
     result = relay.run(message("repeat-order-17", "good"))
     assert parked(result) == {"repeat-order-17"}
     assert relay.klaviyo.stored == ["good"]
+    assert result.delivered == 1
 
 
-def jobs_pointer(index: int) -> str:
+def pointer(index: int) -> str:
     return f"/data/attributes/events-bulk-create/data/{index}/attributes/events/data/0/attributes/unique_id"
+
+
+# The rows at fault, and the number of rows in the job, to the rows that Klaviyo names.
+Naming = Callable[[list[int], int], list[int]]
+NAMINGS: dict[str, Naming] = {
+    "no row": lambda at, rows: [],
+    "a row that does not exist": lambda at, rows: [99_999],
+    "the first row": lambda at, rows: [0],
+    "the last row": lambda at, rows: [rows - 1],
+    "every row": lambda at, rows: list(range(rows)),
+    "rows counted from 1": lambda at, rows: [index + 1 for index in at],
+    "one row at a time": lambda at, rows: at[:1],
+}
+
+
+def naming(relay: Relay, name: Naming, bad: set[str] | None = None, status: int = 400) -> None:
+    """Klaviyo refuses jobs with one of ``bad``, or with ``None`` every job, and names rows by ``name``."""
+
+    def told(job: Request) -> Answer | None:
+        at = [index for index, one in enumerate(job.names) if bad is None or one in bad]
+        named = [{"title": "Invalid input.", "source": {"pointer": pointer(i)}} for i in name(at, len(job.names))]
+        return relay.klaviyo.answer(status, named or [{"title": "Invalid input."}]) if at else None
+
+    relay.klaviyo.told = told
+
+
+@pytest.mark.parametrize("status", [400, 413])
+@pytest.mark.parametrize("name", NAMINGS)
+def test_klaviyo_that_refuses_everything_blames_nobody_whatever_it_names(name: str, status: int) -> None:
+    """An hour of it, in batches of 60 events that come back, and then all are delivered."""
+    relay = Relay()
+    naming(relay, NAMINGS[name], status=status)
+    waiting = [message(*(f"m{many}-{one}" for one in range(6))) for many in range(10)]
+    for number in range(120):
+        result = relay.run(*waiting)
+        assert not result.parked
+        assert isinstance(result.cause, Closed)
+        assert result.cause.closing == BRAKE
+        assert len(relay.klaviyo.requests) <= 15 + number  # halved once; after that one probe each time
+        waiting = again(result, waiting)
+        relay.clock.sleep(30.5)
+    relay.klaviyo.told = lambda _: None
+    result = relay.run(*waiting)
+    assert result.cause is None
+    assert not result.parked
+    assert sorted(relay.klaviyo.stored) == sorted(f"m{many}-{one}" for many in range(10) for one in range(6))
+
+
+def again(result: Result, before: list[Message]) -> list[Message]:
+    """The messages in which the rest of ``result`` comes back, as ``returns.defer`` packs it."""
+    return [
+        before[job.rows[0].owner]._replace(
+            events=tuple(row.event for row in job.rows),
+            suspect=job.suspect,
+            refused_at=math.ceil(job.refused_at or 0),
+            deferred=before[job.rows[0].owner].deferred + 1,
+        )
+        for job in result.left
+    ]
+
+
+@pytest.mark.parametrize("bad", [{"e3-21"}, {"e3-21", "e3-22"}, SEVEN], ids=["one", "two in a row", "seven"])
+@pytest.mark.parametrize("name", NAMINGS)
+def test_bad_rows_are_found_among_a_thousand_whatever_klaviyo_names(name: str, bad: set[str]) -> None:
+    """A wrong pointer parks nobody else, and takes at most twice the requests of none."""
+    relay = Relay()
+    naming(relay, NAMINGS[name], bad)
+    result = relay.run(*thousand())
+    assert parked(result) == bad
+    assert len(relay.klaviyo.stored) == 1_000 - len(bad)
+    assert len(relay.klaviyo.requests) <= 2 * 2 * len(bad) * math.log2(1_000)
+    assert all(part.detail.startswith("Invalid input.") for part in result.parked)
+
+
+def test_bad_row_that_is_named_while_others_are_accepted_is_parked_with_klaviyos_words() -> None:
+    relay = Relay()
+    relay.klaviyo.bad = {"bad"}
+    result = relay.run(message("bad", "good"))
+    ((rows, reason, detail, suspect),) = [(part.rows, part.reason, part.detail, part.suspect) for part in result.parked]
+    assert [row.event.unique_id for row in rows] == ["bad"]
+    assert (reason, suspect) == ("refused_by_klaviyo", False)
+    assert detail.startswith("Invalid input.")
+    assert relay.klaviyo.stored == ["good"]
+
+
+def test_lone_bad_event_that_is_named_is_parked_without_proof() -> None:
+    """On a quiet day nothing else comes that could prove anything."""
+    relay = Relay()
+    relay.klaviyo.bad = {"bad"}
+    result = relay.run(message("bad"))
+    assert parked(result) == {"bad"}
+    assert result.cause is None
+
+
+def test_klaviyo_that_refuses_and_names_each_lone_event_is_believed_for_three_and_then_closes() -> None:
+    relay = Relay()
+    naming(relay, NAMINGS["the first row"])
+    results = []
+    for number in range(30):
+        results.append(relay.run(message(f"m{number}")))
+        relay.clock.sleep(60)
+    assert [len(parked(result)) for result in results] == [1] * blame.ROWS + [0] * 27
+    relay.klaviyo.told = lambda _: None
+    assert relay.run(message("later")).cause is None
+
+
+@pytest.mark.parametrize("status", [200, 201, 204])
+def test_only_a_202_is_a_delivery(status: int) -> None:
+    relay = Relay()
+    relay.klaviyo.told = lambda _: relay.klaviyo.answer(status)
+    result = relay.run(message("a", "b"))
+    assert (result.delivered, left(result)) == (0, {"a", "b"})
+    assert isinstance(result.cause, Closed)
+    assert result.cause.closing.code == f"status_{status}"
 
 
 def test_what_is_too_large_is_halved_down_to_one_row() -> None:
     relay = Relay()
     relay.klaviyo.told = lambda job: relay.klaviyo.answer(413) if "big" in job.names or len(job.names) > 3 else None
     result = relay.run(message("a", "b", "big", "c", "d"))
-    assert [(part.reason, part.rows[0].event.unique_id) for part in result.parked] == [("too_large", "big")]
+    ((part,), detail) = result.parked, "the request is over Klaviyo's size limit"
+    assert (part.reason, part.rows[0].event.unique_id, part.detail) == ("too_large", "big", detail)
     assert sorted(relay.klaviyo.stored) == ["a", "b", "c", "d"]
 
 

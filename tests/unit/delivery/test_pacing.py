@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler.closing import Closing
+from handler.closing import THROTTLE, Closing
 from handler.delivery.pacing import TOLERANCE, Pacer, Slot, interval
 from handler.errors import Closed, TooLate
 from handler.pauses import PAUSES
@@ -100,7 +100,7 @@ def test_giving_up_moves_nothing() -> None:
 def test_a_closed_relay_lets_one_probe_through_and_opens_on_its_answer() -> None:
     world = World()
     first = world.sender()
-    first.throttled(first.reserve(world.now + 10), 120.0)
+    first.failed(first.reserve(world.now + 10), THROTTLE, pause=120.0)
     with pytest.raises(Closed):
         world.sender().reserve(world.now + 10)
     world.sleep(121)
@@ -109,7 +109,7 @@ def test_a_closed_relay_lets_one_probe_through_and_opens_on_its_answer() -> None
     assert slot.lease is not None
     with pytest.raises(Closed):
         world.sender().reserve(world.now + 10)
-    probe.answered(slot)
+    probe.opened(slot, accepted=True)
     assert world.sender().reserve(world.now + 10).lease is None
 
 

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import pytest
 
-from handler.closing import Closing
+from handler.closing import THROTTLE, Closing
 from handler.delivery.pacing import Pacer, Slot, interval
 from handler.errors import Closed, NoSlot
 from handler.pauses import PAUSES
@@ -103,13 +103,14 @@ class World:
 
     def twice(self, pacer: Pacer) -> None:
         for _ in range(2):
-            if slot := self.reserve(pacer):
-                pacer.answered(slot)
+            slot = self.reserve(pacer)
+            if slot and slot.lease is not None:
+                pacer.opened(slot, accepted=True)
 
     def refused(self, pacer: Pacer) -> None:
         """Its request meets a 429; from the moment that this is written, nobody gets a slot."""
         if slot := self.reserve(pacer):
-            pacer.throttled(slot, 120.0)
+            pacer.failed(slot, THROTTLE, pause=120.0)
             if self.written is None:
                 self.written = len(self.slots)
 
@@ -159,7 +160,7 @@ def test_no_order_of_calls_gives_two_senders_slots_too_close(item: dict[str, int
 @pytest.mark.parametrize("item", ITEMS, ids=["none", "busy", "idle"])
 def test_no_order_of_calls_gives_a_slot_after_a_429_is_written(item: dict[str, int | str]) -> None:
     found = list(explore(item, lambda w: w.refused, lambda w: w.twice))
-    assert len(found) >= 10
+    assert len(found) >= 6
     for world in found:
         assert spaced(world)
         assert world.written == len(world.slots)

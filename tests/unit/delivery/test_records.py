@@ -1,20 +1,21 @@
-"""Records in, messages out: the crash rule, deferring, parking."""
+"""Records in, messages out: reading, deferring, parking, and the calls of the queues."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EndpointConnectionError
 from hypothesis import given
 from hypothesis import strategies as st
 
 from handler import messages
 from handler.closing import Closing
-from handler.delivery import crashes, jobs, returns
+from handler.delivery import jobs, returns
 from handler.delivery.records import Received, Record, of_event, read
-from handler.delivery.returns import RefusedRows
+from handler.delivery.returns import Queues, RefusedRows
 from handler.errors import Closed, NoSlot, TooLate
 from handler.messages import Message, Outgoing
 from handler.pauses import PAUSES
@@ -30,134 +31,46 @@ def message(*names: str, **flags: Any) -> Message:
     return Message(flags.pop("source", "shop"), tuple(event(name) for name in names), NOW - 60, **flags)
 
 
-def record(body: str, receives: int = 1, crashes: str = "") -> dict[str, Any]:
+def record(body: str, texts: Mapping[str, str], receives: int = 1, sent_at: float = NOW) -> dict[str, Any]:
+    """A record as Lambda hands it over; ``sent_at`` is epoch seconds."""
     return {
         "messageId": "1",
         "receiptHandle": "r1",
         "body": body,
-        "attributes": {"ApproximateReceiveCount": str(receives)},
-        "messageAttributes": {"crashes": {"stringValue": crashes, "dataType": "String"}} if crashes else {},
+        "attributes": {"ApproximateReceiveCount": str(receives), "SentTimestamp": str(round(sent_at * 1000))},
+        "messageAttributes": {name: {"stringValue": text, "dataType": "String"} for name, text in texts.items()},
     }
 
 
-def records(*accounts: tuple[int, bool]) -> list[Record]:
-    """Records with their crashes by now, and whether this copy came back."""
-    return [
-        Record(str(n), f"r{n}", messages.encode(message(f"e{n}")), "shop", {}, crashes, returned)
-        for n, (crashes, returned) in enumerate(accounts)
-    ]
+def received(number: int, message: Message) -> Received:
+    return Received(Record(str(number), f"r{number}", messages.encode(message), {}), message)
 
 
-NEW, ONCE, TWICE = (0, False), (1, False), (2, False)
-BACK = (1, True)
-
-
-@pytest.mark.parametrize(
-    ("receives", "told", "crashes"), [(1, "", 0), (2, "", 1), (400, "", 1), (1, "2", 2), (9, "2", 3), (1, "-7", 0)]
-)
-def test_a_return_counts_once_however_often_sqs_counted_it(receives: int, told: str, crashes: int) -> None:
-    (found,) = of_event([record(messages.encode(message("a")), receives, told)])
-    assert (found.crashes, found.returned) == (crashes, receives > 1)
-    assert (found.group, found.attributes) == ("shop", {})
+def test_a_record_has_its_receives_its_time_and_the_texts_of_its_attributes() -> None:
+    given = record("body", {"reason": "crashed"}, 7, NOW - 1.5)
+    given["messageAttributes"]["bytes"] = {"binaryValue": "AA==", "dataType": "Binary"}
+    (found,) = of_event([given])
+    assert found == Record("1", "r1", "body", {"reason": "crashed"}, 7, NOW - 1.5)
 
 
 def test_garbage_is_parked_with_its_reason_and_a_newer_format_waits_for_newer_code() -> None:
     newer = '{"v":2,"kind":"events","source":"shop","received":1}'
-    given = [Record("1", "r", "garbage", "g", {}), *(Record(str(n + 1), "r", newer, "g", {}, n) for n in (1, 2))]
-    found = read(given, at=AT)
-    assert found.newer == ["2"]
-    assert [(name, out.attributes["reason"], out.body) for name, out in found.unreadable] == [
-        ("1", "unreadable_message", "garbage"),
-        ("3", "newer_format", newer),
+    waits = [0.0, NOW, NOW - 3 * 86_400 + 1]
+    given = [
+        Record("garbage", "r", "garbage", {}),
+        *(Record(f"waits{n}", "r", newer, {}, 400, since) for n, since in enumerate(waits)),
+        Record("waited", "r", newer, {}, 2, NOW - 3 * 86_400 - 1),
+    ]
+    found = read(given, at=AT, now=NOW)
+    assert [one.id for one in found.newer] == ["waits0", "waits1", "waits2"]
+    assert [(one.id, out.attributes["reason"], out.body) for one, out in found.unreadable] == [
+        ("garbage", "unreadable_message", "garbage"),
+        ("waited", "newer_format", newer),
     ]
 
 
-def test_ordinary_records_are_all_handled() -> None:
-    triage = crashes.triage(records(NEW, NEW, ONCE), stagger=PAUSES.stagger)
-    assert len(triage.handle) == 3
-    assert not triage.resend
-    assert not triage.park
-
-
-def test_what_came_back_twice_is_handled_alone_and_the_rest_sent_anew_first() -> None:
-    triage = crashes.triage(records(NEW, TWICE, TWICE, ONCE, (3, True)), stagger=PAUSES.stagger)
-    assert [one.id for one in triage.handle] == ["1"]
-    assert [one.id for one in triage.park] == ["4"]
-    resent = {one.id: crashes.again(one, delay) for one, delay in triage.resend}
-    assert {name: out.attributes.get("crashes") for name, out in resent.items()} == {"0": None, "2": "2", "3": "1"}
-    assert resent["0"].delay == 0
-    assert resent["2"].delay >= PAUSES.stagger
-
-
-def test_what_comes_back_is_written_down_before_it_is_handled_again() -> None:
-    triage = crashes.triage(records(NEW, BACK, (2, True)), stagger=PAUSES.stagger)
-    assert [one.id for one in triage.handle] == ["0"]
-    resent = {one.id: crashes.again(one, delay).attributes for one, delay in triage.resend}
-    assert resent == {"1": {"crashes": "1"}, "2": {"crashes": "2"}}
-
-
-def test_a_redriven_message_keeps_its_reason_while_it_is_sent_anew() -> None:
-    body = messages.encode(message("a"))
-    given = record(body, receives=2)
-    given["messageAttributes"] = {"reason": {"stringValue": "crashed", "dataType": "String"}}
-    ((one, delay),) = crashes.triage(of_event([given]), stagger=PAUSES.stagger).resend
-    assert crashes.again(one, delay).attributes == {"reason": "crashed", "crashes": "1"}
-    assert crashes.again(one, delay).body == body
-
-
-@given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=200))
-def test_nobody_is_forgotten_or_handled_twice(accounts: list[tuple[int, bool]]) -> None:
-    triage = crashes.triage(records(*accounts), stagger=PAUSES.stagger)
-    names = [one.id for one in [*triage.handle, *triage.park, *(one for one, _ in triage.resend)]]
-    assert sorted(names) == sorted(str(number) for number in range(len(accounts)))
-    assert all(0 <= delay <= 900 for _, delay in triage.resend)
-    assert sum(one.crashes == 1 for one in triage.handle) <= crashes.SHAKY
-
-
-def crash_story(count: int, poison: str) -> tuple[set[str], set[str], int]:
-    """Deliver ``count`` messages one of which kills the process; who is delivered, who parked, invocations."""
-    queue: list[tuple[dict[str, Any], int]] = [(record(messages.encode(message(f"m{n}"))), 0) for n in range(count)]
-    delivered: set[str] = set()
-    parked: set[str] = set()
-    now = invocations = 0
-    while queue:
-        invocations += 1
-        assert invocations < 5_000
-        now = max(now, min(due for _, due in queue))
-        taken = [one for one, due in queue if due <= now + 5]
-        queue = [(one, due) for one, due in queue if due > now + 5]
-        triage = crashes.triage(of_event(taken), stagger=PAUSES.stagger)
-        parked |= {name(one) for one in triage.park}
-        for one, delay in triage.resend:
-            out = crashes.again(one, delay)
-            queue.append((record(out.body, 1, out.attributes.get("crashes", "")), now + delay))
-        if any(name(one) == poison for one in triage.handle):
-            # The process dies: what was in hand comes back after the visibility timeout.
-            queue += [
-                (record(one.body, 2, str(one.crashes) if one.crashes else ""), now + 725) for one in triage.handle
-            ]
-        else:
-            delivered |= {name(one) for one in triage.handle}
-        now += 6
-    return delivered, parked, invocations
-
-
-def name(one: Record) -> str:
-    body = messages.decode(one.body)
-    assert isinstance(body, Message)
-    return body.events[0].unique_id
-
-
-@pytest.mark.parametrize("count", [1, 4, 1_000])
-def test_a_message_that_kills_the_process_is_parked_and_its_neighbours_are_delivered(count: int) -> None:
-    delivered, parked, invocations = crash_story(count, "m1" if count > 1 else "m0")
-    assert parked == {"m1" if count > 1 else "m0"}
-    assert len(delivered) == count - 1
-    assert invocations < 200
-
-
 def test_deferred_events_travel_together_and_remember() -> None:
-    got = [Received(str(n), message(f"a{n}", deferred=n % 2)) for n in range(150)]
+    got = [received(n, message(f"a{n}", deferred=n % 2)) for n in range(150)]
     work = jobs.pack([(n, one.message) for n, one in enumerate(got) if isinstance(one.message, Message)], now=NOW)
     cause = Closed(NOW + 30, Closing("outage", "status_503"))
     parcels = returns.defer(work, got, cause=cause, now=NOW, random=lambda: 0.5, pauses=PAUSES)
@@ -173,20 +86,19 @@ def test_deferred_events_travel_together_and_remember() -> None:
 
 
 def test_suspects_stay_apart_and_count_from_their_refusal() -> None:
-    got = [Received("0", message("a", "b", "c", deferred=7))]
-    (job,) = jobs.pack([(0, got[0].message)] if isinstance(got[0].message, Message) else [], now=NOW)
-    parcels = returns.defer(
-        job.halves(), got, cause=TooLate(NOW, Closing("no_slot", "busy")), now=NOW, random=lambda: 0.5, pauses=PAUSES
-    )
-    bodies = [messages.decode(parcel.outgoing.body) for parcel in parcels]
-    assert [(body.suspect, body.deferred, len(body.events)) for body in bodies if isinstance(body, Message)] == [
-        (True, 0, 1),
-        (True, 0, 2),
+    got = [received(0, message("a", "b", "c", deferred=7))]
+    (job,) = packed(got)
+    cause = TooLate(NOW, Closing("no_slot", "busy"))
+    halves = replace(job, refused_at=NOW - 1.5).halves()
+    bodies = decoded(returns.defer(halves, got, cause=cause, now=NOW, random=lambda: 0.5, pauses=PAUSES))
+    assert [(body.suspect, body.deferred, body.refused_at, len(body.events)) for body in bodies] == [
+        (True, 0, NOW - 1, 1),
+        (True, 0, NOW - 1, 2),
     ]
 
 
 def test_late_events_are_deferred_as_they_came() -> None:
-    got = [Received("0", message("a"))]
+    got = [received(0, message("a"))]
     assert isinstance(got[0].message, Message)
     work = jobs.pack([(0, got[0].message)], now=NOW + 90_000, late_after=86_400)
     assert '"backfill":true' in work[0].body().decode()
@@ -212,7 +124,7 @@ def test_waiting_out_a_day_costs_a_message_few_sends() -> None:
 
 
 def test_parked_rows_share_a_message_and_come_back_as_new() -> None:
-    got = [Received(str(n), message(f"a{n}", deferred=9, suspect=True), 1) for n in range(3)]
+    got = [received(n, message(f"a{n}", deferred=9, suspect=True)) for n in range(3)]
     given = [(n, one.message) for n, one in enumerate(got) if isinstance(one.message, Message)]
     work = [row for job in jobs.pack(given, now=NOW) for row in job.rows]
     parcels = returns.park([RefusedRows((row,), "refused_by_klaviyo", "Invalid.") for row in work], got, at=AT)
@@ -220,40 +132,104 @@ def test_parked_rows_share_a_message_and_come_back_as_new() -> None:
     body = messages.decode(parcel.outgoing.body)
     assert isinstance(body, Message)
     assert (body.deferred, body.suspect, len(body.events)) == (0, False, 3)
-    assert "crashes" not in parcel.outgoing.attributes
     assert parcel.owners == frozenset({0, 1, 2})
     assert parcel.outgoing.attributes["reason"] == "refused_by_klaviyo"
 
 
-def test_a_crasher_comes_back_from_a_redrive_to_be_handled_alone() -> None:
-    parked = crashes.crashed(records((3, True))[0], at=AT)
-    assert parked.attributes["source"] == "shop"
-    (again,) = of_event([record(parked.body, 1, parked.attributes["crashes"])])
-    assert crashes.triage([*records(NEW), again], stagger=PAUSES.stagger).handle == [again]
+def queues(sqs: Sqs, clock: Time, until: float = NOW + 60) -> Queues:
+    client: Any = sqs
+    return Queues(client, lambda: clock() > until)
 
 
 def test_only_what_the_queue_did_not_take_stays() -> None:
     parcels = [returns.Parcel(Outgoing(body, "g"), frozenset({n})) for n, body in enumerate(["aa", "bb", "bb"])]
-    sqs = Sqs({"queue": Queue("queue", Time())}, refuse=lambda entry: "b" in entry["MessageBody"])
-    client: Any = sqs
-    assert returns.send(client, "queue", parcels) == {1, 2}
+    clock = Time()
+    sqs = Sqs({"queue": Queue("queue", clock)}, refuse=lambda entry: "b" in entry["MessageBody"])
+    assert queues(sqs, clock).send("queue", parcels) == {1, 2}
 
     def down(operation: str, _: object) -> None:
         raise ClientError({"Error": {"Code": "ServiceUnavailable"}}, operation)
 
     sqs.before = down
-    assert returns.send(client, "queue", parcels) == {0, 1, 2}
-    assert returns.send(client, "queue", []) == frozenset()
+    assert queues(sqs, clock).send("queue", parcels) == {0, 1, 2}
+    assert queues(sqs, clock).send("queue", []) == frozenset()
 
 
-def test_the_parked_form_is_the_queues_own() -> None:
-    assert json.loads(crashes.crashed(records((3, True))[0], at=AT).body.split("\n")[0])["kind"] == "events"
+def test_a_batch_that_sqs_refuses_for_its_form_does_not_keep_the_next_ones() -> None:
+    clock, fine = Time(), "fine"
+    texts = ["\x01", *[fine] * 9, *[fine] * 12]
+    parcels = [returns.Parcel(Outgoing(text, "g"), frozenset({n})) for n, text in enumerate(texts)]
+    sqs = Sqs({"queue": (queue := Queue("queue", clock))})
+
+    def form(operation: str, asked: Any) -> None:
+        if any(entry["MessageBody"] == "\x01" for entry in asked["Entries"]):
+            raise ClientError({"Error": {"Code": "InvalidMessageContents"}}, operation)
+
+    sqs.before = form
+    assert queues(sqs, clock).send("queue", parcels) == set(range(10))
+    assert len(queue) == 12
+
+
+def test_after_the_connection_was_lost_nothing_more_is_tried() -> None:
+    clock, calls = Time(), 0
+
+    def lost(_: str, __: object) -> None:
+        nonlocal calls
+        calls += 1
+        raise EndpointConnectionError(endpoint_url="queue")
+
+    sqs = Sqs({"queue": Queue("queue", clock)}, before=lost)
+    parcels = [returns.Parcel(Outgoing("a", "g"), frozenset({n})) for n in range(100)]
+    assert queues(sqs, clock).send("queue", parcels) == set(range(100))
+    assert calls == 1
+
+
+def held(clock: Time, count: int) -> tuple[Queue, list[Record]]:
+    """A queue whose ``count`` messages are in flight, and their records."""
+    queue = Queue("queue", clock, visibility=725)
+    for number in range(count):
+        queue.put(f"m{number}")
+    return queue, of_event([one.record() for one in queue.receive(count)])
+
+
+def test_on_a_slow_queue_sends_deletes_and_shows_stop_at_the_deadline() -> None:
+    clock = Time()
+    queue, given = held(clock, 100)
+    sqs = Sqs({"queue": queue}, before=lambda *_: clock.sleep(1.0))
+    assert not queues(sqs, clock, clock() + 3.5).delete("queue", given)
+    assert len(queue) == 60  # four calls of ten
+    began = clock()
+    assert not queues(sqs, clock, began + 3.5).show("queue", given[40:], after=lambda: 10.0)
+    assert clock() - began == 4.0
+    parcels = [returns.Parcel(Outgoing("a", "g"), frozenset({n})) for n in range(100)]
+    assert queues(sqs, clock, clock() + 3.5).send("queue", parcels) == set(range(40, 100))
+
+
+def test_on_a_slow_queue_a_part_that_it_refuses_is_not_tried_again_after_the_deadline() -> None:
+    clock = Time()
+    sqs = Sqs({"queue": Queue("queue", clock)}, before=lambda *_: clock.sleep(5.0), refuse=lambda _: True)
+    began = clock()
+    assert queues(sqs, clock, began + 3.5).send("queue", [returns.Parcel(Outgoing("a", "g"), frozenset({0}))]) == {0}
+    assert clock() - began == 5.0
+
+
+def test_all_is_deleted_or_shown_in_time_or_the_caller_knows() -> None:
+    clock = Time()
+    queue, given = held(clock, 25)
+    sqs = Sqs({"queue": queue})
+    assert queues(sqs, clock).show("queue", given[:12], after=lambda: 30.0)
+    assert sorted(one.visible_at - clock() for one in queue.messages.values()) == [30.0] * 12 + [725.0] * 13
+    assert queues(sqs, clock).delete("queue", given[12:])
+    assert len(queue) == 12
+    sqs.refuse = lambda _: True
+    assert not queues(sqs, clock).delete("queue", given[:12])
+    assert not queues(sqs, clock).show("queue", given[:12], after=lambda: 30.0)
 
 
 def deferrals(cause: NoSlot, *times: int, deferred: int = 3) -> list[tuple[Message, Outgoing]]:
     """What messages with one event each, of these times, are sent again as."""
     got = [
-        Received(str(n), Message("shop", (event(f"t{n}", time=time),), NOW, deferred=deferred))
+        received(n, Message("shop", (event(f"t{n}", time=time),), NOW, deferred=deferred))
         for n, time in enumerate(times)
     ]
     work = jobs.pack([(n, one.message) for n, one in enumerate(got) if isinstance(one.message, Message)], now=NOW)
@@ -292,7 +268,7 @@ LONG = returns.LONGEST_WAIT
 def waited(*seconds: float) -> list[Received]:
     """Messages that were first sent again so long ago; 0: never."""
     since = [int(NOW - one) if one else 0 for one in seconds]
-    return [Received(str(n), message(f"w{n}", waiting_since=one)) for n, one in enumerate(since)]
+    return [received(n, message(f"w{n}", waiting_since=one)) for n, one in enumerate(since)]
 
 
 def packed(got: list[Received]) -> list[jobs.Job]:
@@ -325,9 +301,11 @@ def test_a_message_waits_from_its_first_deferral_on_and_a_redrive_begins_again()
 
 def test_what_was_parked_as_it_is_waits_from_its_redrive_on() -> None:
     body = messages.encode(message("a", waiting_since=int(NOW - LONG) - 60))
-    crashed = crashes.crashed(Record("1", "r1", body, "shop", {}, 3, returned=True), at=AT)
-    typed = {name: {"stringValue": text, "dataType": "String"} for name, text in crashed.attributes.items()}
-    back = read(of_event([record(crashed.body) | {"messageAttributes": typed}]), at=AT).received
+    crashed = messages.parked_text(body, "shop", reason="crashed", detail="died", at=AT)
+    back = read(of_event([record(crashed.body, crashed.attributes)]), at=AT, now=NOW).received
+    assert [(one.message.backfill, one.message.redriven) for one in back if isinstance(one.message, Message)] == [
+        (True, True)
+    ]
     assert returns.overdue(packed(back), back, cause=TooLate(NOW, Closing("no_slot", "busy")), now=NOW)[1] == []
 
 
@@ -346,7 +324,3 @@ def test_no_event_inherits_the_waiting_of_one_that_began_on_another_day(ages: li
     for body in decoded(parcels):
         for one in body.events:
             assert 0 <= body.waiting_since - given[one.unique_id] < returns.DAY
-
-
-def test_what_is_parked_comes_back_behind_what_is_new() -> None:
-    assert crashes.crashed(records((3, True))[0], at=AT).group == "shop#redrive"

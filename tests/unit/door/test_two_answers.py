@@ -22,9 +22,10 @@ from handler.door import function, http, signatures
 from handler.errors import Unmapped
 from handler.events import bodies, handshakes, mapping, parking, senders
 from handler.events.handshakes import UNSIGNED_BYTES
-from handler.events.mapping import UnmappedItem
+from handler.events.mapping import Outcome, UnmappedItem
 from handler.events.parking import letters
 from handler.messages import MESSAGE_BYTES, Outgoing, Raw
+from sim import environment
 from tests.unit import support_door
 from tests.unit.door import test_receive
 from tests.unit.door.test_receive import SAMPLES, ask, custom, event, post, request
@@ -470,7 +471,8 @@ def test_places_are_kept_for_each_reason_and_from_the_redrive_before() -> None:
         UnmappedItem(7, "no_identifier", "b"),
         UnmappedItem(None, "not_json", "c"),
     ]
-    parts = {part.reason: messages.decode(part.outgoing.body) for part in letters(raw, parked, at="now")}
+    made = letters(raw, Outcome(parked=parked), at="now")
+    parts = {part.reason: messages.decode(part.outgoing.body) for part in made}
     assert {reason: part.only for reason, part in parts.items() if isinstance(part, Raw)} == {
         "no_metric": (4,),
         "no_identifier": (7,),
@@ -501,6 +503,27 @@ def test_a_list_of_an_items_own_is_no_longer_than_a_webhook_may_be(door: Door) -
 def test_what_only_looks_like_too_many_values_is_read(door: Door) -> None:
     text = "a, b, " * 600_000
     assert post(door, "custom", custom(event(properties={"Text": text})))[1]["accepted"] == 1
+
+
+def test_a_challenge_that_no_answer_can_hold_is_parked(checked: Door) -> None:
+    longest = "x" * (handshakes.ANSWER_CHARACTERS - 2)
+    for challenge, kept in ((longest, 0), (longest + "x", 1), ({"a": longest}, 2)):
+        check = json.dumps({"type": "check", "challenge": challenge}).encode()
+        assert checked.handler(signed("stripe", check, {}), None)["statusCode"] == 200
+        assert len(checked.bodies(DEAD)) == kept
+
+
+def test_a_slow_queue_ends_in_a_503_before_lambda_ends_the_function(
+    door: Door, monkeypatch: pytest.MonkeyPatch, log: io.StringIO
+) -> None:
+    slow = function.SEND_SECONDS + 2 * (1 + 3)  # a request that times out twice, begun at the last moment
+    assert slow < environment.properties("ReceiveFunction")["Timeout"]
+    monkeypatch.setattr(function, "SEND_SECONDS", -1.0)
+    assert post(door, "custom", custom(event()))[0] == 200
+    door.empty()
+    monkeypatch.setattr(function, "SEND_AT_LEAST", -1.0)
+    assert post(door, "custom", custom(event()))[0] == 503
+    assert (door.taken(), "queue_refuses" in log.getvalue()) == ([], True)
 
 
 # ------------------------------------------------- after a redrive

@@ -12,7 +12,7 @@ import pytest
 from bench import worst
 from handler import messages
 from handler.delivery import redriven
-from handler.delivery.records import Received
+from handler.delivery.records import Received, Record
 from handler.events import entry, mapping, parking, senders
 from handler.events.entry import Draft
 from handler.events.expressions import Expression
@@ -284,11 +284,12 @@ def test_what_passes_once_passes_always() -> None:
 def test_a_redrive_has_the_same_budget() -> None:
     count = most()
     raws = [
-        Received(str(number), Raw("custom", copied(number), {"content-type": worst.JSON}, RECEIVED, webhook_id="w"))
+        Raw("custom", copied(number), {"content-type": worst.JSON}, RECEIVED, webhook_id="w")
         for number in (count, count + 1)
     ]
+    given = [Received(Record("m", "r", messages.encode(raw), {}), raw) for raw in raws]
     mapped, parcels, _ = redriven.replay(
-        raws, defaults=Defaults("DE"), at="2026-11-30T00:00:00Z", stagger=PAUSES.stagger
+        given, defaults=Defaults("DE"), at="2026-11-30T00:00:00Z", stagger=PAUSES.stagger
     )
     parts = [item.message for item in mapped if isinstance(item.message, Message)]
     assert [len(message.events) for message in parts] == [count, 0]

@@ -22,13 +22,13 @@ from urllib3.exceptions import ReadTimeoutError
 
 from handler import errors, messages, telemetry
 from handler.delivery.klaviyo import Answer, fault
-from handler.errors import SourceError
+from handler.errors import Crashed, SourceError
 from handler.events import mapping, senders
 from handler.messages import Message, Raw
 from sim.klaviyo import POINTER, Request
 from sim.time import Time
 from tests.unit import support_door
-from tests.unit.support_delivery import DEAD, EVENTS, Known
+from tests.unit.support_delivery import DEAD, EVENTS, Known, event
 from tests.unit.support_queue import Delivery, delivery
 from tools.senders import payload, sign
 from tools.senders.payload import Payload
@@ -386,19 +386,38 @@ def test_redrives_name_nobody(
         assert ear.canaries() == []
 
 
-def test_crashes_and_closings_name_nobody(queued: list[Message | Raw], ear: Ear) -> None:
-    with delivery() as world, ear.listening():
+@pytest.mark.filterwarnings("ignore:No application metrics:UserWarning")  # nothing is settled in some invocations
+def test_crashes_and_closings_name_nobody(
+    queued: list[Message | Raw], ear: Ear, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with delivery() as world, ear.listening(), monkeypatch.context() as patch:
         for number, message in enumerate(queued):
             world.put(message)
             kept = list(world.events.messages.values())[-1]
             kept.receives = number % 2
-            kept.attributes = {"crashes": {"DataType": "String", "StringValue": str(number % 3)}}
+        bad = kept.body
+        read = messages.decode
+
+        def decode(body: str, **options: Any) -> Message | Raw:
+            if body == bad:
+                raise ValueError(f"{EMAIL} with {KEY} in {body}")
+            return read(body, **options)
+
+        patch.setattr(messages, "decode", decode)
         world.events.put(f'{{"who":"{EMAIL}"}}')
         world.events.put(EMAIL)
         world.table_away = 1.0
-        world.invoke()
+        with contextlib.suppress(Crashed):
+            world.invoke()
         world.table_away = 0.0
-        world.run()
+        # The message that raises is parked only while others are settled.
+        for number in range(48):
+            live = messages.encode(Message("shop", (event(f"live{number}"),), 1_789_999_990.0))
+            world.events.put(live, "shop", delay=600 * number)
+        while len(world.events):
+            world.wait()
+            with contextlib.suppress(Crashed):
+                world.invoke()
         overhear(world, ear)
         reasons = {kept.texts["reason"] for kept in world.dead.messages.values()}
         assert reasons >= {"unreadable_message", "crashed"}

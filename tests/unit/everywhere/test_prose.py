@@ -37,8 +37,6 @@ BY_OTHERS = {
     "200 or 204": RETRIES,
     r"(\d{3}|\dxx)(( or | to |, )(\d{3}|\dxx))*|not known": RETRIES,
     r"\bStatus: (?!success)": "Lambda's REPORT line in text format, which has no code for a failure",
-    "duplicat|already|repeat|not unique|must be unique": "Klaviyo has no documented code for a repeated event",
-    "unique id": "Klaviyo has no documented code for a repeated event",
     "Klaviyo-API-Key {}": "the Authorization header's scheme (Klaviyo, Authenticate API requests)",
     "{} Customer ID": "the name of a profile property in Klaviyo",
     r"VmHWM:\s+(\d+) kB": "a line of Linux's /proc/self/status",
