@@ -13,49 +13,50 @@ share that its memory buys.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import os
 import random
 import re
+import threading
 import time as real_time
-from collections import deque
+import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, Literal
+from unittest.mock import patch
 
 from botocore.handlers import add_recursion_detection_header
 
 from handler import messages, telemetry
-from handler.delivery import report
-from handler.delivery.dispatch import Dispatcher
-from handler.delivery.function import Deliver
-from handler.delivery.pacing import Pacer, interval
-from handler.messages import Event, Message
-from handler.pauses import PAUSES
-from handler.secret import Key, Secret
-from handler.settings import for_deliver
+from handler.delivery import jobs
+from handler.messages import Event, Message, Raw
 from local import lineage
 from local.trigger import POLLERS, Batch, Fair, Held
-from sim import environment
+from sim import environment, relay
+from sim.faults import Fate, Killed, Point
 from sim.klaviyo import Klaviyo, Windows
 from sim.queue import MOST_IN_FLIGHT, Call, Queue, Sqs, nothing
 from sim.queue import Message as Queued
 from sim.secrets import Secrets
+from sim.table import Table, silent
 from sim.time import Time
 
 from .cost import CHUNK, FULL_PROCESSOR_MB, PRICES
-from .virtual import START, distant_table, worst
+from .virtual import START, TABLE_SECONDS, worst
 
 _FUNCTION = environment.properties("DeliverFunction")
 _QUEUE = environment.properties("EventsQueue")
 _TRIGGER = _FUNCTION["Events"]["Queue"]["Properties"]
 TIMEOUT = float(_FUNCTION["Timeout"])
+VISIBILITY = float(_QUEUE["VisibilityTimeout"])
 DELIVER_MB = int(_FUNCTION["MemorySize"])
-ENVIRONMENT = environment.deliver()
 FUNCTION = "deliver"
 _NAME = re.compile(r'"unique_id":"([^"]+)"')
+_DECODE = messages.decode
+Clocks = Callable[[int, random.Random], float]
 
 
 @dataclass(slots=True)
@@ -198,13 +199,75 @@ def header(invoked_with: str) -> str:
     return str(params["headers"].get(lineage.HEADER, ""))
 
 
-@dataclass(slots=True)
 class Container:
-    """One function with its client of SQS, and the trace header of the invocation under way."""
+    """One sandbox: the function with its clients and its own clock, until an invocation kills it.
 
-    sqs: Sqs
-    invoked_with: str = ""
-    handler: Callable[[dict[str, Any], Any], dict[str, Any]] = field(init=False)
+    ``ahead`` is by how many seconds its clock is wrong.
+    """
+
+    def __init__(self, world: Simulation, ahead: float) -> None:
+        self.world = world
+        self.ahead = ahead
+        self.fate: Fate | None = None
+        self._header = ""
+        self._ends = math.inf
+        time = world.time
+        self.sqs = Sqs(
+            {
+                world.environment["EVENTS_QUEUE_URL"]: world.events,
+                world.environment["DEAD_LETTER_QUEUE_URL"]: world.dead,
+            },
+            refuse=lambda _: world.chance.random() < world.refuses,
+            before=self._asks,
+            after=self._asked,
+            trace=lambda: self._header,
+        )
+        function = relay.deliver(
+            world.environment,
+            sqs=self.sqs,
+            table=world.table,
+            klaviyo=world.klaviyo,
+            secrets=world.secrets,
+            clock=lambda: time.now + self.ahead,
+            sleep=self.wait,
+            random=world.chance.random,
+            stack=world.environment["POWERTOOLS_SERVICE_NAME"],
+        )
+        self._handler = telemetry.metrics.log_metrics(function)
+
+    def invoke(self, records: list[dict[str, Any]], trace: str, fate: Fate | None) -> set[str]:
+        """The ids of the records that stay in the queue; raises what the function raises, and ``Killed``."""
+        time = self.world.time
+        ends = self._ends = time.now + TIMEOUT
+        self._header, self.fate = header(trace), fate
+        context = SimpleNamespace(get_remaining_time_in_millis=lambda: 1000 * (ends - time.now), aws_request_id="r")
+        self.passes("start")
+        answer = self._handler({"Records": records}, context)
+        self.passes("end")
+        return {one["itemIdentifier"] for one in answer["batchItemFailures"]}
+
+    def passes(self, *points: Point) -> None:
+        """Go past a point of the work, if neither the fate nor the time-out is against it."""
+        if self.world.time.now > self._ends:
+            self.world.faults.append("the function timed out")
+            raise Killed
+        for point in points:
+            if self.fate:
+                self.fate.at(point)
+
+    def wait(self, seconds: float) -> None:
+        """Wait, at most until a moment after the time-out."""
+        time = self.world.time
+        time.sleep(seconds if seconds < 0 else min(seconds, max(0.0, self._ends + 0.001 - time.now)))
+        self.passes()
+
+    def _asks(self, operation: str, asked: Mapping[str, Any]) -> None:
+        self.wait(self.world.queue_seconds)
+        self.world.asked(operation, asked)
+        self.passes("call")
+
+    def _asked(self, operation: str, _: Mapping[str, Any]) -> None:
+        self.passes(*(("copied",) if operation == "SendMessageBatch" else ()))
 
 
 class _Log:
@@ -226,90 +289,138 @@ class _Log:
 
 
 class Simulation:
-    """Everything together. ``run`` until a time, look, change something, run on."""
+    """Everything together. ``run`` until a time, look, change something, run on.
+
+    What may be changed at any time, also by ``time.call``:
+
+    Attributes
+    ----------
+    fates : callable
+        What happens to the next invocation: a ``Fate``, or ``None``.
+    poison : dict
+        What raises, by the event's name ("" for all), when a message with that event is decoded (``poison_at``
+        "decode") or when it is about to be posted ("post").
+    refuses : float
+        The chance that SQS lists an entry as ``Failed``.
+    queue_seconds : float
+        Seconds that each call of SQS takes.
+    table_away : float
+        The chance that a call of the pacing table fails; half of those take effect before.
+    klaviyo.told : callable
+        What Klaviyo answers.
+    """
+
+    chance: random.Random
+    time: Time
+    here: threading.local  # with the thread's container
+    table: Table
+    klaviyo: Klaviyo
+    secrets: Secrets
+    log: _Log
 
     def __init__(
         self,
         *,
         seed: int = 1,
-        concurrency: int = 5,
+        parameters: Mapping[str, str] | None = None,
+        concurrency: int | None = None,
         window: float = 5.0,
         long_poll: float = 0.0,
         answer: float = 0.3,
         batch_size: int = int(_TRIGGER["BatchSize"]),
         most_in_flight: int = MOST_IN_FLIGHT,
         loops: bool | None = None,
+        job_events: int | None = None,
+        clocks: Clocks = lambda *_: 0.0,
+        jitter: float = 0.0,
+        beside: Simulation | None = None,
     ) -> None:
-        self.chance = random.Random(seed)  # noqa: S311 (a simulation)
-        self.time = Time(START)
+        """Make a world, or a second stack ``beside`` another one's table and Klaviyo.
+
+        ``parameters`` are the template's; ``concurrency`` is by default what they say. ``job_events`` makes jobs
+        smaller than Klaviyo's 1,000. ``clocks`` gives the error of the n-th sandbox's clock (from 0), ``jitter`` is
+        the most that a request travels; both in seconds.
+        """
+        given = dict(parameters or {})
+        name = "beside" if beside else "relay"
+        self.environment = environment.deliver(**given) | {"POWERTOOLS_SERVICE_NAME": name}
         self.bill = Bill()
-        self.table = distant_table(self.time, self.chance)
-        self.dead = Queue("dead", self.time)
-        self.events = Queue(
+        self.faults: list[str] = []
+        self.sent: dict[str, float] = {}
+        self.heard: Call = nothing  # told of each call that a function makes of SQS
+        self.fates: Callable[[], Fate | None] = lambda: None
+        self.poison: dict[str, type[BaseException]] = {}
+        self.poison_at: Literal["decode", "post"] = "decode"
+        self.refuses = self.queue_seconds = self.table_away = 0.0
+        self.died = 0
+        self._clocks = clocks
+        self._jitter = jitter
+        self._job_events = job_events
+        self._made = itertools.count()
+        if beside:
+            self.chance, self.time, self.here = beside.chance, beside.time, beside.here
+            self.table, self.klaviyo, self.secrets, self.log = (
+                beside.table,
+                beside.klaviyo,
+                beside.secrets,
+                beside.log,
+            )
+        else:
+            self.chance = random.Random(seed)  # noqa: S311 (a simulation)
+            self.time = Time(START)
+            self.here = threading.local()
+            self.table = Table(before=self._asks_table, after=self._table_asked)
+            self.klaviyo = Klaviyo(
+                self.time,
+                Windows.anywhere(self.chance),
+                seconds=answer,
+                leaving=self._leaves,
+                before=self._posts,
+                after=lambda _: self.container.passes("posted"),
+            )
+            self.secrets = Secrets({})
+            self.use_key("pk_first")
+            self.log = _Log(self.time, self.bill)
+        self.dead: Queue = Queue("dead", self.time)
+        self.events: Queue = Queue(
             "events",
             self.time,
-            visibility=_QUEUE["VisibilityTimeout"],
+            visibility=VISIBILITY,
             max_receives=_QUEUE["RedrivePolicy"]["maxReceiveCount"],
             dead=self.dead,
             most_in_flight=most_in_flight,
         )
+        scaling = environment.properties("DeliverFunction", environment.TEMPLATE, **given)["Events"]["Queue"][
+            "Properties"
+        ]["ScalingConfig"]
+        most = int(scaling["MaximumConcurrency"]) if concurrency is None else concurrency
         self.source = EventSource(
             self.time,
             self.events,
             self.chance,
             self.bill,
             self._invoke,
-            concurrency=concurrency,
+            concurrency=most,
             window=window,
             batch_size=batch_size,
             long_poll=long_poll,
             loops=loops_allowed() if loops is None else loops,
         )
-        self.klaviyo = Klaviyo(self.time, Windows.anywhere(self.chance), seconds=answer)
-        self.secrets = Secrets({})
-        self.use_key("pk_first")
-        self.log = _Log(self.time, self.bill)
-        self.faults: list[str] = []
-        self.sent: dict[str, float] = {}
-        self.heard: Call = nothing  # told of each call that a function makes of SQS
-        self._containers = deque(self._container() for _ in range(concurrency))
+        self._containers: list[Container] = []  # that are idle; one is made when there is none
+
+    @property
+    def container(self) -> Container:
+        """The sandbox in which this thread runs."""
+        found: Container = self.here.container
+        return found
 
     def use_key(self, key: str) -> None:
         """Put ``key`` into Klaviyo's secret."""
-        self.secrets.documents[ENVIRONMENT["KLAVIYO_SECRET"]] = {"api_key": key}
+        self.secrets.documents[self.environment["KLAVIYO_SECRET"]] = {"api_key": key}
 
-    def _container(self) -> Container:
-        """A function with this world in place of AWS's."""
-        urls = {ENVIRONMENT["EVENTS_QUEUE_URL"]: self.events, ENVIRONMENT["DEAD_LETTER_QUEUE_URL"]: self.dead}
-        found = Container(Sqs(urls, before=self._asked, trace=lambda: header(found.invoked_with)))
-        clock, sleep, chance = self.time, self.time.sleep, self.chance.random
-        settings = for_deliver(ENVIRONMENT)
-        secret = Secret(
-            cast("Any", self.secrets), settings.klaviyo_secret, clock, kept=PAUSES.kept, reread=PAUSES.key_reread
-        )
-        spacing = interval(settings.requests_per_minute, settings.arrival_spread)
-        dispatcher = Dispatcher(
-            pacer=Pacer(self.table, spacing=spacing, clock=clock, sleep=sleep, pauses=PAUSES),
-            poster=self.klaviyo,
-            key=Key(secret, clock, PAUSES),
-            clock=clock,
-            sleep=sleep,
-            random=chance,
-            record=report.posted,
-            pauses=PAUSES,
-        )
-        function = Deliver(
-            settings=settings,
-            sqs=cast("Any", found.sqs),
-            dispatcher=dispatcher,
-            pauses=PAUSES,
-            clock=clock,
-            random=chance,
-        )
-        found.handler = telemetry.metrics.log_metrics(function)
-        return found
+    # ---- calls of a function
 
-    def _asked(self, operation: str, asked: Mapping[str, Any]) -> None:
+    def asked(self, operation: str, asked: Mapping[str, Any]) -> None:
         """Bill a call of SQS, and call the listener."""
         if operation == "SendMessageBatch":
             size = sum(len(entry["MessageBody"].encode()) for entry in asked["Entries"])
@@ -319,32 +430,74 @@ class Simulation:
             self.bill.deletes += 1
         self.heard(operation, asked)
 
+    def _asks_table(self, _: str) -> None:
+        self.time.sleep(self.chance.uniform(*TABLE_SECONDS))
+        self.container.passes("call", "work")
+        self._fail_table()
+
+    def _table_asked(self, _: str) -> None:
+        self.time.sleep(self.chance.uniform(*TABLE_SECONDS))
+        self._fail_table()
+
+    def _fail_table(self) -> None:
+        away = self.container.world.table_away
+        if away and self.chance.random() < away / 2:
+            raise silent(self.time.now + self.container.ahead)
+
+    def _leaves(self, body: bytes) -> None:
+        world = self.container.world
+        if world.poison and world.poison_at == "post":
+            world._suffer(body.decode())
+
+    def _posts(self, _: str) -> None:
+        self.container.passes("call", "work")
+        if self._jitter:
+            self.time.sleep(self.chance.uniform(0, self._jitter))
+
+    def _decode(self, body: str, *rest: Any, **named: Any) -> Message | Raw:
+        world = self.container.world
+        if world.poison and world.poison_at == "decode":
+            world._suffer(body)
+        return _DECODE(body, *rest, **named)
+
+    def _suffer(self, text: str) -> None:
+        for name, error in self.poison.items():
+            if not name or f'"{name}"' in text:
+                raise error
+
+    # ---- Lambda
+
     def _invoke(self, batch: Batch) -> None:
-        container = self._containers.pop()  # the one used last, as Lambda does
+        # The one used last, as Lambda does.
+        container = (
+            self._containers.pop() if self._containers else Container(self, self._clocks(next(self._made), self.chance))
+        )
         self.time.spawn(lambda: self._run_function(container, batch))
 
     def _run_function(self, container: Container, batch: Batch) -> None:
+        self.here.container = container
         began, cpu = self.time.now, real_time.thread_time()
-        records = self.source.records(batch)
-        container.invoked_with = self.source.trace(batch)
-        context = SimpleNamespace(
-            get_remaining_time_in_millis=lambda: 1000 * (began + TIMEOUT - self.time.now), aws_request_id="r"
-        )
+        failed, lives = {one.id for one in batch.messages}, True
         try:
-            answer = container.handler({"Records": records}, context)
-            failed = {one["itemIdentifier"] for one in answer["batchItemFailures"]}
+            failed = container.invoke(self.source.records(batch), self.source.trace(batch), self.fates())
+        except Killed:
+            self.died += 1
+            lives = False
         except Exception as error:  # noqa: BLE001 (as Lambda: the batch comes again)
-            self.faults.append(f"{type(error).__name__}: {error}")
-            failed = {one.id for one in batch.messages}
+            self._raised(container, error)
         self.faults += container.sqs.mistakes
         container.sqs.mistakes.clear()
+        if lives:
+            self._containers.append(container)
         took = self.time.now - began + (real_time.thread_time() - cpu) * FULL_PROCESSOR_MB / DELIVER_MB
-        if took > TIMEOUT:
-            self.faults.append(f"the function ran for {took:.0f} s")
         self.bill.invocations += 1
         self.bill.seconds += took
-        self._containers.append(container)
         self.source.done(batch, failed)
+
+    def _raised(self, container: Container, error: Exception) -> None:
+        """Note what a function raised, unless it was told to."""
+        if not container.fate and not self.poison:
+            self.faults.append(f"{type(error).__name__}: {error}")
 
     # ---- the world's side
 
@@ -353,11 +506,21 @@ class Simulation:
         self.sent[name] = self.time.now
         return Event(name, int(self.time.now), entry(name, size))
 
-    def send(self, events: list[Event], *, source: str = "shop", backfill: bool = False) -> None:
-        """Queue ``events`` as the door does, in messages of at most 100."""
+    def send(
+        self,
+        events: list[Event],
+        *,
+        source: str = "shop",
+        backfill: bool = False,
+        attributes: Mapping[str, str] | None = None,
+        receives: int = 0,
+    ) -> None:
+        """Queue ``events`` as the door does, in messages of at most 100; ``receives``: they came back so often."""
         like = Message(source, (), self.time.now, backfill=backfill)
+        typed = {name: {"DataType": "String", "StringValue": text} for name, text in (attributes or {}).items()}
         for message in messages.pack(events, like):
-            self.events.put(messages.encode(message), messages.group(message))
+            body, group = messages.encode(message), messages.group(message)
+            self.events.put(body, group, attributes=typed, receives=receives)
 
     def every(self, seconds: float, until: float, make: Callable[[int], None]) -> None:
         """Call ``make`` with 0, 1, 2, ... every ``seconds`` until the time ``until``."""
@@ -386,15 +549,18 @@ class Simulation:
 
     @contextlib.contextmanager
     def _quiet(self) -> Iterator[None]:
-        stream = telemetry.logger.registered_handler.stream  # type: ignore[attr-defined]
-        telemetry.logger.registered_handler.stream = self.log  # type: ignore[attr-defined]
-        try:
-            with contextlib.redirect_stdout(self.log):
-                yield
-        finally:
-            telemetry.logger.registered_handler.stream = stream  # type: ignore[attr-defined]
-            self.bill.table_reads, self.bill.table_writes = self.table.reads, self.table.writes
-            self.bill.secret_reads = self.secrets.reads
+        handler: Any = telemetry.logger.registered_handler
+        with contextlib.ExitStack() as patches:
+            patches.enter_context(patch.object(handler, "stream", self.log))
+            patches.enter_context(contextlib.redirect_stdout(self.log))
+            patches.enter_context(patch.object(messages, "decode", self._decode))
+            patches.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("ignore", "No application metrics")  # of an invocation that dies early
+            if self._job_events:
+                patches.enter_context(patch.object(jobs, "JOB_EVENTS", self._job_events))
+            yield
+        self.bill.table_reads, self.bill.table_writes = self.table.reads, self.table.writes
+        self.bill.secret_reads = self.secrets.reads
 
     # ---- what came of it
 
@@ -408,13 +574,17 @@ class Simulation:
 
     def lost(self) -> int:
         """Events that are neither stored nor in a queue any more."""
-        held = {name for body in self.bodies() for name in _NAME.findall(body)}
-        return len(self.sent.keys() - self.klaviyo.first.keys() - held)
+        return len(self.sent.keys() - self.klaviyo.first.keys() - names(self.events) - names(self.dead))
 
     def bodies(self) -> Iterator[str]:
         """Of every message that waits or is parked."""
         for queue in (self.events, self.dead):
             yield from (message.body for message in queue.messages.values())
+
+
+def names(queue: Queue) -> set[str]:
+    """The events in the messages of ``queue``."""
+    return {name for message in queue.messages.values() for name in _NAME.findall(message.body)}
 
 
 def loops_allowed(template: Path = environment.TEMPLATE) -> bool:
