@@ -46,8 +46,8 @@ new-sender: $(STAMP) ## NAME= FILE= [HEADERS=]: write a first TOML file for a se
 redrive: $(STAMP) ## [SOURCE=] [REASON=] [STACK=] [GO=1|DROP=1]: list parked messages; GO=1 re-queues them, DROP=1 deletes them
 	@$(BIN)/python -m tools redrive $(if $(STACK),--stack="$$STACK") $(if $(SOURCE),--source="$$SOURCE") $(if $(REASON),--reason="$$REASON") $(if $(GO),--go) $(if $(DROP),--drop)
 
-chaos: $(STAMP) ## [SEED=] [MINUTES=5]: inject faults from a seed and account for every event
-	@$(BIN)/python -m tools chaos $(if $(SEED),--seed="$$SEED") $(if $(MINUTES),--minutes="$$MINUTES")
+chaos: $(STAMP) ## [SEED=] [MINUTES=5] [STORMS=1]: inject faults from a seed and account for every event
+	@$(BIN)/python -m tools chaos $(if $(SEED),--seed="$$SEED") $(if $(MINUTES),--minutes="$$MINUTES") $(if $(STORMS),--storms)
 
 pictures: $(STAMP) ## retake the README screenshots
 	@$(BIN)/python -m tools pictures

@@ -88,10 +88,10 @@ def from_template(
 
 
 def _attribute(value: Mapping[str, Any]) -> dict[str, Any]:
-    given = {"stringValue": value["StringValue"]} if "StringValue" in value else {}
+    content = {"stringValue": value["StringValue"]} if "StringValue" in value else {}
     if "BinaryValue" in value:
-        given = {"binaryValue": base64.b64encode(value["BinaryValue"]).decode()}
-    return given | {"stringListValues": [], "binaryListValues": [], "dataType": value["DataType"]}
+        content = {"binaryValue": base64.b64encode(value["BinaryValue"]).decode()}
+    return content | {"stringListValues": [], "binaryListValues": [], "dataType": value["DataType"]}
 
 
 def record(message: Mapping[str, Any], queue_arn: str) -> dict[str, Any]:
@@ -174,36 +174,36 @@ class Fair:
         self.count = 0
         self.weight = 0
 
-    def put(self, one: Held) -> None:
+    def put(self, message: Held) -> None:
         """Add a message at its group's end."""
-        self._groups.setdefault(one.group, deque()).append(one)
+        self._groups.setdefault(message.group, deque()).append(message)
         self.count += 1
-        self.weight += one.weight
+        self.weight += message.weight
 
     def take(self, room: int) -> Held | None:
         """The next message, in flight from now on; ``None`` if there is none, or it weighs more than ``room``."""
         group = min(self._groups, key=self._flying.__getitem__, default=None)
         if group is None or self._groups[group][0].weight > room:
             return None
-        one = self._groups[group].popleft()
+        message = self._groups[group].popleft()
         rest = self._groups.pop(group)
         if rest:  # to the end of the line
             self._groups[group] = rest
         self._flying[group] += 1
         self.count -= 1
-        self.weight -= one.weight
-        return one
+        self.weight -= message.weight
+        return message
 
     def landed(self, batch: Sequence[Held]) -> None:
         """These messages are no longer in flight."""
-        for one in batch:
-            self._flying[one.group] -= 1
-            if not self._flying[one.group]:
-                del self._flying[one.group]
+        for message in batch:
+            self._flying[message.group] -= 1
+            if not self._flying[message.group]:
+                del self._flying[message.group]
 
     def empty(self) -> list[Held]:
         """Take everything out."""
-        rest = [one for group in self._groups.values() for one in group]
+        rest = [message for group in self._groups.values() for message in group]
         self._groups.clear()
         self.count = self.weight = 0
         return rest
@@ -231,13 +231,13 @@ class Batch:
         while len(self.messages) < self.size:
             # One message always goes: SQS takes none that Lambda could not.
             room = PAYLOAD_BYTES - self._weight - 1 if self.messages else PAYLOAD_BYTES
-            one = pool.take(room)
-            if one is None:
+            message = pool.take(room)
+            if message is None:
                 break
             if not self.messages:
                 self._opened = now
-            self.messages.append(one)
-            self._weight += one.weight + 1
+            self.messages.append(message)
+            self._weight += message.weight + 1
         if not self.messages:
             return False
         if len(self.messages) == self.size or pool.count > 0:
@@ -255,7 +255,7 @@ class Batch:
 
     def payload(self) -> bytes:
         """The event to invoke with."""
-        return (_BEGIN + ",".join(one.text for one in self.messages) + _END).encode()
+        return (_BEGIN + ",".join(message.text for message in self.messages) + _END).encode()
 
 
 class Trigger:
@@ -311,10 +311,10 @@ class Trigger:
             except _UNREACHABLE as error:
                 self._complain(error)
                 continue
-            found = [held(message, self.source.queue_arn) for message in answer.get("Messages", [])]
+            received = [held(message, self.source.queue_arn) for message in answer.get("Messages", [])]
             with self._changed:
-                for one in found:
-                    self._pool.put(one)
+                for message in received:
+                    self._pool.put(message)
                     self._changed.notify()
 
     def _poll(self, number: int) -> None:
@@ -342,22 +342,22 @@ class Trigger:
                     self._invoking += 1
                     return batch
                 self._changed.wait(batch.patience(time.monotonic()))
-            for one in batch.messages:
-                self._pool.put(one)
+            for message in batch.messages:
+                self._pool.put(message)
         return None
 
     def _invoke(self, batch: Batch) -> None:
         self._hide(batch.messages, self._visibility)
-        trace = lineage.following([one.trace for one in batch.messages], self.source.function)
+        trace = lineage.following([message.trace for message in batch.messages], self.source.function)
         if lineage.refused(trace, self.source.function) and not self.source.loops:
             # As on AWS: no log line of the function's, only a metric; the messages come again, and are refused again.
             self._count("RecursiveInvocationsDropped")
             return
         answer = self._functions.invoke(FunctionName=self.source.function, Payload=batch.payload(), TraceHeader=trace)
-        ids = [one.id for one in batch.messages]
+        ids = [message.id for message in batch.messages]
         back = failed(answer["Payload"].read(), answer.get("FunctionError"), ids, partial=self.source.partial)
-        for some in _tens([one for one in batch.messages if one.id not in back]):
-            entries = [{"Id": str(n), "ReceiptHandle": one.handle} for n, one in enumerate(some)]
+        for some in _tens([message for message in batch.messages if message.id not in back]):
+            entries = [{"Id": str(n), "ReceiptHandle": message.handle} for n, message in enumerate(some)]
             self._sqs.delete_message_batch(QueueUrl=self.source.queue_url, Entries=entries)
 
     def _count(self, metric: str) -> None:
@@ -368,7 +368,8 @@ class Trigger:
     def _hide(self, messages: Sequence[Held], seconds: int) -> None:
         for some in _tens(messages):
             entries = [
-                {"Id": str(n), "ReceiptHandle": one.handle, "VisibilityTimeout": seconds} for n, one in enumerate(some)
+                {"Id": str(n), "ReceiptHandle": message.handle, "VisibilityTimeout": seconds}
+                for n, message in enumerate(some)
             ]
             self._sqs.change_message_visibility_batch(QueueUrl=self.source.queue_url, Entries=entries)
 

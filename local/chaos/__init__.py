@@ -3,6 +3,5 @@
 The stack of ``make local`` runs with faults on all sides: Klaviyo's answers,
 the queues, the table, the secrets, functions killed at every step, an event
 source that hands over twice and out of order, senders that repeat, burst and
-forge. Klaviyo's windows allow more than the real ones, so that a minute holds
-more, and pauses and time-outs are a tenth as long; all else is as deployed.
+forge. Pauses and time-outs are a tenth as long; all else is as deployed.
 """

@@ -3,68 +3,58 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any
 
-from handler.delivery.dispatch import Dispatcher, Result
 from handler.delivery.function import Deliver
-from handler.delivery.jobs import Job
 from handler.delivery.klaviyo import Answer, Connection
-from handler.messages import Message
 from handler.pauses import PAUSES, Pauses
 from handler.telemetry import metrics
 
 from . import steps
 from .schedule import POISON, READ_SECONDS
+from .steps import Around
 
 CONNECT_SECONDS = 1.0
 SHORTER = 10
-SHORT = Pauses(
-    brief=PAUSES.brief / SHORTER,
-    long=PAUSES.long / SHORTER,
-    longest=PAUSES.longest / SHORTER,
-    lease=CONNECT_SECONDS + READ_SECONDS + 1,
-    probe_wait=PAUSES.probe_wait / SHORTER,
-    half_life=PAUSES.half_life / SHORTER,
-    patience=PAUSES.patience / SHORTER,
+_TENTHS: dict[str, Any] = {field.name: getattr(PAUSES, field.name) / SHORTER for field in fields(Pauses)}
+SHORT = replace(
+    Pauses(**_TENTHS),
     connect=CONNECT_SECONDS,
     read=READ_SECONDS,
+    lease=CONNECT_SECONDS + READ_SECONDS + 1,
     finish=2.0,
     kept=5.0,
-    reread=PAUSES.reread / SHORTER,
-    key_reread=PAUSES.key_reread / SHORTER,
-    stagger=2,
-    spread=PAUSES.spread / SHORTER,
-    deferral=PAUSES.deferral / SHORTER,
-    longest_deferral=PAUSES.longest_deferral / SHORTER,
+    calm=20.0,
+    stagger=2,  # SQS delays by whole seconds
 )
-
-
-class Poisoned(Dispatcher):
-    """Dies of poison, before its first request."""
-
-    def run(self, work: Iterable[Job], messages: Mapping[int, Message], deadline: float) -> Result:
-        """See ``Dispatcher``."""
-        if any(POISON in event.unique_id for message in messages.values() for event in message.events):
-            steps.kill()
-        return super().run(work, messages, deadline)
+_POISON = f'"{POISON}"'.encode()
 
 
 class Killed(Connection):
-    """Dies before or after a request, if it is to."""
+    """Dies of poison, and before or after a request if it is to."""
 
     def post(self, body: bytes, key: str) -> Answer:
         """See ``Connection``."""
+        if _POISON in body:
+            steps.kill()
         steps.step("deliver", "posting")
         answer = super().post(body, key)
         steps.step("deliver", "posted")
         return answer
 
 
+def _reserves(update: Mapping[str, Any]) -> bool:
+    """Whether this update of the pacing item takes a slot; only that reads or moves ``next`` (``delivery.pacing``)."""
+    return "next" in update["ExpressionAttributeNames"].values()
+
+
 _CALLS = {
-    "dynamodb": {"update_item": ("reserving", "reserved")},
-    "sqs": {"send_message_batch": ("sending", "sent"), "delete_message_batch": ("sent", "deleted")},
+    "dynamodb": {"update_item": Around("reserving", "reserved", _reserves)},
+    "sqs": {"send_message_batch": Around("sending", "sent"), "delete_message_batch": Around("sent", "deleted")},
 }
 _DELIVER = Deliver.from_environment(
-    os.environ, pauses=SHORT, client=steps.clients("deliver", _CALLS), dispatcher=Poisoned, connection=Killed
+    os.environ, pauses=SHORT, client=steps.clients("deliver", _CALLS), connection=Killed
 )
-handler = steps.between("deliver", "received", metrics.log_metrics(_DELIVER), "answering")
+handler = steps.between("deliver", Around("received", "answering"), metrics.log_metrics(_DELIVER))

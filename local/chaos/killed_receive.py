@@ -10,10 +10,11 @@ from handler.pauses import PAUSES
 from handler.telemetry import metrics
 
 from . import steps
+from .steps import Around
 
 _RECEIVE = Receive.from_environment(
     os.environ,
     pauses=replace(PAUSES, kept=5.0, reread=5.0),
-    client=steps.clients("receive", {"sqs": {"send_message_batch": ("queueing", "queued")}}),
+    client=steps.clients("receive", {"sqs": {"send_message_batch": Around("queueing", "queued")}}),
 )
-handler = steps.between("receive", "received", metrics.log_metrics(_RECEIVE), "answering")
+handler = steps.between("receive", Around("received", "answering"), metrics.log_metrics(_RECEIVE))

@@ -13,22 +13,23 @@ from typing import Any
 
 import urllib3
 
-from .schedule import Rule
+from .schedule import Fault
 
 STEP = "/chaos/"
 INVOKE = "/invocations"
 
 
 class Proxy:
-    """Passes requests on to ``target``, except what ``rules`` says; a context manager.
+    """Passes requests on to ``target``, except for ``faults``; a context manager.
 
-    ``happened`` counts faults by name, ``deliver`` is the name of that function.
+    ``faults`` has the active ones by name, ``happened`` counts those that happened,
+    ``deliver`` is the name of that function.
     """
 
     def __init__(self, seed: int) -> None:
         self.target = ""
         self.deliver = ""
-        self.rules: dict[str, Rule] = {}
+        self.faults: dict[str, Fault] = {}
         self.happened: Counter[str] = Counter()
         self.under_way = 0
         self._chance = random.Random(f"proxy {seed}")  # noqa: S311 (chances, no secret)
@@ -45,19 +46,19 @@ class Proxy:
         self._server.shutdown()
         self._server.server_close()
 
-    def rule(self, call: str) -> Rule | None:
+    def fault(self, call: str) -> Fault | None:
         """The fault that ``call`` meets, if any."""
         with self._lock:
-            for name, rule in self.rules.items():
-                if call in rule.calls and self._chance.random() < rule.chance:
+            for name, fault in self.faults.items():
+                if call in fault.calls and self._chance.random() < fault.chance:
                     self.happened[name] += 1
-                    return rule
+                    return fault
         return None
 
     def some(self, entries: list[Any]) -> list[Any]:
         """Some of ``entries``, at least one."""
         with self._lock:
-            return [one for one in entries if self._chance.random() < 0.5] or entries[:1]
+            return [entry for entry in entries if self._chance.random() < 0.5] or entries[:1]
 
     def shuffled(self, body: bytes) -> bytes:
         """An invocation's payload with its records in another order."""
@@ -97,11 +98,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _handle(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if self.path.startswith(STEP):
-            rule = self.proxy.rule(self.path.removeprefix(STEP).replace("/", " "))
-            found = {"does": rule.does, "seconds": rule.seconds} if rule else {}
-            return self._answer(200, {}, json.dumps(found).encode())
+            fault = self.proxy.fault(self.path.removeprefix(STEP).replace("/", " "))
+            order = {"does": fault.does, "seconds": fault.seconds} if fault else {}
+            return self._answer(200, {}, json.dumps(order).encode())
         headers = {name: value for name, value in self.headers.items() if name.lower() not in ("host", "connection")}
-        return self._pass_on(headers, body, self.proxy.rule(self._call()))
+        return self._pass_on(headers, body, self.proxy.fault(self._call()))
 
     do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = _handle  # noqa: N815 (http.server's names)
 
@@ -110,13 +111,13 @@ class _Handler(BaseHTTPRequestHandler):
             return "Invoke deliver" if self.proxy.deliver in self.path else "Invoke"
         return self.headers.get("X-Amz-Target", "").rpartition(".")[2]
 
-    def _pass_on(self, headers: dict[str, str], body: bytes, rule: Rule | None) -> None:
-        does = rule.does if rule else ""
-        if rule is None or does == "slow":
-            time.sleep(rule.seconds if rule else 0)
+    def _pass_on(self, headers: dict[str, str], body: bytes, fault: Fault | None) -> None:
+        does = fault.does if fault else ""
+        if fault is None or does == "slow":
+            time.sleep(fault.seconds if fault else 0)
             return self._forward(headers, body)
         if does == "refuse":
-            return self._answer(rule.status, {}, json.dumps({"__type": rule.code, "message": "chaos"}).encode())
+            return self._answer(fault.status, {}, json.dumps({"__type": fault.code, "message": "chaos"}).encode())
         if does == "dropped":
             return self._hang_up()
         if does == "failed":
@@ -125,14 +126,14 @@ class _Handler(BaseHTTPRequestHandler):
             body = self.proxy.shuffled(body)
             return self._forward(headers | {"Content-Length": str(len(body))}, body)
         if does in ("twice", "later"):
-            threading.Timer(rule.seconds, self.proxy.forward, (self.command, self.path, headers, body)).start()
+            threading.Timer(fault.seconds, self.proxy.forward, (self.command, self.path, headers, body)).start()
             return self._forward(headers, body)
         self.proxy.forward(self.command, self.path, headers, body)  # done, and the answer is lost
         return self._hang_up()
 
     def _forward(self, headers: dict[str, str], body: bytes) -> None:
-        got = self.proxy.forward(self.command, self.path, headers, body)
-        self._answer(got.status, dict(got.headers), got.data)
+        answer = self.proxy.forward(self.command, self.path, headers, body)
+        self._answer(answer.status, dict(answer.headers), answer.data)
 
     def _fail_some(self, headers: dict[str, str], body: bytes) -> None:
         document = json.loads(body)
@@ -144,7 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
             lengths = {"Content-Length": str(len(text))}
             kept = {name: value for name, value in headers.items() if name.lower() != "content-length"}
             answer = self.proxy.forward(self.command, self.path, kept | lengths, text).json()
-        failed = [{"Id": one["Id"], "Code": "InternalError", "SenderFault": False} for one in refused]
+        failed = [{"Id": entry["Id"], "Code": "InternalError", "SenderFault": False} for entry in refused]
         answer["Failed"] = [*answer.get("Failed", []), *failed]
         self._answer(200, {"Content-Type": "application/x-amz-json-1.0"}, json.dumps(answer).encode())
 

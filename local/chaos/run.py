@@ -1,4 +1,4 @@
-"""``make chaos``: run, heal, redrive, account. Exit status 0 only if nothing is lost, duplicated or over the limit."""
+"""``make chaos``: run, heal, redrive, account. Exit status 0 only if everything became what it must."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,24 +17,20 @@ from tools.operate import dead_letters
 from tools.terminal import error, say, table
 
 from . import schedule, traffic
-from .ledger import Account, Ledger, Lying, account, counted, crowded, lying
+from .ledger import Account, Ledger, Parked, counted, crowded, parked
 from .proxy import Proxy
-from .schedule import Episode, Rule
+from .schedule import Episode, Fault
 
-PER_MINUTE = 400  # of Klaviyo's 150; as many as ten a second leave room for
+PER_MINUTE = 150
 PER_SECOND = 10
 FUNCTION_SECONDS = 12
 VISIBILITY_SECONDS = 15
 WINDOW_SECONDS = 1
-DRAIN_SECONDS = 180
-QUIET = 10  # looks, half a second apart: longer than an invocation may come again later
+DRAIN_SECONDS = 420
+LOOK_SECONDS = 0.5
+QUIET = 10  # looks: longer than an invocation may come again later
 SENDERS_SECONDS = 60
-# What Klaviyo goes on refusing after all else works again: the relay is to park it, and only that.
-FOR_GOOD: list[dict[str, Any]] = [
-    {"point": True, "matching": f'"{traffic.BAD}-', "detail": "Invalid input for this row."},
-    {"status": 400, "body": schedule.NO_ROW, "matching": f'"{traffic.WORSE}-'},
-]
-GUILTY = (schedule.POISON, *(f"{kind}-{n}" for kind in (traffic.BAD, traffic.WORSE) for n in range(1, 10_000)))
+TRIES = 20
 
 
 def short_lived(template: dict[str, Any]) -> None:
@@ -56,38 +52,32 @@ class Run:
     stack: Stack
     proxy: Proxy
     ledger: Ledger
-    seed: int
-    happened: Counter[str]
+    senders: traffic.Senders
+    happened: Counter[str] = field(default_factory=Counter)
+    active: dict[str, Episode] = field(default_factory=dict)
 
     def begin(self, episodes: list[Episode]) -> None:
         """Let each episode happen at its time; returns when the last is over."""
-        marks = sorted({moment for one in episodes for moment in (one.start, one.end)})
+        marks = sorted({moment for episode in episodes for moment in (episode.start, episode.end)})
         began = time.monotonic()
-        last: set[str] = set()
         for mark in marks:
             time.sleep(max(0.0, began + mark - time.monotonic()))
-            active = [one for one in episodes if one.start <= mark < one.end]
-            self._set(active)
-            for one in active:
-                if one.side == "other" and one.name not in last:
-                    threading.Thread(target=self._other, args=(one,), daemon=True).start()
-            last = {one.name for one in active}
+            self.fail([episode for episode in episodes if episode.start <= mark < episode.end])
 
-    def heal(self) -> None:
-        """Everything works again, except what Klaviyo refuses for good."""
-        self._set([])
-
-    def _set(self, active: list[Episode]) -> None:
-        rules = [dict(one.fault) for one in active if isinstance(one.fault, Mapping)]
-        self.stack.standin("faults", [*FOR_GOOD, *rules])
-        self.proxy.rules = {one.name: one.fault for one in active if isinstance(one.fault, Rule)}
-        self.happened.update(one.name for one in active if one.side == "klaviyo" and one.name not in self._before)
-        self._before = {one.name for one in active}
-
-    _before: frozenset[str] | set[str] = frozenset()
+    def fail(self, active: list[Episode]) -> None:
+        """Let these episodes happen from now on; without any, all works except what Klaviyo refuses for good."""
+        faults = [dict(episode.fault) for episode in active if isinstance(episode.fault, Mapping)]
+        self.stack.standin("faults", [*schedule.FOR_GOOD, *faults])
+        self.proxy.faults = {episode.name: episode.fault for episode in active if isinstance(episode.fault, Fault)}
+        for episode in active:
+            if episode.name in self.active or episode.side == "aws":
+                continue
+            self.happened[episode.name] += 1
+            if episode.side == "other":
+                threading.Thread(target=self._other, args=(episode,), daemon=True).start()
+        self.active = {episode.name: episode for episode in active}
 
     def _other(self, episode: Episode) -> None:
-        self.happened[episode.name] += 1
         if episode.fault == schedule.RESTART_TRIGGER:
             self.stack.stop_trigger()
             self.stack.start_trigger()
@@ -98,8 +88,8 @@ class Run:
         name = self.stack.outputs["KlaviyoSecretName"]
         self.stack.aws.client("secretsmanager").put_secret_value(SecretId=name, SecretString=json.dumps(key))
 
-    def drain(self) -> bool:
-        """Wait until nothing waits, is in flight or under way.
+    def drain(self) -> int:
+        """Wait until nothing waits, is in flight or under way; returns how many messages still wait.
 
         A good event now and then, as live traffic brings them: rows that Klaviyo
         refuses without naming them are parked only beside proof that it takes others.
@@ -107,42 +97,61 @@ class Run:
         end = time.monotonic() + DRAIN_SECONDS
         quiet = looks = 0
         while time.monotonic() < end and quiet < QUIET:
-            busy = self.stack.waiting() or self.proxy.under_way
-            quiet = 0 if busy else quiet + 1
+            waiting = self.stack.waiting()
+            quiet = 0 if waiting or self.proxy.under_way else quiet + 1
             looks += 1
-            if busy and looks % QUIET == 0:
-                self._good(f"alive-{time.monotonic_ns()}")
-            time.sleep(0.5)
-        return quiet == QUIET
+            if not quiet and looks % QUIET == 0:
+                self.good(f"alive-{time.monotonic_ns()}")
+            time.sleep(LOOK_SECONDS)
+        return self.stack.waiting()
 
-    def _good(self, name: str) -> None:
-        events = [{"profile": {"email": f"{name}@letters.example"}, "metric": "Visited", "unique_id": name}]
-        status, answer = self.stack.send("custom", json.dumps(events).encode(), dict(traffic.JSON))
-        self.ledger.answered(name, "", status, answer)
+    def good(self, name: str) -> None:
+        """Send an event of this name until it is accepted."""
+        webhook = traffic.custom(0, int(time.time()), name)
+        self.ledger.plan(webhook)
+        for _ in range(TRIES):
+            if self.senders.send(webhook) < 500:
+                return
+            time.sleep(LOOK_SECONDS)
 
-    def redrive(self) -> list[Lying]:
+    def parked(self) -> list[Parked]:
+        """What is in the dead-letter queue."""
+        return [parked(letter["body"], letter.get("reason", "")) for letter in self.stack.parked()]
+
+    def redrive(self) -> list[Parked]:
         """Everything that is parked goes back, once, as with ``make redrive``; returns what that was."""
         sqs = self.stack.aws.client("sqs")
         events, dead = self.stack.outputs["EventsQueueUrl"], self.stack.outputs["DeadLetterQueueUrl"]
-        parcels = dead_letters.Sorted(None, None, datetime.now(UTC).replace(microsecond=0))
-        found: list[Lying] = []
+        letters = dead_letters.Sorted(None, None, datetime.now(UTC).replace(microsecond=0))
+        before: list[Parked] = []
 
         def noted() -> Iterator[dead_letters.DeadLetter]:
-            for one in parcels.through(dead_letters.read(sqs, dead)):
-                found.extend(lying([{"body": one.body, "reason": one.reason}]))
-                yield one
+            for letter in letters.through(dead_letters.read(sqs, dead)):
+                before.append(parked(letter.body, letter.reason))
+                yield letter
 
         dead_letters.put_back(sqs, noted(), events, dead, rate=500, sleep=time.sleep)
-        dead_letters.release(sqs, dead, parcels.kept)
-        return found
+        dead_letters.release(sqs, dead, letters.kept)
+        return before
 
 
-def report(run: Run, redriven: list[Lying], unanswered: int, drained: bool) -> int:
-    """Print the account; the exit status."""
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run left: parked before and after the redrive, and how many messages still wait."""
+
+    before: list[Parked]
+    after: list[Parked]
+    waiting: int
+
+
+def report(run: Run, outcome: Outcome, refused_rows: Sequence[str]) -> int:
+    """Print the account; the exit status. ``refused_rows``: see ``Account.judge``."""
     stats = run.stack.standin("stats")
-    stored = [one["unique_id"] for one in run.stack.arrived()]
-    end = account(run.ledger, stored, lying(run.stack.parked()), GUILTY)
-    at = [one["at"] for one in run.stack.requests()]
+    account = Account(run.ledger)
+    account.judge(outcome.before, refused_rows)
+    account.judge(outcome.after, schedule.refused_rows(schedule.FOR_GOOD))
+    account.close(run.stack.arrived(), outcome.after, sought=outcome.waiting > 0)
+    at = [request["at"] for request in run.stack.requests()]
     second, over_second = crowded(at, 1.0, PER_SECOND)
     minute, over_minute = crowded(at, 60.0, PER_MINUTE)
     over = over_second + over_minute
@@ -150,49 +159,55 @@ def report(run: Run, redriven: list[Lying], unanswered: int, drained: bool) -> i
     failed = sum(count for status, count in ledger.statuses.items() if status >= 500)
     rows = {
         "faults": f"{sum(run.happened.values())} of {len(run.happened)} kinds",
-        "webhooks in": f"{len(ledger.webhooks)} in {ledger.attempts} requests ({failed} failed and were sent again)",
-        "forged": f"{ledger.forgeries}; let in {len(ledger.let_in | end.unauthentic)}",
-        "events accepted": f"{len(ledger.events)}",
-        "delivered once": f"{end.delivered}, with {stats['repeats']} repeats that collapsed",
-        "parked by then": f"{_counts(counted(redriven))}; re-queued in {len(redriven)} messages",
-        "parked in the end": _counts(end.reasons),
+        "webhooks": f"{len(ledger.sent)} in {ledger.attempts} requests ({failed} failed and were sent again)",
+        "not accepted": f"{len(ledger.unaccepted)}",
+        "forged": f"{ledger.forgeries}; let in {len(ledger.let_in)}",
+        "events accepted": f"{account.accepted}",
+        "delivered": f"{account.delivered}, {account.unread} of them without contents to compare",
+        "parked by then": f"{_counts(counted(outcome.before))}; re-queued in {len(outcome.before)} messages",
+        "innocents among them": _counts(Counter(account.innocent.values())),
+        "parked in the end": _counts(counted(outcome.after)),
+        "still waiting": f"{outcome.waiting} messages",
         "jobs": f"{stats['jobs']} taken of {stats['requests']} requests; {stats['limited']} over a window",
         "worst second": f"{second} of {PER_SECOND}",
         "worst minute": f"{minute} of {PER_MINUTE}",
+        "repeats that collapsed": f"{stats['repeats']}",
     }
     say(*table(list(rows.items())))
-    wrong = _wrong(end, ledger, unanswered, drained)
+    wrong = _wrong(account)
     error(*wrong)
-    say(f"lost {len(end.lost)}; duplicated {len(end.duplicated)}; over the limit {over}")
-    return 1 if wrong or end.lost or end.duplicated or over else 0
+    say(f"lost {len(account.lost)}; innocents parked {len(account.innocent)}; over the limit {over}")
+    return 1 if wrong or over else 0
 
 
-def _wrong(end: Account, ledger: Ledger, unanswered: int, drained: bool) -> list[str]:
-    checks = {
-        f"{unanswered} webhooks without an answer": unanswered,
-        f"{len(ledger.refused)} authentic webhooks refused": ledger.refused,
-        f"{len(ledger.let_in | end.unauthentic)} forged webhooks let in": ledger.let_in | end.unauthentic,
-        f"{end.without_reason} parked without a reason": end.without_reason,
-        f"{len(end.innocent)} parked and nothing wrong with them": end.innocent,
-        "the queue did not empty": not drained,
-        "nothing was sent": not ledger.events,
+def _wrong(account: Account) -> list[str]:
+    ledger = account.ledger
+    checks: dict[str, Collection[str]] = {
+        "events or webhooks are lost": account.lost,
+        "events were parked and nothing is wrong with them": account.innocent,
+        "webhooks were never accepted": ledger.unaccepted,
+        "authentic webhooks were refused": ledger.refused,
+        "forged webhooks were let in": ledger.let_in,
+        "events or webhooks belong to no authentic webhook": account.strangers,
+        "events differ from what mapping makes of their webhook": account.different,
+        "events or webhooks were parked for another reason than was planted": account.misnamed,
     }
-    return [what for what, is_so in checks.items() if is_so]
+    wrong = [f"{len(names)} {what}, such as {min(names)}" for what, names in checks.items() if names]
+    return wrong or ([] if ledger.accepted else ["nothing was accepted"])
 
 
 def _counts(counts: Counter[str]) -> str:
     return ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "nothing"
 
 
-def chaos(seed: int, seconds: float) -> int:
-    """One whole run."""
+def chaos(seed: int, seconds: float, calm: float = schedule.CALM) -> int:
+    """One whole run; it ends some minutes after ``seconds``, whatever still waits."""
     began = time.monotonic()
     with (
         Proxy(seed) as proxy,
         Stack(
-            limits={"per_minute": PER_MINUTE, "per_second": PER_SECOND},
             properties={"MaximumBatchingWindowInSeconds": WINDOW_SECONDS},
-            environment={"AWS_ENDPOINT_URL": proxy.url, "REQUESTS_PER_MINUTE": str(PER_MINUTE)},
+            environment={"AWS_ENDPOINT_URL": proxy.url},
             change=short_lived,
             trigger_endpoint=proxy.url,
             deliver=False,
@@ -200,28 +215,35 @@ def chaos(seed: int, seconds: float) -> int:
     ):
         proxy.target, proxy.deliver = stack.aws.url, "DeliverFunction"
         stack.start_trigger()
-        run = Run(stack, proxy, Ledger(), seed, Counter())
-        senders = traffic.Senders(stack, run.ledger, traffic.webhooks(seed, seconds, time.time()), seed)
-        senders.start()
-        run.begin(schedule.episodes(seed, seconds))
-        run.heal()
-        unanswered = senders.finish(SENDERS_SECONDS)
-        drained = run.drain()
-        redriven = run.redrive()
-        drained = run.drain() and drained
+        ledger = Ledger()
+        senders = traffic.Senders(stack, ledger, seed)
+        run = Run(stack, proxy, ledger, senders)
+        run.good("awake")  # on a busy machine a short run would be over before the functions have started
+        run.drain()
+        senders.start(traffic.webhooks(seed, seconds, time.time()))
+        episodes = schedule.episodes(seed, seconds, calm)
+        run.begin(episodes)
+        run.fail([])
+        senders.finish(SENDERS_SECONDS)
+        run.drain()
+        before = run.redrive()
+        waiting = run.drain()
+        outcome = Outcome(before, run.parked(), waiting)
         run.happened.update(proxy.happened)
         say(f"seed {seed}, {seconds:.0f} s of faults, {time.monotonic() - began:.0f} s in all")
-        return report(run, redriven, unanswered, drained)
+        faults = [episode.fault for episode in episodes if isinstance(episode.fault, Mapping)]
+        return report(run, outcome, schedule.refused_rows([*schedule.FOR_GOOD, *faults]))
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Those of ``make chaos``."""
     parser.add_argument("--seed", type=int, help="the schedule of faults; a new one if not given")
     parser.add_argument("--minutes", type=float, default=5.0, help="how long faults go on; 5 if not given")
+    parser.add_argument("--storms", action="store_true", help="no calm between storms")
 
 
 def run(asked: argparse.Namespace) -> int:
     """One whole run."""
     seed = asked.seed if asked.seed is not None else int(time.time()) % 100_000
     say(f"chaos with seed {seed} for {asked.minutes:g} minutes ...")
-    return chaos(seed, asked.minutes * 60)
+    return chaos(seed, asked.minutes * 60, 0.0 if asked.storms else schedule.CALM)

@@ -8,11 +8,13 @@ import signal
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from handler import aws as aws
+from handler import aws
 
 from .proxy import STEP
+from .schedule import STEPS
 
 URL = os.environ["AWS_ENDPOINT_URL"]
 
@@ -25,20 +27,33 @@ def kill() -> None:
 def step(function: str, name: str) -> None:
     """Be killed here, hang here, or go on."""
     with urllib.request.urlopen(f"{URL}{STEP}{function}/{name}", timeout=5) as reply:  # noqa: S310 (our own address)
-        told = json.load(reply)
-    if told.get("does") == "kill":
+        order = json.load(reply)
+    if order.get("does") == "kill":
         kill()
-    time.sleep(told.get("seconds", 0))
+    time.sleep(order.get("seconds", 0))
 
 
-def between(function: str, before: str, call: Callable[..., Any], after: str) -> Callable[..., Any]:
-    """``call`` with a step before and one after it."""
+@dataclass(frozen=True, slots=True)
+class Around:
+    """The steps before and after a call, for calls whose arguments meet ``when``."""
+
+    before: str
+    after: str
+    when: Callable[[Mapping[str, Any]], bool] = bool
+
+
+def between(function: str, around: Around, call: Callable[..., Any]) -> Callable[..., Any]:
+    """``call`` with a step before and one after it; ``ValueError`` for a step that the schedule does not have."""
+    if unknown := {around.before, around.after} - {*STEPS[function]}:
+        raise ValueError(f"{function} has no step {', '.join(sorted(unknown))}")
 
     def stepped(*arguments: Any, **named: Any) -> Any:
-        step(function, before)
-        found = call(*arguments, **named)
-        step(function, after)
-        return found
+        if named and not around.when(named):
+            return call(*arguments, **named)
+        step(function, around.before)
+        answer = call(*arguments, **named)
+        step(function, around.after)
+        return answer
 
     return stepped
 
@@ -55,15 +70,22 @@ class Stepped:
         return self._calls[name] if name in self._calls else getattr(self._client, name)
 
 
-def clients(function: str, calls: Mapping[str, Mapping[str, tuple[str, str]]]) -> Callable[..., Any]:
-    """``aws.client`` with steps of ``function``: ``calls`` has for a service's calls the step before and after."""
+def clients(function: str, calls: Mapping[str, Mapping[str, Around]]) -> Callable[..., Any]:
+    """``aws.client`` with the steps of ``function`` around these ``calls`` of these services.
+
+    Raises
+    ------
+    ValueError
+        The relay uses no such service. An unknown call is an ``AttributeError`` when the client is created.
+    """
+    if unknown := calls.keys() - {*aws.LOADER.list_available_services("service-2")}:
+        raise ValueError(f"the relay uses no {', '.join(sorted(unknown))}")
 
     def stepped(service: str, **named: Any) -> Any:
-        made = aws.client(service, **named)
-        around = calls.get(service, {})
+        client = aws.client(service, **named)
+        steps = calls.get(service, {})
         return Stepped(
-            made,
-            {name: between(function, first, getattr(made, name), last) for name, (first, last) in around.items()},
+            client, {name: between(function, around, getattr(client, name)) for name, around in steps.items()}
         )
 
     return stepped

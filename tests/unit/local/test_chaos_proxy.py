@@ -1,4 +1,4 @@
-"""The proxy does to a request what its rule says, and to others nothing."""
+"""The proxy does to a request what its fault says, and to others nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import urllib3
 
 from local.chaos.proxy import STEP, Proxy
-from local.chaos.schedule import Rule
+from local.chaos.schedule import Fault
 from tests.integration.support import until
 
 INVOKE = "/2015-03-31/functions/relay-DeliverFunction-1/invocations"
@@ -65,9 +65,9 @@ def post(proxy: Proxy, path: str, document: Any, headers: dict[str, str] | None 
 ENTRIES = {"Entries": [{"Id": str(number)} for number in range(8)]}
 
 
-def test_without_a_rule_everything_passes(between: tuple[Upstream, Proxy]) -> None:
+def test_without_a_fault_everything_passes(between: tuple[Upstream, Proxy]) -> None:
     upstream, proxy = between
-    proxy.rules = {"table away": Rule(("UpdateItem",), "dropped", chance=1.0)}
+    proxy.faults = {"table away": Fault(("UpdateItem",), "dropped", chance=1.0)}
     assert post(proxy, "/", ENTRIES, SEND).json() == {"Successful": ENTRIES["Entries"]}
     assert upstream.bodies == [ENTRIES]
     assert not proxy.happened
@@ -75,7 +75,7 @@ def test_without_a_rule_everything_passes(between: tuple[Upstream, Proxy]) -> No
 
 def test_a_refusal_is_one_that_aws_would_give(between: tuple[Upstream, Proxy]) -> None:
     upstream, proxy = between
-    proxy.rules = {"refuses": Rule(("SendMessageBatch",), "refuse", chance=1.0)}
+    proxy.faults = {"refuses": Fault(("SendMessageBatch",), "refuse", chance=1.0)}
     answer = post(proxy, "/", ENTRIES, SEND)
     assert (answer.status, answer.json()["__type"]) == (503, "ServiceUnavailable")
     assert upstream.bodies == []
@@ -84,7 +84,7 @@ def test_a_refusal_is_one_that_aws_would_give(between: tuple[Upstream, Proxy]) -
 
 def test_some_entries_are_listed_as_failed_and_only_the_others_go(between: tuple[Upstream, Proxy]) -> None:
     upstream, proxy = between
-    proxy.rules = {"failed": Rule(("SendMessageBatch",), "failed", chance=1.0)}
+    proxy.faults = {"failed": Fault(("SendMessageBatch",), "failed", chance=1.0)}
     answer = post(proxy, "/", ENTRIES, SEND).json()
     gone = {one["Id"] for body in upstream.bodies for one in body["Entries"]}
     failed = {one["Id"] for one in answer["Failed"]}
@@ -97,7 +97,7 @@ def test_some_entries_are_listed_as_failed_and_only_the_others_go(between: tuple
 @pytest.mark.parametrize(("does", "done"), [("unheard", 1), ("dropped", 0)])
 def test_an_answer_is_lost_after_or_before_it_was_done(between: tuple[Upstream, Proxy], does: str, done: int) -> None:
     upstream, proxy = between
-    proxy.rules = {"lost": Rule(("SendMessageBatch",), does, chance=1.0)}
+    proxy.faults = {"lost": Fault(("SendMessageBatch",), does, chance=1.0)}
     with pytest.raises(urllib3.exceptions.HTTPError):
         post(proxy, "/", ENTRIES, SEND)
     assert len(upstream.bodies) == done
@@ -106,7 +106,7 @@ def test_an_answer_is_lost_after_or_before_it_was_done(between: tuple[Upstream, 
 @pytest.mark.parametrize("does", ["twice", "later"])
 def test_a_batch_is_handed_over_once_more(between: tuple[Upstream, Proxy], does: str) -> None:
     upstream, proxy = between
-    proxy.rules = {"again": Rule(("Invoke deliver",), does, chance=1.0, seconds=0.3 if does == "later" else 0.0)}
+    proxy.faults = {"again": Fault(("Invoke deliver",), does, chance=1.0, seconds=0.3 if does == "later" else 0.0)}
     batch = {"Records": [{"messageId": "m"}]}
     assert post(proxy, INVOKE, batch).status == 200
     until(lambda: len(upstream.bodies) == 2, "the second time")
@@ -116,7 +116,7 @@ def test_a_batch_is_handed_over_once_more(between: tuple[Upstream, Proxy], does:
 
 def test_records_come_in_another_order(between: tuple[Upstream, Proxy]) -> None:
     upstream, proxy = between
-    proxy.rules = {"order": Rule(("Invoke deliver",), "shuffle", chance=1.0)}
+    proxy.faults = {"order": Fault(("Invoke deliver",), "shuffle", chance=1.0)}
     records = [{"messageId": str(number)} for number in range(30)]
     assert post(proxy, INVOKE, {"Records": records}).status == 200
     (body,) = upstream.bodies
@@ -126,7 +126,7 @@ def test_records_come_in_another_order(between: tuple[Upstream, Proxy]) -> None:
 
 def test_a_slow_answer_comes(between: tuple[Upstream, Proxy]) -> None:
     _, proxy = between
-    proxy.rules = {"slow": Rule(("SendMessageBatch",), "slow", chance=1.0, seconds=0.3)}
+    proxy.faults = {"slow": Fault(("SendMessageBatch",), "slow", chance=1.0, seconds=0.3)}
     began = time.monotonic()
     assert post(proxy, "/", ENTRIES, SEND).status == 200
     assert time.monotonic() - began >= 0.3
@@ -134,7 +134,7 @@ def test_a_slow_answer_comes(between: tuple[Upstream, Proxy]) -> None:
 
 def test_a_step_is_told_whether_to_die(between: tuple[Upstream, Proxy]) -> None:
     _, proxy = between
-    proxy.rules = {"killed": Rule(("deliver posted",), "kill", chance=1.0)}
+    proxy.faults = {"killed": Fault(("deliver posted",), "kill", chance=1.0)}
     path = f"{proxy.url}{STEP}deliver/"
     assert urllib3.request("GET", path + "posted").json() == {"does": "kill", "seconds": 0.0}
     assert urllib3.request("GET", path + "posting").json() == {}

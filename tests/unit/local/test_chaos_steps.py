@@ -13,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from handler import messages
 from handler.delivery import klaviyo
 from handler.messages import Event, Message
@@ -35,8 +37,8 @@ print("answered", json.dumps(handler(json.load(sys.stdin), context)))
 
 
 @contextmanager
-def surroundings(secret: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    """The URL of a server that is the proxy, and takes what AWS and Klaviyo are sent; the steps that it is told of."""
+def surroundings(secret: dict[str, Any], klaviyo_status: int = 202) -> Iterator[tuple[str, list[str]]]:
+    """The URL of a server that is the proxy, AWS and Klaviyo; the steps and the calls of AWS that it is told of."""
     steps: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -48,9 +50,11 @@ def surroundings(secret: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
             self.answer(200, {})
 
         def do_POST(self) -> None:
-            given = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            done = [{"Id": one["Id"], "MessageId": one["Id"]} for one in given.get("Entries", [])]
-            status = 202 if self.path == klaviyo.PATH else 200
+            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            done = [{"Id": entry["Id"], "MessageId": entry["Id"]} for entry in request.get("Entries", [])]
+            if "UpdateExpression" in request:
+                steps.append("UpdateItem")
+            status = klaviyo_status if self.path == klaviyo.PATH else 200
             self.answer(status, {"Successful": done, "SecretString": json.dumps(secret)})
 
         def answer(self, status: int, document: dict[str, Any]) -> None:
@@ -68,11 +72,16 @@ def surroundings(secret: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
 
 def called(function: str, url: str, event: dict[str, Any]) -> subprocess.CompletedProcess[str]:
     """Chaos's ``function``, called with ``event`` in a process of its own."""
-    given = environment.receive() | environment.deliver(KlaviyoUrl=url) | aws.NO_ONE
+    return python(CALL.format(function=function), url, json.dumps(event))
+
+
+def python(code: str, url: str, text: str = "") -> subprocess.CompletedProcess[str]:
+    """A process with the functions' environment that runs ``code``; AWS and Klaviyo are at ``url``."""
+    settings = environment.receive() | environment.deliver(KlaviyoUrl=url) | aws.NO_ONE
     return subprocess.run(  # noqa: S603 (our own command line)
-        [sys.executable, "-c", CALL.format(function=function)],
-        input=json.dumps(event),
-        env=given | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "AWS_ENDPOINT_URL": url, "PATH": "/usr/bin:/bin"},
+        [sys.executable, "-c", code],
+        input=text,
+        env=settings | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "AWS_ENDPOINT_URL": url, "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
         timeout=60,
@@ -94,17 +103,47 @@ def records(*names: str, receives: int = 1) -> list[dict[str, Any]]:
 
 def test_deliver_comes_by_each_step() -> None:
     with surroundings({"api_key": "pk_test"}) as (url, steps):
-        # One came back: it is sent again and deleted before the other is posted.
-        done = called("deliver", url, {"Records": [*records("a"), *records("b", receives=2)]})
+        # One is parked, and one came back: what is settled is deleted before it is handled.
+        garbage = {**records("c")[0], "body": "garbage"}
+        done = called("deliver", url, {"Records": [*records("a"), garbage, *records("b", receives=2)]})
     assert "answered" in done.stdout, done.stderr[-500:]
-    assert set(steps) == {f"deliver/{step}" for step in STEPS["deliver"]}
+    assert {*steps} - {"UpdateItem"} == {f"deliver/{step}" for step in STEPS["deliver"]}
 
 
-def test_poison_kills_deliver_before_its_first_request() -> None:
+def test_deliver_has_a_step_where_it_takes_a_slot_and_none_where_it_closes_the_relay() -> None:
+    with surroundings({"api_key": "pk_test"}, klaviyo_status=503) as (url, steps):
+        done = called("deliver", url, {"Records": records("a")})
+    assert "answered" in done.stdout, done.stderr[-500:]
+    posted = steps.index("deliver/posted")
+    assert steps[posted + 1] == "UpdateItem"
+
+
+def test_poison_kills_deliver_before_it_is_posted() -> None:
     with surroundings({"api_key": "pk_test"}) as (url, steps):
-        done = called("deliver", url, {"Records": records(f"{POISON}-1")})
+        done = called("deliver", url, {"Records": [*records("a"), *records(POISON)]})
     assert done.returncode < 0
-    assert steps == ["deliver/received"]
+    assert "deliver/reserved" in steps
+    assert "deliver/posting" not in steps
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ('steps.clients("deliver", {"dynamo": {}})', "ValueError: the relay uses no dynamo"),
+        (
+            'steps.clients("receive", {"sqs": {"send_letters": steps.Around("queueing", "queued")}})'
+            '("sqs", connect=1, read=1, attempts=1)',
+            "AttributeError: 'SQS' object has no attribute 'send_letters'",
+        ),
+        (
+            'steps.between("deliver", steps.Around("queueing", "sent"), print)',
+            "ValueError: deliver has no step queueing",
+        ),
+    ],
+)
+def test_unknown_name_of_a_seam_is_refused(code: str, error: str) -> None:
+    done = python(f"from local.chaos import steps; {code}", "http://127.0.0.1:1")
+    assert error in done.stderr
 
 
 def test_receive_comes_by_each_step() -> None:
