@@ -12,7 +12,7 @@ from handler.events import senders
 from tools.senders import secret_forms
 from tools.terminal import say, warning
 
-from . import parameters, secrets, target
+from . import parameters, secrets, shares, target
 from .target import Deployed
 
 ROOM = 20  # functions at a time that the door should find free
@@ -44,6 +44,7 @@ def warnings(stack: Deployed) -> Iterator[str]:
     yield from _zone(stack)
     yield from _trigger(stack)
     yield from _recursion(stack)
+    yield from shares.warnings(stack)
     yield from parameters.warnings(stack.name, stack.parameters, stack.saved)
     parked = int(_queue(stack, "DeadLetterQueueUrl", _WAITING))
     if parked:

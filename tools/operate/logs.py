@@ -90,7 +90,7 @@ def _short(value: Any) -> str:
 
 
 def chosen(lines: Sequence[dict[str, Any]], *, source: str = "", parked: bool = False) -> Iterator[dict[str, Any]]:
-    """The lines about ``source`` (all if empty), and of these only what tells of parking if ``parked``.
+    """The lines about ``source`` (all if empty), and of these only those about parking if ``parked``.
 
     A failure of Lambda's names no source, and may concern each.
     """

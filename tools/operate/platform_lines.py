@@ -1,4 +1,4 @@
-"""Lambda's own lines in a function's log group: which tell of a crash or a time-out, as lines like the relay's own.
+"""Lambda's own lines in a function's log group that report a crash or a time-out, as lines like the relay's own.
 
 Shapes, by the function's log format (Lambda guide, "Configuring JSON and plain text log formats"). Text, which the
 template has: ``START``, ``END``, ``REPORT`` and the like around each invocation, ``... Task timed out after 30.00

@@ -107,7 +107,7 @@ class Trial:
 
 
 def _document(text: str) -> dict[str, Any]:
-    """The answer as an object; empty if it is none."""
+    """Return the answer as an object; empty if it is not one."""
     try:
         document = json.loads(text)
     except ValueError:

@@ -72,7 +72,7 @@ class Cloud(Secrets):
     def get_paginator(self, name: str) -> Any:
         alarm = {"AlarmName": HOSTILE, "AlarmDescription": HOSTILE}
         events = [{"message": json.dumps(line)} for line in LINES]
-        page = {"events": events, "Subscriptions": [], "MetricAlarms": [alarm]}
+        page = {"events": events, "Subscriptions": [], "MetricAlarms": [alarm]} | self.describe_stacks()
         return SimpleNamespace(paginate=lambda **_: [page])
 
     def get_queue_attributes(self, *, AttributeNames: list[str], **_: Any) -> dict[str, Any]:  # noqa: N803
@@ -84,7 +84,7 @@ class Cloud(Secrets):
     def describe_stacks(self, **_: Any) -> dict[str, Any]:
         outputs = [{"OutputKey": name, "OutputValue": value} for name, value in OUTPUTS.items()]
         parameters = [{"ParameterKey": name, "ParameterValue": value} for name, value in EVERYONE.items()]
-        return {"Stacks": [{"Outputs": outputs, "Parameters": parameters}]}
+        return {"Stacks": [{"StackName": HOSTILE, "Outputs": outputs, "Parameters": parameters}]}
 
     def list_event_source_mappings(self, **_: Any) -> dict[str, Any]:
         mapping = {"State": HOSTILE, "FunctionArn": f"arn:{HOSTILE}", "UUID": HOSTILE}

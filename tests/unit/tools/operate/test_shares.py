@@ -1,0 +1,81 @@
+"""``make check`` reports shares on one pacing table that do not fit Klaviyo's limit."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tools.operate import shares
+from tools.operate.target import Deployed
+
+
+def described(name: str, rate: str = "", table: str = "table-1", account: str = "default") -> dict[str, Any]:
+    """A stack as DescribeStacks has it; without a ``table`` it is not a relay."""
+    parameters = {"PacingAccount": account} | ({"RequestsPerMinute": rate} if rate else {})
+    return {
+        "StackName": name,
+        "Parameters": [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
+        "Outputs": [{"OutputKey": "PacingTableName", "OutputValue": table}] if table else [],
+    }
+
+
+def said(*stacks: dict[str, Any], rate: str = "150") -> list[str]:
+    """What is said of the stack ``shop`` beside these, one on each page."""
+    asked: list[str] = []
+
+    def get_paginator(operation: str) -> Any:
+        asked.append(operation)
+        return SimpleNamespace(paginate=lambda: [{"Stacks": [stack]} for stack in (*stacks, {"StackName": "bare"})])
+
+    stack = Deployed(
+        lambda _: SimpleNamespace(get_paginator=get_paginator),
+        {"PacingTableName": "table-1"},
+        {"RequestsPerMinute": rate, "PacingAccount": "default"},
+        "shop",
+    )
+    found = list(shares.warnings(stack))
+    assert asked == ["describe_stacks"]
+    return found
+
+
+def test_a_smaller_stack_gets_its_own_and_the_other_the_rest() -> None:
+    (text,) = said(described("shop", "150"), described("staging", "10"))
+    assert "160 requests a minute (shop 150, staging 10), and Klaviyo accepts 150" in text
+    assert "staging gets its 10, and shop the rest (140)" in text
+    assert "set RequestsPerMinute in each so that the sum is 150 or less" in text
+
+
+@pytest.mark.parametrize(
+    ("rate", "other", "outcome"),
+    [
+        ("100", "75", "none is sure of its share: together they make 150"),
+        ("150", "150", "none is sure of its share: together they make 150"),
+        ("40", "150", "shop gets its 40, and other the rest (110)"),
+        ("150", "", "none is sure of its share"),
+    ],
+)
+def test_what_each_stack_gets_is_said(rate: str, other: str, outcome: str) -> None:
+    (text,) = said(described("other", other), rate=rate)
+    assert outcome in text
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [],
+        [described("shop", "150")],
+        [described("other", "150", table="table-2")],
+        [described("other", "150", account="second")],
+        [described("website", "150", table="")],
+    ],
+    ids=["alone", "itself", "another table", "another account", "no relay"],
+)
+def test_a_stack_that_shares_with_nobody_is_not_warned_of(others: list[dict[str, Any]]) -> None:
+    assert said(*others) == []
+
+
+def test_shares_that_fit_are_not_warned_of() -> None:
+    assert said(described("other", "40"), described("third", "10"), rate="100") == []
+    assert len(said(described("other", "40"), described("third", "11"), rate="100")) == 1
