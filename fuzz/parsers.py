@@ -62,9 +62,9 @@ def body(data: atheris.FuzzedDataProvider) -> None:
     charset = data.PickValueInList(["", "latin-1", "shift_jis"])
     read = bodies.Body(data.PickValueInList(KINDS), ("payload", "a"), charset, once=data.ConsumeBool())
     raw = data.ConsumeBytes(4_000)
-    for given in (raw, gzip.compress(raw)):
+    for sent in (raw, gzip.compress(raw)):
         with contextlib.suppress(Unmapped):
-            bodies.parse(bodies.unpack(given), read)
+            bodies.parse(bodies.unpack(sent), read)
 
 
 def multipart(data: atheris.FuzzedDataProvider) -> None:
@@ -141,8 +141,8 @@ def answer(data: atheris.FuzzedDataProvider) -> None:
     """Klaviyo's answer, and its words without what they quote."""
     names = ["content-type", "retry-after", "date", "ratelimit-remaining", "ratelimit-reset", "cf-mitigated"]
     headers = {data.PickValueInList(names): data.ConsumeUnicode(30) for _ in range(3)}
-    found = klaviyo.sort_answer(data.ConsumeIntInRange(100, 599), headers, data.ConsumeBytes(2_000), now=1.8e9)
-    cleaner.scrub(found.words, data.ConsumeUnicode(200))
+    answer = klaviyo.sort_answer(data.ConsumeIntInRange(100, 599), headers, data.ConsumeBytes(2_000), now=1.8e9)
+    cleaner.scrub(answer.words, data.ConsumeUnicode(200))
 
 
 def signature(data: atheris.FuzzedDataProvider) -> None:
@@ -187,7 +187,7 @@ def main() -> None:
     runs = 0
     settled = 0
 
-    def one(raw: bytes) -> None:
+    def fuzz(raw: bytes) -> None:
         nonlocal runs, settled
         runs += 1
         if runs % LOOK == 0 and runs >= SETTLED:
@@ -202,7 +202,7 @@ def main() -> None:
     handler.stream = LOG
     print(f"began {time.strftime('%H:%M:%S')}", flush=True)
     sys.stdout = io.TextIOWrapper(io.FileIO(os.devnull, "w"))  # metrics, which are printed
-    atheris.Setup([*sys.argv, "-rss_limit_mb=1000", "-print_final_stats=1"], one)
+    atheris.Setup([*sys.argv, "-rss_limit_mb=1000", "-print_final_stats=1"], fuzz)
     atheris.Fuzz()
 
 

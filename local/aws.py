@@ -1,4 +1,4 @@
-"""The AWS of one machine: MiniStack on 127.0.0.1, with credentials that are no one's."""
+"""The AWS of one machine: MiniStack on 127.0.0.1, with invented credentials."""
 
 from __future__ import annotations
 

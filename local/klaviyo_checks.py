@@ -52,7 +52,7 @@ def error(status: int, code: str, title: str, detail: str, pointer: str | None =
 
 
 def parse(body: bytes) -> Any:
-    """``body`` as JSON; ``Problem`` if it is none, or holds what JSON does not have (NaN, Infinity)."""
+    """Return ``body`` as JSON, or raise ``Problem``: also for NaN and Infinity, which JSON does not have."""
     try:
         return json.loads(body.decode(), parse_constant=_no_constant)
     except (ValueError, RecursionError) as mistake:

@@ -55,6 +55,6 @@ def client(service: str, url: str, **options: Any) -> Any:
         endpoint_url=url,
         region_name=REGION,
         aws_access_key_id="local",
-        aws_secret_access_key="local",  # noqa: S106 (no one's)
+        aws_secret_access_key="local",  # noqa: S106 (invented)
         **options,
     )

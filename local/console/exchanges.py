@@ -61,7 +61,7 @@ class Exchange:
 
     @cached_property
     def document(self) -> dict[str, Any]:
-        """The answer as JSON; empty if it is none."""
+        """Return the answer as JSON; empty if it is not JSON."""
         try:
             parsed = json.loads(self.answer)
         except ValueError:

@@ -75,7 +75,7 @@ def _file(source: str) -> str:
 
 
 def _mark(source: str) -> str:
-    """Tells a source's file from any other text that it may have; empty if there is none of that name."""
+    """Return a digest of a source's file, by which a changed text is noticed; empty if there is no such file."""
     return hashlib.sha256(senders.path_of(source).read_bytes()).hexdigest() if _exists(source) else ""
 
 

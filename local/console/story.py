@@ -162,7 +162,7 @@ def events_of(
         entry = json.loads(event.entry)
         history = history_of(name, exchange, trail)
         repeats = _before(exchange, name)
-        # That the event is there is no sign that a repeat has arrived.
+        # The event may be there from before, which does not show that a repeat has arrived.
         there = stored(event.unique_id) if history.delivered or repeats is None else []
         rows.append(
             Told(
@@ -205,7 +205,7 @@ def alike(stored: Mapping[str, Any] | None, entry: Mapping[str, Any]) -> bool:
 
 
 def plain(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """An ``event-bulk-create`` entry as one reads it: whose, what, when, how much, and the properties."""
+    """Return an ``event-bulk-create`` entry in reading order: profile, metric, time, value, properties."""
     outer, event = entry["attributes"], dict(_event(entry))
     profile = outer["profile"]["data"]
     metric = event.pop("metric")["data"]["attributes"]

@@ -73,7 +73,7 @@ def preview(source: str, headers: dict[str, str], body: bytes, received: float) 
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Those of ``make preview``."""
+    """Add the arguments of ``make preview``."""
     parser.add_argument("source", help="the source's name in the webhook URL")
     parser.add_argument("file", help=payload.FILE_HELP)
     parser.add_argument("headers", nargs="?", help=payload.HEADERS_HELP)

@@ -51,12 +51,16 @@ def unchecked(tree: ast.Module) -> Iterator[int]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
-            lenient = any(word.arg == "raising" for word in node.keywords)
+            name = method or getattr(node.func, "id", "")
+            patches = (
+                method in ("setattr", "delattr") or name == "patch" or ast.unparse(node.func).endswith("patch.object")
+            )
+            lenient = any(word.arg in ("raising", "create") for word in node.keywords)
             private = any(
                 isinstance(argument, ast.Constant) and re.search(r"(^|\.)_(?!_)", str(argument.value))
-                for argument in node.args[:2]
+                for argument in (*node.args[:2], *(word.value for word in node.keywords))
             )
-            if getattr(node.func, "id", "") == "setattr" or (method == "setattr" and (lenient or private)):
+            if (not method and name in ("setattr", "delattr")) or (patches and (lenient or private)):
                 yield node.lineno
             if method in ("reload", "exec_module"):
                 yield node.lineno
@@ -67,7 +71,9 @@ def unchecked(tree: ast.Module) -> Iterator[int]:
 
 
 def test_no_other_code_sets_attributes_unchecked() -> None:
-    paths = [path for folder in ("tools", "local", "bench", "tests", "fuzz") for path in (ROOT / folder).rglob("*.py")]
+    paths = [
+        path for folder in ("sim", "tools", "local", "bench", "tests", "fuzz") for path in (ROOT / folder).rglob("*.py")
+    ]
     settings = {str(path.relative_to(ROOT)): list(unchecked(ast.parse(path.read_text("utf-8")))) for path in paths}
     # MiniStack, which is not ours, has no other way in.
     assert {path for path, lines in settings.items() if lines} == {"local/emulator.py"}
@@ -85,6 +91,11 @@ def test_no_other_code_sets_attributes_unchecked() -> None:
         'patch.setattr(a, "b", 1, raising=False)',
         'patch.setattr(a, "_b", 1)',
         'patch.setattr("a._b", 1)',
+        'patch.setattr(a, name="_b", value=1)',
+        'patch.delattr(a, "_b")',
+        'patch.object(a, "_b")',
+        'mock.patch.object(a, "b", create=True)',
+        'mock.patch("a._b")',
         "importlib.reload(a)",
     ],
 )
