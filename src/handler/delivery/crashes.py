@@ -12,13 +12,16 @@ bring back thousands of innocent messages (docs/decisions/0037). Hence:
   these trials count, and only while other work gets done: between the last record that
   came back from a group (``died_at``) and the trial, a function must have settled all
   that it had (``alive_at``).
-- It is parked after ``DEATHS`` such trials, if nothing else came back for an hour. If a
+- It is parked after ``DEATHS`` such trials, if nothing else came back for an hour. If it
+  holds several events, since deferred ones travel together, these are sent one by one
+  instead, and each has trials of its own. If a
   message survives after it died alone, the deaths were not its own: that is a storm, too.
 
 A trial is an item of the table, ``{account}/event-bulk-create-jobs/trial/{MessageId}``:
-``deaths`` (N), ``cause`` (S, the exception if there was one) and ``expires_at`` (N, epoch
-seconds, for DynamoDB to delete it). SQS gives a message the same id at each receive (SQS
-guide, "Queue and message identifiers"); one that is sent again starts without a trial.
+``deaths`` (N), ``cause`` (S, the exception if there was one), ``split`` (N, once its
+events are sent one by one) and ``expires_at`` (N, epoch seconds, for DynamoDB to delete
+it). SQS gives a message the same id at each receive (SQS guide, "Queue and message
+identifiers"); one that is sent again starts without a trial.
 """
 
 from __future__ import annotations
@@ -39,15 +42,20 @@ DIED = f"the function ended {DEATHS} times while it handled this message alone, 
 STUCK = 7 * 86_400  # seconds; with a thousand receives SQS moves a message after eight days
 SHOWN = 100  # receives up to which a message comes again soon; with 900 more, each after 725 s, it is ``STUCK`` first
 EXPIRY_SECONDS = 15 * 86_400  # SQS keeps a message for 14 days
+SPLIT = "split"  # attribute of an event that was in a message which killed functions
 _KILLERS = ("crashed", "waited_too_long")  # reasons of parked messages that may have killed functions
 NOTE_SECONDS = 60.0  # a function notes deaths at most so often
 
 
 class Trial(NamedTuple):
-    """A message that was handled alone: how often it came back from that, and the exception, if any."""
+    """A message that was handled alone: how often it came back from that, and the exception, if any.
+
+    ``split``: a function began to send its events one by one.
+    """
 
     deaths: int
     cause: str = ""
+    split: bool = False
 
 
 class Deaths:
@@ -111,7 +119,7 @@ class Deaths:
         with suppress(TableUnavailable):
             item = self._item(record).read()
             if isinstance(deaths := item.get("deaths"), int):
-                return Trial(deaths, str(item.get("cause", "")))
+                return Trial(deaths, str(item.get("cause", "")), "split" in item)
         return None
 
     def begin(self, records: Iterable[Record], trial: Trial | None = None) -> None:
@@ -129,18 +137,30 @@ class Deaths:
         if trial.deaths and not cause:
             self.died()  # so something else kills functions
 
+    def split(self, record: Record, *, begins: bool) -> None:
+        """Write down that the message is about to be split, or that its parts could not be sent."""
+        with suppress(TableUnavailable):
+            self._item(record).swap({}, {"split": 1 if begins else None})
+
     def _item(self, record: Record) -> Table:
         return self._table.at(f"trial/{record.id}")
 
 
 def came_back(record: Record) -> bool:
-    """Return whether ``record`` is not new: it came back, or a redrive brought it back after it was parked for that."""
-    return record.receives > 1 or record.attributes.get("reason") in _KILLERS
+    """Return whether ``record`` is not new.
+
+    It came back, or it is a part of a message that did, or a redrive brought it back after it was parked for that.
+    """
+    return record.receives > 1 or _is_suspect(record)
 
 
 def from_a_group(record: Record) -> bool:
     """Return whether ``record`` came back from being handled together with many others."""
-    return 1 < record.receives <= TWICE and record.attributes.get("reason") not in _KILLERS
+    return 1 < record.receives <= TWICE and not _is_suspect(record)
+
+
+def _is_suspect(record: Record) -> bool:
+    return SPLIT in record.attributes or record.attributes.get("reason") in _KILLERS
 
 
 def groups(

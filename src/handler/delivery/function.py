@@ -203,12 +203,34 @@ class Deliver:
             return
         (record,) = group
         if self._deaths.convicts(trial):
-            self._park(run, record, "crashed", trial.cause or crashes.DIED)
+            if trial.split or not self._split(run, record):
+                self._park(run, record, "crashed", trial.cause or crashes.DIED)
             return
         self._deaths.begin(group, trial)
         run.cause = ""
         self._settle(run, group, trial)
         self._deaths.end(record, trial, cause=run.cause)
+
+    def _split(self, run: _Run, record: Record) -> bool:
+        """Send the events of ``record`` one by one, since only one may be at fault; return false if it holds one."""
+        self._deaths.split(record, begins=True)  # decoding may be what kills
+        try:
+            message = messages.decode(record.body)
+        except Exception:  # noqa: BLE001 (it may be what the message raises each time)
+            return False
+        if isinstance(message, Raw) or len(message.events) == 1:
+            return False
+        parcels = [
+            Parcel(
+                Outgoing(messages.encode(part), messages.group(part), attributes={crashes.SPLIT: "1"}), frozenset({0})
+            )
+            for part in messages.pack(message.events, message, events_limit=1)
+        ]
+        unsent = self._queues(run.end).send(self._settings.events_queue_url, parcels)
+        if unsent:
+            self._deaths.split(record, begins=False)
+        run.settle([record], [record] if unsent else [])
+        return True
 
     def _settle(self, run: _Run, group: list[Record], trial: Trial | None = None) -> None:
         """Handle ``group``. Halve it where that raises, so that only records that raise alone stay in the queue.

@@ -129,6 +129,25 @@ def test_a_message_that_kills_the_process_is_parked_alone(neighbours: int, where
         assert not world.events.moved
 
 
+@pytest.mark.parametrize("refuses", [0.0, 0.5])
+def test_events_that_travelled_with_a_killer_are_delivered(refuses: float) -> None:
+    """Deferred events travel together, so that a message of several may hold the one that kills."""
+    with delivery() as world:
+
+        def die(request: Request) -> None:
+            if "poison" in request.names:
+                raise Killed
+
+        world.klaviyo.told = die
+        world.refuses = refuses
+        world.put(message("a", "poison", "b"))
+        for hour in range(48):  # without others nothing is known of how the relay works
+            world.events.put(messages.encode(message(f"later{hour}")), group="shop", delay=3_600 * hour)
+        world.run()
+        assert set(world.klaviyo.stored) == {"a", "b", *(f"later{hour}" for hour in range(48))}
+        assert parked_names(world) == {"crashed": {"poison"}}
+
+
 def _beside(world: Delivery, poison: Message | Raw, names: set[str]) -> None:
     half = len(names) // 2
     for number, name in enumerate(sorted(names)):
