@@ -98,7 +98,7 @@ class Exchange:
         return str(said or _PLATFORM.get(str(self.document.get("message")), ""))
 
     def receipts(self, event_id: str) -> list[Receipt]:
-        """Every kept webhook that brought the event, this one among them, oldest first."""
+        """Return every kept webhook that brought the event, this one among them, oldest first."""
         own = (self.number, self.at)
         numbers = self.came.get(event_id, [])
         return numbers if own in numbers else [own]  # a page may hold one that was just let go
@@ -173,13 +173,13 @@ class Exchanges:
                 del self._came[event_id]
 
     def find(self, number: int) -> Exchange | None:
-        """The exchange of that number, if it is still kept."""
+        """Return the exchange of that number, if it is still kept."""
         with self._lock:
             place = number - (self._kept[0].number if self._kept else 1)
             return self._kept[place] if 0 <= place < len(self._kept) else None
 
     def newest_first(self) -> Iterator[Exchange]:
-        """Every kept exchange, by the time at which it came; numbers are given when it was answered."""
+        """Return every kept exchange, the newest first by arrival; numbers are given when it was answered."""
         with self._lock:
             kept = list(self._kept)
         return iter(sorted(kept, key=lambda exchange: (exchange.at, exchange.number), reverse=True))
@@ -189,7 +189,7 @@ class Exchanges:
 
 
 def masked(target: str) -> str:
-    """A path whose query shows names only: senders that sign nothing have their token there."""
+    """Return a path whose query shows names only: senders that sign nothing have their token there."""
     parts = urlsplit(target)
     if not parts.query:
         return parts.path
@@ -201,7 +201,10 @@ def masked(target: str) -> str:
 
 
 def _masked_headers(headers: Mapping[str, str], mapping: Source | None) -> dict[str, str]:
-    """Names in lower case; credentials, and headers in which this sender has its token, without their values."""
+    """Return headers with names in lower case.
+
+    Credentials, and headers in which this sender has its token, are without their values.
+    """
     hidden = set(CREDENTIALS)
     for scheme in mapping.schemes if mapping else ():
         if scheme.scheme == signatures.TOKEN:

@@ -83,7 +83,9 @@ class Trail:
             self._steps.setdefault(name, []).append(job)
 
     def of(self, event_id: str, receipts: Sequence[float] = (0.0,), which: int = 0) -> History:
-        """What is known of an event that came in ``which`` of the webhooks received at ``receipts``, oldest first.
+        """Return what is known of an event that came in webhook ``which`` of those in ``receipts``.
+
+        ``receipts`` are the times at which they were received, oldest first.
 
         A job names the event, not the webhook: it counts for the first webhook that was there before it and is
         neither delivered nor parked, else for one that was parked and sent back, else for the last one.
@@ -99,7 +101,7 @@ class Trail:
 
 
 def state(histories: Sequence[History]) -> str:
-    """``delivered``, ``parked`` or ``waiting``: what the events of one webhook have come to, taken together."""
+    """Return ``delivered``, ``parked`` or ``waiting``: what the events of one webhook have come to, taken together."""
     if any(history.parked for history in histories):
         return "parked"
     return "delivered" if all(history.delivered for history in histories) else "waiting"
