@@ -38,7 +38,7 @@ Receipt = tuple[int, float]
 
 @dataclass(frozen=True, eq=False)
 class Exchange:
-    """One request at the door and its answer; ``at`` in epoch seconds, header names in lower case.
+    """One request to the webhook endpoint and its answer; ``at`` in epoch seconds, header names in lower case.
 
     ``mapping`` is the source as it stood then, ``None`` if there was none of that name; ``understood`` is
     ``story``'s own, so that a webhook is mapped once however often it is shown. ``came`` has, for each accepted
@@ -70,7 +70,7 @@ class Exchange:
 
     @property
     def outcome(self) -> str:
-        """``accepted``, ``parked``, ``ignored``, ``handshake`` or ``refused``, as the door's log line has it."""
+        """``accepted``, ``parked``, ``ignored``, ``handshake`` or ``refused``, as ``receive`` logs it."""
         if self.status >= 300:
             return "refused"
         if self.document.get("ignored"):
@@ -81,18 +81,18 @@ class Exchange:
 
     @property
     def event_ids(self) -> list[str]:
-        """The accepted events."""
+        """The names of the accepted events."""
         return list(self.document.get("event_ids", []))
 
     @property
     def reason(self) -> str:
-        """Why it was refused or parked: the door's code."""
+        """The code with which receive refused or parked it."""
         parked = self.document.get("parked") or [{}]
         return str(self.document.get("error") or parked[0].get("reason", ""))
 
     @property
     def detail(self) -> str:
-        """Why it was refused, parked or ignored: the door's sentence, or what the platform's answer means."""
+        """The sentence of receive that says why, or what the platform's answer means."""
         parked = self.document.get("parked") or [{}]
         said = self.document.get("detail") or parked[0].get("detail") or self.document.get("ignored")
         return str(said or _PLATFORM.get(str(self.document.get("message")), ""))
@@ -105,7 +105,7 @@ class Exchange:
 
     @property
     def size(self) -> int:
-        """What it takes in memory, about, in bytes."""
+        """The approximate size in memory, in bytes."""
         return len(self.body) + len(self.answer) + sum(len(name) + len(value) for name, value in self.headers.items())
 
 

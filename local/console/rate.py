@@ -163,17 +163,17 @@ class Group:
 
     @property
     def events(self) -> int:
-        """How many events; a raw webhook counts one."""
+        """The number of events; a raw webhook counts one."""
         return sum(letter.events for letter in self.messages)
 
     @property
     def since(self) -> str:
-        """When the oldest was parked."""
+        """The time at which the oldest was parked."""
         return min(letter.parked_at for letter in self.messages)
 
     @property
     def details(self) -> list[str]:
-        """What was said of them, each once."""
+        """The details of them, each once."""
         return list(dict.fromkeys(letter.detail for letter in self.messages if letter.detail))
 
 

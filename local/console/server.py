@@ -34,7 +34,7 @@ class Console(ConsoleState):
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """The address of the console."""
         return f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Console:

@@ -78,13 +78,13 @@ class Told:
 
     @property
     def late(self) -> bool:
-        """Whether Klaviyo got a backfill with identifiers only, because the event was old when it was delivered."""
+        """True if Klaviyo got a backfill with identifiers only, because the event was old when it was delivered."""
         late = json.loads(identifiers_only(json.dumps(self.entry)))
         return late != self.entry and any(alike(event.get("entry"), late) for event in self.stored)
 
     @property
     def same(self) -> bool:
-        """Whether what is stored is what this webhook became."""
+        """True if what is stored is what this webhook became."""
         return any(alike(event.get("entry"), self.entry) for event in self.stored)
 
 

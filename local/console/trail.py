@@ -29,7 +29,7 @@ class SentJob:
 
 @dataclass(slots=True)
 class History:
-    """What became of one event: the jobs that it went in, oldest first, and the line that parked it last.
+    """The fate of one event: the jobs that it went in, oldest first, and the line that parked it last.
 
     Once it was sent back, ``parked`` is ``None`` and ``was_parked`` that line.
     """
@@ -40,7 +40,7 @@ class History:
 
     @property
     def delivered(self) -> SentJob | None:
-        """The job in which Klaviyo took it."""
+        """The job in which Klaviyo accepted it."""
         return next((job for job in reversed(self.jobs) if job.line.get("outcome") == "delivered"), None)
 
     def take(self, step: SentJob | Line) -> None:

@@ -46,12 +46,12 @@ class Snapshot:
 
     @property
     def closed(self) -> str:
-        """Why nothing is posted just now; empty while the relay is open."""
+        """The reason that nothing is posted just now; empty while the relay is open."""
         return str(self.pacing.get("closed_reason", "")) if self.pacing.get("closed_until", 0) > self.at * 1000 else ""
 
 
 class Watch:
-    """Looks at ``stack`` from a thread of its own."""
+    """A watcher of ``stack`` in a thread of its own."""
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
