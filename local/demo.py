@@ -23,7 +23,7 @@ DRAIN_SECONDS = 120
 
 @dataclass
 class Sent:
-    """One sample: where it came from, what the door answered, what became of it."""
+    """One sample: its source and topic, the answer of ``receive``, and what became of it."""
 
     source: str
     topic: str
@@ -35,17 +35,17 @@ class Sent:
 
     @property
     def events(self) -> int:
-        """How many events the door accepted."""
+        """The number of accepted events."""
         return len(self.event_ids)
 
     @property
     def refused(self) -> bool:
-        """Whether the door turned the sample away, or parked one that does not show what is parked."""
+        """True if the sample was refused, or parked although it should not be, or the reverse."""
         return self.status >= 300 or (self.status != SILENT and bool(self.answer.get("parked")) is not self.parks)
 
     @property
     def outcome(self) -> str:
-        """In a word, or the reason."""
+        """The outcome in a word, or the reason."""
         if self.status >= 300:
             return f"refused: {self.answer.get('error')}"
         if self.answer.get("parked"):

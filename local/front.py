@@ -45,7 +45,7 @@ _KEPT = frozenset({"content-type", "cache-control"})
 
 
 class Keeper(Protocol):
-    """Who writes down what came in; as ``console.exchanges.Exchanges``."""
+    """A recorder of the requests that came in; as ``console.exchanges.Exchanges``."""
 
     def add(
         self,

@@ -93,7 +93,7 @@ class Sliding:
 
 @dataclass(slots=True)
 class Fault:
-    """How some requests fail. The first fault that applies to a request is the one that happens.
+    """A way in which some requests fail. The first fault that applies to a request is the one that happens.
 
     Attributes
     ----------
@@ -159,7 +159,7 @@ class Fault:
 
 @dataclass(slots=True)
 class Answer:
-    """What goes back; ``cut``: half of it, then the connection closes."""
+    """The answer to a request; ``cut``: half of it, then the connection closes."""
 
     status: int
     headers: dict[str, str] = field(default_factory=dict)
@@ -446,7 +446,7 @@ class Server(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where it listens, without a path."""
+        """The address of the server, without a path."""
         return f"http://127.0.0.1:{self.server_port}"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
