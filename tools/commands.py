@@ -65,7 +65,7 @@ CRASHED = 70  # EX_SOFTWARE of sysexits.h
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports a mistake on the command line as every other error, without the usage line."""
+    """A parser that reports a mistake on the command line as every other error, without the usage line."""
 
     def error(self, message: str) -> NoReturn:
         """Print ``message`` and end with status 2."""

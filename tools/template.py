@@ -19,7 +19,7 @@ logging.getLogger("samtranslator.metrics.metrics").setLevel(logging.ERROR)
 
 
 class NoPolicies:
-    """In place of the managed policies that SAM fetches from AWS: this template names none."""
+    """A stand-in for the managed policies that SAM fetches from AWS: this template names none."""
 
     def load(self) -> dict[str, str]:
         """Return no policies."""

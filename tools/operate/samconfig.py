@@ -18,7 +18,7 @@ _TABLE = re.compile(r"\s*\[([^\[\]]+)\]\s*(#.*)?")
 
 @dataclass(frozen=True)
 class Saved:
-    """What is saved for one stack, under one environment of the file; empty if nothing is.
+    """The parameters saved for one stack, under one environment of the file; empty if nothing is.
 
     ``parameters`` are those that a plain ``sam deploy`` passes, by name, and
     ``lines`` where in the file each of them is.

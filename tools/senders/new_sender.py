@@ -125,7 +125,7 @@ class Leaf:
 
 @dataclass
 class Guess:
-    """What the file will say: expressions by name, ``None`` or empty where nothing fits."""
+    """The content of the file to be written: expressions by name, ``None`` or empty where nothing fits."""
 
     read: bodies.Body = bodies.ANY_JSON
     topic: str = ""
