@@ -48,7 +48,7 @@ def running(other: str) -> Running:
 def client(service: str, url: str, **options: Any) -> Any:
     """Return a boto3 client for the MiniStack at ``url``; ``CommandError`` for any address but 127.0.0.1."""
     parts = urlsplit(url)
-    if (parts.scheme, parts.hostname) != ("http", "127.0.0.1"):  # the text before an @ is no host
+    if (parts.scheme, parts.hostname) != ("http", "127.0.0.1"):  # the text before an @ is not a host
         raise CommandError("local tools speak to 127.0.0.1 only")
     return boto3.client(
         service,  # type: ignore[call-overload]  # the services' names are literals in the stubs

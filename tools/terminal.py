@@ -33,7 +33,7 @@ def _escape(char: str) -> str:
 def say(*lines: object, error: bool = False) -> None:
     """Print each of ``lines`` as one line, errors to standard error; a line break inside one is shown, not made.
 
-    Where the reader has gone, as ``head`` does, the program ends quietly (the library's note on SIGPIPE).
+    If the reader has gone, as ``head`` does, the program ends quietly (the library's note on SIGPIPE).
     """
     stream = sys.stderr if error else sys.stdout
     try:

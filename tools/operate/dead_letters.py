@@ -130,8 +130,8 @@ class Sorted:
     def through(self, letters: Iterable[DeadLetter]) -> Iterator[DeadLetter]:
         """Yield the messages to re-queue: chosen by source and reason, and not parked since the redrive began.
 
-        Without that a redrive whose cause persists would take up again what it
-        sent back, and never end.
+        Without the second condition a redrive whose cause persists would re-queue
+        the same messages again and never end.
         """
         for letter in letters:
             chosen = wanted(letter, self._source, self._reason) and not self._anew(letter)

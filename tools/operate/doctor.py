@@ -108,7 +108,7 @@ def _recipient(stack: Deployed) -> Iterator[str]:
 
 
 def _confirmed(subscription: Mapping[str, str]) -> bool:
-    return subscription["SubscriptionArn"].startswith("arn:")  # else PendingConfirmation, or Deleted
+    return subscription["SubscriptionArn"].startswith("arn:")  # otherwise PendingConfirmation, or Deleted
 
 
 def _alarms(stack: Deployed) -> Iterator[str]:

@@ -38,7 +38,7 @@ def matching(
 
     ``since`` is in epoch seconds.
 
-    The relay's own are JSON. Of Lambda's, those that tell of a failure are there, too, as of the kind ``lambda``.
+    The relay's own lines are JSON. Lambda's lines about a failure are included, with the kind ``lambda``.
     """
     options: dict[str, Any] = {"startTime": int(since * 1000)} if since else {}
     written = _as_json(words)[1:-1]  # as a line has them
@@ -122,7 +122,7 @@ class Reader:
     def story(self, words: str) -> list[dict[str, Any]]:
         """Return the lines that hold ``words``.
 
-        Lines of the events that it names are among them, and of how their invocations failed.
+        Also return the lines of the events that these name, and of how their invocations failed.
         """
         lines = self.lines(words=words)
         others = [name for name in questions.event_ids(lines, words) if words not in name][: questions.MOST_EVENTS]

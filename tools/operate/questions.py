@@ -43,8 +43,8 @@ def _ids(line: Line) -> list[str]:
 def outcomes(lines: Sequence[Line], words: str, waiting: Waiting, deferred: Line | None) -> Iterator[str]:
     """Yield a sentence for each event, or for the webhook if no event came of it.
 
-    ``lines`` are in order of time and hold whatever is known of the events;
-    ``deferred`` is the latest deferral of any, for deferrals name no event.
+    ``lines`` are in order of time and hold everything that is known of the events;
+    ``deferred`` is the latest deferral of any, because deferrals name no event.
     """
     ids = event_ids(lines, words)
     for line in lines:

@@ -57,7 +57,7 @@ def clients(name: str) -> Callable[[str], Any]:
 
     The clients have the credentials of the environment.
 
-    That is the environment's (boto3 itself reads no ``AWS_REGION``), else the one
+    The region is the environment's (boto3 itself reads no ``AWS_REGION``), otherwise the one
     that ``sam deploy --guided`` wrote into samconfig.toml together with the stack's name.
     """
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or samconfig.read(name).region

@@ -261,7 +261,7 @@ def _who(draft: Guess, fields: list[Leaf]) -> Path_:
 def _same_person(leaf: Leaf, person: Path_) -> bool:
     """Return whether ``leaf`` belongs to the person.
 
-    It does in the person's object, around it or in a bill, and not in that of another person.
+    It does if it is in the person's object, around it or in a bill, and not in another person's.
     """
     place = leaf.path[:-1]
     shorter = min(len(place), len(person))
@@ -421,7 +421,7 @@ def values_title(topic: str) -> str:
 def read(body: bytes) -> tuple[bodies.Body, Any]:
     """Return what a delivery's body is by its bytes, and the document in it; raise ``Unmapped``.
 
-    Text that is not UTF-8 is taken for Windows-1252, which browsers read ISO-8859-1 as, too
+    Text that is not UTF-8 is read as Windows-1252, as browsers read ISO-8859-1
     (https://encoding.spec.whatwg.org/#names-and-labels).
     """
     kind = bodies.looks(body)

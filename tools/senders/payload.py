@@ -61,7 +61,7 @@ def read(file: str | Path, headers_file: str | Path | None = None) -> tuple[dict
     """Read the headers (names in lower case) and the exact body of a payload file.
 
     A file that is an object with ``headers`` and ``body`` (and ``method`` and
-    ``query``, if it is a handshake) is a sample; its
+    ``query``, if it is a handshake) is a sample. Its
     body is sent unchanged if it is text, otherwise as JSON. Of any other file the
     bytes themselves are the body. Headers in ``headers_file`` go over others.
 

@@ -54,7 +54,7 @@ def wrong(name: str, secret: str) -> str | None:
 
 
 def shared(document: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    """Yield each two or more sources that list the same secret.
+    """Yield each group of two or more sources that list the same secret.
 
     Each of them verifies webhooks that were sent to another.
     """
