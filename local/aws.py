@@ -53,7 +53,7 @@ def free_port() -> int:
 def spawn(command: list[str], log: IO[bytes], **env: str) -> subprocess.Popen[bytes]:
     """Start ``command`` in the project's folder; it ends when this process does, or closes its ``stdin``.
 
-    In a session of its own, so that what ends this process's whole group leaves the guard to clear up.
+    It has a session of its own. A signal to this process's whole group then leaves the guard running to clear up.
     """
     passed = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     return subprocess.Popen(  # noqa: S603 (our own command lines)

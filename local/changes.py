@@ -28,8 +28,8 @@ def watch(
 ) -> None:
     """Call ``redeploy`` each time senders' files change after ``known``, until ``stopped``; say which changed.
 
-    A file that cannot be read stays out of the functions until it can: else
-    its sender's webhooks would be answered 503.
+    A file that cannot be read stays out of the functions until it can be read.
+    Otherwise its sender's webhooks would get a 503.
     """
     while not stopped.wait(seconds):
         current = stamps()

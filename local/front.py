@@ -178,7 +178,7 @@ class _Handler(BaseHTTPRequestHandler):
 def event_bytes(method: str, path: str, query: str, headers: Mapping[str, str], body: bytes) -> int:
     """Return the size in bytes of the event with which Lambda would be invoked (payload format 2.0).
 
-    As JSON in UTF-8 without spaces: a quotation mark of the body counts double. What
+    The event is counted as JSON in UTF-8 without spaces: a quotation mark of the body counts double. What
     only API Gateway knows is counted with its usual length; how AWS writes what is not
     ASCII is not known.
     """

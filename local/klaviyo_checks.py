@@ -25,7 +25,7 @@ MAX_DEPTH = 10
 MAX_ARRAY = 4_000
 MAX_PROFILE = 95_000
 IDENTIFIERS = ("email", "phone_number", "external_id", "anonymous_id", "_kx")
-# Addresses at which Klaviyo takes an event and drops it (RFC 2606 and its like).
+# Addresses for which Klaviyo accepts an event and drops it (RFC 2606 and similar).
 RESERVED_ADDRESS = re.compile(r"@(example\.(com|org|net)|test\.com)$", re.IGNORECASE)
 _EPOCH = datetime(1990, 1, 1, tzinfo=UTC)
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?")

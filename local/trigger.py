@@ -44,7 +44,7 @@ RECEIVERS = 2
 POLLERS = 5  # AWS begins with five and adds more only under backlog
 AHEAD_MESSAGES = 20_000
 AHEAD_BYTES = 512 * 1024 * 1024
-AHEAD_SECONDS = 43_200  # the longest visibility timeout that SQS takes
+AHEAD_SECONDS = 43_200  # the longest visibility timeout that SQS accepts
 _BEGIN, _END = '{"Records":[', "]}"
 _UNREACHABLE = (ClientError, BotoCoreError)
 LONG_POLL = "LongPoll"  # a property of this trigger; AWS does not have it
@@ -232,7 +232,7 @@ class Batch:
         """Take what fits from ``pool``; return whether the batch is to go now."""
         before = len(self.messages)
         while len(self.messages) < self.size:
-            # One message always goes: SQS takes none that Lambda could not.
+            # One message always fits: SQS accepts none that Lambda could not.
             room = PAYLOAD_BYTES - self._weight - 1 if self.messages else PAYLOAD_BYTES
             message = pool.take(room)
             if message is None:

@@ -147,7 +147,7 @@ def read(form: Mapping[str, str]) -> tuple[str, str, Payload]:
     Raises
     ------
     CommandError
-        The name is none, the headers are no JSON object, or a part is too large; the text says which.
+        The name is not valid, the headers are not a JSON object, or a part is too large; the text says which.
     """
     source, toml, body = form.get("name", "").strip(), form.get("toml", ""), form.get("body", "")
     if not NAME.fullmatch(source):

@@ -91,7 +91,7 @@ class Told:
 def outcome_of(exchange: Exchange, defaults: Defaults) -> Outcome:
     """Return what the mapping makes of it; empty for what was not authentic or not understood.
 
-    What was parked whole is mapped again when it is sent back, by the file as it is then.
+    What was parked whole is mapped again when it is re-queued, by the file as it is then.
     """
     source = exchange.mapping
     if source is None or exchange.outcome in ("refused", "handshake"):
@@ -204,7 +204,7 @@ def _is_whose(stored: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
 def alike(stored: Mapping[str, Any] | None, entry: Mapping[str, Any]) -> bool:
     """Return whether both are one event, except for a time of receipt.
 
-    The front door has a webhook before the function has it.
+    The front door receives a webhook before the function does.
     """
     if not stored:
         return False

@@ -88,7 +88,7 @@ class Trail:
         ``receipts`` are the times at which they were received, oldest first.
 
         A job names the event, not the webhook: it counts for the first webhook that was there before it and is
-        neither delivered nor parked, else for one that was parked and sent back, else for the last one.
+        neither delivered nor parked, otherwise for one that was parked and re-queued, otherwise for the last one.
         """
         histories = [History() for _ in receipts]
         for step in self._steps.get(event_id, []):
