@@ -44,7 +44,7 @@ START_SECONDS = 30
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that no program listens on."""
+    """Return a port of 127.0.0.1 that no program listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -53,7 +53,7 @@ def free_port() -> int:
 def spawn(command: list[str], log: IO[bytes], **env: str) -> subprocess.Popen[bytes]:
     """Start ``command`` in the project's folder; it ends when this process does, or closes its ``stdin``.
 
-    In a session of its own, so that what ends this process's whole group leaves the guard to clear up.
+    It has a session of its own. A signal to this process's whole group then leaves the guard running to clear up.
     """
     passed = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     return subprocess.Popen(  # noqa: S603 (our own command lines)
@@ -107,11 +107,11 @@ class Aws:
         wait_for(f"{self.url}/_ministack/health", self.process, "MiniStack")
 
     def client(self, service: str, **options: Any) -> Any:
-        """A boto3 client for this MiniStack."""
+        """Return a boto3 client for this MiniStack."""
         return client(service, self.url, **options)
 
     def environment(self) -> dict[str, str]:
-        """What a process needs to speak to this MiniStack and to nothing else."""
+        """Return the environment that a process needs to speak to this MiniStack and to nothing else."""
         return {**NO_ONE, "AWS_ENDPOINT_URL": self.url}
 
     def close(self) -> None:
@@ -120,7 +120,7 @@ class Aws:
 
 
 def package(root: Path = ROOT) -> bytes:
-    """The functions' zip: ``src/handler``. The libraries are the virtual environment's."""
+    """Return the functions' zip: ``src/handler``. The libraries are the virtual environment's."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         handler = root / "src" / "handler"
@@ -133,7 +133,7 @@ def package(root: Path = ROOT) -> bytes:
 
 
 def translate(template: Path, function_environment: dict[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The template as CloudFormation that MiniStack deploys, and the resources left out of it, by name."""
+    """Return the template as CloudFormation that MiniStack deploys, and the resources left out of it, by name."""
     os.environ.setdefault("AWS_DEFAULT_REGION", REGION)
     source = yaml_parse(template.read_text("utf-8"))
     source["Globals"]["Function"]["CodeUri"] = {"Bucket": BUCKET, "Key": "code.zip"}
@@ -152,7 +152,7 @@ def translate(template: Path, function_environment: dict[str, str]) -> tuple[dic
 
 
 def _add_routes(resources: dict[str, Any], api: str) -> None:
-    """MiniStack ignores an API's OpenAPI ``Body``: each of its paths becomes a route."""
+    """Turn each path of an API's OpenAPI ``Body`` into a route, because MiniStack ignores ``Body``."""
     body = resources[api]["Properties"].pop("Body")
     resources[api]["Properties"] = {"Name": api, "ProtocolType": "HTTP"}
     operations = [(path, method, what) for path, methods in body["paths"].items() for method, what in methods.items()]

@@ -14,7 +14,7 @@ LOOK_SECONDS = 1.0
 
 
 def stamps() -> Stamps:
-    """Time and size of every sender's file."""
+    """Return time and size of every sender's file."""
     states = {path: path.stat() for folder in (senders.SHIPPED, senders.CUSTOM) for path in folder.glob("*.toml")}
     return {path: (state.st_mtime_ns, state.st_size) for path, state in states.items()}
 
@@ -26,10 +26,10 @@ def watch(
     say: Callable[[str], None],
     seconds: float = LOOK_SECONDS,
 ) -> None:
-    """Until ``stopped``, ``redeploy`` whenever senders' files have changed since ``known``, and say which.
+    """Call ``redeploy`` each time senders' files change after ``known``, until ``stopped``; say which changed.
 
-    A file that cannot be read stays out of the functions until it can: else
-    its sender's webhooks would be answered 503.
+    A file that cannot be read stays out of the functions until it can be read.
+    Otherwise its sender's webhooks would get a 503.
     """
     while not stopped.wait(seconds):
         current = stamps()

@@ -23,7 +23,7 @@ DRAIN_SECONDS = 120
 
 @dataclass
 class Sent:
-    """One sample: where it came from, what the door answered, what became of it."""
+    """One sample: its source and topic, the answer of ``receive``, and what became of it."""
 
     source: str
     topic: str
@@ -35,17 +35,17 @@ class Sent:
 
     @property
     def events(self) -> int:
-        """How many events the door accepted."""
+        """The number of accepted events."""
         return len(self.event_ids)
 
     @property
     def refused(self) -> bool:
-        """Whether the door turned the sample away, or parked one that does not show what is parked."""
+        """True if the sample was refused, or parked although it should not be, or the reverse."""
         return self.status >= 300 or (self.status != SILENT and bool(self.answer.get("parked")) is not self.parks)
 
     @property
     def outcome(self) -> str:
-        """In a word, or the reason."""
+        """The outcome in a word, or the reason."""
         if self.status >= 300:
             return f"refused: {self.answer.get('error')}"
         if self.answer.get("parked"):
@@ -56,7 +56,7 @@ class Sent:
 
 
 def samples() -> list[Path]:
-    """Every sample, by source and topic."""
+    """Return every sample, by source and topic."""
     return sorted(paths.SAMPLES.glob("*/*.json"))
 
 
@@ -86,21 +86,21 @@ def drain(stack: Stack, expected: int, *, quiet: bool = False) -> None:
 
 
 def metrics_by_id(stored: list[dict[str, Any]]) -> dict[str, str]:
-    """Metric names by the events' names at the door, of what the stand-in stored."""
+    """Return the metric names of what the stand-in stored, by the ids of the events in the answers."""
     return {
         event_id(event["unique_id"], private=private): event["metric"] for event in stored for private in (False, True)
     }
 
 
 def outcomes(rows: list[Sent]) -> list[tuple[str, ...]]:
-    """Sender, topic, metric, events and status of each sample, under a heading."""
+    """Return sender, topic, metric, events and status of each sample, under a heading."""
     heading = ("SENDER", "TOPIC", "METRIC", "EVENTS", "STATUS")
     cells = [(row.source, row.topic, ", ".join(row.metrics) or "-", str(row.events), row.outcome) for row in rows]
     return [heading, *cells]
 
 
 def account(rows: list[Sent], arrived: Collection[str], stats: dict[str, Any]) -> tuple[str, bool]:
-    """The last line, and whether all is as it should be; ``arrived`` names what the stand-in stored."""
+    """Return the last line, and whether all is as it should be; ``arrived`` names what the stand-in stored."""
     expected = {name for row in rows for name in row.event_ids}
     delivered = len(expected.intersection(arrived))
     lost = len(expected) - delivered
@@ -115,7 +115,7 @@ def account(rows: list[Sent], arrived: Collection[str], stats: dict[str, Any]) -
 
 
 def explained(rows: list[Sent]) -> str:
-    """Why the table's events add up to more than arrive, and which samples are meant to become none."""
+    """Return why the table's events are more than arrive, and which samples are meant to become none."""
     accepted = sum(row.events for row in rows)
     repeats = accepted - len({name for row in rows for name in row.event_ids})
     kinds = Counter(row.outcome.split(":")[0] for row in rows)
@@ -126,7 +126,7 @@ def explained(rows: list[Sent]) -> str:
 
 
 def run(_: argparse.Namespace) -> int:
-    """Run the demo; 0 only if every event arrived, none refused, none throttled."""
+    """Run the demo; return 0 only if every event arrived, none refused, none throttled."""
     say("starting the stack ...")
     with Stack() as stack:
         say(f"sending {len(samples())} samples ...")

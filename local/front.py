@@ -45,7 +45,7 @@ _KEPT = frozenset({"content-type", "cache-control"})
 
 
 class Keeper(Protocol):
-    """Who writes down what came in; as ``console.exchanges.Exchanges``."""
+    """A recorder of the requests that came in; as ``console.exchanges.Exchanges``."""
 
     def add(
         self,
@@ -80,7 +80,7 @@ class _Handler(BaseHTTPRequestHandler):
     pool = urllib3.PoolManager(maxsize=32)
 
     def log_message(self, *_: Any) -> None:
-        """URLs may hold tokens: log none."""
+        """Write no log: URLs may hold tokens."""
 
     def _take(self) -> None:
         at = time.time()
@@ -123,7 +123,7 @@ class _Handler(BaseHTTPRequestHandler):
         return got.status, {name: value for name, value in got.headers.items() if name.lower() in _KEPT}, got.data
 
     def _body(self) -> bytes:
-        """The body; in chunks, too, as tunnels and some senders pass it on."""
+        """Read the body, also in chunks, as tunnels and some senders pass it on."""
         length = self.headers.get_all("Content-Length", [])
         if coding := self.headers.get("Transfer-Encoding"):
             if coding.strip().lower() != "chunked" or length:
@@ -176,9 +176,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def event_bytes(method: str, path: str, query: str, headers: Mapping[str, str], body: bytes) -> int:
-    """Bytes of the event (payload format 2.0) that Lambda would be invoked with for this request.
+    """Return the size in bytes of the event with which Lambda would be invoked (payload format 2.0).
 
-    As JSON in UTF-8 without spaces: a quotation mark of the body counts double. What
+    The event is counted as JSON in UTF-8 without spaces: a quotation mark of the body counts double. What
     only API Gateway knows is counted with its usual length; how AWS writes what is not
     ASCII is not known.
     """
@@ -227,12 +227,15 @@ def event_bytes(method: str, path: str, query: str, headers: Mapping[str, str], 
 
 
 def _said(message: str) -> tuple[dict[str, str], bytes]:
-    """An answer of the platform's own, as API Gateway words it."""
+    """Return an answer of the platform's own, as API Gateway words it."""
     return {"content-type": "application/json"}, json.dumps({"message": message}).encode()
 
 
 def _joined(headers: Any) -> dict[str, str]:
-    """What concerns the webhook, not the connection; what comes twice is one with a comma, as at API Gateway."""
+    """Return the headers that concern the webhook, not the connection.
+
+    A header that comes twice is joined by a comma, as at API Gateway.
+    """
     joined: dict[str, str] = {}
     for name, value in headers:
         lower = name.lower()
@@ -247,5 +250,8 @@ class _Server(ThreadingHTTPServer):
 
 
 def door(port: int, target: str, keeper: Keeper | None) -> ThreadingHTTPServer:
-    """A server on 127.0.0.1, not yet running, that passes webhooks on to ``target``, the address of an API's stage."""
+    """Return a server on 127.0.0.1, not yet running, that passes webhooks on to ``target``.
+
+    ``target`` is the address of an API's stage.
+    """
     return _Server(("127.0.0.1", port), type("BoundHandler", (_Handler,), {"target": target, "keeper": keeper}))

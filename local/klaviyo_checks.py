@@ -25,7 +25,7 @@ MAX_DEPTH = 10
 MAX_ARRAY = 4_000
 MAX_PROFILE = 95_000
 IDENTIFIERS = ("email", "phone_number", "external_id", "anonymous_id", "_kx")
-# Addresses at which Klaviyo takes an event and drops it (RFC 2606 and its like).
+# Addresses for which Klaviyo accepts an event and drops it (RFC 2606 and similar).
 RESERVED_ADDRESS = re.compile(r"@(example\.(com|org|net)|test\.com)$", re.IGNORECASE)
 _EPOCH = datetime(1990, 1, 1, tzinfo=UTC)
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?")
@@ -41,12 +41,12 @@ class Problem(Exception):
         self.detail = detail
 
     def as_error(self) -> dict[str, Any]:
-        """This problem as an entry of Klaviyo's ``errors``."""
+        """Return this problem as an entry of Klaviyo's ``errors``."""
         return error(400, "invalid", "Invalid input.", self.detail, "/" + "/".join(map(str, self.path)))
 
 
 def error(status: int, code: str, title: str, detail: str, pointer: str | None = None) -> dict[str, Any]:
-    """One entry of an error body, in Klaviyo's shape."""
+    """Return one entry of an error body, in Klaviyo's shape."""
     source = {"source": {"pointer": pointer}} if pointer else {}
     return {"id": f"standin-{code}", "status": status, "code": code, "title": title, "detail": detail} | source
 
@@ -64,18 +64,18 @@ def _no_constant(name: str) -> None:
 
 
 def rows(document: Any) -> list[dict[str, Any]]:
-    """The ``event-bulk-create`` entries of a document that ``problems`` found nothing in."""
+    """Return the ``event-bulk-create`` entries of a document that ``problems`` found nothing in."""
     entries: list[dict[str, Any]] = document["data"]["attributes"]["events-bulk-create"]["data"]
     return entries
 
 
 def events(row: dict[str, Any]) -> list[dict[str, Any]]:
-    """The attributes of each event of one entry."""
+    """Return the attributes of each event of one entry."""
     return [event["attributes"] for event in row["attributes"]["events"]["data"]]
 
 
 def problems(document: Any, now: datetime) -> list[Problem]:
-    """Everything that Klaviyo would refuse ``document`` for; ``now`` bounds the events' times."""
+    """Return everything that Klaviyo would refuse ``document`` for; ``now`` bounds the events' times."""
     by_schema = [Problem(tuple(bad.instance_path), _brief(bad.message)) for bad in _SCHEMA.iter_errors(document)]
     return by_schema or list(_limits(document, now))
 
@@ -135,7 +135,7 @@ def _check_time(at: tuple[str | int, ...], text: str, now: datetime) -> None:
 
 
 def _check_value(at: tuple[str | int, ...], value: Any, depth: int) -> None:
-    """Strings, numbers, arrays and nesting; ``depth`` counts the objects and arrays around ``value``."""
+    """Check strings, numbers, arrays and nesting; ``depth`` counts the objects and arrays around ``value``."""
     if isinstance(value, str):
         if len(value) > MAX_STRING // 4 and len(value.encode()) > MAX_STRING:
             raise Problem(at, f"A string holds at most {MAX_STRING} bytes.")

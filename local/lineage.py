@@ -25,23 +25,23 @@ _LINEAGE = re.compile(r";?Lineage=([^;]*)")
 
 
 def rounds(header: str, function: str) -> int:
-    """How often the chain in ``header`` has been through ``function``; 0 without a lineage."""
+    """Return how often the chain in ``header`` has been through ``function``; 0 without a lineage."""
     match = re.search(rf"Lineage=(?:[^;]*[:|])?{_name(function)}:(\d+)", header)
     return int(match[1]) if match else 0
 
 
 def following(headers: Iterable[str], function: str) -> str:
-    """The trace header of an invocation of ``function`` by messages that carry ``headers``."""
+    """Return the trace header of an invocation of ``function`` by messages that carry ``headers``."""
     longest = max(headers, key=lambda header: rounds(header, function), default="")
     root = _LINEAGE.sub("", longest) or _ROOT
     return f"{root};Lineage=1:{_name(function)}:{rounds(longest, function) + 1}"
 
 
 def refused(header: str, function: str) -> bool:
-    """Whether Lambda refuses the invocation that has this trace header."""
+    """Return whether Lambda refuses the invocation that has this trace header."""
     return rounds(header, function) > ROUNDS
 
 
 def _name(function: str) -> str:
-    """Eight hexadecimal digits that stand for a function."""
+    """Return eight hexadecimal digits that stand for a function."""
     return f"{zlib.crc32(function.encode()):08x}"

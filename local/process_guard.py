@@ -17,7 +17,7 @@ GRACE_SECONDS = 5
 
 
 def main(command: list[str]) -> int:
-    """Start ``command`` in a group of its own; returns its exit status."""
+    """Start ``command`` in a group of its own; return its exit status."""
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603 (our own command line)
 
     def stop_with_parent() -> None:

@@ -46,7 +46,7 @@ def alone() -> Iterator[None]:
 
 
 def _number(variable: str) -> int:
-    """The port number in a variable of the environment, 0 if it is not set."""
+    """Return the port number in a variable of the environment, 0 if it is not set."""
     text = os.environ.get(variable) or "0"
     if not text.isdecimal() or int(text) > MOST_PORTS:
         raise CommandError(f"{variable}={text} is not a port. Set a number up to {MOST_PORTS}, or leave it out")

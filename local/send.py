@@ -18,7 +18,7 @@ from .stack import read_secrets, secrets_path
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Those of ``make send``."""
+    """Add the arguments of ``make send``."""
     parser.add_argument("source", help="the source's name in the webhook URL")
     parser.add_argument("file", help=payload.FILE_HELP)
     parser.add_argument("--headers", help=payload.HEADERS_HELP)
@@ -26,14 +26,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(asked: argparse.Namespace) -> int:
-    """Post one payload; prints status and body, and returns 0 for a 2xx."""
+    """Post one payload and print status and body; return 0 for a 2xx."""
     status, body = send(asked.source, asked.file, asked.headers, asked.url)
     say(status, body)
     return 0 if 200 <= status < 300 else 1
 
 
 def send(source: str, file: str, headers_file: str | None, url: str | None) -> tuple[int, str]:
-    """Status and body of the answer.
+    """Send the file to ``source``; return status and body of the answer.
 
     ``{source}`` in ``url`` stands for the source's name; a URL without a path
     of its own gets ``/webhooks/<source>``.

@@ -208,15 +208,15 @@ class Stack:
             self._log.close()
 
     def url(self, source: str) -> str:
-        """Where ``source``'s webhooks go."""
+        """Return the address of ``source``'s webhooks."""
         return f"http://127.0.0.1:{self.door.server_address[1]}/webhooks/{source}"
 
     def send(self, source: str, body: bytes, headers: Mapping[str, str] | None = None) -> tuple[int, dict[str, Any]]:
-        """Post ``body`` signed as ``source`` would; status and document of the answer."""
+        """Post ``body`` signed as ``source`` would; return status and document of the answer."""
         return self.send_payload(source, Payload("POST", {}, dict(headers or {}), body))
 
     def send_payload(self, source: str, sent: Payload) -> tuple[int, dict[str, Any]]:
-        """Send a request signed as ``source`` would; status and document of the answer."""
+        """Send a request signed as ``source`` would; return status and document of the answer."""
         now = time.time()
         body = sign.fresh(source, sent.body, now)
         url, signed = sign.sign(
@@ -234,7 +234,7 @@ class Stack:
     def post(
         self, url: str, body: bytes, headers: Mapping[str, str], *, method: str = "POST"
     ) -> tuple[int, dict[str, Any]]:
-        """Post as it stands; status and document of the answer."""
+        """Post as it stands; return status and document of the answer."""
         answer = urllib3.request(method, url, body=body, headers=dict(headers), retries=False, timeout=30)
         kind = answer.headers.get("content-type", "")
         if not answer.data:
@@ -242,23 +242,23 @@ class Stack:
         return answer.status, answer.json() if kind.startswith("application/json") else {"text": answer.data.decode()}
 
     def standin(self, view: str, order: Any = None) -> Any:
-        """A view of the stand-in (``stats``, ``events``, ...), or with ``order`` a change to it."""
+        """Return a view of the stand-in (``stats``, ``events``, ...), or with ``order`` change it."""
         url = f"{self.klaviyo_url}/_standin/{view}"
         if order is None:
             return urllib3.request("GET", url, retries=False, timeout=30).json()
         return urllib3.request("POST", url, json=order, retries=False, timeout=30).json()
 
     def stored(self, unique_id: str) -> list[dict[str, Any]]:
-        """What the stand-in stored under that ``unique_id``, the latest first."""
+        """Return what the stand-in stored under that ``unique_id``, the latest first."""
         events: list[dict[str, Any]] = self.standin(f"found?{urlencode({'unique_id': unique_id})}")["events"]
         return events
 
     def arrived(self) -> list[dict[str, Any]]:
-        """What the stand-in stored, in order: ``unique_id``, ``metric``, ``entry``, ..."""
+        """Return what the stand-in stored, in order: ``unique_id``, ``metric``, ``entry``, ..."""
         return self._all("events")
 
     def requests(self) -> list[dict[str, Any]]:
-        """Every request that the stand-in got, in order: ``at``, ``status``, ``seconds``, ..."""
+        """Return every request that the stand-in got, in order: ``at``, ``status``, ``seconds``, ..."""
         return self._all("requests")
 
     def _all(self, view: str) -> list[dict[str, Any]]:
@@ -271,11 +271,11 @@ class Stack:
         return items
 
     def waiting(self) -> int:
-        """Messages in the events queue: ready, delayed and in flight."""
+        """Return how many messages are in the events queue: ready, delayed and in flight."""
         return self._count(self.outputs["EventsQueueUrl"])
 
     def parked(self) -> list[dict[str, Any]]:
-        """Bodies and attributes of what is in the dead-letter queue; they stay there."""
+        """Return bodies and attributes of what is in the dead-letter queue; they stay there."""
         sqs = self.aws.client("sqs")
         messages: dict[str, dict[str, Any]] = {}
         queue = self.outputs["DeadLetterQueueUrl"]
@@ -297,7 +297,7 @@ class Stack:
         return sum(int(answer["Attributes"][name]) for name in attributes)
 
     def logs(self) -> list[dict[str, Any]]:
-        """Every JSON line that the functions logged, in order of time."""
+        """Return every JSON line that the functions logged, in order of time."""
         client = self.aws.client("logs")
         lines: list[dict[str, Any]] = []
         for group in client.describe_log_groups()["logGroups"]:
@@ -307,7 +307,7 @@ class Stack:
 
 
 def _resolved(properties: Mapping[str, Any], names: Mapping[str, Any], parameters: Mapping[str, str]) -> dict[str, Any]:
-    """Properties with their references to template parameters replaced by values."""
+    """Return properties with their references to template parameters replaced by values."""
 
     def value(written: Any) -> Any:
         if isinstance(written, dict):
@@ -321,7 +321,7 @@ def _resolved(properties: Mapping[str, Any], names: Mapping[str, Any], parameter
 
 
 def read_secrets(path: Path) -> dict[str, Any]:
-    """The secrets document; one with development secrets is written if there is none.
+    """Return the secrets document; one with development secrets is written if there is none.
 
     Sources that the file does not name get a development secret only in a file
     that this made.
@@ -347,5 +347,5 @@ def read_secrets(path: Path) -> dict[str, Any]:
 
 
 def secrets_path() -> Path:
-    """``SECRETS_FILE`` of the environment, else the development one."""
+    """Return ``SECRETS_FILE`` of the environment, otherwise the development one."""
     return Path(os.environ.get("SECRETS_FILE") or SECRETS_FILE)

@@ -68,7 +68,7 @@ class Window:
         self.used = 0
 
     def look(self, now: float) -> tuple[int, float]:
-        """How many requests are left at ``now``, and the seconds until the window ends."""
+        """Return how many requests are left at ``now``, and the seconds until the window ends."""
         number = math.floor((now + self.phase) / self.length)
         if number != self.number:
             self.number, self.used = number, 0
@@ -93,7 +93,7 @@ class Sliding:
 
 @dataclass(slots=True)
 class Fault:
-    """How some requests fail. The first fault that applies to a request is the one that happens.
+    """A way in which some requests fail. The first fault that applies to a request is the one that happens.
 
     Attributes
     ----------
@@ -137,7 +137,7 @@ class Fault:
     since: float = 0.0
 
     def applies(self, now: float, chance: float) -> bool:
-        """Whether it fails a request at ``now``; counts it if so."""
+        """Return whether it fails a request at ``now``; count it if so."""
         age = now - self.since
         if age < self.after or (self.until is not None and age >= self.until) or chance >= self.chance:
             return False
@@ -150,7 +150,7 @@ class Fault:
         return True
 
     def finds(self, document: Any) -> list[int]:
-        """Indices of the rows that ``matching`` finds; all of them without it."""
+        """Return the indices of the rows that ``matching`` finds; all of them without it."""
         entries = document["data"]["attributes"]["events-bulk-create"]["data"]
         if self.matching is None:
             return list(range(len(entries)))
@@ -159,7 +159,7 @@ class Fault:
 
 @dataclass(slots=True)
 class Answer:
-    """What goes back; ``cut``: half of it, then the connection closes."""
+    """The answer to a request; ``cut``: half of it, then the connection closes."""
 
     status: int
     headers: dict[str, str] = field(default_factory=dict)
@@ -240,7 +240,7 @@ class Klaviyo:
             return now, None
 
     def rate_headers(self, now: float) -> dict[str, str]:
-        """RateLimit-* of the minute window, as every answer but 429 carries them."""
+        """Return RateLimit-* of the minute window, as every answer but 429 carries them."""
         with self.lock:
             left, rest = self.windows[1].look(now)
         return {
@@ -250,7 +250,7 @@ class Klaviyo:
         }
 
     def fault(self, document: Any, now: float) -> Fault | None:
-        """The fault that this request meets, if any."""
+        """Return the fault that this request meets, if any."""
         with self.lock:
             for fault in self.faults:
                 if fault.matching is not None and not fault.finds(document):
@@ -261,7 +261,7 @@ class Klaviyo:
         return None
 
     def store(self, document: Any) -> int:
-        """Take the events, each (profile, metric, unique_id) once; returns how many the request held."""
+        """Store the events, each (profile, metric, unique_id) once; return how many the request held."""
         with self.lock:
             held = 0
             self.counts["jobs"] += 1
@@ -300,7 +300,7 @@ class Klaviyo:
             )
 
     def stats(self) -> dict[str, Any]:
-        """Totals since the last reset."""
+        """Return totals since the last reset."""
         with self.lock:
             counts = {name: self.counts[name] for name in COUNTS}
             return counts | {
@@ -313,7 +313,10 @@ class Klaviyo:
             }
 
     def page(self, what: str, offset: int, limit: int) -> dict[str, Any]:
-        """A page of ``events`` (with their entry as long as all fit into 64 MB) or ``requests``."""
+        """Return a page of ``events`` or ``requests``.
+
+        Events come with their entry as long as all fit into 64 MB.
+        """
         end = offset + limit
         with self.lock:
             total = len(self.requests if what == "requests" else self.stored)
@@ -324,7 +327,7 @@ class Klaviyo:
         return {what: items, "total": total, "next": end if end < total else None}
 
     def find(self, unique_id: str) -> dict[str, Any]:
-        """The stored events of that ``unique_id``, the latest first: one for each profile and metric."""
+        """Return the stored events of that ``unique_id``, the latest first: one for each profile and metric."""
         with self.lock:
             places = [place for place, values in enumerate(self.stored) if values[0] == unique_id]
             return {"events": [self._event(place) for place in reversed(places)]}
@@ -339,14 +342,14 @@ COUNTS = ("jobs", "received", "repeats", "limited", "faults", "without_unique_id
 
 
 def identity(profile: Mapping[str, Any]) -> str:
-    """What a profile is found by."""
+    """Return what a profile is found by."""
     attributes = profile["attributes"]
     identifier = profile.get("id") or next((attributes[n] for n in checks.IDENTIFIERS if attributes.get(n)), "")
     return str(identifier).lower()
 
 
 def answer(klaviyo: Klaviyo, method: str, path: str, headers: dict[str, str], body: bytes, now: float) -> Answer:
-    """Klaviyo's answer to a request within the rate; ``headers`` have lower-case names.
+    """Return Klaviyo's answer to a request within the rate; ``headers`` have lower-case names.
 
     Raises
     ------
@@ -359,7 +362,7 @@ def answer(klaviyo: Klaviyo, method: str, path: str, headers: dict[str, str], bo
 
 
 def throttled(wait: float) -> Answer:
-    """429; ``wait`` is in seconds."""
+    """Return a 429; ``wait`` is in seconds."""
     seconds = str(max(1, math.ceil(wait)))
     text = f"Request was throttled. Expected available in {seconds} seconds."
     return _simple(429, "throttled", text, **{"Retry-After": seconds})
@@ -388,7 +391,7 @@ def _refused_by_head(klaviyo: Klaviyo, method: str, path: str, headers: dict[str
 
 
 def _plain(headers: dict[str, str], body: bytes) -> bytes | None:
-    """The decompressed body, ``None`` if it is over the limit."""
+    """Return the decompressed body, ``None`` if it is over the limit."""
     if headers.get("content-encoding") == "gzip":
         unzip = zlib.decompressobj(wbits=31)
         try:
@@ -443,11 +446,11 @@ class Server(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where it listens, without a path."""
+        """The address of the server, without a path."""
         return f"http://127.0.0.1:{self.server_port}"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no news."""
+        """Print nothing: a client that went away is no news."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -459,7 +462,7 @@ class Handler(BaseHTTPRequestHandler):
     timeout = 300
 
     def log_message(self, *_: object) -> None:
-        """No access log: the ledger has every request."""
+        """Write no access log: the ledger has every request."""
 
     def _body(self) -> bytes:
         return self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -556,16 +559,16 @@ class Client:
             return json.load(reply)
 
     def stats(self) -> dict[str, Any]:
-        """Totals since the last reset."""
+        """Return totals since the last reset."""
         counts: dict[str, Any] = self._call("stats")
         return counts
 
     def events(self) -> list[dict[str, Any]]:
-        """Every event stored, in order."""
+        """Return every event stored, in order."""
         return self._all("events")
 
     def requests(self) -> list[dict[str, Any]]:
-        """Every request, in order of its answer."""
+        """Return every request, in order of its answer."""
         return self._all("requests")
 
     def _all(self, what: str) -> list[dict[str, Any]]:
@@ -586,7 +589,7 @@ class Client:
         self._call("limits", limits)
 
     def key(self, api_key: str) -> None:
-        """Only this private key is let in from now on."""
+        """Accept only this private key from now on."""
         self._call("key", {"api_key": api_key})
 
     def reset(self) -> None:

@@ -44,7 +44,7 @@ RECEIVERS = 2
 POLLERS = 5  # AWS begins with five and adds more only under backlog
 AHEAD_MESSAGES = 20_000
 AHEAD_BYTES = 512 * 1024 * 1024
-AHEAD_SECONDS = 43_200  # the longest visibility timeout that SQS takes
+AHEAD_SECONDS = 43_200  # the longest visibility timeout that SQS accepts
 _BEGIN, _END = '{"Records":[', "]}"
 _UNREACHABLE = (ClientError, BotoCoreError)
 LONG_POLL = "LongPoll"  # a property of this trigger; AWS does not have it
@@ -72,7 +72,7 @@ class EventSource:
 def from_template(
     properties: Mapping[str, Any], function_properties: Mapping[str, Any], queue_url: str, queue_arn: str, function: str
 ) -> EventSource:
-    """The mapping and its function as a translated template describes them, references resolved."""
+    """Return the mapping and its function as a translated template describes them, references resolved."""
     scaling = properties.get("ScalingConfig", {}).get("MaximumConcurrency", 5)
     return EventSource(
         queue_url=queue_url,
@@ -95,7 +95,7 @@ def _attribute(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def record(message: Mapping[str, Any], queue_arn: str) -> dict[str, Any]:
-    """An SQS message in the shape in which Lambda hands it over."""
+    """Return an SQS message in the shape in which Lambda hands it over."""
     return {
         "messageId": message["MessageId"],
         "receiptHandle": message["ReceiptHandle"],
@@ -110,7 +110,7 @@ def record(message: Mapping[str, Any], queue_arn: str) -> dict[str, Any]:
 
 
 def failed(answer: bytes, function_error: str | None, batch: Sequence[str], *, partial: bool) -> set[str]:
-    """The message ids of ``batch`` that go back to the queue, as AWS reads a function's answer.
+    """Return the message ids of ``batch`` that go back to the queue, as AWS reads a function's answer.
 
     An error of the function, an answer that is not JSON, and an entry whose
     ``itemIdentifier`` is missing, null, empty or not of the batch return all of
@@ -153,7 +153,7 @@ class Held:
 
 
 def held(message: Mapping[str, Any], queue_arn: str) -> Held:
-    """``message`` as the pollers keep it; without a group it is a group of its own, as on AWS."""
+    """Return ``message`` as the pollers keep it; without a group it is a group of its own, as on AWS."""
     text = json.dumps(record(message, queue_arn), ensure_ascii=False, separators=(",", ":"))
     attributes = message.get("Attributes", {})
     group = attributes.get("MessageGroupId") or message["MessageId"]
@@ -181,7 +181,10 @@ class Fair:
         self.weight += message.weight
 
     def take(self, room: int) -> Held | None:
-        """The next message, in flight from now on; ``None`` if there is none, or it weighs more than ``room``."""
+        """Take the next message, in flight from now on.
+
+        Return ``None`` if there is none, or it weighs more than ``room``.
+        """
         group = min(self._groups, key=self._flying.__getitem__, default=None)
         if group is None or self._groups[group][0].weight > room:
             return None
@@ -195,7 +198,7 @@ class Fair:
         return message
 
     def landed(self, batch: Sequence[Held]) -> None:
-        """These messages are no longer in flight."""
+        """Count these messages as no longer in flight."""
         for message in batch:
             self._flying[message.group] -= 1
             if not self._flying[message.group]:
@@ -226,10 +229,10 @@ class Batch:
         self._polling_since = 0.0
 
     def fill(self, pool: Fair, now: float) -> bool:
-        """Take what fits from ``pool``; whether the batch is to go now."""
+        """Take what fits from ``pool``; return whether the batch is to go now."""
         before = len(self.messages)
         while len(self.messages) < self.size:
-            # One message always goes: SQS takes none that Lambda could not.
+            # One message always fits: SQS accepts none that Lambda could not.
             room = PAYLOAD_BYTES - self._weight - 1 if self.messages else PAYLOAD_BYTES
             message = pool.take(room)
             if message is None:
@@ -248,13 +251,13 @@ class Batch:
         return returned and now >= self._opened + self.window
 
     def patience(self, now: float) -> float | None:
-        """Seconds until the batch goes if no message joins it, ``None`` while it is empty."""
+        """Return the seconds until the batch goes if no message joins it; ``None`` while it is empty."""
         if not self.messages:
             return None
         return max(0.0, self._opened + self.window - now, self._polling_since + self._long_poll - now)
 
     def payload(self) -> bytes:
-        """The event to invoke with."""
+        """Return the event to invoke with."""
         return (_BEGIN + ",".join(message.text for message in self.messages) + _END).encode()
 
 
@@ -333,7 +336,10 @@ class Trigger:
                     self._changed.notify_all()
 
     def _gather(self, number: int) -> Batch | None:
-        """A batch that is due, or ``None`` at the end; pollers past the fifth wait until the others are busy."""
+        """Return a batch that is due, or ``None`` at the end.
+
+        Pollers past the fifth wait until the others are busy.
+        """
         batch = Batch(self.source.batch_size, self.source.window, self.source.long_poll)
         with self._changed:
             while not self._ended.is_set():
@@ -400,7 +406,7 @@ class _Lambda:
 
 
 def settings_of(source: EventSource) -> str:
-    """``source`` as the one argument of this module's command line."""
+    """Return ``source`` as the one argument of this module's command line."""
     return json.dumps(asdict(source))
 
 

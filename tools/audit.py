@@ -19,7 +19,7 @@ REQUIREMENTS = ROOT / "src" / "requirements.txt"
 
 
 def verdict(output: str) -> tuple[int, str]:
-    """Exit status and text for pip-audit's JSON: 0 clean, 1 something is known, 2 not or only partly checked."""
+    """Return exit status and text for pip-audit's JSON: 0 clean, 1 something is known, 2 not or only partly checked."""
     try:
         listed: list[dict[str, Any]] = json.loads(output)["dependencies"]
     except (ValueError, KeyError, TypeError):

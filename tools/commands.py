@@ -65,7 +65,7 @@ CRASHED = 70  # EX_SOFTWARE of sysexits.h
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports a mistake on the command line as every other error, without the usage line."""
+    """A parser that reports a mistake on the command line as every other error, without the usage line."""
 
     def error(self, message: str) -> NoReturn:
         """Print ``message`` and end with status 2."""
@@ -74,7 +74,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser(name: str) -> tuple[Parser, Any]:
-    """The parser and the module of a command."""
+    """Return the parser and the module of a command."""
     command = COMMANDS[name]
     module: Any = importlib.import_module(command.module)
     reader = Parser(prog=f"python -m tools {name}", description=f"{command.summary[0].upper()}{command.summary[1:]}.")
@@ -84,7 +84,7 @@ def parser(name: str) -> tuple[Parser, Any]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command that ``arguments`` begin with; returns the exit status."""
+    """Run the command that ``arguments`` begin with; return the exit status."""
     name, *rest = arguments or ["--help"]
     if name in ("-h", "--help"):
         terminal.say("usage: python -m tools COMMAND [ARGUMENTS]; COMMAND --help lists its arguments", "")
@@ -116,7 +116,7 @@ def _words(failure: BaseException) -> str:
 
 
 def _report(name: str, failure: Exception) -> list[str]:
-    """What to do about a bug in the project."""
+    """Return what to do about a bug in the project."""
     cause, place = crash(failure)
     return [
         f"crash: {cause} at {place}, in the command {name!r}. This is a bug in the project, not in what you asked for.",

@@ -33,7 +33,7 @@ class Running:
 
 
 def running(other: str) -> Running:
-    """The relay that runs here; ``other`` is the option that names one elsewhere.
+    """Return the relay that runs here; ``other`` is the option that names one elsewhere.
 
     Raises
     ------
@@ -46,9 +46,9 @@ def running(other: str) -> Running:
 
 
 def client(service: str, url: str, **options: Any) -> Any:
-    """A boto3 client for the MiniStack at ``url``; ``CommandError`` for any address but 127.0.0.1."""
+    """Return a boto3 client for the MiniStack at ``url``; ``CommandError`` for any address but 127.0.0.1."""
     parts = urlsplit(url)
-    if (parts.scheme, parts.hostname) != ("http", "127.0.0.1"):  # the text before an @ is no host
+    if (parts.scheme, parts.hostname) != ("http", "127.0.0.1"):  # the text before an @ is not a host
         raise CommandError("local tools speak to 127.0.0.1 only")
     return boto3.client(
         service,  # type: ignore[call-overload]  # the services' names are literals in the stubs

@@ -10,5 +10,5 @@ LOCAL = ROOT / ".local"  # what `make local` and the tests of the running stack 
 
 
 def shown(path: Path) -> str:
-    """``path`` as seen from the project's folder."""
+    """Return ``path`` as it reads from the project's folder."""
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)

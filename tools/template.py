@@ -19,26 +19,26 @@ logging.getLogger("samtranslator.metrics.metrics").setLevel(logging.ERROR)
 
 
 class NoPolicies:
-    """In place of the managed policies that SAM fetches from AWS: this template names none."""
+    """A stand-in for the managed policies that SAM fetches from AWS: this template names none."""
 
     def load(self) -> dict[str, str]:
-        """None."""
+        """Return no policies."""
         return {}
 
 
 def source() -> dict[str, Any]:
-    """template.yaml as it is written."""
+    """Return template.yaml as it is written."""
     document: dict[str, Any] = yaml_parse((paths.ROOT / "template.yaml").read_text("utf-8"))
     return document
 
 
 def resources(**parameters: Any) -> dict[str, Any]:
-    """The resources that a stack with these parameters (else their defaults) consists of."""
+    """Return the resources of a stack with these parameters (otherwise their defaults)."""
     return _stack(parameters)["Resources"]
 
 
 def outputs(**parameters: Any) -> dict[str, Any]:
-    """The outputs of a stack with these parameters, pseudo parameters among them (else their defaults)."""
+    """Return the outputs of a stack with these parameters, pseudo parameters among them (otherwise their defaults)."""
     return _stack(parameters)["Outputs"]
 
 
@@ -62,18 +62,18 @@ def _stack(parameters: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def of_type(resources: Mapping[str, Any], kind: str) -> dict[str, dict[str, Any]]:
-    """Properties of all resources of a type, by name."""
+    """Return the properties of all resources of a type, by name."""
     return {name: resource.get("Properties", {}) for name, resource in resources.items() if resource["Type"] == kind}
 
 
 def metrics_of(alarm: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Namespace, name and dimensions of what an alarm watches: one metric, or those of its formula."""
+    """Return namespace, name and dimensions of what an alarm watches: one metric, or those of its formula."""
     formula = alarm.get("Metrics", [])
     return [term["MetricStat"]["Metric"] for term in formula if "MetricStat" in term] or [alarm]
 
 
 def _number(value: Any) -> Any:
-    """Digits as the number that CloudFormation makes of them wherever a property is one."""
+    """Return digits as the number that CloudFormation makes of them wherever a property is one."""
     return int(value) if isinstance(value, str) and value.isdigit() else value
 
 
@@ -90,7 +90,7 @@ def _truth(rule: Any, values: Mapping[str, Any]) -> bool:
 
 
 def _put_in(node: Any, values: Mapping[str, Any], conditions: Mapping[str, bool]) -> Any:
-    """``node`` with parameters and conditions put in; other intrinsic functions stay."""
+    """Return ``node`` with parameters and conditions put in; other intrinsic functions stay."""
     if isinstance(node, list):
         kept = [_put_in(item, values, conditions) for item in node]
         return [item for item in kept if item is not NOTHING]

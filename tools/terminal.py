@@ -21,7 +21,7 @@ _READER_GONE = 128 + 13  # as a shell reports SIGPIPE
 
 
 def visible(text: object, *, keep: str = "") -> str:
-    """``text`` with each unseen character, except those in ``keep``, as its escape in JSON: ``\\u202e``."""
+    """Return ``text`` with each unseen character, except those in ``keep``, as its escape in JSON: ``\\u202e``."""
     return _UNSEEN.sub(lambda match: match[0] if match[0] in keep else _escape(match[0]), str(text))
 
 
@@ -33,7 +33,7 @@ def _escape(char: str) -> str:
 def say(*lines: object, error: bool = False) -> None:
     """Print each of ``lines`` as one line, errors to standard error; a line break inside one is shown, not made.
 
-    Where the reader has gone, as ``head`` does, the program ends quietly (the library's note on SIGPIPE).
+    If the reader has gone, as ``head`` does, the program ends quietly (the library's note on SIGPIPE).
     """
     stream = sys.stderr if error else sys.stdout
     try:
@@ -60,7 +60,7 @@ def progress(line: object) -> None:
 
 
 def table(rows: Sequence[Sequence[object]]) -> list[str]:
-    """Rows as lines of aligned columns."""
+    """Return rows as lines of aligned columns."""
     shown = [[visible(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in shown]

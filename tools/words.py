@@ -79,7 +79,7 @@ def counts(words: Iterable[Banned], texts: Mapping[str, str]) -> Iterator[str]:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Those of ``python -m tools words``."""
+    """Add the arguments of ``python -m tools words``."""
     parser.add_argument("--count", action="store_true", help="print in how many places each word is found")
 
 

@@ -16,7 +16,9 @@ _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 def command(exchange: Exchange, door: str) -> str:
-    """``curl`` with the method, the headers and the exact body; what cannot be seen in it goes through base64.
+    """Return ``curl`` with the method, the headers and the exact body.
+
+    A body that cannot be shown goes through base64.
 
     What a terminal would act on when it is pasted, an escape or Ctrl-C, is not in it; the shell expands nothing, nor
     does curl: no ``[1-9]`` in the URL, no file for ``@``.
@@ -36,7 +38,7 @@ def command(exchange: Exchange, door: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """One word for the shell; where something in it cannot be seen, what prints the word."""
+    """Return one word for the shell; where something in it cannot be seen, what prints the word."""
     if visible(text) == text:
         return shlex.quote(text)
     # Written in octal too: what printf reads, and what an interactive bash expands between double quotes.

@@ -41,7 +41,7 @@ _TIME_IS_ALL = ("timestamp_stale", "timestamp_future")
 
 
 def compared(exchange: Exchange, scheme: Scheme, secrets: Sequence[str], known_as: str) -> Iterator[Row]:
-    """Pairs of a term and its text: received, expected, the timestamp's age, and what may be wrong."""
+    """Yield pairs of a term and its text: received, expected, the timestamp's age, and what may be wrong."""
     delivery = _delivery(exchange, known_as)
     name = next((header for header in scheme.header if header in exchange.headers), "")
     try:
@@ -93,7 +93,7 @@ def _expected_form(scheme: Scheme) -> Form:
 
 
 def _expected(exchange: Exchange, scheme: Scheme, secrets: Sequence[str], delivery: Webhook, stamp: str) -> str:
-    """What the development secret makes of this request, with the timestamp that it has."""
+    """Return what the development secret makes of this request, with the timestamp that it has."""
     secret = development_secret(exchange.source, scheme)
     needs_stamp = "{timestamp}" in scheme.signed and not stamp
     if secret not in secrets or needs_stamp:
@@ -139,7 +139,7 @@ def _hints(scheme: Scheme, secrets: Sequence[str], delivery: Webhook, written: s
 
 
 def _mistakes(scheme: Scheme, delivery: Webhook) -> Iterator[tuple[str, Scheme, Webhook]]:
-    """What goes wrong in practice: what is said of it, and the scheme and the request with which it would fit."""
+    """Yield each common mistake: its text, and the scheme and the request with which the signature would fit."""
     for text, body in _rewritten(delivery.body):
         yield f"it fits the body {text}: something on the way rewrote the body", scheme, replace(delivery, body=body)
     if scheme.signed != "{body}":

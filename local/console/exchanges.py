@@ -38,7 +38,7 @@ Receipt = tuple[int, float]
 
 @dataclass(frozen=True, eq=False)
 class Exchange:
-    """One request at the door and its answer; ``at`` in epoch seconds, header names in lower case.
+    """One request to the webhook endpoint and its answer; ``at`` in epoch seconds, header names in lower case.
 
     ``mapping`` is the source as it stood then, ``None`` if there was none of that name; ``understood`` is
     ``story``'s own, so that a webhook is mapped once however often it is shown. ``came`` has, for each accepted
@@ -70,7 +70,7 @@ class Exchange:
 
     @property
     def outcome(self) -> str:
-        """``accepted``, ``parked``, ``ignored``, ``handshake`` or ``refused``, as the door's log line has it."""
+        """``accepted``, ``parked``, ``ignored``, ``handshake`` or ``refused``, as ``receive`` logs it."""
         if self.status >= 300:
             return "refused"
         if self.document.get("ignored"):
@@ -81,31 +81,31 @@ class Exchange:
 
     @property
     def event_ids(self) -> list[str]:
-        """The accepted events."""
+        """The names of the accepted events."""
         return list(self.document.get("event_ids", []))
 
     @property
     def reason(self) -> str:
-        """Why it was refused or parked: the door's code."""
+        """The code with which receive refused or parked it."""
         parked = self.document.get("parked") or [{}]
         return str(self.document.get("error") or parked[0].get("reason", ""))
 
     @property
     def detail(self) -> str:
-        """Why it was refused, parked or ignored: the door's sentence, or what the platform's answer means."""
+        """The sentence of receive that says why, or what the platform's answer means."""
         parked = self.document.get("parked") or [{}]
         said = self.document.get("detail") or parked[0].get("detail") or self.document.get("ignored")
         return str(said or _PLATFORM.get(str(self.document.get("message")), ""))
 
     def receipts(self, event_id: str) -> list[Receipt]:
-        """Every kept webhook that brought the event, this one among them, oldest first."""
+        """Return every kept webhook that brought the event, this one among them, oldest first."""
         own = (self.number, self.at)
         numbers = self.came.get(event_id, [])
         return numbers if own in numbers else [own]  # a page may hold one that was just let go
 
     @property
     def size(self) -> int:
-        """What it takes in memory, about, in bytes."""
+        """The approximate size in memory, in bytes."""
         return len(self.body) + len(self.answer) + sum(len(name) + len(value) for name, value in self.headers.items())
 
 
@@ -173,13 +173,13 @@ class Exchanges:
                 del self._came[event_id]
 
     def find(self, number: int) -> Exchange | None:
-        """The exchange of that number, if it is still kept."""
+        """Return the exchange of that number, if it is still kept."""
         with self._lock:
             place = number - (self._kept[0].number if self._kept else 1)
             return self._kept[place] if 0 <= place < len(self._kept) else None
 
     def newest_first(self) -> Iterator[Exchange]:
-        """Every kept exchange, by the time at which it came; numbers are given when it was answered."""
+        """Return every kept exchange, the newest first by arrival; numbers are given when it was answered."""
         with self._lock:
             kept = list(self._kept)
         return iter(sorted(kept, key=lambda exchange: (exchange.at, exchange.number), reverse=True))
@@ -189,7 +189,7 @@ class Exchanges:
 
 
 def masked(target: str) -> str:
-    """A path whose query shows names only: senders that sign nothing have their token there."""
+    """Return a path whose query shows names only: senders that sign nothing have their token there."""
     parts = urlsplit(target)
     if not parts.query:
         return parts.path
@@ -201,7 +201,10 @@ def masked(target: str) -> str:
 
 
 def _masked_headers(headers: Mapping[str, str], mapping: Source | None) -> dict[str, str]:
-    """Names in lower case; credentials, and headers in which this sender has its token, without their values."""
+    """Return headers with names in lower case.
+
+    Credentials, and headers in which this sender has its token, are without their values.
+    """
     hidden = set(CREDENTIALS)
     for scheme in mapping.schemes if mapping else ():
         if scheme.scheme == signatures.TOKEN:

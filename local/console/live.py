@@ -36,7 +36,7 @@ class Row:
 
 
 def state_of(exchange: Exchange) -> str:
-    """The state of one webhook, as ``story.state_of``."""
+    """Return the state of one webhook, as ``story.state_of``."""
     return story.state_of(exchange, console().watch.trail, defaults())
 
 
@@ -57,7 +57,7 @@ def _wanted(source: str, outcome: str, name: str) -> Iterator[Exchange]:
 
 
 def _named(exchange: Exchange, name: str) -> bool:
-    """Whether an id, a header, the payload, the reason or a metric holds ``name``, in small letters or capitals."""
+    """Return whether an id, a header, the payload, the reason or a metric holds ``name``, in any case of letters."""
     wanted = name.casefold()
     texts = (*exchange.event_ids, *exchange.headers.values(), exchange.reason.replace("_", " "), exchange.detail)
     if any(wanted in text.casefold() for text in (*texts, exchange.reason)):
@@ -94,14 +94,14 @@ def _rows() -> dict[str, Any]:
 
 @pages.get("/")
 def index() -> str:
-    """Webhooks as they come in."""
+    """Render the page of webhooks as they come in."""
     names = sorted({*senders.names(), *(known.source for known in console().exchanges.newest_first() if known.mapping)})
     return render_template("live.html", page="live", names=names, outcomes=OUTCOMES, **_rows(), **frame())
 
 
 @pages.get("/rows")
 def rows() -> str:
-    """The list alone, for a page that is open."""
+    """Render the list alone, for a page that is open."""
     return render_template("rows.html", **_rows(), **frame())
 
 
@@ -139,13 +139,13 @@ def _secrets(source: str) -> list[str]:
 
 @pages.get("/webhooks/<int:number>")
 def webhook(number: int) -> str:
-    """One webhook: the request, the events, Klaviyo."""
+    """Render one webhook: the request, the events, Klaviyo."""
     return render_template("webhook.html", page="live", **_story_of(number), **frame())
 
 
 @pages.get("/webhooks/<int:number>/raw")
 def raw(number: int) -> Response:
-    """The body as it came, to be saved or copied: a browser shows none of it."""
+    """Return the body as it came, to be saved or copied: a browser shows none of it."""
     exchange = _kept(number)
     kept = {"Content-Disposition": f"attachment; filename=webhook-{number}.txt"}
     return Response(exchange.body, content_type="text/plain; charset=utf-8", headers=kept)
@@ -153,7 +153,7 @@ def raw(number: int) -> Response:
 
 @pages.get("/webhooks/<int:number>/curl")
 def as_curl(number: int) -> Response:
-    """The request as a command: its headers as they came, credentials masked."""
+    """Return the request as a command: its headers as they came, credentials masked."""
     exchange = _kept(number)
     door = console().stack.url("").removesuffix("/webhooks/")
     return Response(curl.command(exchange, door), content_type="text/plain; charset=utf-8")
@@ -161,7 +161,7 @@ def as_curl(number: int) -> Response:
 
 @pages.get("/webhooks/<int:number>/story")
 def webhook_story(number: int) -> str:
-    """The same without the page around it, for one that is open."""
+    """Render the webhook without the page around it, for one that is open."""
     return render_template("story.html", **_story_of(number), **frame())
 
 

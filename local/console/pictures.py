@@ -31,7 +31,7 @@ WIDTH, HEIGHT = 1360, 850
 
 
 def webhook(console: Console, page: Page) -> None:
-    """One webhook from the request to what Klaviyo stored; it happened just now, or it would be late."""
+    """Show one webhook from the request to what Klaviyo stored; it happened just now, or it would be late."""
     headers, body = payload.read(FIRST)
     console.stack.send("stripe", body, headers)  # so that the function has started when the one to show comes
     headers, body = payload.read(SAMPLE)
@@ -42,7 +42,7 @@ def webhook(console: Console, page: Page) -> None:
 
 
 def playground(console: Console, page: Page) -> None:
-    """A file with the event that it makes of a sample, one expression's line marked."""
+    """Show a file with the event that it makes of a sample, one expression's line marked."""
     page.goto(f"{console.url}/playground?source=stripe&sample={SAMPLE.stem}")
     body = page.get_by_label("Body")
     body.fill(re.sub(r'("created": )\d+', rf"\g<1>{int(time.time()) - 3}", body.input_value(), count=0))

@@ -38,7 +38,7 @@ _LEFT_OUT = ("content-length", "accept-encoding", "transfer-encoding", "host", "
 
 @pages.get("/playground")
 def index() -> str:
-    """A sender's file with one of its samples, or with a webhook that came in."""
+    """Render a sender's file with one of its samples, or with a webhook that came in."""
     number = request.args.get("webhook", type=int)
     exchange = console().exchanges.find(number) if number else None
     if exchange is not None:
@@ -107,7 +107,7 @@ def _page(source: str, toml: str, sent: Payload, sample: str = "", wrong: str = 
 
 
 def steps(name: str, toml: str, body: str) -> list[tuple[bool, str]]:
-    """What a new sender needs before an event can be seen: whether it is there, and what to do."""
+    """Return what a new sender needs before an event can be seen: whether it is there, and what to do."""
     named = NAME.fullmatch(name) is not None
     form = "lower-case letters, digits and underscores, a letter first"
     return [
@@ -118,7 +118,7 @@ def steps(name: str, toml: str, body: str) -> list[tuple[bool, str]]:
 
 
 def _where(source: str) -> str:
-    """The file that is shown, and what saving does to it, in a sentence."""
+    """Return in a sentence which file is shown, and what saving does to it."""
     if not source:
         return "Saved as a file of your own, which no release touches."
     path = senders.path_of(source)
@@ -142,12 +142,12 @@ def _body(body: bytes) -> str:
 
 
 def read(form: Mapping[str, str]) -> tuple[str, str, Payload]:
-    """Source, file and payload of a form.
+    """Return source, file and payload of a form.
 
     Raises
     ------
     CommandError
-        The name is none, the headers are no JSON object, or a part is too large; the text says which.
+        The name is not valid, the headers are not a JSON object, or a part is too large; the text says which.
     """
     source, toml, body = form.get("name", "").strip(), form.get("toml", ""), form.get("body", "")
     if not NAME.fullmatch(source):
@@ -187,7 +187,7 @@ def _tried(source: str, toml: str, sent: Payload) -> dict[str, Any]:
 
 @pages.post("/playground/try")
 def attempt() -> str:
-    """What becomes of the form's payload under its file."""
+    """Render what becomes of the form's payload under its file."""
     form = request.form
     todo = steps(form.get("name", "").strip(), form.get("toml", ""), form.get("body", ""))
     if not todo[1][0] or not todo[2][0]:
@@ -203,7 +203,7 @@ def attempt() -> str:
 
 
 def unreadable(sent: Payload) -> dict[str, Any] | None:
-    """Where a payload that starts as JSON does stops being JSON; ``None`` if it doesn't."""
+    """Return where a payload that starts as JSON does stops being JSON; ``None`` if it doesn't."""
     if bodies.looks(sent.body) != bodies.JSON:
         return None
     try:
@@ -217,7 +217,7 @@ def unreadable(sent: Payload) -> dict[str, Any] | None:
 
 @pages.post("/playground/draft")
 def draft() -> Response:
-    """A first file for a new sender, guessed from the payload."""
+    """Return a first file for a new sender, guessed from the payload."""
     try:
         source, _, sent = read(request.form)
         read_as, document = new_sender.read(sent.body)
@@ -301,6 +301,6 @@ def _save_sample(source: str, topic: str, sent: Payload) -> str:
 
 
 def payload_body(text: str) -> bytes:
-    """The body that a sample's text means, as the tools send it."""
+    """Return the body that a sample's text means, as the tools send it."""
     body = json.loads(text)["body"]
     return body.encode() if isinstance(body, str) else json.dumps(body, ensure_ascii=False).encode()

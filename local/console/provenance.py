@@ -38,7 +38,7 @@ class Written:
     inherited: int = 0  # events of ``tables`` that are in the base, and come first
 
     def spot(self, place: Place) -> Spot:
-        """The place of a key, in this file or in what it extends; ``NOWHERE`` if in none."""
+        """Return the place of a key, in this file or in what it extends; ``NOWHERE`` if in none."""
         if place[:1] == ("event",):
             number = int(place[1])
             if number < self.inherited and self.base:
@@ -52,7 +52,10 @@ class Written:
         return Spot(line, self.name)
 
     def spot_of(self, reason: str) -> Spot:
-        """The place of the text under ``[ignore]`` or ``otherwise`` that says why nothing is made of a topic."""
+        """Return the place of the text that says why nothing is made of a topic.
+
+        It is under ``[ignore]`` or ``otherwise``.
+        """
         for place, line in self.where.items():
             whole = place
             if len(place) > 1 and place[0] == "event":
@@ -62,7 +65,7 @@ class Written:
         return self.base.spot_of(reason) if self.base else NOWHERE
 
     def of(self, path: Path, rule: int) -> tuple[str, Spot]:
-        """The expression behind a value at ``path``, and its place; none for what the relay itself adds."""
+        """Return the expression behind a value at ``path``, and its place; none for what the relay itself adds."""
         for place in _places(path, rule, self.title, self._shared(rule)):
             text = self._at(place)
             if text is not None and not isinstance(text, dict):
@@ -70,7 +73,7 @@ class Written:
         return "", NOWHERE
 
     def wanted(self, rule: int) -> Iterator[Path]:
-        """Every property and profile attribute that the event's expressions ask for."""
+        """Yield every property and profile attribute that the event's expressions ask for."""
         event = self.tables["event"][rule]
         shared = self.tables.get("shared", {}).get(self._shared(rule), {})
         for name in {**shared, **event.get("properties", {})}:
@@ -94,7 +97,7 @@ class Written:
 
 
 def _places(path: Path, rule: int, title: str, shared: str) -> Iterator[Place]:
-    """Where the expression may be, the first that is there counts, as ``handler.events.senders`` joins them."""
+    """Yield where the expression may be; the first that is there counts, as ``handler.events.senders`` joins them."""
     event: Place = ("event", rule)
     first, *rest = path
     if first == "metric":

@@ -43,7 +43,7 @@ class Second:
 
 
 def seconds(requests: Iterable[SentJob], now: float) -> list[Second]:
-    """The last two minutes, second by second, the last one under way."""
+    """Return the last two minutes, second by second, the last one under way."""
     end = int(now) + 1
     by_second: Counter[tuple[int, str]] = Counter()
     for job in requests:
@@ -59,12 +59,15 @@ def seconds(requests: Iterable[SentJob], now: float) -> list[Second]:
 
 
 def latest(jobs: Iterable[SentJob]) -> list[SentJob]:
-    """The last jobs, the newest first: invocations side by side report theirs one after the other."""
+    """Return the last jobs, the newest first.
+
+    Invocations that run at once report theirs one after the other.
+    """
     return heapq.nlargest(JOBS, list(jobs), key=lambda job: job.at)
 
 
 def _oldest_waiting(now: float) -> float | None:
-    """Seconds since the oldest webhook came in of which an event is still on its way."""
+    """Return the age in seconds of the oldest webhook with an event still on its way."""
     trail = console().watch.trail
     accepted = (exchange for exchange in console().exchanges.newest_first() if exchange.outcome == "accepted")
     waiting = [exchange.at for exchange in accepted if _is_waiting(exchange, trail)]
@@ -94,13 +97,13 @@ def _numbers() -> dict[str, Any]:
 
 @pages.get("/rate")
 def index() -> str:
-    """Both windows as they fill, the queue, the jobs."""
+    """Render both windows as they fill, the queue, the jobs."""
     return render_template("rate.html", page="rate", **_numbers(), **frame())
 
 
 @pages.get("/rate/now")
 def now() -> str:
-    """The numbers alone, for a page that is open."""
+    """Render the numbers alone, for a page that is open."""
     return render_template("rate_now.html", **_numbers(), **frame())
 
 
@@ -160,22 +163,22 @@ class Group:
 
     @property
     def events(self) -> int:
-        """How many events; a raw webhook counts one."""
+        """The number of events; a raw webhook counts one."""
         return sum(letter.events for letter in self.messages)
 
     @property
     def since(self) -> str:
-        """When the oldest was parked."""
+        """The time at which the oldest was parked."""
         return min(letter.parked_at for letter in self.messages)
 
     @property
     def details(self) -> list[str]:
-        """What was said of them, each once."""
+        """The details of them, each once."""
         return list(dict.fromkeys(letter.detail for letter in self.messages if letter.detail))
 
 
 def groups(letters: Sequence[DeadLetter]) -> list[Group]:
-    """Parked messages by source and reason, the largest group first."""
+    """Return parked messages by source and reason, the largest group first."""
     by_key: dict[tuple[str, str], list[DeadLetter]] = {}
     for letter in letters:
         by_key.setdefault((letter.source, letter.reason), []).append(letter)
@@ -183,7 +186,7 @@ def groups(letters: Sequence[DeadLetter]) -> list[Group]:
 
 
 def _unknown_topics() -> dict[str, dict[str, int]]:
-    """By source, the topics that no file knows, each with the last webhook of it that is kept."""
+    """Return, by source, the topics that no file knows, each with the last webhook of it that is kept."""
     numbers: dict[str, dict[str, int]] = {}
     for exchange in console().exchanges.newest_first():
         if exchange.outcome == "parked" and exchange.reason == "unknown_topic":
@@ -204,19 +207,19 @@ def _parked() -> dict[str, Any]:
 
 @pages.get("/parked")
 def parked() -> str:
-    """What is in the dead-letter queue, by reason."""
+    """Render what is in the dead-letter queue, by reason."""
     return render_template("parked.html", page="parked", **_parked(), **frame())
 
 
 @pages.get("/parked/list")
 def parked_list() -> str:
-    """The groups alone, for a page that is open."""
+    """Render the groups alone, for a page that is open."""
     return render_template("parked_list.html", **_parked(), **frame())
 
 
 @pages.get("/parked/count")
 def parked_count() -> str:
-    """How many messages are parked, for every page's head."""
+    """Return how many messages are parked, for every page's head."""
     return render_template("count.html", **frame())
 
 

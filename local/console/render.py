@@ -22,12 +22,12 @@ _LEXEME = re.compile(r"""[\[\]{},:]|"(?:[^"\\]|\\.)*"|[^\s\[\]{},:"]+""")
 
 
 def json_text(value: Any) -> Markup:
-    """``value`` as indented JSON, its names, texts and numbers marked up."""
+    """Return ``value`` as indented JSON, its names, texts and numbers marked up."""
     return marked(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def body_text(body: bytes) -> Markup:
-    """A request's body: JSON indented, other text unchanged, bytes as hexadecimal."""
+    """Return a request's body as text: JSON indented, other text unchanged, bytes as hexadecimal."""
     try:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -41,7 +41,7 @@ def body_text(body: bytes) -> Markup:
 
 
 def indented(text: str) -> str:
-    """JSON text with other white space, every literal as it was written: ``19.90`` stays ``19.90``."""
+    """Return JSON text with other white space, every literal as it was written: ``19.90`` stays ``19.90``."""
     parts: list[str] = []
     depth = 0
     lexemes = _LEXEME.findall(text)
@@ -69,7 +69,7 @@ def _short(text: str) -> str:
 
 
 def marked(text: str) -> Markup:
-    """JSON text with a ``span`` around each lexeme; everything escaped."""
+    """Return JSON text with a ``span`` around each lexeme; everything escaped."""
     return Markup("").join(_spans(_short(text)))
 
 
@@ -83,12 +83,12 @@ def _spans(text: str) -> Iterator[Markup]:
 
 
 def clock(seconds: float) -> str:
-    """Local time of day, to the millisecond."""
+    """Return the local time of day, to the millisecond."""
     return datetime.fromtimestamp(seconds).astimezone().strftime("%H:%M:%S.%f")[:-3]
 
 
 def when(stamp: str) -> str:
-    """An ISO 8601 time as local time, with its day if that is another than today; other text unchanged."""
+    """Return an ISO 8601 time as local time, with its day if it is not today; other text unchanged."""
     try:
         at = datetime.fromisoformat(stamp).astimezone()
     except ValueError:
@@ -98,29 +98,29 @@ def when(stamp: str) -> str:
 
 
 def parted(text: str) -> Markup:
-    """Text that breaks after dots, slashes and underscores, not within words."""
+    """Return text that breaks after dots, slashes and underscores, not within words."""
     return Markup("<wbr>").join(re.split(r"(?<=[./_])(?=[^./_])", text))
 
 
 def plain_number(value: float) -> str:
-    """``5.0`` as ``5``, ``2.5`` as it is."""
+    """Return ``5.0`` as ``5``, ``2.5`` as it is."""
     return f"{value:g}"
 
 
 def iso(seconds: float) -> str:
-    """For ``<time datetime>``."""
+    """Return a time for ``<time datetime>``."""
     return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="milliseconds")
 
 
 def size(count: float) -> str:
-    """Bytes as a person writes them."""
+    """Return bytes as a person writes them."""
     return (
         f"{count:,.0f} B" if count < 1_000 else f"{count / 1_000:,.1f} kB" if count < 1e6 else f"{count / 1e6:,.1f} MB"
     )
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person writes them."""
+    """Return seconds as a person writes them."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 120:
@@ -129,7 +129,7 @@ def duration(seconds: float) -> str:
 
 
 def words(code: str) -> str:
-    """``signature_wrong`` as ``signature wrong``."""
+    """Return ``signature_wrong`` as ``signature wrong``."""
     return code.replace("_", " ")
 
 

@@ -25,7 +25,7 @@ HEADERS = {
 
 
 def refusal(method: str, headers: Mapping[str, str], port: int) -> str | None:
-    """Why a request is not answered; ``None`` if it may be. ``port`` is the console's own."""
+    """Return why a request is not answered; ``None`` if it may be. ``port`` is the console's own."""
     sent = {name.lower(): value for name, value in headers.items()}
     host = sent.get("host", "").lower()
     if host not in (f"127.0.0.1:{port}", f"localhost:{port}"):

@@ -32,7 +32,7 @@ class Sandbox:
         self._lock = threading.Lock()
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """What becomes of a payload; with ``trouble`` if the process had to be ended over it."""
+        """Return what becomes of a payload; with ``trouble`` if the process had to be ended over it."""
         with self._lock:
             process = self._running()
             if process.stdin is None or process.stdout is None:
@@ -72,7 +72,7 @@ class Sandbox:
         return self._process
 
     def _end(self) -> int:
-        """Close the pipes and wait; the exit status, 0 if there was no process."""
+        """Close the pipes and wait; return the exit status, 0 if there was no process."""
         process, self._process = self._process, None
         if process is None:
             return 0

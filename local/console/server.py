@@ -34,7 +34,7 @@ class Console(ConsoleState):
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """The address of the console."""
         return f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Console:
@@ -54,7 +54,7 @@ class _Quiet(WSGIRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002 (werkzeug's name)
-        """No access log: paths may hold what somebody filters by."""
+        """Write no access log: paths may hold what somebody filters by."""
 
 
 def _app(console: Console) -> Flask:

@@ -18,7 +18,7 @@ _KINDS = {
 
 
 def described(exchange: Exchange, known_as: str, secrets: Sequence[str] = ()) -> list[tuple[str, str]]:
-    """Pairs of a term and its text; of several ways to sign, those that the request tries, otherwise all.
+    """Return pairs of a term and its text; of several ways to sign, those that the request tries, otherwise all.
 
     ``known_as`` is the address that the relay takes for its own when a sender signs the URL, ``secrets`` are those
     that this machine has for the source.

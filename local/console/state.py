@@ -33,7 +33,7 @@ class ConsoleState:
         self._deploying = threading.Lock()
 
     def changed(self) -> bool:
-        """Whether a source's file is another than the functions have."""
+        """Return whether a source's file differs from the one that the functions have."""
         return _fingerprint() != self._deployed
 
     def deploy(self) -> None:
@@ -44,7 +44,7 @@ class ConsoleState:
             self._deployed = fingerprint
 
     def send(self, source: str, sent: Payload) -> int:
-        """Send a webhook as its sender would, signed now; its number among the exchanges.
+        """Send a webhook as its sender would, signed now; return its number among the exchanges.
 
         Raises
         ------
@@ -68,24 +68,24 @@ class ConsoleState:
 
 
 def _fingerprint() -> dict[str, bytes]:
-    """Every source's file and its content."""
+    """Return every source's file and its content."""
     folders = (senders.SHIPPED, senders.CUSTOM)
     return {str(path): path.read_bytes() for folder in folders for path in folder.glob("*.toml")}
 
 
 def console() -> ConsoleState:
-    """The console that this request is for."""
+    """Return the console that this request is for."""
     return cast("ConsoleState", current_app.extensions["console"])
 
 
 def defaults() -> Defaults:
-    """Country and zone that the running stack reads phones and times with."""
+    """Return country and zone with which the running stack reads phones and times."""
     parameters = console().stack.parameters
     return Defaults(parameters.get("PhoneRegion", ""), zones.load(parameters.get("TimeZone", "UTC")))
 
 
 def frame() -> dict[str, Any]:
-    """What every page shows around its content."""
+    """Return what every page shows around its content."""
     running = console()
     return {
         "snapshot": running.watch.snapshot,

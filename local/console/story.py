@@ -78,20 +78,20 @@ class Told:
 
     @property
     def late(self) -> bool:
-        """Whether Klaviyo got a backfill with identifiers only, because the event was old when it was delivered."""
+        """True if Klaviyo got a backfill with identifiers only, because the event was old when it was delivered."""
         late = json.loads(identifiers_only(json.dumps(self.entry)))
         return late != self.entry and any(alike(event.get("entry"), late) for event in self.stored)
 
     @property
     def same(self) -> bool:
-        """Whether what is stored is what this webhook became."""
+        """True if what is stored is what this webhook became."""
         return any(alike(event.get("entry"), self.entry) for event in self.stored)
 
 
 def outcome_of(exchange: Exchange, defaults: Defaults) -> Outcome:
-    """What the mapping makes of it; empty for what was not authentic or not understood.
+    """Return what the mapping makes of it; empty for what was not authentic or not understood.
 
-    What was parked whole is mapped again when it is sent back, by the file as it is then.
+    What was parked whole is mapped again when it is re-queued, by the file as it is then.
     """
     source = exchange.mapping
     if source is None or exchange.outcome in ("refused", "handshake"):
@@ -118,13 +118,13 @@ def _understood(exchange: Exchange, source: Source, defaults: Defaults) -> Outco
 
 
 def unknown_topics(exchange: Exchange, defaults: Defaults) -> list[str]:
-    """The topics of a parked webhook of which its source's file says nothing."""
+    """Return the topics of a parked webhook that its source's file does not name."""
     outcome = outcome_of(exchange, defaults)
     return unknown(senders.load(exchange.source), outcome) if outcome.parked else []
 
 
 def unknown(source: Source, outcome: Outcome) -> list[str]:
-    """The topics of an outcome that were parked because the file says nothing about them."""
+    """Return the topics of an outcome that were parked because the file says nothing about them."""
     parked = any(item.reason == "unknown_topic" for item in outcome.parked)
     return [
         topic
@@ -134,7 +134,7 @@ def unknown(source: Source, outcome: Outcome) -> list[str]:
 
 
 def state_of(exchange: Exchange, trail: Trail, defaults: Defaults) -> str:
-    """``refused``, ``ignored``, ``handshake``, ``parked``, ``waiting`` or ``delivered``."""
+    """Return ``refused``, ``ignored``, ``handshake``, ``parked``, ``waiting`` or ``delivered``."""
     if exchange.outcome == "accepted":
         return state([history_of(name, exchange, trail) for name in exchange.event_ids])
     if exchange.outcome == "parked":
@@ -146,7 +146,7 @@ def state_of(exchange: Exchange, trail: Trail, defaults: Defaults) -> str:
 
 
 def history_of(event_id: str, exchange: Exchange, trail: Trail) -> History:
-    """What became of an event that this webhook brought, be it brought by others, too."""
+    """Return what became of an event that this webhook brought, even if others brought it too."""
     receipts = exchange.receipts(event_id)
     return trail.of(event_id, [at for _, at in receipts], receipts.index((exchange.number, exchange.at)))
 
@@ -154,7 +154,10 @@ def history_of(event_id: str, exchange: Exchange, trail: Trail) -> History:
 def events_of(
     exchange: Exchange, trail: Trail, defaults: Defaults, stored: Callable[[str], list[dict[str, Any]]]
 ) -> tuple[list[Told], Outcome]:
-    """The first events of a webhook, and its whole outcome; ``stored`` returns what Klaviyo has of a ``unique_id``."""
+    """Return the first events of a webhook, and its whole outcome.
+
+    ``stored`` returns what Klaviyo has of a ``unique_id``.
+    """
     outcome = outcome_of(exchange, defaults)
     rows = []
     for event in outcome.events[:SHOWN_EVENTS]:
@@ -181,13 +184,16 @@ def events_of(
 
 
 def _before(exchange: Exchange, event_id: str) -> int | None:
-    """The webhook that brought the event first; ``None`` if this one did."""
+    """Return the webhook that brought the event first; ``None`` if this one did."""
     (first, _), *_ = exchange.receipts(event_id)
     return None if first == exchange.number else first
 
 
 def _is_whose(stored: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
-    """Whether a stored event is of this entry's profile and metric: for Klaviyo a ``unique_id`` counts within them."""
+    """Return whether a stored event is of this entry's profile and metric.
+
+    For Klaviyo a ``unique_id`` counts within them.
+    """
     metric = _event(entry)["metric"]["data"]["attributes"]["name"]
     return (stored["profile"], stored["metric"]) == (
         standin.identity(entry["attributes"]["profile"]["data"]),
@@ -196,7 +202,10 @@ def _is_whose(stored: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
 
 
 def alike(stored: Mapping[str, Any] | None, entry: Mapping[str, Any]) -> bool:
-    """Whether both are one event, except for a time of receipt: the front door has a webhook before the function."""
+    """Return whether both are one event, except for a time of receipt.
+
+    The front door receives a webhook before the function does.
+    """
     if not stored:
         return False
     ours, theirs = plain(entry), plain(stored)
@@ -226,17 +235,17 @@ def _event(entry: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def marks_of(entry: Mapping[str, Any]) -> list[str]:
-    """``where: code`` of everything that was left out or cut, as the event itself carries it."""
+    """Return ``where: code`` of everything that was left out or cut, as the event itself carries it."""
     return list(_event(entry)["properties"].get(MARK, []))
 
 
 def is_silent(entry: Mapping[str, Any]) -> bool:
-    """Whether Klaviyo accepts this event and stores nothing."""
+    """Return whether Klaviyo accepts this event and stores nothing."""
     email = entry["attributes"]["profile"]["data"]["attributes"].get("email", "")
     return values.is_dropped(email)
 
 
 def explained(mark: str) -> str:
-    """A mark in words: ``phone_number: not a valid number, or without a country: left out``."""
+    """Return a mark in words: ``phone_number: not a valid number, or without a country: left out``."""
     where, _, code = mark.rpartition(": ")
     return f"{where}: {NOTES.get(code, code)}"

@@ -29,7 +29,7 @@ class SentJob:
 
 @dataclass(slots=True)
 class History:
-    """What became of one event: the jobs that it went in, oldest first, and the line that parked it last.
+    """The fate of one event: the jobs that it went in, oldest first, and the line that parked it last.
 
     Once it was sent back, ``parked`` is ``None`` and ``was_parked`` that line.
     """
@@ -40,7 +40,7 @@ class History:
 
     @property
     def delivered(self) -> SentJob | None:
-        """The job in which Klaviyo took it."""
+        """The job in which Klaviyo accepted it."""
         return next((job for job in reversed(self.jobs) if job.line.get("outcome") == "delivered"), None)
 
     def take(self, step: SentJob | Line) -> None:
@@ -83,10 +83,12 @@ class Trail:
             self._steps.setdefault(name, []).append(job)
 
     def of(self, event_id: str, receipts: Sequence[float] = (0.0,), which: int = 0) -> History:
-        """What is known of an event that came in ``which`` of the webhooks received at ``receipts``, oldest first.
+        """Return what is known of an event that came in webhook ``which`` of those in ``receipts``.
+
+        ``receipts`` are the times at which they were received, oldest first.
 
         A job names the event, not the webhook: it counts for the first webhook that was there before it and is
-        neither delivered nor parked, else for one that was parked and sent back, else for the last one.
+        neither delivered nor parked, otherwise for one that was parked and re-queued, otherwise for the last one.
         """
         histories = [History() for _ in receipts]
         for step in self._steps.get(event_id, []):
@@ -99,7 +101,7 @@ class Trail:
 
 
 def state(histories: Sequence[History]) -> str:
-    """``delivered``, ``parked`` or ``waiting``: what the events of one webhook have come to, taken together."""
+    """Return ``delivered``, ``parked`` or ``waiting``: what the events of one webhook have come to, taken together."""
     if any(history.parked for history in histories):
         return "parked"
     return "delivered" if all(history.delivered for history in histories) else "waiting"

@@ -46,12 +46,12 @@ class Snapshot:
 
     @property
     def closed(self) -> str:
-        """Why nothing is posted just now; empty while the relay is open."""
+        """The reason that nothing is posted just now; empty while the relay is open."""
         return str(self.pacing.get("closed_reason", "")) if self.pacing.get("closed_until", 0) > self.at * 1000 else ""
 
 
 class Watch:
-    """Looks at ``stack`` from a thread of its own."""
+    """A watcher of ``stack`` in a thread of its own."""
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
@@ -74,7 +74,10 @@ class Watch:
         self._thread.start()
 
     def wanted(self) -> None:
-        """Somebody looks: keep the snapshot fresh for some seconds; the first one gets a fresh one."""
+        """Keep the snapshot fresh for some seconds, because a page asks for it.
+
+        The first page gets a fresh one.
+        """
         stale = time.monotonic() - self._asked > INTEREST
         self._asked = time.monotonic()
         self._wanted.set()
@@ -82,7 +85,7 @@ class Watch:
             self.look()
 
     def stored(self, unique_id: str) -> list[dict[str, Any]]:
-        """What the stand-in stored under that ``unique_id``; nothing where Klaviyo itself gets the events."""
+        """Return what the stand-in stored under that ``unique_id``; nothing where Klaviyo itself gets the events."""
         return self.stack.stored(unique_id) if self.has_standin else []
 
     def close(self) -> None:
@@ -124,7 +127,10 @@ class Watch:
         return {name: int(attributes[attribute]) for name, attribute in wanted.items()}
 
     def _lines(self) -> Iterator[Line]:
-        """The lines that came since the last look: an invocation's come at its end, in a stream of their own."""
+        """Yield the lines that came since the last look.
+
+        An invocation's lines come at its end, in a stream of their own.
+        """
         group = self.stack.outputs["DeliverLogGroup"]
         for _ in range(PAGES):
             events = self._logs.filter_log_events(logGroupName=group, startTime=self._since, limit=PAGE)["events"]

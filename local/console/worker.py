@@ -67,11 +67,11 @@ class Scratch:
         senders.load.cache_clear()
 
     def samples(self, name: str) -> Iterator[Payload]:
-        """The source's samples."""
+        """Yield the source's samples."""
         yield from map(payload.request, (self._samples / name).glob("*.json"))
 
     def problems(self, name: str) -> list[dict[str, Any]]:
-        """Mistakes with their lines; ``missing`` marks what only wants a sample."""
+        """Return mistakes with their lines; ``missing`` marks what only lacks a sample."""
         return [
             {"line": problem.line, "text": problem.message, "missing": problem.code == coverage.NO_SAMPLE}
             for problem in lint.problems(name, self._own_samples)
@@ -79,7 +79,7 @@ class Scratch:
 
 
 def sample(sent: Payload) -> str:
-    """A payload as a file of ``events/``: a body that is JSON is in it as such, any other as text."""
+    """Return a payload as a file of ``events/``: a body that is JSON is in it as such, any other as text."""
     text = sent.body.decode("utf-8", "replace")
     try:
         body = json.loads(text)
@@ -94,7 +94,7 @@ def sample(sent: Payload) -> str:
 
 
 def tried(scratch: Scratch, request: Mapping[str, Any]) -> dict[str, Any]:
-    """``mistakes``, and what the payload becomes: ``events``, ``ignored``, ``parked`` or ``handshake``."""
+    """Return ``mistakes``, and what the payload becomes: ``events``, ``ignored``, ``parked`` or ``handshake``."""
     name, toml = str(request["source"]), str(request["toml"])
     sent = Payload(request["method"], request["query"], request["headers"], request["body"].encode())
     scratch.put(name, toml, sent)
@@ -131,7 +131,7 @@ def tried(scratch: Scratch, request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def stub(topic: str) -> str:
-    """An ``[[event]]`` for a topic, to start from; the metric is for a person to name."""
+    """Return an ``[[event]]`` for a topic, to start from; the metric is for a person to name."""
     words = [word.capitalize() for word in re.split(r"[^A-Za-z0-9]+", topic) if word]
     return f"\n[[event]]\ntopic = {json.dumps(topic)}\nmetric = {json.dumps(' '.join(words))}\n[event.properties]\n"
 
@@ -144,7 +144,7 @@ def _document(sent: Payload, source: Source) -> Any:
 
 
 def _names(value: Any) -> Iterator[str]:
-    """Every member's name in a document."""
+    """Yield every member's name in a document."""
     if isinstance(value, dict):
         yield from value
     for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
@@ -152,7 +152,7 @@ def _names(value: Any) -> Iterator[str]:
 
 
 def odd(expression: str, names: set[str]) -> tuple[bool, str]:
-    """Whether an expression asks for a name that no payload of the sender has, and what may have been meant.
+    """Return whether an expression names what no payload of the sender has, and what may have been meant.
 
     Of several ways in one expression (``a || b``, ``[a, b]``) one that may find something is enough.
     """
@@ -180,7 +180,7 @@ def _written(name: str, toml: str, title: str, *, shown: str = "") -> Written:
 
 
 def _rules(source: Source, sent: Payload, received: float, defaults: Defaults, outcome: Outcome) -> dict[str, int]:
-    """Which ``[[event]]`` made which event, found out by asking each alone; ids name the events."""
+    """Return which ``[[event]]`` made which event, found out by asking each alone; ids name the events."""
     rules: dict[str, int] = {}
     asked = {id(rule) for topic in outcome.topics for rule in source.rules_for(topic)}
     for index, rule in enumerate(source.rules):
@@ -195,7 +195,7 @@ def _rules(source: Source, sent: Payload, received: float, defaults: Defaults, o
 
 
 def described(entry: dict[str, Any], written: Written, rule: int | None, late: bool, names: set[str]) -> dict[str, Any]:
-    """One event: its values with where they come from, and the checklist."""
+    """Return one event: its values with where they come from, and the checklist."""
     plain = story.plain(entry)
     values = []
     for path, value in _flat(plain):
@@ -211,7 +211,7 @@ def described(entry: dict[str, Any], written: Written, rule: int | None, late: b
 
 
 def _flat(plain: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """The event's values; objects in profile and properties that are values themselves are one value."""
+    """Yield the event's values; objects in profile and properties that are values themselves are one value."""
     for name, value in plain.items():
         if name == "profile":
             for inner, part in value.items():
@@ -226,7 +226,7 @@ def _flat(plain: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
 
 
 def _nothing(plain: Mapping[str, Any], written: Written, rule: int, names: set[str]) -> Iterator[dict[str, Any]]:
-    """What the file asks for and this payload does not have."""
+    """Yield what the file asks for and this payload does not have."""
     profile = plain["profile"]
     for path in written.wanted(rule):
         known = plain["properties"] if path[0] == "properties" else (*profile, "full_name", "customer_id")
@@ -237,7 +237,7 @@ def _nothing(plain: Mapping[str, Any], written: Written, rule: int, names: set[s
 
 
 def _checks(entry: dict[str, Any], plain: Mapping[str, Any], late: bool) -> Iterator[tuple[str, str]]:
-    """What Klaviyo does with it: a kind (``kept``, ``changed``, ``silent``, ``refused``) and a sentence."""
+    """Yield what Klaviyo does with it: a kind (``kept``, ``changed``, ``silent``, ``refused``) and a sentence."""
     job = {"type": "event-bulk-create-job", "attributes": {"events-bulk-create": {"data": [entry]}}}
     for problem in klaviyo_checks.problems({"data": job}, datetime.now(UTC)):
         yield "refused", f"refused: {problem.detail} ({'/'.join(map(str, problem.path[4:]))})"

@@ -54,7 +54,10 @@ def dead_letter(message: Mapping[str, Any]) -> DeadLetter:
 
 
 def read(sqs: Any, queue: str, *, wait: int = 1) -> Iterator[DeadLetter]:
-    """Every message of ``queue`` once, hidden from others for two minutes; each receive waits ``wait`` seconds."""
+    """Yield every message of ``queue`` once.
+
+    Each is hidden from others for two minutes; each receive waits ``wait`` seconds.
+    """
     seen: set[str] = set()
     quiet = 0
     while quiet < _ROUNDS_WITHOUT_NEWS:
@@ -72,7 +75,7 @@ def read(sqs: Any, queue: str, *, wait: int = 1) -> Iterator[DeadLetter]:
 
 
 def wanted(letter: DeadLetter, source: str | None, reason: str | None) -> bool:
-    """Whether the choice of source and reason takes ``one``."""
+    """Return whether the choice of source and reason includes ``one``."""
     return source in (None, letter.source) and reason in (None, letter.reason)
 
 
@@ -105,7 +108,7 @@ def put_back(
 
 
 def release(sqs: Any, queue: str, messages: Sequence[DeadLetter]) -> None:
-    """Show ``messages`` to others again, at once; those whose two minutes are over need it no more."""
+    """Show ``messages`` to others again, at once; those whose two minutes are over no longer need it."""
     for start in range(0, len(messages), 10):
         entries = [
             {"Id": str(number), "ReceiptHandle": letter.receipt, "VisibilityTimeout": 0}
@@ -125,10 +128,10 @@ class Sorted:
         self.kept: list[DeadLetter] = []
 
     def through(self, letters: Iterable[DeadLetter]) -> Iterator[DeadLetter]:
-        """Those to send back: chosen by source and reason, and not parked since the redrive began.
+        """Yield the messages to re-queue: chosen by source and reason, and not parked since the redrive began.
 
-        Without that a redrive whose cause persists would take up again what it
-        sent back, and never end.
+        Without the second condition a redrive whose cause persists would re-queue
+        the same messages again and never end.
         """
         for letter in letters:
             chosen = wanted(letter, self._source, self._reason) and not self._anew(letter)
@@ -146,7 +149,7 @@ class Sorted:
 def delete(
     sqs: Any, queue: str, letters: Iterable[DeadLetter], known: Collection[str]
 ) -> tuple[list[DeadLetter], list[DeadLetter]]:
-    """Delete those of ``found`` whose ``message_id`` is among ``known``; what was deleted, and the others."""
+    """Delete those of ``letters`` whose ``message_id`` is in ``known``; return what was deleted, and the others."""
     gone: list[DeadLetter] = []
     others: list[DeadLetter] = []
     for letter in letters:

@@ -26,7 +26,7 @@ _WAITING = "ApproximateNumberOfMessages"
 
 
 def warnings(stack: Deployed) -> Iterator[str]:
-    """What a person should correct, a sentence or two each."""
+    """Yield what a person should correct, a sentence or two each."""
     yield from _concurrency(stack)
     if not stack.secret("KlaviyoSecretName").get("api_key"):
         yield f"The Klaviyo secret has no `api_key`; nothing is delivered. Add it with: make secrets STACK={stack.name}"
@@ -79,7 +79,7 @@ def _trigger(stack: Deployed) -> Iterator[str]:
 
 
 def _recursion(stack: Deployed) -> Iterator[str]:
-    """Deferred events are sent again, which Lambda treats as a loop unless its configuration allows it."""
+    """Yield a warning if Lambda would stop deferred events as a loop: its configuration must allow them."""
     name = _physical(stack, "DeliverFunction")
     setting = stack.client("lambda").get_function_recursion_config(FunctionName=name)["RecursiveLoop"]
     if setting != "Allow":
@@ -108,7 +108,7 @@ def _recipient(stack: Deployed) -> Iterator[str]:
 
 
 def _confirmed(subscription: Mapping[str, str]) -> bool:
-    return subscription["SubscriptionArn"].startswith("arn:")  # else PendingConfirmation, or Deleted
+    return subscription["SubscriptionArn"].startswith("arn:")  # otherwise PendingConfirmation, or Deleted
 
 
 def _alarms(stack: Deployed) -> Iterator[str]:
@@ -123,7 +123,10 @@ def _own_alarms(stack: Deployed, **which: str) -> Iterator[Mapping[str, Any]]:
 
 
 def _unsent(stack: Deployed) -> Iterator[str]:
-    """Alarms whose last message never left CloudWatch: only their history shows it, neither the alarm nor the topic."""
+    """Yield a warning if an alarm's last message never left CloudWatch.
+
+    Only the alarm's history shows it, neither the alarm nor the topic.
+    """
     if not stack.parameters.get("AlarmEmail"):
         return
     watch = stack.client("cloudwatch")
@@ -139,7 +142,7 @@ def _unsent(stack: Deployed) -> Iterator[str]:
 
 
 def _failure(watch: Any, alarm: str) -> str:
-    """Why the alarm's last action failed, empty if it did not."""
+    """Return why the alarm's last action failed; empty if it did not."""
     history = watch.describe_alarm_history(AlarmName=alarm, HistoryItemType="Action", MaxRecords=1)
     for item in history["AlarmHistoryItems"]:
         action = json.loads(item.get("HistoryData") or "{}")
@@ -184,7 +187,7 @@ def _reservation(possible: int, least: int) -> str:
 
 
 def _wanted(stack: Deployed, reserved: int) -> Iterator[tuple[str, int]]:
-    """Reservations for receive, and where each is set: in the stack, and for its next deployment."""
+    """Yield the reservations for receive, and where each is set: in the stack, and for its next deployment."""
     name = "ReceiveReservedConcurrency"
     yield name, reserved
     saved = stack.saved.parameters.get(name, "")
@@ -198,7 +201,7 @@ def _queue(stack: Deployed, output: str, attribute: str) -> str:
 
 
 def report(stack: Deployed) -> int:
-    """Print whether anything is wrong, the warnings, and notes; 1 if there is a warning."""
+    """Print whether anything is wrong, the warnings, and notes; return 1 if there is a warning."""
     problems = list(warnings(stack))
     say(f"{stack.name}: {len(problems)} problem(s) found" if problems else "OK: no problems found")
     warning(*problems)
@@ -207,10 +210,10 @@ def report(stack: Deployed) -> int:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Those of ``make check``."""
+    """Add the arguments of ``make check``."""
     target.argument(parser)
 
 
 def run(asked: argparse.Namespace) -> int:
-    """Print what is wrong; 1 if anything is."""
+    """Print what is wrong; return 1 if anything is."""
     return report(target.deployed(asked.stack))

@@ -34,9 +34,11 @@ _INVOCATIONS = 5  # the latest of an event whose crash is looked for
 def matching(
     client: Any, groups: Iterable[str], words: str = "", *, kind: str = "", since: float = 0.0
 ) -> list[dict[str, Any]]:
-    """Lines of the log groups that hold ``words`` or are of that ``kind``, by time; ``since`` in epoch seconds.
+    """Return the lines of the log groups that hold ``words`` or are of that ``kind``, by time.
 
-    The relay's own are JSON. Of Lambda's, those that tell of a failure are there, too, as of the kind ``lambda``.
+    ``since`` is in epoch seconds.
+
+    The relay's own lines are JSON. Lambda's lines about a failure are included, with the kind ``lambda``.
     """
     options: dict[str, Any] = {"startTime": int(since * 1000)} if since else {}
     written = _as_json(words)[1:-1]  # as a line has them
@@ -51,7 +53,7 @@ def matching(
 
 
 def _line(event: Mapping[str, Any], group: str) -> dict[str, Any] | None:
-    """One log event as a line; ``None`` for metrics, and for what Lambda writes of every invocation."""
+    """Return one log event as a line; ``None`` for metrics, and for what Lambda writes of every invocation."""
     text, at = str(event["message"]), float(event.get("timestamp", 0))
     try:
         document = json.loads(text) if text.startswith("{") else None
@@ -67,7 +69,7 @@ def _as_json(text: str) -> str:
 
 
 def readable(line: dict[str, Any]) -> str:
-    """One line as a person reads it: time, kind, what became of it, then the rest by name."""
+    """Return one line as a person reads it: time, kind, what became of it, then the rest by name."""
     parked = line.get("parked", {})  # with more than one reason none of them is the line's
     shown = [name for name in _FIRST if not (name in ("reason", "detail") and len(parked) > 1)]
     first = list(dict.fromkeys(_short(line[name]) for name in shown if _says(line.get(name))))
@@ -90,7 +92,7 @@ def _short(value: Any) -> str:
 
 
 def chosen(lines: Sequence[dict[str, Any]], *, source: str = "", parked: bool = False) -> Iterator[dict[str, Any]]:
-    """The lines about ``source`` (all if empty), and of these only those about parking if ``parked``.
+    """Yield the lines about ``source`` (all if empty), and of these only those about parking if ``parked``.
 
     A failure of Lambda's names no source, and may concern each.
     """
@@ -109,7 +111,7 @@ class Reader:
     since: float = 0.0
 
     def lines(self, *outputs: str, words: str = "", kind: str = "") -> list[dict[str, Any]]:
-        """Lines of these log groups, of both if none is named."""
+        """Return the lines of these log groups, of both if none is named."""
         groups = {self.relay.outputs[name]: FUNCTIONS[name] for name in outputs or FUNCTIONS}
         matches = matching(self.relay.client("logs"), groups, words, kind=kind, since=self.since)
         return [
@@ -118,7 +120,10 @@ class Reader:
         ]
 
     def story(self, words: str) -> list[dict[str, Any]]:
-        """Lines that hold ``words``, those of the events that it names, and of how their invocations failed."""
+        """Return the lines that hold ``words``.
+
+        Also return the lines of the events that these name, and of how their invocations failed.
+        """
         lines = self.lines(words=words)
         others = [name for name in questions.event_ids(lines, words) if words not in name][: questions.MOST_EVENTS]
         lines += [line for name in others for line in self.lines("DeliverLogGroup", words=name) if line not in lines]
@@ -128,7 +133,7 @@ class Reader:
         return sorted(lines, key=lambda line: str(line.get("timestamp", "")))
 
     def waiting(self) -> Waiting:
-        """How many messages the queues have now."""
+        """Return how many messages the queues have now."""
         ready, in_flight, delayed = self._counts("EventsQueueUrl", "", "NotVisible", "Delayed")
         return Waiting(ready, in_flight, delayed, sum(self._counts("DeadLetterQueueUrl", "", "NotVisible")))
 
@@ -138,19 +143,22 @@ class Reader:
         return [int(answer["Attributes"][name]) for name in names]
 
     def deferred(self) -> dict[str, Any] | None:
-        """The latest line of that kind."""
+        """Return the latest line about deferred events; ``None`` if there is none."""
         lines = self.lines("DeliverLogGroup", kind="deferred")
         return lines[-1] if lines else None
 
 
 def reader(stack: str, hours: float) -> Reader:
-    """Of the lines of the last ``hours``: a deployed stack's of a day if it is 0, the local relay's all."""
+    """Return a reader of the lines of the last ``hours``.
+
+    With 0 it reads a day of a deployed stack's lines, or all lines of the local relay.
+    """
     back = hours or (DAY_HOURS if stack else 0.0)
     return Reader(target.relay(stack), time.time() - back * 3600 if back else 0.0)
 
 
 def by_id(reader: Reader, words: str) -> Iterator[str]:
-    """The lines about ``words``, and what became of it."""
+    """Yield the lines about ``words``, and what became of it."""
     lines = reader.story(words)
     if not lines:  # custom's ids are logged as digests
         words = event_id(words, private=True)
@@ -167,7 +175,7 @@ def by_id(reader: Reader, words: str) -> Iterator[str]:
 
 
 def refused(reader: Reader, source: str) -> Iterator[str]:
-    """Refused webhooks by source and reason."""
+    """Yield refused webhooks by source and reason."""
     lines = [line for kind in questions.REFUSED for line in reader.lines("ReceiveLogGroup", kind=kind)]
     lines.sort(key=lambda line: str(line.get("timestamp", "")))
     rows = questions.refusals(list(chosen(lines, source=source)))
@@ -175,7 +183,7 @@ def refused(reader: Reader, source: str) -> Iterator[str]:
 
 
 def keeping_up(reader: Reader) -> Iterator[str]:
-    """Jobs and events of each minute, and what waits now."""
+    """Yield the jobs and events of each minute, and what waits now."""
     jobs = reader.lines("DeliverLogGroup", kind="job")
     limit = int(reader.relay.parameters.get("RequestsPerMinute", 0)) or LIMIT
     yield from table(questions.rate(jobs, limit=limit, most=MINUTES)) or ["No request to Klaviyo yet."]
@@ -183,7 +191,7 @@ def keeping_up(reader: Reader) -> Iterator[str]:
 
 
 def answers(reader: Reader, asked: argparse.Namespace) -> Iterator[str]:
-    """What was asked for, line by line."""
+    """Yield what was asked for, line by line."""
     if asked.id:
         yield from by_id(reader, asked.id)
     elif asked.refused:
@@ -198,7 +206,7 @@ def answers(reader: Reader, asked: argparse.Namespace) -> Iterator[str]:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Those of ``make logs``."""
+    """Add the arguments of ``make logs``."""
     parser.add_argument("--id", default="", help="an event_id, a webhook_id, or the event's id at the sender")
     parser.add_argument("--source", default="", help="only lines about this source")
     parser.add_argument("--parked", action="store_true", help="only lines about parked events")

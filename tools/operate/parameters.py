@@ -12,12 +12,12 @@ REVISION = "KlaviyoRevision"
 
 
 def defaults() -> dict[str, str]:
-    """The template's parameters with their defaults, as CloudFormation has them: texts."""
+    """Return the template's parameters with their defaults, as CloudFormation has them: texts."""
     return {name: str(parameter.get("Default", "")) for name, parameter in source()["Parameters"].items()}
 
 
 def command(stack: str, saved: Saved, **parameters: str) -> str:
-    """The command that deploys the version here to ``stack``, with these parameters changed."""
+    """Return the command that deploys the version here to ``stack``, with these parameters changed."""
     words = ["sam build && sam deploy"]
     if not saved.environment:
         words.append(f"--stack-name {stack}")
@@ -29,7 +29,7 @@ def command(stack: str, saved: Saved, **parameters: str) -> str:
 
 
 def warnings(stack: str, deployed: Mapping[str, str], saved: Saved) -> Iterator[str]:
-    """What an update of ``stack`` would not bring, or would change unasked; a sentence each."""
+    """Yield what an update of ``stack`` would not bring, or would change unasked; a sentence each."""
     known = defaults()
     if missing := sorted(known.keys() - deployed.keys()):
         yield (
@@ -61,7 +61,7 @@ def _set_revision(stack: str, current: str, saved: Saved) -> str:
 
 
 def notes(deployed: Mapping[str, str]) -> Iterator[str]:
-    """Which parameters were given other values than the template's defaults."""
+    """Yield which parameters have other values than the template's defaults."""
     known = defaults()
     changed = [f"{name}={deployed[name]}" for name in known if deployed.get(name, known[name]) != known[name]]
     if changed:

@@ -23,7 +23,7 @@ _REQUEST = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-
 
 
 def of_text(text: str, at: float, function: str) -> dict[str, Any] | None:
-    """The line of a text that is not JSON, ``None`` for routine ones; ``at`` in epoch ms."""
+    """Return the line of a text that is not JSON; ``None`` for routine ones. ``at`` is in epoch ms."""
     if not text.strip() or (text.startswith(_ROUTINE) and not _FAILED.search(text)):
         return None
     request = _REQUEST.search(text)
@@ -31,7 +31,7 @@ def of_text(text: str, at: float, function: str) -> dict[str, Any] | None:
 
 
 def of_object(document: Mapping[str, Any], at: float, function: str) -> dict[str, Any] | None:
-    """The line of a JSON object without a ``message``, ``None`` for metrics and routine ones."""
+    """Return the line of a JSON object without a ``message``; ``None`` for metrics and routine ones."""
     record = document.get("record")
     if isinstance(record, Mapping):
         status = str(record.get("status", "success"))

@@ -29,7 +29,7 @@ class Waiting:
 
 
 def event_ids(lines: Sequence[Line], words: str) -> list[str]:
-    """Events that ``words`` names; of a webhook that it names by something else, all its events."""
+    """Return the events that ``words`` names; of a webhook that it names by something else, all its events."""
     ids = [event_id for line in lines if line["message"] in _WEBHOOKS + _JOBS + ("parked",) for event_id in _ids(line)]
     named = [event_id for event_id in ids if words in event_id]
     about = [event_id for line in lines if line["message"] in _WEBHOOKS for event_id in _ids(line)]
@@ -41,10 +41,10 @@ def _ids(line: Line) -> list[str]:
 
 
 def outcomes(lines: Sequence[Line], words: str, waiting: Waiting, deferred: Line | None) -> Iterator[str]:
-    """A sentence for each event, or for the webhook if no event came of it.
+    """Yield a sentence for each event, or for the webhook if no event came of it.
 
-    ``lines`` are in order of time and hold whatever is known of the events;
-    ``deferred`` is the latest deferral of any, for deferrals name no event.
+    ``lines`` are in order of time and hold everything that is known of the events;
+    ``deferred`` is the latest deferral of any, because deferrals name no event.
     """
     ids = event_ids(lines, words)
     for line in lines:
@@ -93,7 +93,7 @@ def _time(line: Line) -> str:
 
 
 def refusals(lines: Sequence[Line]) -> list[tuple[str, ...]]:
-    """Refused webhooks by source and reason, the most frequent first, under a heading."""
+    """Return refused webhooks by source and reason, the most frequent first, under a heading."""
     counts: Counter[tuple[str, str]] = Counter()
     latest: dict[tuple[str, str], Line] = {}
     for line in lines:
@@ -106,7 +106,9 @@ def refusals(lines: Sequence[Line]) -> list[tuple[str, ...]]:
 
 
 def rate(lines: Sequence[Line], *, limit: int, most: int) -> list[tuple[str, ...]]:
-    """Jobs and events of the latest ``most`` minutes that had any, under a heading; ``limit`` in jobs a minute.
+    """Return the jobs and events of the latest ``most`` minutes that had any, under a heading.
+
+    ``limit`` is in jobs a minute.
 
     The minutes have their date if they are of several days.
     """
@@ -133,7 +135,7 @@ def _minute(jobs: Sequence[Line]) -> tuple[str, ...]:
 
 
 def keeping_up(lines: Sequence[Line], waiting: Waiting, deferred: Line | None) -> Iterator[str]:
-    """Whether events arrive soon, what waits now, and why nothing goes out if nothing does."""
+    """Yield whether events arrive soon, what waits now, and why nothing is sent if nothing is."""
     jobs = [line for line in lines if line["message"] == "job"]
     late = [job["age_seconds"] for job in jobs if job["outcome"] == "delivered"][-1:]
     held = deferred is not None and (not jobs or str(deferred["timestamp"]) > str(jobs[-1]["timestamp"]))

@@ -25,7 +25,7 @@ RATE = 50
 
 
 def summary(letters: Sequence[DeadLetter]) -> list[str]:
-    """Messages and events by source and reason, with one detail each, in lines."""
+    """Return lines that count messages and events by source and reason, with one detail each."""
     if not letters:
         return ["nothing is parked"]
     counts: Counter[tuple[str, str]] = Counter()
@@ -46,7 +46,7 @@ def summary(letters: Sequence[DeadLetter]) -> list[str]:
 
 
 def _utc(parked_at: str) -> str:
-    """The door and the delivery write their times differently; what SQS itself moved has none."""
+    """Return the time in UTC: receive and deliver write theirs differently. What SQS itself moved has none."""
     try:
         return datetime.fromisoformat(parked_at).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     except ValueError:
@@ -54,7 +54,9 @@ def _utc(parked_at: str) -> str:
 
 
 def drop(sqs: Any, queue: str, source: str | None, reason: str | None, ask: Callable[[str], str]) -> list[DeadLetter]:
-    """List what is chosen, ask, and delete it: what came meanwhile stays. Returns what was deleted.
+    """List what is chosen, ask, and delete it; return what was deleted.
+
+    What came meanwhile stays.
 
     Raises
     ------
@@ -85,7 +87,7 @@ def _messages(count: int) -> str:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Those of ``make redrive``."""
+    """Add the arguments of ``make redrive``."""
     target.argument(parser, or_local=True)
     parser.add_argument("--source", help="only messages of this source")
     parser.add_argument("--reason", help="only messages that were parked for this reason")
@@ -102,7 +104,7 @@ def run(asked: argparse.Namespace) -> int:
 
 
 def redrive(relay: Relay, asked: argparse.Namespace, clock: Callable[[], float] = time.time) -> int:
-    """Do what was asked for on ``relay``; ``clock`` gives epoch seconds. Returns the exit status."""
+    """Do what was asked for on ``relay`` and return the exit status; ``clock`` gives epoch seconds."""
     sqs, queue = relay.client("sqs"), relay.outputs["DeadLetterQueueUrl"]
     if asked.drop:
         say(f"deleted {_messages(len(drop(sqs, queue, asked.source, asked.reason, input)))}")

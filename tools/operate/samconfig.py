@@ -18,7 +18,7 @@ _TABLE = re.compile(r"\s*\[([^\[\]]+)\]\s*(#.*)?")
 
 @dataclass(frozen=True)
 class Saved:
-    """What is saved for one stack, under one environment of the file; empty if nothing is.
+    """The parameters saved for one stack, under one environment of the file; empty if nothing is.
 
     ``parameters`` are those that a plain ``sam deploy`` passes, by name, and
     ``lines`` where in the file each of them is.
@@ -30,13 +30,13 @@ class Saved:
     lines: Mapping[str, int] = field(default_factory=dict)
 
     def place(self, parameter: str) -> str:
-        """File and line of a saved parameter."""
+        """Return the file and line of a saved parameter."""
         line = self.lines.get(parameter)
         return f"{FILE}:{line}" if line else FILE
 
 
 def read(stack: str) -> Saved:
-    """What the project's samconfig.toml has for the stack of that name.
+    """Return what the project's samconfig.toml has for the stack of that name.
 
     Raises
     ------
@@ -65,7 +65,10 @@ def _table(node: Any, *names: str) -> dict[str, Any]:
 
 
 def _pairs(written: Any) -> Iterator[tuple[str, str]]:
-    """Names and values in ``parameter_overrides``: a text of pairs, which is what ``--guided`` writes, or a list."""
+    """Yield names and values in ``parameter_overrides``.
+
+    It is a text of pairs, which is what ``--guided`` writes, or a list.
+    """
     if isinstance(written, list):
         for part in written:
             yield from _pairs(part)
@@ -86,7 +89,7 @@ def _words(written: str) -> list[str]:
 
 
 def _lines(text: str, environment: str, names: Mapping[str, str]) -> dict[str, int]:
-    """The first line under ``environment`` that gives each of ``names`` a value."""
+    """Return the first line under ``environment`` that gives each of ``names`` a value."""
     numbers: dict[str, int] = {}
     inside = False
     for number, line in enumerate(text.splitlines(), 1):

@@ -18,13 +18,13 @@ Say = Callable[[str], None]
 
 
 def listed(document: Mapping[str, Any], source: str) -> list[str]:
-    """The secrets of ``source``, the newest first."""
+    """Return the secrets of ``source``, the newest first."""
     secrets = document.get(source, [])
     return [secrets] if isinstance(secrets, str) else list(secrets)
 
 
 def overview(stack: Deployed) -> str:
-    """Which secrets there are, and how many; none of them."""
+    """Return which secrets there are, and how many; none of them is shown."""
     key = "set" if stack.secret("KlaviyoSecretName").get("api_key") else "NOT SET"
     document = stack.secret("SourcesSecretName")
     counts = ", ".join(f"{visible(source)} ({len(listed(document, source))})" for source in sorted(document))
@@ -47,7 +47,10 @@ def write_key(stack: Deployed, ask: Callable[[str], str], say: Say) -> None:
 def write_source(
     stack: Deployed, source: str, ask: Callable[[str], str], confirm: Callable[[str], str], say: Say
 ) -> None:
-    """Ask for a secret of ``source``; it goes before the older ones, which stay until the sender has switched."""
+    """Ask for a secret of ``source``, to be put before the older ones.
+
+    They stay until the sender has switched.
+    """
     names.known(source)
     typed = ask(f"Signing secret of {source} (Enter to add none): ").strip()
     if typed and (wrong := secret_forms.wrong(source, typed)):
@@ -70,7 +73,7 @@ def write_source(
 
 
 def crossing(sharing: Sequence[str]) -> str:
-    """What sources that share a secret mean."""
+    """Return what it means that sources share a secret."""
     return (
         f"{' and '.join(sharing)} list the same secret, so a webhook of one is accepted at the URL of another and read "
         "by that one's file. Give each a secret of its own if their senders can"
@@ -78,7 +81,7 @@ def crossing(sharing: Sequence[str]) -> str:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Those of ``make secrets``."""
+    """Add the arguments of ``make secrets``."""
     target.argument(parser)
     parser.add_argument("--source", help="write a secret of this source only")
 

@@ -35,7 +35,7 @@ class Deployed(Relay):
     saved: samconfig.Saved = field(default_factory=samconfig.Saved)
 
     def secret(self, output: str) -> dict[str, Any]:
-        """The document of one of the two secrets; ``CommandError`` if it is not a JSON object."""
+        """Return the document of one of the two secrets; ``CommandError`` if it is not a JSON object."""
         text = self.client("secretsmanager").get_secret_value(SecretId=self.outputs[output])["SecretString"]
         try:
             document = json.loads(text)
@@ -53,9 +53,11 @@ class Deployed(Relay):
 
 
 def clients(name: str) -> Callable[[str], Any]:
-    """boto3 clients by service, with the credentials of the environment, in the region of the stack ``name``.
+    """Return a maker of boto3 clients by service, in the region of the stack ``name``.
 
-    That is the environment's (boto3 itself reads no ``AWS_REGION``), else the one
+    The clients have the credentials of the environment.
+
+    The region is the environment's (boto3 itself reads no ``AWS_REGION``), otherwise the one
     that ``sam deploy --guided`` wrote into samconfig.toml together with the stack's name.
     """
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or samconfig.read(name).region
@@ -74,7 +76,7 @@ def clients(name: str) -> Callable[[str], Any]:
 
 
 def find(name: str, client: Callable[[str], Any]) -> Deployed:
-    """The stack ``name``.
+    """Return the stack ``name``.
 
     Raises
     ------
@@ -107,18 +109,18 @@ def argument(parser: argparse.ArgumentParser, *, or_local: bool = False) -> None
 
 
 def deployed(stack: str) -> Deployed:
-    """The deployed stack of that name, reached with the credentials of the environment; raises as ``find``."""
+    """Return the deployed stack of that name, reached with the credentials of the environment; raise as ``find``."""
     if not stack:
         raise CommandError("No stack given. Set STACK=, such as STACK=klaviyo-relay")
     return find(stack, clients(stack))
 
 
 def local() -> Relay:
-    """The relay that ``make local`` runs in this folder; ``CommandError`` if there is none."""
+    """Return the relay that ``make local`` runs in this folder; ``CommandError`` if there is none."""
     here = loopback.running("STACK=")
     return Relay(lambda service: loopback.client(service, here.aws), here.outputs, here.parameters)
 
 
 def relay(stack: str) -> Relay:
-    """The deployed ``stack``, the local relay if it is empty."""
+    """Return the deployed ``stack``, or the local relay if ``stack`` is empty."""
     return deployed(stack) if stack else local()

@@ -42,7 +42,7 @@ class Trial:
     began: float = field(init=False, default=0.0)
 
     def run(self, source: str | None) -> bool:
-        """Send a sample of ``source``, else of the first that has a secret; true once Klaviyo has accepted it."""
+        """Send a sample of ``source``, or of the first that has a secret; return whether Klaviyo accepted it."""
         self.began = self.clock()
         name, secret = self._choose(source)
         path = _sample(name)
@@ -99,7 +99,7 @@ class Trial:
         return False
 
     def _last_deferral(self, client: Any, groups: list[str]) -> str:
-        """Deferred events are counted and not named, so the latest line of that kind has to do."""
+        """Return the latest line about deferred events: they are counted and not named, so it has to do."""
         lines = [line for line in matching(client, groups[1:], "deferred", since=self.began - 1) if "cause" in line]
         if lines:
             return readable(lines[-1])
@@ -116,7 +116,7 @@ def _document(text: str) -> dict[str, Any]:
 
 
 def _why(status: int, answer: Mapping[str, Any], stack: str) -> str:
-    """Why no event came of a webhook: by what became of it if it is authentic, otherwise by the status."""
+    """Return why no event came of a webhook: by its outcome if it is authentic, otherwise by the status."""
     if answer.get("parked"):
         return f"It was parked ({answer['parked'][0]['reason']}). To list what is parked: make redrive STACK={stack}"
     if answer.get("ignored"):
@@ -138,7 +138,7 @@ def _can_sign(name: str) -> bool:
 
 
 def _sample(name: str) -> Path:
-    """The first sample of ``name`` that becomes an event."""
+    """Return the first sample of ``name`` that becomes an event."""
     for path in sorted((paths.SAMPLES / name).glob("*.json")):
         if preview_request(name, payload.request(path), time.time())["events"]:
             return path
@@ -146,17 +146,17 @@ def _sample(name: str) -> Path:
 
 
 def post(sent: Payload, url: str, headers: dict[str, str], body: bytes) -> tuple[int, str]:
-    """Send it; status and text of the answer."""
+    """Send it; return status and text of the answer."""
     answer = urllib3.request(sent.method, url, body=body, headers=headers, retries=False, timeout=30)
     return answer.status, answer.data.decode("utf-8", "replace")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Those of ``make try``."""
+    """Add the arguments of ``make try``."""
     target.argument(parser)
     parser.add_argument("--source", help="the source whose sample is sent; the first that has a secret if not given")
 
 
 def run(asked: argparse.Namespace) -> int:
-    """Send and follow; 1 unless Klaviyo accepted the event."""
+    """Send a sample and follow it; return 1 unless Klaviyo accepted the event."""
     return 0 if Trial(target.deployed(asked.stack), say, post).run(asked.source) else 1

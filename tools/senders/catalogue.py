@@ -11,7 +11,10 @@ from tools.terminal import say
 
 
 def metrics_table() -> str:
-    """docs/metrics.md: every shipped source with how it signs; every metric, who sends it, and its properties."""
+    """Return docs/metrics.md: each shipped source with how it signs, and each metric.
+
+    A metric has who sends it and its properties.
+    """
     listed = [(source.title, f"`{source.name}`", _proof(source)) for source in map(senders.load, _shipped())]
     return "\n".join(
         [
@@ -36,7 +39,7 @@ def metrics_table() -> str:
 
 
 def _proof(source: Source) -> str:
-    """How a sender proves itself, and what its secret is where that is not plain."""
+    """Return how a sender proves itself, and what its secret is where that is not plain."""
     proofs = []
     for scheme in source.schemes:
         header = " or ".join(f"`{name}`" for name in scheme.header)

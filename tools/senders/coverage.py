@@ -16,7 +16,7 @@ NO_SAMPLE = "no_sample"  # the code of a mistake that wants a sample, and no cha
 
 
 def unseen(name: str, checked: Checked, samples: Path) -> Iterator[tuple[Place, str]]:
-    """Events of a file that no sample shows."""
+    """Yield the events of a file that no sample shows."""
     outcomes = [understood(name, path) for path in sorted((samples / name).glob("*.json"))]
     where = f"a sample in {shown(samples / name)}"
     source = senders.load(name)

@@ -15,13 +15,13 @@ AMOUNTS = {"money", "minor", "add", "subtract", "multiply", "absolute"}
 
 
 def meant(name: str, known: Iterable[str]) -> str:
-    """The known name that it resembles, else all of them."""
+    """Return the known name that ``name`` resembles, otherwise all of them."""
     near = difflib.get_close_matches(name, known, 1)
     return f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(sorted(known))}"
 
 
 def wrong(text: Any) -> str | None:
-    """What is wrong with an expression."""
+    """Return what is wrong with an expression; ``None`` if nothing is."""
     if not isinstance(text, str):
         return "expected an expression, which is a text"
     try:
@@ -43,7 +43,7 @@ def wrong(text: Any) -> str | None:
 
 
 def _misread(error: JMESPathError) -> str:
-    """Where an expression cannot be read, in our own words."""
+    """Return where an expression cannot be read, in our own words."""
     if isinstance(error, EmptyExpressionError):
         return "it is empty"
     if not isinstance(error, ParseError) or isinstance(error, IncompleteExpressionError) or not error.token_value:
@@ -61,14 +61,14 @@ def _calls(tree: Any) -> Iterator[tuple[str, int]]:
 
 
 def _negates_a_part(tree: Any) -> bool:
-    """Whether a "!" binds to less than the expression after it."""
+    """Return whether a "!" binds to less than the expression after it."""
     inner = [child for child in tree["children"] if isinstance(child, dict)]
     parted = tree["type"] in ("subexpression", "comparator", "index_expression", "projection", "flatten")
     return (parted and bool(inner) and inner[0]["type"] == "not_expression") or any(map(_negates_a_part, inner))
 
 
 def is_amount(text: Any) -> bool:
-    """Whether every branch of the expression ends in a function that keeps an amount's digits."""
+    """Return whether every branch of the expression ends in a function that keeps an amount's digits."""
     return isinstance(text, str) and wrong(text) is None and _ends_in_amount(jmespath.compile(text).parsed)
 
 

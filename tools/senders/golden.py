@@ -29,7 +29,7 @@ Ids = Mapping[str, list[str]]
 
 
 def current() -> dict[str, list[str]]:
-    """The ids of each shipped source's samples, by ``source/sample``; a sample without events has no entry."""
+    """Return the ids of each shipped source's samples, by ``source/sample``; a sample without events has no entry."""
     ids_of: dict[str, list[str]] = {}
     for path in sorted(paths.SAMPLES.glob("*/*.json")):
         source = path.parent.name
@@ -40,7 +40,7 @@ def current() -> dict[str, list[str]]:
 
 
 def changed(kept: Ids, now: Ids) -> Iterator[str]:
-    """A line for each kept id that its sample no longer makes."""
+    """Yield a line for each kept id that its sample no longer makes."""
     for name, ids in kept.items():
         gone = [unique_id for unique_id in ids if unique_id not in now.get(name, [])]
         fresh = [unique_id for unique_id in now.get(name, []) if unique_id not in ids] or ["none"]
@@ -48,19 +48,19 @@ def changed(kept: Ids, now: Ids) -> Iterator[str]:
 
 
 def added(kept: Ids, now: Ids) -> dict[str, list[str]]:
-    """``kept`` with the ids that are new."""
+    """Return ``kept`` with the ids that are new."""
     names = sorted({*kept, *now})
     return {name: list(dict.fromkeys([*kept.get(name, []), *now.get(name, [])])) for name in names}
 
 
 def read(path: Path) -> dict[str, list[str]]:
-    """The kept ids; empty before the first time."""
+    """Read the kept ids; empty before the first time."""
     ids_of: dict[str, list[str]] = json.loads(path.read_text("utf-8")) if path.exists() else {}
     return ids_of
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Those of ``python -m tools golden``."""
+    """Add the arguments of ``python -m tools golden``."""
     parser.add_argument("--replace", action="store_true", help="also replace the ids that have changed")
 
 

@@ -14,7 +14,7 @@ from . import coverage, rules
 
 
 def problems(name: str, samples: Path = paths.SAMPLES) -> list[SourceError]:
-    """Every mistake in a source's file and samples; empty if all is well."""
+    """Return every mistake in a source's file and samples; empty if there is none."""
     mistakes, checked = rules.mistakes(name)
     if mistakes or checked is None:
         return mistakes
@@ -22,7 +22,7 @@ def problems(name: str, samples: Path = paths.SAMPLES) -> list[SourceError]:
 
 
 def run(_: argparse.Namespace) -> int:
-    """Print what is wrong, or nothing; 1 if something is wrong."""
+    """Print what is wrong, or nothing; return 1 if something is wrong."""
     mistakes = [problem for name in senders.names() for problem in problems(name)]
     say(*mistakes, error=True)
     return 1 if mistakes else 0

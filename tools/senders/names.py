@@ -9,12 +9,12 @@ from tools.errors import CommandError
 
 
 def known(name: str) -> str:
-    """``name`` if a source has it.
+    """Return ``name`` if there is a source of that name.
 
     Raises
     ------
     CommandError
-        None has; the text names one like it, or says where they all are.
+        No source has that name; the text names one like it, or says where they all are.
     """
     names = senders.names()
     if name in names:

@@ -119,13 +119,13 @@ class Leaf:
         return ".".join(_step(step) for step in self.path)
 
     def under(self, words: tuple[str, ...]) -> bool:
-        """Whether one of ``words`` is in its path."""
+        """Return whether one of ``words`` is in its path."""
         return any(word in step.lower() for step in self.path for word in words)
 
 
 @dataclass
 class Guess:
-    """What the file will say: expressions by name, ``None`` or empty where nothing fits."""
+    """The content of the file to be written: expressions by name, ``None`` or empty where nothing fits."""
 
     read: bodies.Body = bodies.ANY_JSON
     topic: str = ""
@@ -146,7 +146,7 @@ def _step(name: str) -> str:
 
 
 def leaves(document: Any, path: Path_ = ()) -> Iterator[Leaf]:
-    """Every text, number and truth value that is in objects only, the outer ones first."""
+    """Yield every text, number and truth value that is in objects only, the outer ones first."""
     inner: list[tuple[Path_, Any]] = []
     for name, value in document.items() if isinstance(document, dict) else ():
         if isinstance(value, dict):
@@ -158,7 +158,7 @@ def leaves(document: Any, path: Path_ = ()) -> Iterator[Leaf]:
 
 
 def guess(document: dict[str, Any], headers: dict[str, str], read: bodies.Body = bodies.ANY_JSON) -> Guess:
-    """What the fields of a delivery seem to be; ``read`` is what its body was read as.
+    """Guess what the fields of a delivery are; ``read`` is what its body was read as.
 
     Raises
     ------
@@ -180,7 +180,7 @@ def guess(document: dict[str, Any], headers: dict[str, str], read: bodies.Body =
 
 
 def _named(fields: list[Leaf], words: tuple[str, ...], *, outermost: bool = False) -> Iterator[Leaf]:
-    """Leaves whose name is one of ``words``, then those whose name holds one, by preference."""
+    """Yield the leaves whose name is one of ``words``, then those whose name holds one, by preference."""
     if outermost:
         shallow = min((len(leaf.path) for leaf in fields if leaf.name in words), default=0)
         fields = [leaf for leaf in fields if len(leaf.path) <= shallow]
@@ -195,7 +195,7 @@ def _first(fields: Iterator[Leaf]) -> str:
 
 
 def _key(topic: str, fields: list[Leaf], identity: str) -> str:
-    """The event's key; what is updated comes more than once under its id."""
+    """Return the expression of the event's key; what is updated comes more than once under its id."""
     if not identity or not re.search(r"updat|chang|edit", topic.lower()) or "event" in identity:
         return identity or "digest(@)"
     updated = _first(leaf for leaf in _named(fields, ("updated", "modified")) if _is_time(leaf.value))
@@ -226,7 +226,7 @@ def _what_kind(draft: Guess, fields: list[Leaf], headers: dict[str, str]) -> Non
 
 
 def _who(draft: Guess, fields: list[Leaf]) -> Path_:
-    """Fill in the profile; returns the place of the person."""
+    """Fill in the profile; return the place of the person."""
     ours = [leaf for leaf in fields if not leaf.under(_OTHERS)]
     ours.sort(key=lambda leaf: not leaf.under(_PEOPLE))
     emails = [leaf for leaf in ours if values.email(leaf.value)]
@@ -259,7 +259,10 @@ def _who(draft: Guess, fields: list[Leaf]) -> Path_:
 
 
 def _same_person(leaf: Leaf, person: Path_) -> bool:
-    """Whether ``leaf`` is in the person's object, around it or in a bill, and not in that of another person."""
+    """Return whether ``leaf`` belongs to the person.
+
+    It does if it is in the person's object, around it or in a bill, and not in another person's.
+    """
     place = leaf.path[:-1]
     shorter = min(len(place), len(person))
     return place[:shorter] == person[:shorter] or leaf.under(("billing",))
@@ -285,7 +288,7 @@ def _how_much(draft: Guess, fields: list[Leaf]) -> None:
 
 
 def _items(document: Any, path: Path_ = ()) -> dict[str, str]:
-    """``ItemNames`` and ``Items`` of the first list of objects that looks like an order's."""
+    """Return ``ItemNames`` and ``Items`` of the first list of objects that looks like an order's."""
     inner = document.items() if isinstance(document, dict) else ()
     for name, value in inner:
         if name.lower() in _ITEMS and isinstance(value, list) and value and isinstance(value[0], dict):
@@ -307,7 +310,7 @@ def _items(document: Any, path: Path_ = ()) -> dict[str, str]:
 
 
 def _properties(draft: Guess, fields: list[Leaf], person: Path_) -> dict[str, str]:
-    """The flat values that are left, under names in CamelCase."""
+    """Return the flat values that are left, under names in CamelCase."""
     used = {draft.topic_place, draft.time, *draft.profile.values(), *draft.location.values()}
     flat: dict[str, str] = {}
     for leaf in fields:
@@ -331,7 +334,7 @@ def _camel(steps: tuple[str, ...]) -> str:
 
 
 def signature(name: str, headers: dict[str, str]) -> list[str]:
-    """The lines of ``[signature]``, from the header that looks like one."""
+    """Return the lines of ``[signature]``, from the header that looks like one."""
     header = next((header for header in headers if re.search("signature|hmac|digest", header)), "")
     written = headers.get(header, "")
     if not header:
@@ -360,7 +363,7 @@ def signature(name: str, headers: dict[str, str]) -> list[str]:
 
 
 def written(name: str, draft: Guess, headers: dict[str, str]) -> str:
-    """The TOML file."""
+    """Return the TOML file."""
     title = _camel((name,)) if "_" not in name else " ".join(word.capitalize() for word in name.split("_"))
     topic = draft.topic_place or "null"
     lines = [
@@ -411,14 +414,14 @@ def _line(name: str, expression: str) -> str:
 
 
 def values_title(topic: str) -> str:
-    """A metric's name from a topic: ``order.created`` is ``Order Created``."""
+    """Return a metric's name from a topic: ``order.created`` is ``Order Created``."""
     return " ".join(word[:1].upper() + word[1:] for word in re.split(r"[\W_]+", topic) if word) or "Received"
 
 
 def read(body: bytes) -> tuple[bodies.Body, Any]:
-    """What a delivery's body is by its bytes, and the document in it; raises ``Unmapped``.
+    """Return what a delivery's body is by its bytes, and the document in it; raise ``Unmapped``.
 
-    Text that is not UTF-8 is taken for Windows-1252, which browsers read ISO-8859-1 as, too
+    Text that is not UTF-8 is read as Windows-1252, as browsers read ISO-8859-1
     (https://encoding.spec.whatwg.org/#names-and-labels).
     """
     kind = bodies.looks(body)
@@ -439,7 +442,7 @@ def read(body: bytes) -> tuple[bodies.Body, Any]:
 
 
 def create(name: str, sent: payload.Payload, folder: Path, samples: Path) -> tuple[Path, Path]:
-    """Write the TOML file and the sample; returns where they are.
+    """Write the TOML file and the sample; return where they are.
 
     Raises
     ------
@@ -486,7 +489,7 @@ def _file(topic: str) -> str:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Those of ``make new-sender``."""
+    """Add the arguments of ``make new-sender``."""
     parser.add_argument("name", help="the new sender's name: lower-case letters, digits and underscores")
     parser.add_argument("file", help=payload.FILE_HELP)
     parser.add_argument("headers", nargs="?", help=payload.HEADERS_HELP)

@@ -20,7 +20,7 @@ RECEIVED = 1_795_500_000.0  # a fixed time of receipt: the samples' outcome is t
 
 
 def understood(name: str, path: Path) -> Outcome:
-    """What becomes of a sample; a handshake, or a sample that cannot be read, makes nothing."""
+    """Return what becomes of a sample; a handshake, or a sample that cannot be read, makes nothing."""
     sent = payload.request(path)
     if "handshake" in preview_request(name, sent, RECEIVED):
         return Outcome()
@@ -33,7 +33,7 @@ def understood(name: str, path: Path) -> Outcome:
 
 
 def expected_of(path: Path) -> str:
-    """What a sample becomes, as tests/unit/expected keeps it."""
+    """Return what a sample becomes, as tests/unit/expected keeps it."""
     preview = preview_request(path.parent.name, payload.request(path), RECEIVED)
     return json.dumps(preview, indent=2, ensure_ascii=False) + "\n"
 

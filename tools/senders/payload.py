@@ -29,12 +29,12 @@ class Payload:
     body: bytes
 
     def at(self, url: str) -> str:
-        """``url`` with this request's query."""
+        """Return ``url`` with this request's query."""
         return f"{url}?{urlencode(self.query)}" if self.query else url
 
 
 def request(file: str | Path, headers_file: str | Path | None = None, *, source: str = "") -> Payload:
-    """A payload file of ``source``, with the ``method`` and ``query`` of a handshake's sample; raises as ``read``."""
+    """Read a payload file of ``source``, with ``method`` and ``query`` of a handshake's sample; raise as ``read``."""
     if not str(file):
         raise CommandError(f"No file given. Set FILE=; {_where(source)}")
     if not Path(file).is_file():
@@ -51,17 +51,17 @@ def check_given(what: str, name: str, file: str) -> None:
 
 
 def _where(source: str) -> str:
-    """Where samples are: those of ``source`` if it has any."""
+    """Return where samples are: those of ``source`` if it has any."""
     if source and (paths.SAMPLES / source).is_dir():
         return f"samples of {source} are in events/{source}/"
     return "the senders' samples are in events/"
 
 
 def read(file: str | Path, headers_file: str | Path | None = None) -> tuple[dict[str, str], bytes]:
-    """Headers (names in lower case) and exact body of a payload file.
+    """Read the headers (names in lower case) and the exact body of a payload file.
 
     A file that is an object with ``headers`` and ``body`` (and ``method`` and
-    ``query``, if it is a handshake) is a sample; its
+    ``query``, if it is a handshake) is a sample. Its
     body is sent unchanged if it is text, otherwise as JSON. Of any other file the
     bytes themselves are the body. Headers in ``headers_file`` go over others.
 

@@ -14,7 +14,7 @@ Place = tuple[str | int, ...]
 
 
 def lines(text: str) -> dict[Place, int]:
-    """The line of each table and key of a TOML text: ``("event", 0, "value")`` is line 12, say."""
+    """Return the line of each table and key of a TOML text: ``("event", 0, "value")`` is on line 12, say."""
     numbers: dict[Place, int] = {}
     counts: dict[str, int] = {}
     table: Place = ()
@@ -42,11 +42,11 @@ class Checked:
     where: dict[Place, int]
 
     def problem(self, place: Place, message: str, code: str = "") -> SourceError:
-        """A mistake at ``place``, or at the nearest table around it."""
+        """Return a mistake at ``place``, or at the nearest table around it."""
         around = next((place[:end] for end in range(len(place), 0, -1) if place[:end] in self.where), ())
         return SourceError(shown(self.path), self.where.get(around), message, code)
 
 
 def listed(value: Any) -> list[Any]:
-    """``value`` if it is a list, otherwise the list of it."""
+    """Return ``value`` if it is a list, otherwise a list of it alone."""
     return value if isinstance(value, list) else [value]

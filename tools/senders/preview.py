@@ -20,7 +20,7 @@ SILENT = 204  # the answer to senders that would act on any words
 
 
 def preview_request(source: str, sent: Payload, received: float) -> dict[str, Any]:
-    """``preview``, or ``handshake`` (the answer's document) if the request is a sender's check of its URL."""
+    """Return ``preview``, or ``handshake`` (the answer's document) if the request is a sender's check of its URL."""
     try:
         answer = greeting(source, sent)
     except Unmapped as error:
@@ -29,7 +29,7 @@ def preview_request(source: str, sent: Payload, received: float) -> dict[str, An
 
 
 def greeting(source: str, sent: Payload) -> Any:
-    """The answer's document if the request is a sender's check of its URL; otherwise ``None``.
+    """Return the answer's document if the request is a sender's check of its URL; otherwise ``None``.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def greeting(source: str, sent: Payload) -> Any:
 
 
 def event_ids(status: int, answer: dict[str, Any], shown: dict[str, Any]) -> tuple[str, ...]:
-    """The names of a sample's events: from the answer, or from its preview if the sender gets no document."""
+    """Return the names of a sample's events: from the answer, or from its preview if the sender gets no document."""
     if status != SILENT:
         return tuple(answer.get("event_ids", []))
     events = (event for entry in shown["events"] for event in entry["attributes"]["events"]["data"])
@@ -57,7 +57,7 @@ def _nothing() -> dict[str, Any]:
 
 
 def preview(source: str, headers: dict[str, str], body: bytes, received: float) -> dict[str, Any]:
-    """``events`` (event-bulk-create entries), ``ignored`` and ``unmapped`` (``None`` or why)."""
+    """Return ``events`` (event-bulk-create entries), ``ignored`` and ``unmapped`` (``None`` or why)."""
     try:
         outcome = mapping.understand(
             senders.load(source), Webhook.posted(headers, body), received=received, defaults=Defaults()
@@ -80,7 +80,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(asked: argparse.Namespace) -> int:
-    """Print the preview as JSON, and the mistakes in the sender's file to standard error; 1 if there are any."""
+    """Print the preview as JSON, and mistakes in the sender's file to standard error; return 1 if there are any."""
     payload.check_given("source", asked.source, asked.file)
     names.known(asked.source)
     wrong, _ = rules.mistakes(asked.source)

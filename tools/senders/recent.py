@@ -19,7 +19,7 @@ _MOMENT = 3  # seconds that the sender took
 
 
 def dated_now(source: str, sent: Payload, now: float) -> Payload:
-    """``sent`` with the time of its event, wherever it is in the body, set to ``now`` (epoch seconds).
+    """Return ``sent`` with its event's time, anywhere in the body, set to ``now`` (epoch seconds).
 
     Any other time stays, and so does a body that is not JSON, or whose event
     has no time of its own.

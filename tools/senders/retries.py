@@ -26,7 +26,7 @@ Mistake = tuple[Place, str]
 
 
 def mistakes(own: Mapping[str, Any], whole: Mapping[str, Any], *, shipped: bool) -> Iterator[Mistake]:
-    """What is wrong with a file's ``[retries]``, and with a tolerance that does not cover them."""
+    """Yield what is wrong with a file's ``[retries]``, and with a tolerance that does not cover them."""
     table = whole.get("retries", {})
     if shipped and not own.get("retries"):
         yield (), "expected [retries]: what the sender counts as delivered, and how it retries"
@@ -76,7 +76,7 @@ def _too_short(place: Place, table: Mapping[str, Any], tolerance: Any) -> Iterat
 
 
 def uncommented(where: Mapping[Place, int], lines: list[str]) -> Iterator[Mistake]:
-    """Tolerances without their reason on the same line."""
+    """Yield the tolerances that do not have their reason on the same line."""
     for place in where:
         if place[:1] == ("signature",) and place[-1] == "tolerance" and "#" not in lines[where[place] - 1]:
             yield place, "expected the reason as a comment on the line of 'tolerance'"
@@ -105,7 +105,7 @@ same `unique_id`, and Klaviyo drops it.
 
 
 def page() -> str:
-    """docs/retries.md: how each shipped sender retries, and which ages of signatures are taken from it."""
+    """Return docs/retries.md: how each shipped sender retries, and which ages of its signatures are accepted."""
     names = sorted(_shipped(), key=lambda name: senders.load(name).title.lower())
     tables = {name: senders.document(name)["retries"] for name in names}
     once = [_code(name) for name, table in tables.items() if table.get("tries") == 1]
@@ -154,7 +154,7 @@ def _code(name: str) -> str:
 
 
 def _ends_at_401(table: Mapping[str, Any]) -> bool:
-    """Whether the sender gives a webhook up after a 401: as after any answer, or any but some, or any 4xx."""
+    """Return whether the sender gives a webhook up after a 401: as after any answer, any but some, or any 4xx."""
     return table.get("tries") == 1 or table.get("not_retried", "").startswith(("4xx", "any"))
 
 
@@ -176,7 +176,7 @@ def _row(name: str, table: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def span(seconds: int) -> str:
-    """``seconds`` for people: ``155 s``, ``85 min``, ``27 h 35 min``, ``3 days 6 h 38 min``, rounded down."""
+    """Return ``seconds`` for people, rounded down: ``155 s``, ``85 min``, ``27 h 35 min``, ``3 days 6 h 38 min``."""
     if seconds < 600:
         return f"{seconds} s"
     if seconds < 4 * 3_600 and seconds % 3_600:

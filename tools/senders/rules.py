@@ -50,7 +50,7 @@ _ECDSA = {item.name for item in fields(Scheme)} - {"digest", "encoding", "key", 
 
 
 def mistakes(name: str) -> tuple[list[SourceError], Checked | None]:
-    """Every mistake in a source's file alone, and the file's tables if they can be read at all."""
+    """Return every mistake in a source's file alone, and the file's tables if they can be read at all."""
     path = senders.path_of(name)
     content = path.read_bytes()
     try:
@@ -146,7 +146,7 @@ def _scheme(
 
 
 def _signed(checked: Checked, place: Place, scheme: Mapping[str, Any]) -> Iterator[SourceError]:
-    """What makes a signature worthless, or impossible, by what it is said to cover."""
+    """Yield what makes a signature worthless, or impossible, by what it is said to cover."""
     parts = set(re.findall(r"\{(\w*)\}", str(scheme.get("signed", "{body}"))))
     if parts - _SIGNED:
         yield checked.problem(place, f"expected only {', '.join(sorted(_SIGNED))} in braces")

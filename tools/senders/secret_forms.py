@@ -22,7 +22,7 @@ _NOTHING = Webhook("POST", "", "", {}, {}, b"")
 
 
 def mistakes(table: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
-    """What is wrong with a file's ``[secret]``: where, and what was expected."""
+    """Yield what is wrong with a file's ``[secret]``: where, and what was expected."""
     for name in FIELDS & set(table):
         if not isinstance(table[name], str) or not table[name].strip():
             yield ("secret", name), "expected a text"
@@ -35,7 +35,7 @@ def mistakes(table: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
 
 
 def wrong(name: str, secret: str) -> str | None:
-    """Why ``secret`` cannot be one of the source ``name``, and what is expected; ``None`` if it can.
+    """Return why ``secret`` cannot be one of the source ``name``, and what is expected; ``None`` if it can.
 
     The text holds nothing of the secret.
     """
@@ -54,7 +54,10 @@ def wrong(name: str, secret: str) -> str | None:
 
 
 def shared(document: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    """The sources, two or more, that list one and the same secret: each verifies webhooks that were sent to another."""
+    """Yield each group of two or more sources that list the same secret.
+
+    Each of them verifies webhooks that were sent to another.
+    """
     holders: dict[str, set[str]] = {}
     for source, secrets in document.items():
         for secret in [secrets] if isinstance(secrets, str) else secrets if isinstance(secrets, list) else []:
@@ -70,7 +73,7 @@ def _wrong_token(source: Source, token: str) -> str | None:
 
 
 def _unusable(scheme: Scheme, secret: str) -> tuple[str, str] | None:
-    """Why ``scheme`` can do nothing with ``secret``, and what it can do something with."""
+    """Return why ``scheme`` can do nothing with ``secret``, and what it can use; ``None`` if it can."""
     if scheme.scheme == "ecdsa" and ecdsa.public_point(secret) is None:
         return "it is not an ECDSA public key", "a P-256 public key in base64 (DER), without the lines BEGIN and END"
     if scheme.encoding == "basic" and ":" not in secret:
@@ -81,5 +84,5 @@ def _unusable(scheme: Scheme, secret: str) -> tuple[str, str] | None:
 
 
 def _plain(scheme: Scheme) -> Scheme:
-    """The same key over a body alone, since an address or a form's fields are not at hand here."""
+    """Return the same key over a body alone, since an address or a form's fields are not at hand here."""
     return Scheme(scheme=scheme.scheme, digest=scheme.digest, key=scheme.key, key_prefix=scheme.key_prefix)

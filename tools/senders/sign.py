@@ -28,7 +28,7 @@ DEVELOPMENT_TOKEN = "development_token"  # noqa: S105 (for one machine)
 
 
 def development_secret(name: str, scheme: Scheme) -> str:
-    """A secret for one machine, in the form that the sender's secrets have."""
+    """Return a secret for one machine, in the form that the sender's secrets have."""
     key = hashlib.sha256(f"development secret of {name}".encode()).digest()[:24]
     if scheme.scheme == "ecdsa":
         public = _private_key(name).public_key()
@@ -41,7 +41,7 @@ def development_secret(name: str, scheme: Scheme) -> str:
 
 
 def development_secrets(names: Iterable[str]) -> dict[str, Any]:
-    """The secrets document of one machine: a made-up key, and a signing secret for each source."""
+    """Return the secrets document of one machine: a made-up key, and a signing secret for each source."""
     return {
         "klaviyo": {"api_key": "pk_development"},
         "sources": {name: _secrets(senders.load(name)) for name in names},
@@ -59,7 +59,7 @@ def _secrets(source: Source) -> list[str]:
 def sign(
     source: str, secret: str, *, body: bytes, headers: dict[str, str], url: str, now: float, method: str = "POST"
 ) -> tuple[str, dict[str, str]]:
-    """``url`` and ``headers`` as ``source`` would send them with ``body``, signed at ``now`` (epoch seconds).
+    """Return ``url`` and ``headers`` as ``source`` would send them with ``body``, signed at ``now`` (epoch seconds).
 
     A given header keeps its value (a webhook id, say); the signature and its
     timestamp are always new.
@@ -105,7 +105,10 @@ def sign(
 
 
 def fresh(source: str, body: bytes, now: float) -> bytes:
-    """``body`` as if made at ``now``, if its sender writes the time of signing into it (at the top, in JSON)."""
+    """Return ``body`` as if made at ``now``.
+
+    It changes only if its sender writes the time of signing into it (at the top, in JSON).
+    """
     scheme = senders.load(source).schemes[0]
     if scheme.timestamp_body is None:
         return body
@@ -131,7 +134,7 @@ def _private_key(name: str) -> ec.EllipticCurvePrivateKey:
 
 
 def ecdsa_signature(name: str, content: bytes) -> str:
-    """A signature in base64 DER by a source's development key; the same each time (RFC 6979)."""
+    """Return a signature in base64 DER by a source's development key; the same each time (RFC 6979)."""
     signature = _private_key(name).sign(content, ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
     return base64.b64encode(signature).decode()
 
