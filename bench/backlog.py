@@ -28,7 +28,7 @@ FILLING = "Lorem ipsum dolor sit amet, consectetur adipiscing elit. "
 
 
 def events(number: int, size: int, at: int) -> Iterator[messages.Event]:
-    """``number`` events of about ``size`` bytes; ``at`` is the first one's time in epoch seconds."""
+    """Yield ``number`` events of about ``size`` bytes; ``at`` is the first one's time in epoch seconds."""
     for index in range(number):
         unique_id = f"backlog:placed-order:{index}"
         time_text = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
@@ -49,7 +49,7 @@ def events(number: int, size: int, at: int) -> Iterator[messages.Event]:
 
 
 def fill(stack: Stack, number: int, size: int, now: float) -> int:
-    """Send the backlog; returns how many messages it is."""
+    """Send the backlog; return how many messages it is."""
     like = messages.Message("backlog", (), received=now)
     packed = [
         messages.Outgoing(messages.encode(message), messages.group(message))
@@ -89,7 +89,7 @@ class Report:
         return (self.jobs - 1) / max(1e-9, self.seconds * self.rate / 60)
 
     def failures(self, limits: dict[str, Any]) -> list[str]:
-        """What is not as it should be."""
+        """Return what is not as it should be."""
         checks = {
             f"{self.events - self.stored} events missing": self.stored != self.events,
             f"{self.throttled} requests answered 429": self.throttled > 0,
@@ -100,7 +100,7 @@ class Report:
         return [what for what, wrong in checks.items() if wrong]
 
     def text(self) -> str:
-        """The figures, a line each."""
+        """Return the figures, a line each."""
         bound = "Klaviyo's rate" if self.share >= 0.98 else "this machine"
         return "\n".join(
             [
@@ -121,7 +121,7 @@ class Report:
 
 
 def full(job: dict[str, Any], message_events: int) -> bool:
-    """Whether one more whole message would not have fitted."""
+    """Return whether one more whole message would not have fitted."""
     return int(job["events"]) + message_events > MAX_EVENTS
 
 
@@ -154,13 +154,13 @@ def report(stack: Stack, sent: int, number: int, waited: float, rate: int) -> Re
 
 
 def invocations(stack: Stack) -> int:
-    """How often ``deliver`` ran."""
+    """Return how often ``deliver`` ran."""
     found = {line.get("request_id") for line in stack.logs() if line.get("message") == "job"}
     return len(found - {None})
 
 
 def drain(stack: Stack, number: int, limit: float) -> float:
-    """Start the event source and wait for the last event; returns the seconds that it took."""
+    """Start the event source and wait for the last event; return the seconds that it took."""
     started = time.monotonic()
     stack.start_trigger()
     while (passed := time.monotonic() - started) < limit:

@@ -55,7 +55,7 @@ class Report:
     faults: list[str] = field(default_factory=list)
 
     def wrong(self) -> list[str]:
-        """Aims that were missed."""
+        """Return the aims that were missed."""
         checks = {
             f"{self.lost} events lost": self.lost != 0,
             f"{self.parked} messages in the dead-letter queue": self.parked != 0,
@@ -73,7 +73,7 @@ class Report:
 def story(
     name: str, fault: Callable[[Simulation, float, float], Fault], *, seconds: float, events: int, **setup: Any
 ) -> Report:
-    """Events come in evenly for ``seconds`` during which Klaviyo fails, and a live one every 20 s until the end."""
+    """Let events come in evenly while Klaviyo fails for ``seconds``, and a live one every 20 s until the end."""
     sim = Simulation(**setup)
     away = sim.time.now + 60
     back = away + seconds
@@ -115,7 +115,7 @@ def story(
 
 
 def away(sim: Simulation, away: float, back: float) -> Fault:
-    """5xx at once, and for some only a time-out."""
+    """Answer 5xx at once, and for some only a time-out."""
 
     def fault(request: Request) -> tuple[Answer, float] | None:
         if not away <= (at := request.at) < back:
@@ -128,7 +128,7 @@ def away(sim: Simulation, away: float, back: float) -> Fault:
 
 
 def revoked(sim: Simulation, away: float, back: float) -> Fault:
-    """The first key is refused from ``away`` on; at ``back`` somebody puts the second into the secret."""
+    """Refuse the first key from ``away`` on; at ``back`` somebody puts the second into the secret."""
 
     def replace() -> None:
         sim.use_key("pk_second")
@@ -143,7 +143,7 @@ def revoked(sim: Simulation, away: float, back: float) -> Fault:
 
 
 def throttled(sim: Simulation, away: float, back: float) -> Fault:  # noqa: ARG001 (as the others)
-    """Nothing but 429s, each of which asks to wait for a minute."""
+    """Answer nothing but 429s, each of which asks to wait for a minute."""
 
     def fault(request: Request) -> tuple[Answer, float] | None:
         refused = away <= request.at < back
@@ -165,7 +165,7 @@ class Return:
     drained: float | None
 
     def wrong(self) -> list[str]:
-        """Aims that were missed."""
+        """Return the aims that were missed."""
         checks = {
             f"{self.lost} events lost": self.lost != 0,
             f"{self.parked} messages in the dead-letter queue": self.parked != 0,
@@ -183,7 +183,7 @@ def comes_back(
     events: int,
     **setup: Any,
 ) -> Return:
-    """Events come in evenly while Klaviyo fails for ``hours``; ``setup`` is that of ``Simulation``."""
+    """Let events come in evenly while Klaviyo fails for ``hours``; ``setup`` is that of ``Simulation``."""
     sim = Simulation(**setup)
     away = sim.time.now + 60
     back = away + hours * 3_600
@@ -215,7 +215,7 @@ class Window:
     lost: int
 
     def wrong(self) -> list[str]:
-        """Aims that were missed."""
+        """Return the aims that were missed."""
         told = self.header == "true"
         checks = {
             f"{self.into_closed} requests into a window that was said to be closed": told and self.into_closed > 0,
@@ -230,7 +230,7 @@ class Window:
 def closed_window(
     header: str, *, events: int, closings: int = 1, open_for: float = 120.0, settled: float = 60.0, **setup: Any
 ) -> Window:
-    """A backlog, and 429 for two minutes, ``closings`` times; ``header`` is the Retry-After, "true" the right one."""
+    """Answer a backlog with 429 for two minutes, ``closings`` times; ``header`` is the Retry-After ("true": right)."""
     sim = Simulation(**setup)
     start = sim.time.now
     shut = [
@@ -260,7 +260,7 @@ def closed_window(
 
 
 def backfill(events: int, *, source: str = "shop", **setup: Any) -> list[float]:
-    """Seconds from sending to arrival of live orders of ``source`` during a backfill of ``events`` by "shop"."""
+    """Return the seconds to arrival of live orders of ``source`` during a backfill of ``events`` by "shop"."""
     sim = Simulation(**setup)
     sim.send([sim.event(f"b{number}") for number in range(events)], backfill=True)
     lasts = events / jobs.JOB_EVENTS / 2.5
@@ -272,7 +272,7 @@ def backfill(events: int, *, source: str = "shop", **setup: Any) -> list[float]:
 
 
 def trickle(seconds: float, *, every: float = 11.0, **setup: Any) -> list[float]:
-    """Seconds from sending to arrival of single events."""
+    """Return the seconds from sending to arrival of single events."""
     sim = Simulation(**setup)
     sim.every(every, sim.time.now + seconds, lambda n: sim.send([sim.event(f"one{n}")]))
     sim.run(sim.time.now + seconds + 60)

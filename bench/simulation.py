@@ -75,7 +75,7 @@ class Bill:
     log_bytes: int = 0
 
     def dollars(self) -> dict[str, float]:
-        """By part, at the list prices of ``prices.toml``."""
+        """Return dollars by part, at the list prices of ``prices.toml``."""
         requests = self.send_chunks + self.receive_chunks + self.deletes
         return {
             "deliver": self.invocations * PRICES["lambda_request"]
@@ -168,15 +168,15 @@ class EventSource:
         self._invoke(batch)
 
     def trace(self, batch: Batch) -> str:
-        """The trace header of the invocation that hands ``batch`` over."""
+        """Return the trace header of the invocation that hands ``batch`` over."""
         return lineage.following([one.trace for one in batch.messages], FUNCTION)
 
     def records(self, batch: Batch) -> list[dict[str, Any]]:
-        """The ``Records`` of the event."""
+        """Return the ``Records`` of the event."""
         return [self._queue.messages[one.id].record() for one in batch.messages]
 
     def done(self, batch: Batch, failed: set[str]) -> None:
-        """The function has answered: delete what it did not name, and let the poller go on."""
+        """Delete what the function did not name in its answer, and let the poller go on."""
         gone = [one.id for one in batch.messages if one.id not in failed]
         self._bill.deletes += math.ceil(len(gone) / 10)
         for name in gone:
@@ -187,7 +187,7 @@ class EventSource:
 
 
 def header(invoked_with: str) -> str:
-    """What botocore itself sends in a function with this ``_X_AMZN_TRACE_ID``."""
+    """Return what botocore itself sends in a function with this ``_X_AMZN_TRACE_ID``."""
     params: dict[str, Any] = {"headers": {}}
     given = {"AWS_LAMBDA_FUNCTION_NAME": FUNCTION, lineage.VARIABLE: invoked_with}
     os.environ.update(given)
@@ -236,7 +236,7 @@ class Container:
         self._handler = telemetry.metrics.log_metrics(function)
 
     def invoke(self, records: list[dict[str, Any]], trace: str, fate: Fate | None) -> set[str]:
-        """The ids of the records that stay in the queue; raises what the function raises, and ``Killed``."""
+        """Return the ids of the records that stay in the queue; raise what the function raises, and ``Killed``."""
         time = self.world.time
         ends = self._ends = time.now + TIMEOUT
         self._header, self.fate = header(trace), fate
@@ -502,7 +502,7 @@ class Simulation:
     # ---- the world's side
 
     def event(self, name: str, *, size: int = 0) -> Event:
-        """One event that happens now, as small as can be or of ``size`` bytes."""
+        """Return one event that happens now, as small as can be or of ``size`` bytes."""
         self.sent[name] = self.time.now
         return Event(name, int(self.time.now), entry(name, size))
 
@@ -544,7 +544,7 @@ class Simulation:
             self.time.run([keep])
 
     def drained(self) -> bool:
-        """Whether everything sent has arrived, and nothing waits."""
+        """Return whether everything sent has arrived, and nothing waits."""
         return len(self.events) == 0 and len(self.klaviyo.first) + len(self.dead) >= len(self.sent)
 
     @contextlib.contextmanager
@@ -565,35 +565,35 @@ class Simulation:
     # ---- what came of it
 
     def times(self, *statuses: int) -> list[float]:
-        """When requests were answered so; all without an argument."""
+        """Return when requests were answered so; all without an argument."""
         return [one.at for one in self.klaviyo.requests if not statuses or one.status in statuses]
 
     def worst(self, length: float, times: list[float] | None = None) -> int:
-        """Most requests in any ``length`` seconds."""
+        """Return the most requests in any ``length`` seconds."""
         return worst(sorted(self.times() if times is None else times), length)
 
     def lost(self) -> int:
-        """Events that are neither stored nor in a queue any more."""
+        """Return the events that are neither stored nor in a queue any more."""
         return len(self.sent.keys() - self.klaviyo.first.keys() - names(self.events) - names(self.dead))
 
     def bodies(self) -> Iterator[str]:
-        """Of every message that waits or is parked."""
+        """Yield the bodies of every message that waits or is parked."""
         for queue in (self.events, self.dead):
             yield from (message.body for message in queue.messages.values())
 
 
 def names(queue: Queue) -> set[str]:
-    """The events in the messages of ``queue``."""
+    """Return the events in the messages of ``queue``."""
     return {name for message in queue.messages.values() for name in _NAME.findall(message.body)}
 
 
 def loops_allowed(template: Path = environment.TEMPLATE) -> bool:
-    """Whether the template lets ``deliver`` send to its own queue as often as it must."""
+    """Return whether the template lets ``deliver`` send to its own queue as often as it must."""
     return bool(environment.properties("DeliverFunction", template).get("RecursiveLoop") == "Allow")
 
 
 def entry(name: str, size: int = 0) -> str:
-    """An ``event-bulk-create`` entry of about ``size`` bytes."""
+    """Return an ``event-bulk-create`` entry of about ``size`` bytes."""
     short = (
         '{"type":"event-bulk-create","attributes":{"profile":{"data":{"type":"profile","attributes":'
         f'{{"email":"{name}@mail.example"}}}}}},"events":{{"data":[{{"type":"event","attributes":{{'

@@ -72,7 +72,7 @@ class Found:
         return next(one.value for one in self.figures if one.name == name)
 
     def wrong(self) -> list[str]:
-        """The figures that are out of their bounds."""
+        """Return the figures that are out of their bounds."""
         return [str(one) for one in self.figures if not one.kept]
 
 
@@ -102,17 +102,17 @@ class Traffic:
         self.sim.time.call(self.sim.time.now + self.seconds, self._again)
 
     def end(self) -> None:
-        """Send no more."""
+        """Stop sending."""
         self.on = False
 
     def took(self, since: float = 0.0, until: float = float("inf")) -> list[float]:
-        """Latencies in order of what was sent between these times and has been accepted."""
+        """Return the latencies, in order, of what was sent between these times and has been accepted."""
         sent, first = self.sim.sent, self.sim.klaviyo.first
         return sorted(first[one] - sent[one] for one in self.sent if one in first and since <= sent[one] < until)
 
 
 def judge(sim: Simulation, *others: Simulation, poison: Iterable[str] = (), minute: int = PER_MINUTE) -> list[Figure]:
-    """The figures that every story has. ``others`` are further stacks on the same table."""
+    """Return the figures that every story has; ``others`` are further stacks on the same table."""
     stacks, guilty = (sim, *others), set(poison)
     accepted = sim.klaviyo.first.keys()
     parked = {name for one in stacks for name in names(one.dead)}
@@ -159,7 +159,7 @@ def settle(sim: Simulation, traffic: Traffic | None, until: float, *, most: floa
 
 
 def _world(parameters: Parameters, **setup: Any) -> Simulation:
-    """A world whose clocks and network use up the ArrivalSpread of the settings together."""
+    """Make a world whose clocks and network use up the ArrivalSpread of the settings together."""
 
     def near(_: int, chance: Random) -> float:
         return chance.uniform(-SPREAD / 4, SPREAD / 4)
@@ -178,7 +178,7 @@ def broken(
     backlog: int = 1_240,
     every: float = 57.0,
 ) -> Found:
-    """A release that starts and then fails: every invocation meets ``fate``, or fails at every message it decodes."""
+    """Run a release that starts and then fails: each invocation meets ``fate``, or fails at each message it decodes."""
     sim = _world(parameters)
     fixed = sim.time.now + hours * HOUR
     if fate:
@@ -196,7 +196,7 @@ def broken(
 def storm(
     parameters: Parameters, *, hours: float = 6.0, share: float = 0.5, events: int = 2_820, poison: int = 1
 ) -> Found:
-    """A share of all invocations dies at random points; some messages kill every invocation that decodes them."""
+    """Let a share of all invocations die at random points; some messages kill each invocation that decodes them."""
     sim = _world(parameters)
     over = sim.time.now + hours * HOUR
 
@@ -216,7 +216,7 @@ def storm(
 def outage(
     parameters: Parameters, *, hours: float = 24.0, deaths: float = 0.0, refuses: float = 0.0, events: int = 501
 ) -> Found:
-    """Klaviyo answers 503; meanwhile a share of the invocations dies, or SQS lists a share of entries as failed."""
+    """Let Klaviyo answer 503, while a share of the invocations dies, or SQS lists a share of entries as failed."""
     sim = _world(parameters)
     back = sim.time.now + hours * HOUR
     sim.klaviyo.told = _until(back, lambda _: sim.klaviyo.answer(503))
@@ -242,7 +242,7 @@ def _send_suspects(sim: Simulation, count: int, crashes: int, receives: int) -> 
 def suspects(
     parameters: Parameters, *, count: int = 5_000, every: float = 2.0, crashes: int = 0, receives: int = 0
 ) -> Found:
-    """Messages that came back, and live events of other sources."""
+    """Send messages that came back, and live events of other sources."""
     sim = _world(parameters)
     began = sim.time.now
     _send_suspects(sim, count, crashes, receives)
@@ -252,7 +252,7 @@ def suspects(
 
 
 def returned(parameters: Parameters, *, count: int = 5_000, every: float = 2.0, minutes: float = 27.5) -> Found:
-    """Messages whose invocations die for some time, and then live events of other sources."""
+    """Let invocations die that have certain messages for some time, and then send live events of other sources."""
     sim = _world(parameters)
     over = sim.time.now + minutes * MINUTE
     sim.fates = lambda: Fate("work") if sim.time.now < over else None
@@ -283,7 +283,7 @@ def poison(
     each: int = 5,
     window: float = 10.0,
 ) -> Found:
-    """One message kills, or fails, every invocation that handles it; ``each`` live events come every ``seconds``.
+    """Let one message kill, or fail, every invocation that handles it; ``each`` live events come every ``seconds``.
 
     ``window`` minutes: of each so long stretch the median latency counts.
     """
@@ -311,7 +311,7 @@ def poison(
 
 
 def slow_queue(parameters: Parameters, *, count: int = 5_000, seconds: float = 1.0, hours: float = 2.0) -> Found:
-    """Many suspects, while each call of SQS takes seconds."""
+    """Let many suspects wait while each call of SQS takes seconds."""
     sim = _world(parameters)
     over = sim.time.now + hours * HOUR
 
@@ -331,7 +331,7 @@ def slow_queue(parameters: Parameters, *, count: int = 5_000, seconds: float = 1
 
 
 def pointers(parameters: Parameters, *, row: Callable[[Request], int], hours: float = 4.0, events: int = 60) -> Found:
-    """Klaviyo refuses everything, and points at a row that the job does not have."""
+    """Let Klaviyo refuse everything, and point at a row that the job does not have."""
     sim = _world(parameters)
     back = sim.time.now + hours * HOUR
 
@@ -347,7 +347,7 @@ def pointers(parameters: Parameters, *, row: Callable[[Request], int], hours: fl
 
 
 def too_large(parameters: Parameters, *, minutes: float = 10.0, events: int = 1_000) -> Found:
-    """Klaviyo, or a proxy, answers 413 to everything for some minutes."""
+    """Let Klaviyo, or a proxy, answer 413 to everything for some minutes."""
     sim = _world(parameters)
     back = sim.time.now + minutes * MINUTE
     sim.klaviyo.told = _until(back, lambda _: sim.klaviyo.answer(413))
@@ -368,7 +368,7 @@ def stacks(
     minutes: float = 20.0,
     size: int = JOB_EVENTS,
 ) -> Found:
-    """Two stacks with their own rates on one pacing table, both with a backlog."""
+    """Run two stacks with their own rates on one pacing table, both with a backlog."""
     first, second = ({**parameters, "RequestsPerMinute": str(rate)} for rate in rates)
     sim = _world(first, job_events=size, batch_size=BATCH)
     other = Simulation(parameters=second, batch_size=BATCH, beside=sim)
@@ -399,7 +399,7 @@ def clocks(
     size: int = JOB_EVENTS,
     minute: int = PER_MINUTE,
 ) -> Found:
-    """Sandboxes with clocks that are ``apart``, on a backlog; nothing else uses up the ArrivalSpread."""
+    """Run sandboxes with clocks that are ``apart``, on a backlog; nothing else uses up the ArrivalSpread."""
     given = {**parameters, "ArrivalSpread": f"{spread:g}"}
     sim = Simulation(parameters=given, clocks=apart, job_events=size, batch_size=BATCH)
     return _rate(sim, least, minutes, size, minute)
@@ -408,14 +408,14 @@ def clocks(
 def table(
     parameters: Parameters, *, away: float = 0.02, least: float = 100.0, minutes: float = 20.0, size: int = JOB_EVENTS
 ) -> Found:
-    """A share of the pacing table's calls fails, half of them after they took effect, on a backlog."""
+    """Fail a share of the pacing table's calls, half of them after they took effect, on a backlog."""
     sim = _world(parameters, job_events=size, batch_size=BATCH)
     sim.table_away = away
     return _rate(sim, least, minutes, size)
 
 
 def _rate(sim: Simulation, least: float, minutes: float, size: int, minute: int = PER_MINUTE) -> Found:
-    """Minutes at the full rate, and then what is left."""
+    """Return the figures of minutes at the full rate, and then of what is left."""
     _backlog(sim, "a", minutes, size)
     sim.run(sim.time.now + minutes * MINUTE)
     rate = _jobs(sim, "a", minutes)
@@ -435,7 +435,7 @@ def _backlog(sim: Simulation, name: str, minutes: float, size: int) -> None:
 
 
 def _jobs(sim: Simulation, name: str, minutes: float) -> float:
-    """Accepted jobs a minute of the events that begin with ``name``, without the first ``SETTLING`` minutes."""
+    """Return the accepted jobs a minute of events named ``name``, without the first ``SETTLING`` minutes."""
     since = sim.time.now - (minutes - SETTLING) * MINUTE
     taken = [one for one in sim.klaviyo.requests if one.status == 202 and one.names[0].startswith(f"{name}-")]
     return sum(since <= one.at < sim.time.now for one in taken) / (minutes - SETTLING)

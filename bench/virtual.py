@@ -59,7 +59,7 @@ class Result:
 
 
 def simulate(*, senders: int, answer: float, spread: float, hours: float, seed: int = 1) -> Result:
-    """Hours of full backlog; see the module's text for the model."""
+    """Simulate hours of full backlog; see the module's text for the model."""
     chance = random.Random(seed)  # noqa: S311 (a simulation)
     time = Time(START, START + hours * 3600)
     windows = Windows.anywhere(chance)
@@ -82,7 +82,7 @@ def simulate(*, senders: int, answer: float, spread: float, hours: float, seed: 
 
 
 def distant_table(time: Time, chance: random.Random) -> Table:
-    """A table that takes 1 to 5 ms before and after it does what it is asked."""
+    """Return a table that takes 1 to 5 ms before and after it does what it is asked."""
 
     def travel(_: str) -> None:
         time.sleep(chance.uniform(*TABLE_SECONDS))
@@ -125,7 +125,7 @@ def _sender(
 
 
 def worst(arrivals: list[float], length: float) -> int:
-    """Most arrivals in any ``length`` seconds, however they are cut."""
+    """Return the most arrivals in any ``length`` seconds, however they are cut."""
     most = start = 0
     for end, at in enumerate(arrivals):
         while at - arrivals[start] >= length:
@@ -135,7 +135,7 @@ def worst(arrivals: list[float], length: float) -> int:
 
 
 def run(hours: float = 2.0) -> tuple[dict[str, Any], Result]:
-    """Every combination; prints the table and returns the figures and the run for the picture."""
+    """Run every combination; print the table and return the figures and the run for the picture."""
     results = [
         simulate(senders=senders, answer=answer, spread=spread, hours=hours)
         for spread in (0.4, 1.0, 5.0)
