@@ -129,7 +129,9 @@ def report(stack: Stack, sent: int, number: int, waited: float, rate: int) -> Re
     """Read the ledger and the functions' logs."""
     stats = stack.standin("stats")
     requests = stack.standin("requests?limit=1000000")["requests"]
-    jobs = sorted((one for one in requests if one["status"] == 202), key=lambda one: float(one["at"]))
+    jobs = sorted(
+        (request for request in requests if request["status"] == 202), key=lambda request: float(request["at"])
+    )
     gaps = [later["at"] - sooner["at"] for sooner, later in pairwise(jobs)]
     complete = sum(full(job, -(-number // sent)) for job in jobs)
     return Report(
@@ -155,8 +157,8 @@ def report(stack: Stack, sent: int, number: int, waited: float, rate: int) -> Re
 
 def invocations(stack: Stack) -> int:
     """Return how often ``deliver`` ran."""
-    found = {line.get("request_id") for line in stack.logs() if line.get("message") == "job"}
-    return len(found - {None})
+    ids = {line.get("request_id") for line in stack.logs() if line.get("message") == "job"}
+    return len(ids - {None})
 
 
 def drain(stack: Stack, number: int, limit: float) -> float:
@@ -179,17 +181,17 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--events", type=int, default=200_000, help="how many wait in the queue")
     parser.add_argument("--bytes", type=int, default=600, help="size of one event's entry")
     parser.add_argument("--rate", type=int, default=REAL_PER_MINUTE, help="jobs a minute; Klaviyo allows 150")
-    given = parser.parse_args(arguments)
-    scale = given.rate / REAL_PER_MINUTE
-    limits = {"per_second": max(1, round(REAL_PER_SECOND * max(1, scale))), "per_minute": given.rate}
-    environment = {"REQUESTS_PER_MINUTE": str(given.rate)}
+    options = parser.parse_args(arguments)
+    scale = options.rate / REAL_PER_MINUTE
+    limits = {"per_second": max(1, round(REAL_PER_SECOND * max(1, scale))), "per_minute": options.rate}
+    environment = {"REQUESTS_PER_MINUTE": str(options.rate)}
     with Stack(deliver=False, limits=limits, environment=environment) as stack:
-        print(f"filling the queue with {given.events:,} events ...", flush=True)
-        sent = fill(stack, given.events, given.bytes, time.time())
-        waited = drain(stack, given.events, 120 + given.events / 1_000 * 60 / given.rate * 3)
-        found = report(stack, sent, given.events, waited, given.rate)
-    print(found.text())
-    wrong = found.failures(limits)
+        print(f"filling the queue with {options.events:,} events ...", flush=True)
+        sent = fill(stack, options.events, options.bytes, time.time())
+        waited = drain(stack, options.events, 120 + options.events / 1_000 * 60 / options.rate * 3)
+        result = report(stack, sent, options.events, waited, options.rate)
+    print(result.text())
+    wrong = result.failures(limits)
     for what in wrong:
         print(f"wrong          {what}")
     return 1 if wrong else 0

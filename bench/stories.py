@@ -69,11 +69,11 @@ class Found:
     figures: list[Figure]
 
     def __getitem__(self, name: str) -> float:
-        return next(one.value for one in self.figures if one.name == name)
+        return next(figure.value for figure in self.figures if figure.name == name)
 
     def wrong(self) -> list[str]:
         """Return the figures that are out of their bounds."""
-        return [str(one) for one in self.figures if not one.kept]
+        return [str(figure) for figure in self.figures if not figure.kept]
 
 
 @dataclass(slots=True)
@@ -108,18 +108,18 @@ class Traffic:
     def took(self, since: float = 0.0, until: float = float("inf")) -> list[float]:
         """Return the latencies, in order, of what was sent between these times and has been accepted."""
         sent, first = self.sim.sent, self.sim.klaviyo.first
-        return sorted(first[one] - sent[one] for one in self.sent if one in first and since <= sent[one] < until)
+        return sorted(first[name] - sent[name] for name in self.sent if name in first and since <= sent[name] < until)
 
 
 def judge(sim: Simulation, *others: Simulation, poison: Iterable[str] = (), minute: int = PER_MINUTE) -> list[Figure]:
     """Return the figures that every story has; ``others`` are further stacks on the same table."""
     stacks, guilty = (sim, *others), set(poison)
     accepted = sim.klaviyo.first.keys()
-    parked = {name for one in stacks for name in names(one.dead)}
-    waiting = {name for one in stacks for name in names(one.events)} - accepted - parked
-    sent = {name for one in stacks for name in one.sent}
+    parked = {name for stack in stacks for name in names(stack.dead)}
+    waiting = {name for stack in stacks for name in names(stack.events)} - accepted - parked
+    sent = {name for stack in stacks for name in stack.sent}
     innocents = parked - guilty
-    found = [
+    figures = [
         Figure("events", len(sent)),
         Figure("parked", len(innocents), most=0),
         Figure("of them delivered too", len(innocents & accepted)),
@@ -128,11 +128,11 @@ def judge(sim: Simulation, *others: Simulation, poison: Iterable[str] = (), minu
         Figure("a second", sim.worst(1.0), most=PER_SECOND),
         Figure("a minute", sim.worst(60.0), most=minute),
         Figure("429s", len(sim.times(429))),
-        Figure("breaches", sum(len(one.faults) for one in stacks)),
+        Figure("breaches", sum(len(stack.faults) for stack in stacks)),
     ]
     if guilty:
-        found.append(Figure("poison parked", len(parked & guilty), least=len(guilty)))
-    return found
+        figures.append(Figure("poison parked", len(parked & guilty), least=len(guilty)))
+    return figures
 
 
 def settle(sim: Simulation, traffic: Traffic | None, until: float, *, most: float) -> float:
@@ -372,12 +372,12 @@ def stacks(
     first, second = ({**parameters, "RequestsPerMinute": str(rate)} for rate in rates)
     sim = _world(first, job_events=size, batch_size=BATCH)
     other = Simulation(parameters=second, batch_size=BATCH, beside=sim)
-    for one, name in ((sim, "a"), (other, "b")):
-        _backlog(one, name, minutes, size)
+    for stack, name in ((sim, "a"), (other, "b")):
+        _backlog(stack, name, minutes, size)
     sim.run(sim.time.now + minutes * MINUTE)
     shares = [_jobs(sim, name, minutes) for name in ("a", "b")]
-    for one in (sim, other):
-        one.run(sim.time.now + HOUR, lambda one=one: len(one.events) == 0)  # type: ignore[misc]
+    for stack in (sim, other):
+        stack.run(sim.time.now + HOUR, lambda stack=stack: len(stack.events) == 0)  # type: ignore[misc]
     return Found(
         [
             *judge(sim, other),
@@ -400,8 +400,8 @@ def clocks(
     minute: int = PER_MINUTE,
 ) -> Found:
     """Run sandboxes with clocks that are ``apart``, on a backlog; nothing else uses up the ArrivalSpread."""
-    given = {**parameters, "ArrivalSpread": f"{spread:g}"}
-    sim = Simulation(parameters=given, clocks=apart, job_events=size, batch_size=BATCH)
+    with_spread = {**parameters, "ArrivalSpread": f"{spread:g}"}
+    sim = Simulation(parameters=with_spread, clocks=apart, job_events=size, batch_size=BATCH)
     return _rate(sim, least, minutes, size, minute)
 
 
@@ -437,8 +437,10 @@ def _backlog(sim: Simulation, name: str, minutes: float, size: int) -> None:
 def _jobs(sim: Simulation, name: str, minutes: float) -> float:
     """Return the accepted jobs a minute of events named ``name``, without the first ``SETTLING`` minutes."""
     since = sim.time.now - (minutes - SETTLING) * MINUTE
-    taken = [one for one in sim.klaviyo.requests if one.status == 202 and one.names[0].startswith(f"{name}-")]
-    return sum(since <= one.at < sim.time.now for one in taken) / (minutes - SETTLING)
+    taken = [
+        request for request in sim.klaviyo.requests if request.status == 202 and request.names[0].startswith(f"{name}-")
+    ]
+    return sum(since <= request.at < sim.time.now for request in taken) / (minutes - SETTLING)
 
 
 # ---- the table of all
@@ -492,17 +494,17 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.stories", description=__doc__)
     parser.add_argument("stories", nargs="*", metavar="story", help=f"any of {', '.join(STORIES)}; default: all")
     parser.add_argument("--setting", choices=SETTINGS, action="append", help="default: both")
-    given = parser.parse_args(arguments)
-    if unknown := set(given.stories) - STORIES.keys():
+    options = parser.parse_args(arguments)
+    if unknown := set(options.stories) - STORIES.keys():
         parser.error(f"no such story: {', '.join(sorted(unknown))}")
     failed = 0
-    for name in given.stories or STORIES:
-        for setting in given.setting or SETTINGS:
+    for name in options.stories or STORIES:
+        for setting in options.setting or SETTINGS:
             began = real_time.process_time()
-            found = run(name, setting)
-            failed += bool(found.wrong())
-            verdict = "FAIL" if found.wrong() else "ok"
-            figures = "; ".join(map(str, found.figures))
+            result = run(name, setting)
+            failed += bool(result.wrong())
+            verdict = "FAIL" if result.wrong() else "ok"
+            figures = "; ".join(map(str, result.figures))
             print(
                 f"{verdict:4}  {name:15}  {setting:7}  {figures}  ({real_time.process_time() - began:.0f} s)",
                 flush=True,

@@ -143,35 +143,35 @@ def run(hours: float = 2.0) -> tuple[dict[str, Any], Result]:
         for answer in (0.1, 1.0, 5.0)
     ]
     head = ("spread s", "senders", "answer s", "events/min", "share", "at most", "worst s", "worst min", "429")
-    rows = [_row(one) for one in results]
+    rows = [_row(result) for result in results]
     print(table(f"The whole on virtual time: {hours:g} h of backlog each", head, rows))
-    shown = next(one for one in results if (one.senders, one.answer, one.spread) == (5, 1.0, 0.4))
-    return {"hours": hours, "runs": [_document(one) for one in results]}, shown
+    shown = next(result for result in results if (result.senders, result.answer, result.spread) == (5, 1.0, 0.4))
+    return {"hours": hours, "runs": [_document(result) for result in results]}, shown
 
 
-def _row(one: Result) -> tuple[object, ...]:
+def _row(result: Result) -> tuple[object, ...]:
     return (
-        one.spread,
-        one.senders,
-        one.answer,
-        f"{one.events_a_minute:,.0f}",
-        f"{one.share:.1%}",
-        f"{one.bound:.0%}",
-        one.worst_second,
-        one.worst_minute,
-        one.refused,
+        result.spread,
+        result.senders,
+        result.answer,
+        f"{result.events_a_minute:,.0f}",
+        f"{result.share:.1%}",
+        f"{result.bound:.0%}",
+        result.worst_second,
+        result.worst_minute,
+        result.refused,
     )
 
 
-def _document(one: Result) -> dict[str, Any]:
+def _document(result: Result) -> dict[str, Any]:
     return {
-        "senders": one.senders,
-        "answer_s": one.answer,
-        "spread_s": one.spread,
-        "events_a_minute": round(one.events_a_minute),
-        "share": round(one.share, 4),
-        "worst_second": one.worst_second,
-        "worst_minute": one.worst_minute,
-        "throttled": one.refused,
-        "table_requests_a_job": round(one.requests_a_job, 2),
+        "senders": result.senders,
+        "answer_s": result.answer,
+        "spread_s": result.spread,
+        "events_a_minute": round(result.events_a_minute),
+        "share": round(result.share, 4),
+        "worst_second": result.worst_second,
+        "worst_minute": result.worst_minute,
+        "throttled": result.refused,
+        "table_requests_a_job": round(result.requests_a_job, 2),
     }
