@@ -31,7 +31,7 @@ ON_DEMAND = ("ten_million", "stories")  # each takes minutes
 
 
 def measured(figures: dict[str, Any]) -> cost.Measured:
-    """The cost model's sizes and durations, out of what was measured."""
+    """Return the cost model's sizes and durations, out of what was measured."""
     typical = figures["webhook"]["shopify"]
     single, thousand = figures["delivery"]["one event"], figures["delivery"]["1,000 messages of one"]
     return cost.Measured(
@@ -49,7 +49,7 @@ def measured(figures: dict[str, Any]) -> cost.Measured:
 
 
 def known() -> dict[str, Any]:
-    """The figures of the last run: parts that are not measured now are kept."""
+    """Return the figures of the last run: parts that are not measured now are kept."""
     try:
         results: dict[str, Any] = json.loads(RESULTS.read_text())
     except FileNotFoundError:
@@ -58,7 +58,7 @@ def known() -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """On what the figures were measured."""
+    """Return on what machine and versions the figures were measured."""
     return {"python": platform.python_version(), "machine": platform.machine(), "processors": os.cpu_count()}
 
 
@@ -79,7 +79,7 @@ def run(part: str) -> None:
 
 
 def apart(parts: list[str]) -> int:
-    """Each part in a process of its own, since some put their answers in place of AWS's; a failure ends it."""
+    """Run each part in a process of its own, since some put their answers in place of AWS's; a failure ends it."""
     for number, part in enumerate(parts, 1):
         print(f"[{number}/{len(parts)}] {part} ...", file=sys.stderr, flush=True)
         if status := subprocess.run([sys.executable, "-m", "bench", part], check=False).returncode:  # noqa: S603 (our own)
@@ -89,7 +89,7 @@ def apart(parts: list[str]) -> int:
 
 
 def main() -> int:
-    """Exit status 0 if everything could be measured."""
+    """Measure the parts; return exit status 0 if everything could be measured."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     known_parts = ", ".join(PARTS + ON_DEMAND)
     parser.add_argument("parts", nargs="*", metavar="part", help=f"any of {known_parts}; default: all but the last two")

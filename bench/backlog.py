@@ -28,7 +28,7 @@ FILLING = "Lorem ipsum dolor sit amet, consectetur adipiscing elit. "
 
 
 def events(number: int, size: int, at: int) -> Iterator[messages.Event]:
-    """``number`` events of about ``size`` bytes; ``at`` is the first one's time in epoch seconds."""
+    """Yield ``number`` events of about ``size`` bytes; ``at`` is the first one's time in epoch seconds."""
     for index in range(number):
         unique_id = f"backlog:placed-order:{index}"
         time_text = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
@@ -49,7 +49,7 @@ def events(number: int, size: int, at: int) -> Iterator[messages.Event]:
 
 
 def fill(stack: Stack, number: int, size: int, now: float) -> int:
-    """Send the backlog; returns how many messages it is."""
+    """Send the backlog; return how many messages it is."""
     like = messages.Message("backlog", (), received=now)
     packed = [
         messages.Outgoing(messages.encode(message), messages.group(message))
@@ -89,7 +89,7 @@ class Report:
         return (self.jobs - 1) / max(1e-9, self.seconds * self.rate / 60)
 
     def failures(self, limits: dict[str, Any]) -> list[str]:
-        """What is not as it should be."""
+        """Return what is not as it should be."""
         checks = {
             f"{self.events - self.stored} events missing": self.stored != self.events,
             f"{self.throttled} requests answered 429": self.throttled > 0,
@@ -100,7 +100,7 @@ class Report:
         return [what for what, wrong in checks.items() if wrong]
 
     def text(self) -> str:
-        """The figures, a line each."""
+        """Return the figures, a line each."""
         bound = "Klaviyo's rate" if self.share >= 0.98 else "this machine"
         return "\n".join(
             [
@@ -121,7 +121,7 @@ class Report:
 
 
 def full(job: dict[str, Any], message_events: int) -> bool:
-    """Whether one more whole message would not have fitted."""
+    """Return whether one more whole message would not have fitted."""
     return int(job["events"]) + message_events > MAX_EVENTS
 
 
@@ -129,7 +129,9 @@ def report(stack: Stack, sent: int, number: int, waited: float, rate: int) -> Re
     """Read the ledger and the functions' logs."""
     stats = stack.standin("stats")
     requests = stack.standin("requests?limit=1000000")["requests"]
-    jobs = sorted((one for one in requests if one["status"] == 202), key=lambda one: float(one["at"]))
+    jobs = sorted(
+        (request for request in requests if request["status"] == 202), key=lambda request: float(request["at"])
+    )
     gaps = [later["at"] - sooner["at"] for sooner, later in pairwise(jobs)]
     complete = sum(full(job, -(-number // sent)) for job in jobs)
     return Report(
@@ -154,13 +156,13 @@ def report(stack: Stack, sent: int, number: int, waited: float, rate: int) -> Re
 
 
 def invocations(stack: Stack) -> int:
-    """How often ``deliver`` ran."""
-    found = {line.get("request_id") for line in stack.logs() if line.get("message") == "job"}
-    return len(found - {None})
+    """Return how often ``deliver`` ran."""
+    ids = {line.get("request_id") for line in stack.logs() if line.get("message") == "job"}
+    return len(ids - {None})
 
 
 def drain(stack: Stack, number: int, limit: float) -> float:
-    """Start the event source and wait for the last event; returns the seconds that it took."""
+    """Start the event source and wait for the last event; return the seconds that it took."""
     started = time.monotonic()
     stack.start_trigger()
     while (passed := time.monotonic() - started) < limit:
@@ -179,17 +181,17 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--events", type=int, default=200_000, help="how many wait in the queue")
     parser.add_argument("--bytes", type=int, default=600, help="size of one event's entry")
     parser.add_argument("--rate", type=int, default=REAL_PER_MINUTE, help="jobs a minute; Klaviyo allows 150")
-    given = parser.parse_args(arguments)
-    scale = given.rate / REAL_PER_MINUTE
-    limits = {"per_second": max(1, round(REAL_PER_SECOND * max(1, scale))), "per_minute": given.rate}
-    environment = {"REQUESTS_PER_MINUTE": str(given.rate)}
+    options = parser.parse_args(arguments)
+    scale = options.rate / REAL_PER_MINUTE
+    limits = {"per_second": max(1, round(REAL_PER_SECOND * max(1, scale))), "per_minute": options.rate}
+    environment = {"REQUESTS_PER_MINUTE": str(options.rate)}
     with Stack(deliver=False, limits=limits, environment=environment) as stack:
-        print(f"filling the queue with {given.events:,} events ...", flush=True)
-        sent = fill(stack, given.events, given.bytes, time.time())
-        waited = drain(stack, given.events, 120 + given.events / 1_000 * 60 / given.rate * 3)
-        found = report(stack, sent, given.events, waited, given.rate)
-    print(found.text())
-    wrong = found.failures(limits)
+        print(f"filling the queue with {options.events:,} events ...", flush=True)
+        sent = fill(stack, options.events, options.bytes, time.time())
+        waited = drain(stack, options.events, 120 + options.events / 1_000 * 60 / options.rate * 3)
+        result = report(stack, sent, options.events, waited, options.rate)
+    print(result.text())
+    wrong = result.failures(limits)
     for what in wrong:
         print(f"wrong          {what}")
     return 1 if wrong else 0

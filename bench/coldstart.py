@@ -64,21 +64,21 @@ class _Api(BaseHTTPRequestHandler):
     server: _Runtime
 
     def log_message(self, *_: object) -> None:
-        """A line for each request would stand between the tables."""
+        """Write nothing: a line for each request would stand between the tables."""
 
     def do_GET(self) -> None:
-        """``/invocation/next``: the start is over. It gets no work, and is ended."""
+        """End the start at ``/invocation/next``: it is over, and gets no work."""
         self.server.ready_at = time.perf_counter()
         self.server.ready.set()
 
     def do_POST(self) -> None:
-        """``/init/error``: the handler could not be imported."""
+        """Note at ``/init/error`` that the handler could not be imported."""
         self.server.failed = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
         self.server.ready.set()
 
 
 def start(handler: str, folder: Path) -> tuple[float, float]:
-    """Seconds of one start of ``handler``, found in ``folder``: by the clock, and of CPU.
+    """Return the seconds of one start of ``handler``, found in ``folder``: by the clock, and of CPU.
 
     Raises
     ------
@@ -111,13 +111,13 @@ def start(handler: str, folder: Path) -> tuple[float, float]:
 
 
 def _children_cpu() -> float:
-    """CPU seconds of the processes that ended."""
+    """Return the CPU seconds of the processes that ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def run(rounds: int = 15) -> dict[str, Any]:
-    """Start each contender ``rounds`` times, in turns; prints the table and returns the figures."""
+    """Start each contender ``rounds`` times, in turns; print the table and return the figures."""
     samples: dict[str, list[tuple[float, float]]] = {name: [] for name in CONTENDERS}
     with tempfile.TemporaryDirectory() as directory:
         folder = Path(directory)

@@ -80,7 +80,7 @@ SECOND = 1.0  # what a setting must keep, or it is cheap at somebody's expense: 
 
 
 def waits(measured: Measured, setup: Setup) -> tuple[float, float]:
-    """Seconds until a sender has its answer, and from the window's end until a lone event is at Klaviyo.
+    """Return the seconds until a sender has its answer, and from the window's end until a lone event is at Klaviyo.
 
     Either function had to be started for it, which is when it is slowest.
     """
@@ -91,7 +91,7 @@ def waits(measured: Measured, setup: Setup) -> tuple[float, float]:
 
 
 def cheapest(traffic: Traffic, measured: Measured) -> Setup | None:
-    """The cheapest of ``MEMORIES`` and ``WINDOWS`` whose waits stay within a second; ``None`` if there is none."""
+    """Return the cheapest of ``MEMORIES`` and ``WINDOWS`` whose waits stay within a second, or ``None``."""
     setups = [
         Setup(receive_mb=receive, deliver_mb=deliver, window=window)
         for receive in MEMORIES
@@ -103,17 +103,17 @@ def cheapest(traffic: Traffic, measured: Measured) -> Setup | None:
 
 
 def _stretch(memory: int) -> float:
-    """How much longer a whole processor's second takes."""
+    """Return how much longer a whole processor's second takes."""
     return max(1.0, FULL_PROCESSOR_MB / memory)
 
 
 def chunks(size: float) -> int:
-    """SQS bills a request for each 64 KiB of it."""
+    """Return the requests that SQS bills: one for each 64 KiB."""
     return max(1, math.ceil(size / CHUNK))
 
 
 def dollars(traffic: Traffic, measured: Measured, setup: Setup) -> dict[str, float]:
-    """Dollars for a million events by part (``PARTS``)."""
+    """Return the dollars for a million events by part (``PARTS``)."""
     webhooks = MILLION / traffic.webhook
     in_message = min(traffic.webhook, messages.CHUNK_EVENTS, int(messages.CHUNK_BYTES // (measured.event_bytes + 60)))
     per_webhook = math.ceil(traffic.webhook / in_message)
@@ -132,13 +132,13 @@ def dollars(traffic: Traffic, measured: Measured, setup: Setup) -> dict[str, flo
 
 
 def _events_an_invocation(traffic: Traffic, in_message: int, setup: Setup, weight: float) -> float:
-    """What the batching window gathers, at most 6 MB or 10,000 messages, at least one message."""
+    """Return what the batching window gathers, at most 6 MB or 10,000 messages, at least one message."""
     most = min(10_000.0, 6_000_000 / (weight * 1.1 + 700)) * in_message
     return min(most, max(float(in_message), traffic.a_second * setup.window))
 
 
 def _lambda(memory: int, cpu: float, waiting: float) -> float:
-    """Dollars of one invocation: the processor's share grows with memory, waiting does not shrink."""
+    """Return the dollars of one invocation: the processor's share grows with memory, waiting does not shrink."""
     seconds = cpu * _stretch(memory) + waiting
     return PRICES["lambda_request"] + math.ceil(seconds * 1e3) / 1e3 * memory / 1_024 * PRICES["lambda_gb_second"]
 
@@ -149,7 +149,7 @@ def _receive(traffic: Traffic, webhooks: float, per_webhook: int, measured: Meas
 
 
 def _queue(webhooks: float, per_webhook: int, weight: float, received: int) -> float:
-    """Sending, receiving and deleting, in batches; the surcharge of fair queues is on each."""
+    """Return the dollars of sending, receiving and deleting in batches; the surcharge of fair queues is on each."""
     batches = [min(10, per_webhook - start) for start in range(0, per_webhook, 10)]
     sends = webhooks * sum(chunks(count * weight) for count in batches)
     together = webhooks * per_webhook / received
@@ -164,7 +164,7 @@ def _deliver(invocations: float, jobs: float, measured: Measured, setup: Setup) 
 
 
 def _logs(webhooks: float, invocations: float, measured: Measured, setup: Setup) -> float:
-    """Gigabytes."""
+    """Return the gigabytes that a million events log."""
     # The door logs an event's id as deliver does; a webhook's first one is in its own line already.
     door = webhooks * (measured.receive_log + setup.access_log) + (MILLION - webhooks) * measured.deliver_log_event
     return (door + invocations * measured.deliver_log + MILLION * measured.deliver_log_event) / 1e9
@@ -180,7 +180,7 @@ TRAFFIC = (
 
 
 def run(measured: Measured) -> dict[str, Any]:
-    """The bill by traffic, and what memory and window change of it; prints the tables."""
+    """Calculate the bill by traffic, and what memory and window change of it; print the tables."""
     setup = Setup()
     bills = {traffic.name: dollars(traffic, measured, setup) for traffic in TRAFFIC}
     rows = [
@@ -209,7 +209,7 @@ def _rounded(bill: dict[str, float]) -> dict[str, float]:
 
 
 def _setups(traffic: Traffic, measured: Measured) -> list[dict[str, Any]]:
-    """The same traffic with other memory sizes and windows."""
+    """Compare the same traffic with other memory sizes and windows."""
     changes: Sequence[tuple[int, int, float]] = (
         (256, 256, 5),
         (256, 512, 5),

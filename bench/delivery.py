@@ -32,12 +32,12 @@ class _Context:
 
     @staticmethod
     def get_remaining_time_in_millis() -> int:
-        """All of the function's time."""
+        """Return all of the function's time."""
         return 120_000
 
 
 def run() -> dict[str, Any]:
-    """Time the handler; prints the table and returns the figures."""
+    """Time the handler; print the table and return the figures."""
     server = Server(Klaviyo(Limits(per_second=WIDE, per_minute=WIDE), key="pk_bench"))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     # The orders' times are fixed: without late events, which are parsed again, they stay comparable.

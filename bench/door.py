@@ -42,12 +42,12 @@ Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 
 class _Raw(io.BytesIO):
     def stream(self) -> Iterator[bytes]:
-        """As urllib3's response."""
+        """Yield the body, as urllib3's response does."""
         yield self.getvalue()
 
 
 def answer_aws() -> Any:
-    """Answer the functions' AWS clients, made from now on, in this process; returns the session's events."""
+    """Answer the functions' AWS clients, made from now on, in this process; return the session's events."""
     events = SESSION.events
     events.register("before-send.*.*", _answer)
     return events
@@ -83,7 +83,7 @@ class Door:
 
 @contextlib.contextmanager
 def silenced(path: str = os.devnull) -> Iterator[None]:
-    """Standard output goes to ``path`` meanwhile: log lines cost what they cost and don't stand between the tables."""
+    """Send standard output to ``path`` meanwhile: log lines cost what they cost and don't stand between the tables."""
     sys.stdout.flush()
     kept = os.dup(1)
     with open(path, "wb") as elsewhere:
@@ -97,7 +97,7 @@ def silenced(path: str = os.devnull) -> Iterator[None]:
 
 
 def logged_bytes(work: Callable[[], object]) -> int:
-    """Bytes that one call of ``work`` writes to the log."""
+    """Return the bytes that one call of ``work`` writes to the log."""
     with tempfile.NamedTemporaryFile() as log:
         with silenced(log.name):
             work()
@@ -105,7 +105,7 @@ def logged_bytes(work: Callable[[], object]) -> int:
 
 
 def sample(source: str) -> Path | None:
-    """The sample of ``events/`` that stands for ``source``, of those that become events; ``None`` if it has none."""
+    """Return the event sample that stands for ``source``, of those that become events; ``None`` if it has none."""
     paths = sorted((SAMPLES / source).glob("*.json"), key=lambda path: path.stat().st_size)
     with_events = [path for path in paths if preview_request(source, payload.request(path), time.time())["events"]]
     named = [path for path in with_events if path.stem == TYPICAL.get(source)]
@@ -113,7 +113,7 @@ def sample(source: str) -> Path | None:
 
 
 def request(source: str, body: bytes, headers: dict[str, str]) -> dict[str, Any]:
-    """The API Gateway event of a webhook, signed now as ``source`` would."""
+    """Return the API Gateway event of a webhook, signed now as ``source`` would."""
     path = f"/webhooks/{source}"
     body = sign.fresh(source, body, time.time())
     url, signed = sign.sign(
@@ -140,6 +140,6 @@ def request(source: str, body: bytes, headers: dict[str, str]) -> dict[str, Any]
 
 
 def load(path: Path) -> tuple[bytes, dict[str, Any]]:
-    """A sample's body and its signed API Gateway event."""
+    """Return a sample's body and its signed API Gateway event."""
     headers, body = payload.read(path)
     return body, request(path.parent.name, body, headers)

@@ -22,7 +22,7 @@ SECONDS = 0.002  # billed; a forgery takes some 0.2 ms of a whole processor, and
 
 
 def dollars(rate: float) -> dict[str, tuple[float, float]]:
-    """Amount and dollars of each part in an hour of ``rate`` forged requests a second."""
+    """Return the amount and dollars of each part in an hour of ``rate`` forged requests a second."""
     setup, requests = Setup(), rate * HOUR
     logged = requests * (METRICS + LAMBDA_LINES + setup.access_log) / 1e9
     compute = requests * SECONDS * setup.receive_mb / 1_024
@@ -35,7 +35,7 @@ def dollars(rate: float) -> dict[str, tuple[float, float]]:
 
 
 def bill(rate: float) -> Iterator[str]:
-    """The lines of the bill."""
+    """Yield the lines of the bill."""
     parts = dollars(rate)
     total = sum(cost for _, cost in parts.values())
     yield f"An hour of {rate:g} forged webhooks a second: {total:.2f} dollars, a day {24 * total:.0f}"
@@ -45,7 +45,7 @@ def bill(rate: float) -> Iterator[str]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the bill; exit status 2 if the rate is not a positive number."""
+    """Print the bill; return exit status 2 if the rate is not a positive number."""
     try:
         (rate,) = map(float, arguments)
         if not 0 < rate < float("inf"):

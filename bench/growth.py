@@ -40,7 +40,7 @@ class Point:
 
 
 def webhook(count: int, number: int) -> bytes:
-    """A ``custom`` webhook with ``count`` orders, the first of which has this ``number``."""
+    """Return a ``custom`` webhook with ``count`` orders, the first of which has this ``number``."""
     return json.dumps([_order(number + place) for place in range(count)]).encode()
 
 
@@ -58,7 +58,7 @@ def _order(number: int) -> dict[str, Any]:
 
 
 def measure(part: str, form: str, events: int) -> Point:
-    """One size, in this process."""
+    """Measure one size, in this process."""
     step = _door(form) if part == "door" else _delivery(form)
     per_step = 1 if (part, form) == ("door", "single") else 1_000
     for _ in range(3):
@@ -93,7 +93,7 @@ def _delivery(form: str) -> Callable[[], object]:
 
 
 def _apart(part: str, form: str, events: int) -> Point:
-    """``measure`` in a fresh process."""
+    """Run ``measure`` in a fresh process."""
     command = [sys.executable, "-m", "bench.growth", part, form, str(events)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=True)  # noqa: S603 (our own)
     return Point(**json.loads(done.stdout.splitlines()[-1]))
@@ -125,7 +125,7 @@ def run() -> dict[str, Any]:
 
 
 def ten_million() -> dict[str, Any]:
-    """Ten million events through ``deliver``'s share, in fresh processes; prints the table and returns the figures."""
+    """Put ten million events through ``deliver``'s share in fresh processes; print the table and return the figures."""
     points = {form: _apart("delivery", form, TEN_MILLION) for form in DELIVERY}
     rows = [
         (form, f"{p.cpu:.0f}", f"{p.cpu / p.events * 1e6:.1f}", f"{p.grown:.1f}", f"{p.peak:.0f}")

@@ -25,7 +25,7 @@ EVENTS = 1_000
 
 
 def records(message_events: int) -> list[dict[str, Any]]:
-    """SQS records as Lambda hands them over, of messages that hold 1,000 orders, ``message_events`` at most in each."""
+    """Return SQS records as Lambda hands them over, of messages of at most ``message_events`` of 1,000 orders."""
     like = Message("shopify", (), float(orders.START))
     packed = messages.pack(orders.events(EVENTS), like, events_limit=message_events)
     return [_record(place, messages.encode(message)) for place, message in enumerate(packed)]
@@ -43,7 +43,7 @@ def _record(place: int, body: str) -> dict[str, Any]:
 
 
 def ours(records: list[dict[str, Any]]) -> bytes:
-    """What ``deliver`` does with a batch's records before it posts, step by step as its handler does."""
+    """Do what ``deliver`` does with a batch's records before it posts, step by step as its handler does."""
     new = [record for record in of_event(records) if not crashes.came_back(record)]
     received = decoded(new, at="", now=orders.START).received
     read = {owner: record.message for owner, record in enumerate(received) if isinstance(record.message, Message)}
@@ -79,12 +79,12 @@ class _Accepted:
 
 
 def document(events: list[dict[str, Any]]) -> dict[str, Any]:
-    """The request as an object."""
+    """Return the request as an object."""
     return {"data": {"type": "event-bulk-create-job", "attributes": {"events-bulk-create": {"data": events}}}}
 
 
 def contenders() -> dict[str, Work]:
-    """Every way to the same request; they are checked to agree before anything is timed."""
+    """Return every way to the same request; they are checked to agree before anything is timed."""
     single, batched = records(1), records(messages.CHUNK_EVENTS)
     entries = [event.entry for event in orders.events(EVENTS)]
     whole = document([json.loads(entry) for entry in entries])
@@ -106,7 +106,7 @@ def contenders() -> dict[str, Work]:
 
 
 def _as_given(value: Any) -> Any:
-    """``value`` without what the SDK writes otherwise: it adds ``"backfill": false`` and spells ``Z`` as an offset."""
+    """Return ``value`` without what the SDK adds: ``"backfill": false``, and ``Z`` spelt as an offset."""
     if isinstance(value, dict):
         return {name: _as_given(inner) for name, inner in value.items() if (name, inner) != ("backfill", False)}
     if isinstance(value, list):
@@ -115,7 +115,7 @@ def _as_given(value: Any) -> Any:
 
 
 def run(seconds: float = 12.0) -> dict[str, Any]:
-    """Time all contenders; prints the table and returns the figures."""
+    """Time all contenders; print the table and return the figures."""
     timings = compare(contenders(), seconds=seconds)
     floor, sdk = timings["orjson.dumps (floor)"], timings["klaviyo-api SDK"]
     rows = [(name, *_row(timing, floor, sdk)) for name, timing in timings.items()]

@@ -29,7 +29,7 @@ PARTS = ("door", "queue and window", "slot", "Klaviyo's answer")
 
 
 def views(count: int) -> Iterator[Event]:
-    """``count`` small events, a hundred of which fit one message."""
+    """Yield ``count`` small events, a hundred of which fit one message."""
     for number in range(count):
         name = f"backlog-{number}"
         attributes = {
@@ -54,7 +54,7 @@ def fill(stack: Stack, count: int) -> None:
 
 
 def post(stack: Stack, name: str) -> tuple[float, float]:
-    """Post one live event; when it was sent and when the door had answered (epoch seconds)."""
+    """Post one live event; return when it was sent and when the door had answered (epoch seconds)."""
     event = {"profile": {"email": f"{name}@mail.example"}, "metric": "Visited", "unique_id": name}
     sent = time.time()
     status, _ = stack.send("custom", json.dumps(event).encode(), {"content-type": "application/json"})
@@ -64,7 +64,7 @@ def post(stack: Stack, name: str) -> tuple[float, float]:
 
 
 def arrivals(stack: Stack, names: set[str]) -> dict[str, dict[str, Any]]:
-    """The accepted request in which each event came, once all have come."""
+    """Return the accepted request in which each event came, once all have come."""
     end = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < end:
         jobs = {event["unique_id"]: event["job"] for event in stack.arrived() if event["unique_id"] in names}
@@ -78,7 +78,7 @@ def arrivals(stack: Stack, names: set[str]) -> dict[str, dict[str, Any]]:
 def parts(
     times: dict[str, tuple[float, float]], came: dict[str, dict[str, Any]], waits: dict[float, float]
 ) -> dict[str, float]:
-    """Median seconds of each part; ``waits`` are the slot waits by the time of their log line."""
+    """Return the median seconds of each part; ``waits`` are the slot waits by the time of their log line."""
     parts: dict[str, list[float]] = {name: [] for name in PARTS}
     for name, (sent, answered) in times.items():
         request = came[name]
@@ -92,17 +92,17 @@ def parts(
 
 
 def job_lines(stack: Stack) -> list[dict[str, Any]]:
-    """``deliver``'s log lines, one for each request."""
+    """Return ``deliver``'s log lines, one for each request."""
     return [line for line in stack.logs() if line.get("message") == "job"]
 
 
 def slot_waits(lines: list[dict[str, Any]]) -> dict[float, float]:
-    """Seconds that each request waited for its slot, by when it was logged (epoch seconds)."""
+    """Return the seconds that each request waited for its slot, by when it was logged (epoch seconds)."""
     return {datetime.fromisoformat(line["timestamp"]).timestamp(): line["slot_wait_ms"] / 1e3 for line in lines}
 
 
 def idle(stack: Stack) -> tuple[dict[str, float], list[float]]:
-    """One event at a time, each after the one before has arrived."""
+    """Measure one event at a time, each after the one before has arrived."""
     times: dict[str, tuple[float, float]] = {}
     came: dict[str, dict[str, Any]] = {}
     for number in range(IDLE_EVENTS):
@@ -113,7 +113,7 @@ def idle(stack: Stack) -> tuple[dict[str, float], list[float]]:
 
 
 def busy(stack: Stack) -> tuple[dict[str, float], list[float], dict[str, Any]]:
-    """Live events while a backlog of another source drains, and the rate at which it does."""
+    """Measure live events while a backlog of another source drains, and the rate at which it does."""
     stack.stop_trigger()
     stack.standin("reset", {})
     fill(stack, BACKLOG_EVENTS)
@@ -142,7 +142,7 @@ def _whole(times: dict[str, tuple[float, float]], came: dict[str, dict[str, Any]
 
 
 def run() -> dict[str, Any]:
-    """Start the stack with the template's own settings and measure; prints the tables and returns the figures."""
+    """Start the stack with the template's own settings and measure; print the tables and return the figures."""
     with Stack() as stack:
         quiet, quiet_whole = idle(stack)
         under, under_whole, rate = busy(stack)

@@ -21,23 +21,23 @@ class Timing:
     calls: int
 
     def document(self) -> dict[str, Any]:
-        """As it is in results.json, in microseconds."""
+        """Return it as it is in results.json, in microseconds."""
         return {"median_us": round(self.median * 1e6, 1), "p99_us": round(self.p99 * 1e6, 1), "calls": self.calls}
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value that ``share`` (0 to 1) of ``values`` do not exceed."""
+    """Return the value that ``share`` (0 to 1) of ``values`` do not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
 def timing(samples: Sequence[float]) -> Timing:
-    """Summary of CPU seconds."""
+    """Summarise CPU seconds."""
     return Timing(percentile(samples, 0.5), percentile(samples, 0.99), len(samples))
 
 
 def once(work: Work) -> float:
-    """CPU seconds of one call: other processes on the machine don't count."""
+    """Return the CPU seconds of one call: other processes on the machine don't count."""
     begun = time.process_time_ns()
     work()
     return (time.process_time_ns() - begun) / 1e9
@@ -63,7 +63,7 @@ def compare(contenders: Mapping[str, Work], *, seconds: float, least: int = 5) -
 
 
 def table(title: str, head: Sequence[str], rows: Rows) -> str:
-    """``rows`` in columns under ``head``; all but the first column are set to the right."""
+    """Return ``rows`` in columns under ``head``; all but the first column are set to the right."""
     lines = [[str(cell) for cell in row] for row in (head, *rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     written = [

@@ -19,7 +19,7 @@ _COLOURS = ("navy", "ochre", "forest", "off-white", "charcoal")
 
 
 def draft(number: int) -> entry.Draft:
-    """Order ``number``: one to five items, an address, a customer of her own."""
+    """Return order ``number``: one to five items, an address, a customer of her own."""
     chance = random.Random(number)  # noqa: S311 (made-up orders)
     first, last = chance.choice(_FIRST), chance.choice(_LAST)
     city, code, country = chance.choice(_CITIES)
@@ -82,7 +82,7 @@ def _item(chance: random.Random) -> dict[str, Any]:
 
 
 def events(count: int, *, first: int = 0) -> Iterator[Event]:
-    """``count`` orders as the door would queue them."""
+    """Yield ``count`` orders as the door would queue them."""
     for number in range(first, first + count):
         event, _ = entry.build(draft(number))
         yield event

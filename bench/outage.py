@@ -55,7 +55,7 @@ class Report:
     faults: list[str] = field(default_factory=list)
 
     def wrong(self) -> list[str]:
-        """Aims that were missed."""
+        """Return the aims that were missed."""
         checks = {
             f"{self.lost} events lost": self.lost != 0,
             f"{self.parked} messages in the dead-letter queue": self.parked != 0,
@@ -73,7 +73,7 @@ class Report:
 def story(
     name: str, fault: Callable[[Simulation, float, float], Fault], *, seconds: float, events: int, **setup: Any
 ) -> Report:
-    """Events come in evenly for ``seconds`` during which Klaviyo fails, and a live one every 20 s until the end."""
+    """Let events come in evenly while Klaviyo fails for ``seconds``, and a live one every 20 s until the end."""
     sim = Simulation(**setup)
     away = sim.time.now + 60
     back = away + seconds
@@ -87,7 +87,7 @@ def story(
     invocations, sends = bill.invocations * scale, bill.sent * scale
     sim.run(back + 1_800)
     taken = [(at, name) for name, at in sim.klaviyo.first.items()]
-    known = min((one.answered_at for one in sim.klaviyo.requests if one.status != 202), default=0.0)
+    known = min((request.answered_at for request in sim.klaviyo.requests if request.status != 202), default=0.0)
     closed = known + 0.5  # a function that looked for the last time just before has posted by then
     new = [(at - back, at - sim.sent[name]) for at, name in taken if sim.sent[name] >= back]
     old = sorted(at - back for at, name in taken if at >= back and sim.sent[name] < back)
@@ -115,7 +115,7 @@ def story(
 
 
 def away(sim: Simulation, away: float, back: float) -> Fault:
-    """5xx at once, and for some only a time-out."""
+    """Answer 5xx at once, and for some only a time-out."""
 
     def fault(request: Request) -> tuple[Answer, float] | None:
         if not away <= (at := request.at) < back:
@@ -128,7 +128,7 @@ def away(sim: Simulation, away: float, back: float) -> Fault:
 
 
 def revoked(sim: Simulation, away: float, back: float) -> Fault:
-    """The first key is refused from ``away`` on; at ``back`` somebody puts the second into the secret."""
+    """Refuse the first key from ``away`` on; at ``back`` somebody puts the second into the secret."""
 
     def replace() -> None:
         sim.use_key("pk_second")
@@ -143,7 +143,7 @@ def revoked(sim: Simulation, away: float, back: float) -> Fault:
 
 
 def throttled(sim: Simulation, away: float, back: float) -> Fault:  # noqa: ARG001 (as the others)
-    """Nothing but 429s, each of which asks to wait for a minute."""
+    """Answer nothing but 429s, each of which asks to wait for a minute."""
 
     def fault(request: Request) -> tuple[Answer, float] | None:
         refused = away <= request.at < back
@@ -165,7 +165,7 @@ class Return:
     drained: float | None
 
     def wrong(self) -> list[str]:
-        """Aims that were missed."""
+        """Return the aims that were missed."""
         checks = {
             f"{self.lost} events lost": self.lost != 0,
             f"{self.parked} messages in the dead-letter queue": self.parked != 0,
@@ -183,7 +183,7 @@ def comes_back(
     events: int,
     **setup: Any,
 ) -> Return:
-    """Events come in evenly while Klaviyo fails for ``hours``; ``setup`` is that of ``Simulation``."""
+    """Let events come in evenly while Klaviyo fails for ``hours``; ``setup`` is that of ``Simulation``."""
     sim = Simulation(**setup)
     away = sim.time.now + 60
     back = away + hours * 3_600
@@ -215,10 +215,10 @@ class Window:
     lost: int
 
     def wrong(self) -> list[str]:
-        """Aims that were missed."""
-        told = self.header == "true"
+        """Return the aims that were missed."""
+        is_right = self.header == "true"
         checks = {
-            f"{self.into_closed} requests into a window that was said to be closed": told and self.into_closed > 0,
+            f"{self.into_closed} requests into a window that was said to be closed": is_right and self.into_closed > 0,
             f"{self.probes_a_minute} requests in a minute while closed": self.probes_a_minute > 2,
             f"{self.share:.0%} of the rate afterwards": self.share < 0.97,
             f"{self.worst_minute} requests in a minute": self.worst_minute > 150,
@@ -230,7 +230,7 @@ class Window:
 def closed_window(
     header: str, *, events: int, closings: int = 1, open_for: float = 120.0, settled: float = 60.0, **setup: Any
 ) -> Window:
-    """A backlog, and 429 for two minutes, ``closings`` times; ``header`` is the Retry-After, "true" the right one."""
+    """Answer a backlog with 429 for two minutes, ``closings`` times; ``header`` is the Retry-After ("true": right)."""
     sim = Simulation(**setup)
     start = sim.time.now
     shut = [
@@ -241,8 +241,8 @@ def closed_window(
         at = request.at
         for since, until in shut:
             if since <= at < until:
-                told = {"true": str(round(until - at)), "missing": ""}.get(header, header)
-                return sort_answer(429, {"Retry-After": told}, b"", now=at), 0.3
+                value = {"true": str(round(until - at)), "missing": ""}.get(header, header)
+                return sort_answer(429, {"Retry-After": value}, b"", now=at), 0.3
         return None
 
     sim.klaviyo.told = fault
@@ -260,7 +260,7 @@ def closed_window(
 
 
 def backfill(events: int, *, source: str = "shop", **setup: Any) -> list[float]:
-    """Seconds from sending to arrival of live orders of ``source`` during a backfill of ``events`` by "shop"."""
+    """Return the seconds to arrival of live orders of ``source`` during a backfill of ``events`` by "shop"."""
     sim = Simulation(**setup)
     sim.send([sim.event(f"b{number}") for number in range(events)], backfill=True)
     lasts = events / jobs.JOB_EVENTS / 2.5
@@ -272,45 +272,52 @@ def backfill(events: int, *, source: str = "shop", **setup: Any) -> list[float]:
 
 
 def trickle(seconds: float, *, every: float = 11.0, **setup: Any) -> list[float]:
-    """Seconds from sending to arrival of single events."""
+    """Return the seconds from sending to arrival of single events."""
     sim = Simulation(**setup)
     sim.every(every, sim.time.now + seconds, lambda n: sim.send([sim.event(f"one{n}")]))
     sim.run(sim.time.now + seconds + 60)
     return sorted(at - sim.sent[name] for name, at in sim.klaviyo.first.items())
 
 
-def _story(one: Report) -> str:
+def _story(report: Report) -> str:
     rows: list[tuple[object, ...]] = [
-        ("events", f"{one.events:,}"),
-        ("waiting at the end", f"{one.most_waiting:,}"),
-        ("lost / parked / stored twice", f"{one.lost} / {one.parked} / {one.repeats}"),
-        ("most messages in flight", f"{one.most_in_flight:,}"),
-        ("most probes in a minute", one.probes_a_minute),
-        ("most requests in a second / minute", f"{one.worst_second} / {one.worst_minute}"),
-        ("alarm after, s", "none" if one.alarm is None else f"{one.alarm:.0f}"),
-        ("first new event after return, s", f"{one.first_new:.0f}"),
-        ("slowest new event, s", f"{one.slowest_new:.0f}"),
-        ("99 % of the backlog delivered, min", f"{one.full_rate / 60:.1f}"),
-        ("all of it, min", f"{one.drained / 60:.1f}"),
-        ("invocations a day", f"{one.invocations_a_day:,.0f}"),
-        ("messages sent again a day", f"{one.sends_a_day:,.0f}"),
+        ("events", f"{report.events:,}"),
+        ("waiting at the end", f"{report.most_waiting:,}"),
+        ("lost / parked / stored twice", f"{report.lost} / {report.parked} / {report.repeats}"),
+        ("most messages in flight", f"{report.most_in_flight:,}"),
+        ("most probes in a minute", report.probes_a_minute),
+        ("most requests in a second / minute", f"{report.worst_second} / {report.worst_minute}"),
+        ("alarm after, s", "none" if report.alarm is None else f"{report.alarm:.0f}"),
+        ("first new event after return, s", f"{report.first_new:.0f}"),
+        ("slowest new event, s", f"{report.slowest_new:.0f}"),
+        ("99 % of the backlog delivered, min", f"{report.full_rate / 60:.1f}"),
+        ("all of it, min", f"{report.drained / 60:.1f}"),
+        ("invocations a day", f"{report.invocations_a_day:,.0f}"),
+        ("messages sent again a day", f"{report.sends_a_day:,.0f}"),
     ]
-    rows += [(f"dollars a day, {part}", f"{amount:.2f}") for part, amount in one.dollars_a_day.items()]
-    rows.append(("dollars a day", f"{sum(one.dollars_a_day.values()):.2f}"))
-    return table("Without Klaviyo", ("", one.name), rows)
+    rows += [(f"dollars a day, {part}", f"{amount:.2f}") for part, amount in report.dollars_a_day.items()]
+    rows.append(("dollars a day", f"{sum(report.dollars_a_day.values()):.2f}"))
+    return table("Without Klaviyo", ("", report.name), rows)
 
 
-def _windows(found: list[Window]) -> str:
+def _windows(windows: list[Window]) -> str:
     head = ("Retry-After", "closings", "429s while closed", "most a minute", "share afterwards", "worst minute")
     rows = [
-        (one.header, one.closings, one.into_closed, one.probes_a_minute, f"{one.share:.1%}", one.worst_minute)
-        for one in found
+        (
+            window.header,
+            window.closings,
+            window.into_closed,
+            window.probes_a_minute,
+            f"{window.share:.1%}",
+            window.worst_minute,
+        )
+        for window in windows
     ]
     return table("A window closed for two minutes on a backlog", head, rows)
 
 
-def _delays(found: dict[str, list[float]]) -> str:
-    rows = [(name, f"{took[len(took) // 2]:.1f}", f"{took[-1]:.1f}") for name, took in found.items()]
+def _delays(delays: dict[str, list[float]]) -> str:
+    rows = [(name, f"{took[len(took) // 2]:.1f}", f"{took[-1]:.1f}") for name, took in delays.items()]
     return table("Seconds until a live event arrives", ("", "median", "worst"), rows)
 
 
@@ -326,19 +333,19 @@ def main() -> int:
     parser.add_argument(
         "--backlog", type=int, default=1_000_000, help="events behind a closed window, or of a backfill"
     )
-    given = parser.parse_args()
-    parts = given.parts or list(PARTS)
+    options = parser.parse_args()
+    parts = options.parts or list(PARTS)
     if unknown := set(parts) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
     began = real_time.monotonic()
-    wrong = _live(given.backlog) if "live" in parts else []
-    wrong += _closed(given.backlog) if "window" in parts else []
+    wrong = _live(options.backlog) if "live" in parts else []
+    wrong += _closed(options.backlog) if "window" in parts else []
     kinds = {"away": ("Klaviyo away", away), "revoked": ("key revoked", revoked)}
     chosen = [kinds[part] for part in parts if part in kinds]
     for name, kind in chosen:
-        found = story(name, kind, seconds=given.hours * 3_600, events=given.events)
-        print(_story(found), flush=True)
-        wrong += found.wrong()
+        report = story(name, kind, seconds=options.hours * 3_600, events=options.events)
+        print(_story(report), flush=True)
+        wrong += report.wrong()
     print("\n".join([f"wrong: {what}" for what in wrong] or ["every aim met"]))
     print(f"({real_time.monotonic() - began:.0f} s)")
     return 1 if wrong else 0
@@ -359,7 +366,7 @@ def _closed(backlog: int) -> list[str]:
     windows = [closed_window(header, events=backlog) for header in ("true", "0", "missing", "86400")]
     windows.append(closed_window("true", events=backlog, closings=5, open_for=30, settled=15))
     print(_windows(windows), flush=True)
-    return [what for one in windows for what in one.wrong()]
+    return [what for window in windows for what in window.wrong()]
 
 
 if __name__ == "__main__":

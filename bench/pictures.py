@@ -15,7 +15,7 @@ SHOWN_SECONDS = 300.0
 
 
 def rate(result: virtual.Result) -> str:
-    """Arrivals in the last second and the last minute, with Klaviyo's limits."""
+    """Draw the arrivals in the last second and the last minute, with Klaviyo's limits."""
     first = result.arrivals[0]
     arrivals = [at - first for at in result.arrivals if at - first <= SHOWN_SECONDS]
     shown = [
@@ -27,7 +27,7 @@ def rate(result: virtual.Result) -> str:
 
 
 def trailing(arrivals: list[float], length: float) -> list[float]:
-    """For each arrival how many came in the ``length`` seconds up to it."""
+    """Return for each arrival how many came in the ``length`` seconds up to it."""
     counts: list[float] = []
     start = 0
     for end, at in enumerate(arrivals):
@@ -38,19 +38,19 @@ def trailing(arrivals: list[float], length: float) -> list[float]:
 
 
 def cpu(job: dict[str, Any]) -> str:
-    """CPU of one full job, by contender."""
+    """Draw the CPU of one full job, by contender."""
     rows = {name: {"CPU": timing["median_us"] / 1e3} for name, timing in job["timings"].items()}
     return svg.bars("CPU to build one request of 1,000 orders (2 MB)", rows, unit="ms", digits=1)
 
 
 def cost(bills: dict[str, dict[str, float]], as_of: str) -> str:
-    """Dollars by part and traffic."""
+    """Draw the dollars by part and traffic."""
     rows = {name: {part: amount for part, amount in bill.items() if part != "all"} for name, bill in bills.items()}
     return svg.bars(f"Dollars for a million events (us-east-1, list prices of {as_of})", rows, unit="$")
 
 
 def latency(parts: dict[str, dict[str, float]]) -> str:
-    """Seconds from webhook to Klaviyo by part."""
+    """Draw the seconds from webhook to Klaviyo by part."""
     return svg.bars("From webhook to Klaviyo on the local stack, median by part", parts, unit="s")
 
 

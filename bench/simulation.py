@@ -75,7 +75,7 @@ class Bill:
     log_bytes: int = 0
 
     def dollars(self) -> dict[str, float]:
-        """By part, at the list prices of ``prices.toml``."""
+        """Return dollars by part, at the list prices of ``prices.toml``."""
         requests = self.send_chunks + self.receive_chunks + self.deletes
         return {
             "deliver": self.invocations * PRICES["lambda_request"]
@@ -136,8 +136,8 @@ class EventSource:
             opened = not batch.messages
             before = len(batch.messages)
             due = batch.fill(self._pool, self._time.now)
-            for one in batch.messages[before:]:
-                self._queue.take(self._queue.messages[one.id])
+            for held in batch.messages[before:]:
+                self._queue.take(self._queue.messages[held.id])
             self.most_in_flight = max(self.most_in_flight, len(flying))
             if due:
                 self._go(batch)
@@ -149,7 +149,7 @@ class EventSource:
         self._time.call(self._time.now + patience, lambda: self._window_over(batch))
 
     def _window_over(self, batch: Batch) -> None:
-        if not any(batch is one for one in self._idle):
+        if not any(batch is idle for idle in self._idle):
             return
         if batch.fill(self._pool, self._time.now):
             self._go(batch)
@@ -157,27 +157,27 @@ class EventSource:
             self._look_again(batch)
 
     def _go(self, batch: Batch) -> None:
-        self._idle = [one for one in self._idle if one is not batch]
+        self._idle = [idle for idle in self._idle if idle is not batch]
         for start in range(0, len(batch.messages), 10):
-            size = sum(len(one.text) for one in batch.messages[start : start + 10])
+            size = sum(len(held.text) for held in batch.messages[start : start + 10])
             self._bill.receive_chunks += max(1, math.ceil(size / CHUNK))
         if lineage.refused(self.trace(batch), FUNCTION) and not self._loops:
             self.refused += 1
-            self.done(batch, {one.id for one in batch.messages})
+            self.done(batch, {held.id for held in batch.messages})
             return
         self._invoke(batch)
 
     def trace(self, batch: Batch) -> str:
-        """The trace header of the invocation that hands ``batch`` over."""
-        return lineage.following([one.trace for one in batch.messages], FUNCTION)
+        """Return the trace header of the invocation that hands ``batch`` over."""
+        return lineage.following([held.trace for held in batch.messages], FUNCTION)
 
     def records(self, batch: Batch) -> list[dict[str, Any]]:
-        """The ``Records`` of the event."""
-        return [self._queue.messages[one.id].record() for one in batch.messages]
+        """Return the ``Records`` of the event."""
+        return [self._queue.messages[held.id].record() for held in batch.messages]
 
     def done(self, batch: Batch, failed: set[str]) -> None:
-        """The function has answered: delete what it did not name, and let the poller go on."""
-        gone = [one.id for one in batch.messages if one.id not in failed]
+        """Delete what the function did not name in its answer, and let the poller go on."""
+        gone = [held.id for held in batch.messages if held.id not in failed]
         self._bill.deletes += math.ceil(len(gone) / 10)
         for name in gone:
             self._queue.delete(name)
@@ -187,14 +187,14 @@ class EventSource:
 
 
 def header(invoked_with: str) -> str:
-    """What botocore itself sends in a function with this ``_X_AMZN_TRACE_ID``."""
+    """Return what botocore itself sends in a function with this ``_X_AMZN_TRACE_ID``."""
     params: dict[str, Any] = {"headers": {}}
-    given = {"AWS_LAMBDA_FUNCTION_NAME": FUNCTION, lineage.VARIABLE: invoked_with}
-    os.environ.update(given)
+    variables = {"AWS_LAMBDA_FUNCTION_NAME": FUNCTION, lineage.VARIABLE: invoked_with}
+    os.environ.update(variables)
     try:
         add_recursion_detection_header(params)
     finally:
-        for name in given:
+        for name in variables:
             del os.environ[name]
     return str(params["headers"].get(lineage.HEADER, ""))
 
@@ -236,7 +236,7 @@ class Container:
         self._handler = telemetry.metrics.log_metrics(function)
 
     def invoke(self, records: list[dict[str, Any]], trace: str, fate: Fate | None) -> set[str]:
-        """The ids of the records that stay in the queue; raises what the function raises, and ``Killed``."""
+        """Return the ids of the records that stay in the queue; raise what the function raises, and ``Killed``."""
         time = self.world.time
         ends = self._ends = time.now + TIMEOUT
         self._header, self.fate = header(trace), fate
@@ -244,7 +244,7 @@ class Container:
         self.passes("start")
         answer = self._handler({"Records": records}, context)
         self.passes("end")
-        return {one["itemIdentifier"] for one in answer["batchItemFailures"]}
+        return {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
 
     def passes(self, *points: Point) -> None:
         """Go past a point of the work, if neither the fate nor the time-out is against it."""
@@ -280,8 +280,8 @@ class _Log:
 
     def write(self, text: str) -> int:
         self._bill.log_bytes += len(text)
-        if '"Closed":' in text and (found := re.search(r'"reason":"(\w+)"', text)):
-            self.closed.append((self._time.now, found[1]))
+        if '"Closed":' in text and (match := re.search(r'"reason":"(\w+)"', text)):
+            self.closed.append((self._time.now, match[1]))
         return len(text)
 
     def flush(self) -> None:
@@ -341,9 +341,9 @@ class Simulation:
         smaller than Klaviyo's 1,000. ``clocks`` gives the error of the n-th sandbox's clock (from 0), ``jitter`` is
         the most that a request travels; both in seconds.
         """
-        given = dict(parameters or {})
+        overrides = dict(parameters or {})
         name = "beside" if beside else "relay"
-        self.environment = environment.deliver(**given) | {"POWERTOOLS_SERVICE_NAME": name}
+        self.environment = environment.deliver(**overrides) | {"POWERTOOLS_SERVICE_NAME": name}
         self.bill = Bill()
         self.faults: list[str] = []
         self.sent: dict[str, float] = {}
@@ -390,7 +390,7 @@ class Simulation:
             dead=self.dead,
             most_in_flight=most_in_flight,
         )
-        scaling = environment.properties("DeliverFunction", environment.TEMPLATE, **given)["Events"]["Queue"][
+        scaling = environment.properties("DeliverFunction", environment.TEMPLATE, **overrides)["Events"]["Queue"][
             "Properties"
         ]["ScalingConfig"]
         most = int(scaling["MaximumConcurrency"]) if concurrency is None else concurrency
@@ -411,8 +411,8 @@ class Simulation:
     @property
     def container(self) -> Container:
         """The sandbox in which this thread runs."""
-        found: Container = self.here.container
-        return found
+        sandbox: Container = self.here.container
+        return sandbox
 
     def use_key(self, key: str) -> None:
         """Put ``key`` into Klaviyo's secret."""
@@ -477,7 +477,7 @@ class Simulation:
     def _run_function(self, container: Container, batch: Batch) -> None:
         self.here.container = container
         began, cpu = self.time.now, real_time.thread_time()
-        failed, lives = {one.id for one in batch.messages}, True
+        failed, lives = {held.id for held in batch.messages}, True
         try:
             failed = container.invoke(self.source.records(batch), self.source.trace(batch), self.fates())
         except Killed:
@@ -502,7 +502,7 @@ class Simulation:
     # ---- the world's side
 
     def event(self, name: str, *, size: int = 0) -> Event:
-        """One event that happens now, as small as can be or of ``size`` bytes."""
+        """Return one event that happens now, as small as can be or of ``size`` bytes."""
         self.sent[name] = self.time.now
         return Event(name, int(self.time.now), entry(name, size))
 
@@ -544,7 +544,7 @@ class Simulation:
             self.time.run([keep])
 
     def drained(self) -> bool:
-        """Whether everything sent has arrived, and nothing waits."""
+        """Return whether everything sent has arrived, and nothing waits."""
         return len(self.events) == 0 and len(self.klaviyo.first) + len(self.dead) >= len(self.sent)
 
     @contextlib.contextmanager
@@ -565,35 +565,35 @@ class Simulation:
     # ---- what came of it
 
     def times(self, *statuses: int) -> list[float]:
-        """When requests were answered so; all without an argument."""
-        return [one.at for one in self.klaviyo.requests if not statuses or one.status in statuses]
+        """Return when requests were answered so; all without an argument."""
+        return [request.at for request in self.klaviyo.requests if not statuses or request.status in statuses]
 
     def worst(self, length: float, times: list[float] | None = None) -> int:
-        """Most requests in any ``length`` seconds."""
+        """Return the most requests in any ``length`` seconds."""
         return worst(sorted(self.times() if times is None else times), length)
 
     def lost(self) -> int:
-        """Events that are neither stored nor in a queue any more."""
+        """Return the events that are neither stored nor in a queue any more."""
         return len(self.sent.keys() - self.klaviyo.first.keys() - names(self.events) - names(self.dead))
 
     def bodies(self) -> Iterator[str]:
-        """Of every message that waits or is parked."""
+        """Yield the bodies of every message that waits or is parked."""
         for queue in (self.events, self.dead):
             yield from (message.body for message in queue.messages.values())
 
 
 def names(queue: Queue) -> set[str]:
-    """The events in the messages of ``queue``."""
+    """Return the events in the messages of ``queue``."""
     return {name for message in queue.messages.values() for name in _NAME.findall(message.body)}
 
 
 def loops_allowed(template: Path = environment.TEMPLATE) -> bool:
-    """Whether the template lets ``deliver`` send to its own queue as often as it must."""
+    """Return whether the template lets ``deliver`` send to its own queue as often as it must."""
     return bool(environment.properties("DeliverFunction", template).get("RecursiveLoop") == "Allow")
 
 
 def entry(name: str, size: int = 0) -> str:
-    """An ``event-bulk-create`` entry of about ``size`` bytes."""
+    """Return an ``event-bulk-create`` entry of about ``size`` bytes."""
     short = (
         '{"type":"event-bulk-create","attributes":{"profile":{"data":{"type":"profile","attributes":'
         f'{{"email":"{name}@mail.example"}}}}}},"events":{{"data":[{{"type":"event","attributes":{{'

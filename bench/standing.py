@@ -73,7 +73,7 @@ PARTS = (
 
 
 def counted(stack: Stack) -> dict[str, int]:
-    """How many of each part ``stack`` has, by name.
+    """Return how many of each part ``stack`` has, by name.
 
     Raises
     ------
@@ -87,12 +87,12 @@ def counted(stack: Stack) -> dict[str, int]:
 
 
 def dollars(counts: Mapping[str, int]) -> dict[str, float]:
-    """Dollars a month of each part, by name."""
+    """Return the dollars a month of each part, by name."""
     return {part.name: counts[part.name] * PRICES[part.price] for part in PARTS}
 
 
 def bill(parameters: Mapping[str, str]) -> Iterator[str]:
-    """The lines of the bill of a stack with these parameters, else their defaults."""
+    """Yield the lines of the bill of a stack with these parameters, otherwise their defaults."""
     stacks = [counted(template.resources(**{**parameters, "Monitoring": kind})) for kind in MONITORING]
     bills = [dollars(counts) for counts in stacks]
     sums = [sum(bill.values()) for bill in bills]
@@ -108,7 +108,7 @@ def bill(parameters: Mapping[str, str]) -> Iterator[str]:
 
 
 def read(arguments: Sequence[str]) -> dict[str, str]:
-    """``Name=value`` arguments as parameters; ``ValueError`` if the template has no such parameter."""
+    """Return ``Name=value`` arguments as parameters; ``ValueError`` if the template has no such parameter."""
     parameters = dict(argument.partition("=")[::2] for argument in arguments)
     if unknown := parameters.keys() - template.source()["Parameters"].keys():
         raise ValueError(f"template.yaml has no parameter {', '.join(sorted(unknown))}; write Name=value")
@@ -116,7 +116,7 @@ def read(arguments: Sequence[str]) -> dict[str, str]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the bill; exit status 2 if it could not be made."""
+    """Print the bill; return exit status 2 if it could not be made."""
     try:
         print("\n".join(bill(read(arguments))))
     except ValueError as error:

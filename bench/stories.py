@@ -69,11 +69,11 @@ class Found:
     figures: list[Figure]
 
     def __getitem__(self, name: str) -> float:
-        return next(one.value for one in self.figures if one.name == name)
+        return next(figure.value for figure in self.figures if figure.name == name)
 
     def wrong(self) -> list[str]:
-        """The figures that are out of their bounds."""
-        return [str(one) for one in self.figures if not one.kept]
+        """Return the figures that are out of their bounds."""
+        return [str(figure) for figure in self.figures if not figure.kept]
 
 
 @dataclass(slots=True)
@@ -102,24 +102,24 @@ class Traffic:
         self.sim.time.call(self.sim.time.now + self.seconds, self._again)
 
     def end(self) -> None:
-        """Send no more."""
+        """Stop sending."""
         self.on = False
 
     def took(self, since: float = 0.0, until: float = float("inf")) -> list[float]:
-        """Latencies in order of what was sent between these times and has been accepted."""
+        """Return the latencies, in order, of what was sent between these times and has been accepted."""
         sent, first = self.sim.sent, self.sim.klaviyo.first
-        return sorted(first[one] - sent[one] for one in self.sent if one in first and since <= sent[one] < until)
+        return sorted(first[name] - sent[name] for name in self.sent if name in first and since <= sent[name] < until)
 
 
 def judge(sim: Simulation, *others: Simulation, poison: Iterable[str] = (), minute: int = PER_MINUTE) -> list[Figure]:
-    """The figures that every story has. ``others`` are further stacks on the same table."""
+    """Return the figures that every story has; ``others`` are further stacks on the same table."""
     stacks, guilty = (sim, *others), set(poison)
     accepted = sim.klaviyo.first.keys()
-    parked = {name for one in stacks for name in names(one.dead)}
-    waiting = {name for one in stacks for name in names(one.events)} - accepted - parked
-    sent = {name for one in stacks for name in one.sent}
+    parked = {name for stack in stacks for name in names(stack.dead)}
+    waiting = {name for stack in stacks for name in names(stack.events)} - accepted - parked
+    sent = {name for stack in stacks for name in stack.sent}
     innocents = parked - guilty
-    found = [
+    figures = [
         Figure("events", len(sent)),
         Figure("parked", len(innocents), most=0),
         Figure("of them delivered too", len(innocents & accepted)),
@@ -128,11 +128,11 @@ def judge(sim: Simulation, *others: Simulation, poison: Iterable[str] = (), minu
         Figure("a second", sim.worst(1.0), most=PER_SECOND),
         Figure("a minute", sim.worst(60.0), most=minute),
         Figure("429s", len(sim.times(429))),
-        Figure("breaches", sum(len(one.faults) for one in stacks)),
+        Figure("breaches", sum(len(stack.faults) for stack in stacks)),
     ]
     if guilty:
-        found.append(Figure("poison parked", len(parked & guilty), least=len(guilty)))
-    return found
+        figures.append(Figure("poison parked", len(parked & guilty), least=len(guilty)))
+    return figures
 
 
 def settle(sim: Simulation, traffic: Traffic | None, until: float, *, most: float) -> float:
@@ -159,7 +159,7 @@ def settle(sim: Simulation, traffic: Traffic | None, until: float, *, most: floa
 
 
 def _world(parameters: Parameters, **setup: Any) -> Simulation:
-    """A world whose clocks and network use up the ArrivalSpread of the settings together."""
+    """Make a world whose clocks and network use up the ArrivalSpread of the settings together."""
 
     def near(_: int, chance: Random) -> float:
         return chance.uniform(-SPREAD / 4, SPREAD / 4)
@@ -178,7 +178,7 @@ def broken(
     backlog: int = 1_240,
     every: float = 57.0,
 ) -> Found:
-    """A release that starts and then fails: every invocation meets ``fate``, or fails at every message it decodes."""
+    """Run a release that starts and then fails: each invocation meets ``fate``, or fails at each message it decodes."""
     sim = _world(parameters)
     fixed = sim.time.now + hours * HOUR
     if fate:
@@ -196,7 +196,7 @@ def broken(
 def storm(
     parameters: Parameters, *, hours: float = 6.0, share: float = 0.5, events: int = 2_820, poison: int = 1
 ) -> Found:
-    """A share of all invocations dies at random points; some messages kill every invocation that decodes them."""
+    """Let a share of all invocations die at random points; some messages kill each invocation that decodes them."""
     sim = _world(parameters)
     over = sim.time.now + hours * HOUR
 
@@ -216,7 +216,7 @@ def storm(
 def outage(
     parameters: Parameters, *, hours: float = 24.0, deaths: float = 0.0, refuses: float = 0.0, events: int = 501
 ) -> Found:
-    """Klaviyo answers 503; meanwhile a share of the invocations dies, or SQS lists a share of entries as failed."""
+    """Let Klaviyo answer 503, while a share of the invocations dies, or SQS lists a share of entries as failed."""
     sim = _world(parameters)
     back = sim.time.now + hours * HOUR
     sim.klaviyo.told = _until(back, lambda _: sim.klaviyo.answer(503))
@@ -242,7 +242,7 @@ def _send_suspects(sim: Simulation, count: int, crashes: int, receives: int) -> 
 def suspects(
     parameters: Parameters, *, count: int = 5_000, every: float = 2.0, crashes: int = 0, receives: int = 0
 ) -> Found:
-    """Messages that came back, and live events of other sources."""
+    """Send messages that came back, and live events of other sources."""
     sim = _world(parameters)
     began = sim.time.now
     _send_suspects(sim, count, crashes, receives)
@@ -252,7 +252,7 @@ def suspects(
 
 
 def returned(parameters: Parameters, *, count: int = 5_000, every: float = 2.0, minutes: float = 27.5) -> Found:
-    """Messages whose invocations die for some time, and then live events of other sources."""
+    """Let invocations die that have certain messages for some time, and then send live events of other sources."""
     sim = _world(parameters)
     over = sim.time.now + minutes * MINUTE
     sim.fates = lambda: Fate("work") if sim.time.now < over else None
@@ -283,7 +283,7 @@ def poison(
     each: int = 5,
     window: float = 10.0,
 ) -> Found:
-    """One message kills, or fails, every invocation that handles it; ``each`` live events come every ``seconds``.
+    """Let one message kill, or fail, every invocation that handles it; ``each`` live events come every ``seconds``.
 
     ``window`` minutes: of each so long stretch the median latency counts.
     """
@@ -311,7 +311,7 @@ def poison(
 
 
 def slow_queue(parameters: Parameters, *, count: int = 5_000, seconds: float = 1.0, hours: float = 2.0) -> Found:
-    """Many suspects, while each call of SQS takes seconds."""
+    """Let many suspects wait while each call of SQS takes seconds."""
     sim = _world(parameters)
     over = sim.time.now + hours * HOUR
 
@@ -331,7 +331,7 @@ def slow_queue(parameters: Parameters, *, count: int = 5_000, seconds: float = 1
 
 
 def pointers(parameters: Parameters, *, row: Callable[[Request], int], hours: float = 4.0, events: int = 60) -> Found:
-    """Klaviyo refuses everything, and points at a row that the job does not have."""
+    """Let Klaviyo refuse everything, and point at a row that the job does not have."""
     sim = _world(parameters)
     back = sim.time.now + hours * HOUR
 
@@ -347,7 +347,7 @@ def pointers(parameters: Parameters, *, row: Callable[[Request], int], hours: fl
 
 
 def too_large(parameters: Parameters, *, minutes: float = 10.0, events: int = 1_000) -> Found:
-    """Klaviyo, or a proxy, answers 413 to everything for some minutes."""
+    """Let Klaviyo, or a proxy, answer 413 to everything for some minutes."""
     sim = _world(parameters)
     back = sim.time.now + minutes * MINUTE
     sim.klaviyo.told = _until(back, lambda _: sim.klaviyo.answer(413))
@@ -368,16 +368,16 @@ def stacks(
     minutes: float = 20.0,
     size: int = JOB_EVENTS,
 ) -> Found:
-    """Two stacks with their own rates on one pacing table, both with a backlog."""
+    """Run two stacks with their own rates on one pacing table, both with a backlog."""
     first, second = ({**parameters, "RequestsPerMinute": str(rate)} for rate in rates)
     sim = _world(first, job_events=size, batch_size=BATCH)
     other = Simulation(parameters=second, batch_size=BATCH, beside=sim)
-    for one, name in ((sim, "a"), (other, "b")):
-        _backlog(one, name, minutes, size)
+    for stack, name in ((sim, "a"), (other, "b")):
+        _backlog(stack, name, minutes, size)
     sim.run(sim.time.now + minutes * MINUTE)
     shares = [_jobs(sim, name, minutes) for name in ("a", "b")]
-    for one in (sim, other):
-        one.run(sim.time.now + HOUR, lambda one=one: len(one.events) == 0)  # type: ignore[misc]
+    for stack in (sim, other):
+        stack.run(sim.time.now + HOUR, lambda stack=stack: len(stack.events) == 0)  # type: ignore[misc]
     return Found(
         [
             *judge(sim, other),
@@ -399,23 +399,23 @@ def clocks(
     size: int = JOB_EVENTS,
     minute: int = PER_MINUTE,
 ) -> Found:
-    """Sandboxes with clocks that are ``apart``, on a backlog; nothing else uses up the ArrivalSpread."""
-    given = {**parameters, "ArrivalSpread": f"{spread:g}"}
-    sim = Simulation(parameters=given, clocks=apart, job_events=size, batch_size=BATCH)
+    """Run sandboxes with clocks that are ``apart``, on a backlog; nothing else uses up the ArrivalSpread."""
+    with_spread = {**parameters, "ArrivalSpread": f"{spread:g}"}
+    sim = Simulation(parameters=with_spread, clocks=apart, job_events=size, batch_size=BATCH)
     return _rate(sim, least, minutes, size, minute)
 
 
 def table(
     parameters: Parameters, *, away: float = 0.02, least: float = 100.0, minutes: float = 20.0, size: int = JOB_EVENTS
 ) -> Found:
-    """A share of the pacing table's calls fails, half of them after they took effect, on a backlog."""
+    """Fail a share of the pacing table's calls, half of them after they took effect, on a backlog."""
     sim = _world(parameters, job_events=size, batch_size=BATCH)
     sim.table_away = away
     return _rate(sim, least, minutes, size)
 
 
 def _rate(sim: Simulation, least: float, minutes: float, size: int, minute: int = PER_MINUTE) -> Found:
-    """Minutes at the full rate, and then what is left."""
+    """Return the figures of minutes at the full rate, and then of what is left."""
     _backlog(sim, "a", minutes, size)
     sim.run(sim.time.now + minutes * MINUTE)
     rate = _jobs(sim, "a", minutes)
@@ -435,10 +435,12 @@ def _backlog(sim: Simulation, name: str, minutes: float, size: int) -> None:
 
 
 def _jobs(sim: Simulation, name: str, minutes: float) -> float:
-    """Accepted jobs a minute of the events that begin with ``name``, without the first ``SETTLING`` minutes."""
+    """Return the accepted jobs a minute of events named ``name``, without the first ``SETTLING`` minutes."""
     since = sim.time.now - (minutes - SETTLING) * MINUTE
-    taken = [one for one in sim.klaviyo.requests if one.status == 202 and one.names[0].startswith(f"{name}-")]
-    return sum(since <= one.at < sim.time.now for one in taken) / (minutes - SETTLING)
+    taken = [
+        request for request in sim.klaviyo.requests if request.status == 202 and request.names[0].startswith(f"{name}-")
+    ]
+    return sum(since <= request.at < sim.time.now for request in taken) / (minutes - SETTLING)
 
 
 # ---- the table of all
@@ -492,17 +494,17 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.stories", description=__doc__)
     parser.add_argument("stories", nargs="*", metavar="story", help=f"any of {', '.join(STORIES)}; default: all")
     parser.add_argument("--setting", choices=SETTINGS, action="append", help="default: both")
-    given = parser.parse_args(arguments)
-    if unknown := set(given.stories) - STORIES.keys():
+    options = parser.parse_args(arguments)
+    if unknown := set(options.stories) - STORIES.keys():
         parser.error(f"no such story: {', '.join(sorted(unknown))}")
     failed = 0
-    for name in given.stories or STORIES:
-        for setting in given.setting or SETTINGS:
+    for name in options.stories or STORIES:
+        for setting in options.setting or SETTINGS:
             began = real_time.process_time()
-            found = run(name, setting)
-            failed += bool(found.wrong())
-            verdict = "FAIL" if found.wrong() else "ok"
-            figures = "; ".join(map(str, found.figures))
+            result = run(name, setting)
+            failed += bool(result.wrong())
+            verdict = "FAIL" if result.wrong() else "ok"
+            figures = "; ".join(map(str, result.figures))
             print(
                 f"{verdict:4}  {name:15}  {setting:7}  {figures}  ({real_time.process_time() - began:.0f} s)",
                 flush=True,

@@ -34,7 +34,7 @@ def _page(title: str, height: float, parts: Sequence[str]) -> str:
 
 
 def bars(title: str, rows: Mapping[str, Mapping[str, float]], *, unit: str, digits: int = 2) -> str:
-    """One bar for each row, made of its parts, with the sum at its end.
+    """Draw one bar for each row, made of its parts, with the sum at its end.
 
     ``rows`` maps labels to values by part; all rows share one scale from zero.
     """
@@ -75,7 +75,7 @@ class Panel:
 
 
 def panels(title: str, shown: Sequence[Panel], *, unit: str) -> str:
-    """One panel below the other, all over the same ``x``, whose unit is ``unit``."""
+    """Draw one panel below the other, all over the same ``x``, whose unit is ``unit``."""
     height, left = 120.0, 60.0
     right = max(panel.x[-1] for panel in shown)
     scale = (WIDTH - left - 24) / right

@@ -59,7 +59,7 @@ class Result:
 
 
 def simulate(*, senders: int, answer: float, spread: float, hours: float, seed: int = 1) -> Result:
-    """Hours of full backlog; see the module's text for the model."""
+    """Simulate hours of full backlog; see the module's text for the model."""
     chance = random.Random(seed)  # noqa: S311 (a simulation)
     time = Time(START, START + hours * 3600)
     windows = Windows.anywhere(chance)
@@ -82,7 +82,7 @@ def simulate(*, senders: int, answer: float, spread: float, hours: float, seed: 
 
 
 def distant_table(time: Time, chance: random.Random) -> Table:
-    """A table that takes 1 to 5 ms before and after it does what it is asked."""
+    """Return a table that takes 1 to 5 ms before and after it does what it is asked."""
 
     def travel(_: str) -> None:
         time.sleep(chance.uniform(*TABLE_SECONDS))
@@ -125,7 +125,7 @@ def _sender(
 
 
 def worst(arrivals: list[float], length: float) -> int:
-    """Most arrivals in any ``length`` seconds, however they are cut."""
+    """Return the most arrivals in any ``length`` seconds, however they are cut."""
     most = start = 0
     for end, at in enumerate(arrivals):
         while at - arrivals[start] >= length:
@@ -135,7 +135,7 @@ def worst(arrivals: list[float], length: float) -> int:
 
 
 def run(hours: float = 2.0) -> tuple[dict[str, Any], Result]:
-    """Every combination; prints the table and returns the figures and the run for the picture."""
+    """Run every combination; print the table and return the figures and the run for the picture."""
     results = [
         simulate(senders=senders, answer=answer, spread=spread, hours=hours)
         for spread in (0.4, 1.0, 5.0)
@@ -143,35 +143,35 @@ def run(hours: float = 2.0) -> tuple[dict[str, Any], Result]:
         for answer in (0.1, 1.0, 5.0)
     ]
     head = ("spread s", "senders", "answer s", "events/min", "share", "at most", "worst s", "worst min", "429")
-    rows = [_row(one) for one in results]
+    rows = [_row(result) for result in results]
     print(table(f"The whole on virtual time: {hours:g} h of backlog each", head, rows))
-    shown = next(one for one in results if (one.senders, one.answer, one.spread) == (5, 1.0, 0.4))
-    return {"hours": hours, "runs": [_document(one) for one in results]}, shown
+    shown = next(result for result in results if (result.senders, result.answer, result.spread) == (5, 1.0, 0.4))
+    return {"hours": hours, "runs": [_document(result) for result in results]}, shown
 
 
-def _row(one: Result) -> tuple[object, ...]:
+def _row(result: Result) -> tuple[object, ...]:
     return (
-        one.spread,
-        one.senders,
-        one.answer,
-        f"{one.events_a_minute:,.0f}",
-        f"{one.share:.1%}",
-        f"{one.bound:.0%}",
-        one.worst_second,
-        one.worst_minute,
-        one.refused,
+        result.spread,
+        result.senders,
+        result.answer,
+        f"{result.events_a_minute:,.0f}",
+        f"{result.share:.1%}",
+        f"{result.bound:.0%}",
+        result.worst_second,
+        result.worst_minute,
+        result.refused,
     )
 
 
-def _document(one: Result) -> dict[str, Any]:
+def _document(result: Result) -> dict[str, Any]:
     return {
-        "senders": one.senders,
-        "answer_s": one.answer,
-        "spread_s": one.spread,
-        "events_a_minute": round(one.events_a_minute),
-        "share": round(one.share, 4),
-        "worst_second": one.worst_second,
-        "worst_minute": one.worst_minute,
-        "throttled": one.refused,
-        "table_requests_a_job": round(one.requests_a_job, 2),
+        "senders": result.senders,
+        "answer_s": result.answer,
+        "spread_s": result.spread,
+        "events_a_minute": round(result.events_a_minute),
+        "share": round(result.share, 4),
+        "worst_second": result.worst_second,
+        "worst_minute": result.worst_minute,
+        "throttled": result.refused,
+        "table_requests_a_job": round(result.requests_a_job, 2),
     }

@@ -72,7 +72,7 @@ def _floor(body: bytes, key: bytes) -> None:
 
 
 def run(seconds: float = 1.5) -> dict[str, Any]:
-    """Time every sender that has a sample; prints the table and returns the figures."""
+    """Time every sender that has a sample; print the table and return the figures."""
     relay = door.Door()
     paths = [path for name in senders.names() if (path := door.sample(name))]
     with door.silenced():

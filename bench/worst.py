@@ -48,7 +48,7 @@ class Shape:
         return {"content-type": FORM if self.source == "gumroad" else JSON, **(self.topic or {})}
 
     def body(self, size: int) -> bytes:
-        """The body's bytes."""
+        """Return the body's bytes."""
         body = self.make(size)
         return body if isinstance(body, bytes) else json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
 
@@ -58,7 +58,7 @@ def _event(**change: Any) -> dict[str, Any]:
 
 
 def order(refunds: int, **change: Any) -> dict[str, Any]:
-    """An order of Shopify's with so many refunds."""
+    """Return an order of Shopify's with so many refunds."""
     return {
         "id": 1,
         "order_number": 1,
@@ -96,7 +96,7 @@ def _woocommerce(size: int) -> dict[str, Any]:
 
 
 def _many(size: int, objects: int, make: Callable[[int, str], Any]) -> list[Any]:
-    """As many as a body may hold of what has ``objects`` objects and lists, with texts that fill ``size`` bytes."""
+    """Return as many as a body may hold of what has ``objects`` objects and lists, and texts of ``size`` bytes."""
     count = min(size // 90, (MOST_OBJECTS - 10) // objects)
     return [make(number, "x" * (size // count - 90)) for number in range(count)]
 
@@ -177,7 +177,7 @@ SHAPES = {
 
 
 def request(shape: Shape, *, packed: bool) -> dict[str, Any]:
-    """The API's event of a webhook of this shape, as large as it can be."""
+    """Return the API's event of a webhook of this shape, as large as it can be."""
     if not packed:
         return door.request(shape.source, shape.body(RAW_BYTES), shape.headers)
     body = gzip.compress(shape.body(INFLATED_BYTES - 100_000), 6)
@@ -185,7 +185,7 @@ def request(shape: Shape, *, packed: bool) -> dict[str, Any]:
 
 
 def measure(name: str, *, packed: bool) -> dict[str, Any]:
-    """CPU seconds, peak megabytes, and the answer, of one webhook in a process of its own."""
+    """Measure CPU seconds, peak megabytes, and the answer, of one webhook in a process of its own."""
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(request(SHAPES[name], packed=packed), file)
         file.flush()
@@ -197,7 +197,7 @@ def measure(name: str, *, packed: bool) -> dict[str, Any]:
 
 
 def handle(path: Path) -> dict[str, Any]:
-    """What the event in ``path`` costs this process, which has handled a small one before."""
+    """Measure what the event in ``path`` costs this process, which has handled a small one before."""
     receive = door.Door()
     with door.silenced():
         receive.handler(
@@ -224,13 +224,13 @@ def handle(path: Path) -> dict[str, Any]:
 
 
 def _peak() -> int:
-    """The most memory that this process has had, in MB; ``ru_maxrss`` would be its parent's if that had more."""
+    """Return the most memory that this process has had, in MB; ``ru_maxrss`` would be its parent's if that had more."""
     peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return int(peak[1]) // 1024 if peak else 0
 
 
 def main() -> int:
-    """Exit status 1 if a shape costs more than it may."""
+    """Measure every shape; return exit status 1 if one costs more than it may."""
     parser = argparse.ArgumentParser(prog="python -m bench.worst", description=__doc__)
     parser.add_argument("shapes", nargs="*", metavar="shape", help=f"any of {', '.join(map(repr, SHAPES))}")
     parser.add_argument("--event", type=Path, help=argparse.SUPPRESS)

@@ -58,7 +58,7 @@ STATUSES = (200, 204, 400, 401, 404)
 
 
 def body(data: atheris.FuzzedDataProvider) -> None:
-    """A webhook's body of any kind, packed or not."""
+    """Read a webhook's body of any kind, packed or not."""
     charset = data.PickValueInList(["", "latin-1", "shift_jis"])
     read = bodies.Body(data.PickValueInList(KINDS), ("payload", "a"), charset, once=data.ConsumeBool())
     raw = data.ConsumeBytes(4_000)
@@ -68,14 +68,14 @@ def body(data: atheris.FuzzedDataProvider) -> None:
 
 
 def multipart(data: atheris.FuzzedDataProvider) -> None:
-    """The header of a part, and what is behind it."""
+    """Read the header of a part, and what is behind it."""
     raw = PART + data.ConsumeBytes(2_000) + b"\r\n\r\n" + data.ConsumeBytes(200) + b"\r\n--x--\r\n"
     with contextlib.suppress(Unmapped):
         parts.fields(raw, most=10)
 
 
 def handshake(data: atheris.FuzzedDataProvider) -> None:
-    """A sender's check of its URL, with and without a signature."""
+    """Read a sender's check of its URL, with and without a signature."""
     source = senders.load(data.PickValueInList(CHECKING))
     query = {name: data.ConsumeUnicode(40) for name in ("hub.mode", "hub.verify_token", "hub.challenge", "MessageSid")}
     method = data.PickValueInList(["GET", "POST", "HEAD"])
@@ -89,7 +89,7 @@ def handshake(data: atheris.FuzzedDataProvider) -> None:
 
 
 def door(data: atheris.FuzzedDataProvider) -> None:
-    """A whole request of a stranger: an answer, one line, and nothing goes on."""
+    """Post a whole request of a stranger: an answer, one line, and nothing goes on."""
     name, schemes = data.PickValueInList(SCHEMES)
     names = {name for scheme in schemes for name in (*scheme.header, *scheme.timestamp_header, *scheme.id_header)}
     headers = {name: data.ConsumeUnicode(60) for name in sorted({*names, "content-type", "content-encoding"})}
@@ -116,20 +116,20 @@ def door(data: atheris.FuzzedDataProvider) -> None:
 
 
 def scrub(data: atheris.FuzzedDataProvider) -> None:
-    """Klaviyo's words about an event, which quote it."""
+    """Scrub Klaviyo's words about an event, which quote it."""
     entry = data.ConsumeUnicode(300)
     words = data.ConsumeUnicode(300) + entry[: data.ConsumeIntInRange(0, 300)] + json.dumps(entry)
     cleaner.scrub(words, entry)
 
 
 def message(data: atheris.FuzzedDataProvider) -> None:
-    """A message of the queue."""
+    """Decode a message of the queue."""
     with contextlib.suppress(MessageError):
         messages.decode(data.ConsumeUnicode(4_000))
 
 
 def headed(data: atheris.FuzzedDataProvider) -> None:
-    """A message with a header in the right form around anything."""
+    """Decode a message with a header in the right form around anything."""
     event = messages.Event("u", 1, data.ConsumeUnicodeNoSurrogates(50).replace("\n", ""))
     text = messages.encode(messages.Message("shop", (event,), 1.0))
     place = data.ConsumeIntInRange(0, len(text))
@@ -138,7 +138,7 @@ def headed(data: atheris.FuzzedDataProvider) -> None:
 
 
 def answer(data: atheris.FuzzedDataProvider) -> None:
-    """Klaviyo's answer, and its words without what they quote."""
+    """Read Klaviyo's answer, and its words without what they quote."""
     names = ["content-type", "retry-after", "date", "ratelimit-remaining", "ratelimit-reset", "cf-mitigated"]
     headers = {data.PickValueInList(names): data.ConsumeUnicode(30) for _ in range(3)}
     answer = klaviyo.sort_answer(data.ConsumeIntInRange(100, 599), headers, data.ConsumeBytes(2_000), now=1.8e9)
@@ -146,7 +146,7 @@ def answer(data: atheris.FuzzedDataProvider) -> None:
 
 
 def signature(data: atheris.FuzzedDataProvider) -> None:
-    """A signature header in any sender's form."""
+    """Read a signature header in any sender's form."""
     _, schemes = data.PickValueInList(SCHEMES)
     names = [name for scheme in schemes for name in (*scheme.header, *scheme.timestamp_header, *scheme.id_header)]
     headers = {name: data.ConsumeUnicode(100) for name in names}
@@ -160,7 +160,7 @@ def signature(data: atheris.FuzzedDataProvider) -> None:
 
 
 def value(data: atheris.FuzzedDataProvider) -> None:
-    """The values of an event."""
+    """Read the values of an event."""
     text = data.ConsumeUnicode(300)
     values.phone(text, ["GB", text[:2]])
     values.minor(data.ConsumeInt(8), text)

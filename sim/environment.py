@@ -20,17 +20,17 @@ PLATFORM = {"AWS_DEFAULT_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "none", "AWS
 
 
 def receive(**parameters: str) -> dict[str, str]:
-    """The environment of ``receive``."""
+    """Return the environment of ``receive``."""
     return _variables("ReceiveFunction", parameters)
 
 
 def deliver(**parameters: str) -> dict[str, str]:
-    """The environment of ``deliver``."""
+    """Return the environment of ``deliver``."""
     return _variables("DeliverFunction", parameters)
 
 
 def properties(resource: str, template: Path = TEMPLATE, **parameters: str) -> dict[str, Any]:
-    """A resource's properties as the template writes them, parameters and conditions put in."""
+    """Return a resource's properties as the template writes them, parameters and conditions put in."""
     document = _read(template)
     properties: dict[str, Any] = _resolved(document["Resources"][resource]["Properties"], document, parameters)
     return properties

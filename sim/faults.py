@@ -33,6 +33,6 @@ class Fate:
 
 
 def anywhere(chance: Random) -> Fate:
-    """A death at a random point: before anything, half-way, after a post, after the copies were sent, at the end."""
+    """Pick a random point to die: before anything, half-way, after a post, after the copies were sent, at the end."""
     point: Point = chance.choice(("start", "call", "posted", "copied", "end"))
     return Fate(point, chance.randint(1, _CALLS) if point == "call" else 1)

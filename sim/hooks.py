@@ -8,4 +8,4 @@ Hook = Callable[[str], None]  # with the operation's name
 
 
 def nothing(operation: str) -> None:
-    """The hook that does nothing."""
+    """Do nothing."""

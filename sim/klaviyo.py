@@ -49,11 +49,11 @@ class Windows:
 
     @classmethod
     def anywhere(cls, chance: Random) -> Windows:
-        """Windows of a random phase."""
+        """Return windows of a random phase."""
         return cls(chance.uniform(0, 60), chance.random())
 
     def take(self, at: float) -> float | None:
-        """Count a request; seconds to wait if it is over a limit."""
+        """Count a request; return the seconds to wait if it is over a limit."""
         self.arrivals.append(at)
         looks = self._look(at)
         wait = max((rest for _, left, rest in looks if left <= 0), default=None)
@@ -67,7 +67,7 @@ class Windows:
         return None
 
     def headers(self, at: float) -> dict[str, str]:
-        """RateLimit-* of the minute window."""
+        """Return the RateLimit-* headers of the minute window."""
         _, left, rest = self._look(at)[0]
         return {
             "RateLimit-Limit": str(self.per_minute),
@@ -76,7 +76,7 @@ class Windows:
         }
 
     def _look(self, at: float) -> list[tuple[int, int, float]]:
-        """Of each window: its number at ``at``, requests left in it, and seconds until it ends."""
+        """Return for each window its number at ``at``, requests left in it, and seconds until it ends."""
         windows = []
         for (length, phase, allowed), (last, used) in zip(self._windows, self._counts, strict=True):
             number = math.floor((at + phase) / length)
@@ -118,11 +118,11 @@ Told = Callable[[Request], "Answer | tuple[Answer, float] | None"]
 
 
 def untold(request: Request) -> None:
-    """Klaviyo is told nothing: it answers as usual."""
+    """Return nothing to tell Klaviyo: it answers as usual."""
 
 
 def unheard(body: bytes) -> None:
-    """Nobody looks at what is sent."""
+    """Ignore what is sent."""
 
 
 @dataclass(slots=True)
@@ -153,7 +153,7 @@ class Klaviyo:
         return None
 
     def post(self, body: bytes, key: str) -> Answer:
-        """One request."""
+        """Answer one request."""
         self.leaving(body)
         self.before("post")
         request = Request.of(self.time.now, key, body)
@@ -171,7 +171,7 @@ class Klaviyo:
         return answer
 
     def answer(self, status: int, errors: Sequence[dict[str, Any]] | None = None, **headers: str) -> Answer:
-        """An answer of this ``status``; names of ``headers`` with ``_`` for ``-``."""
+        """Return an answer of this ``status``; names of ``headers`` with ``_`` for ``-``."""
         return self._sorted(status, {name.replace("_", "-"): value for name, value in headers.items()}, errors)
 
     def _decide(self, request: Request) -> tuple[Answer, float]:

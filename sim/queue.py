@@ -31,11 +31,11 @@ Refuse = Callable[[Entry], bool]
 
 
 def nothing(operation: str, asked: Mapping[str, Any]) -> None:
-    """The hook that does nothing."""
+    """Do nothing."""
 
 
 def never(entry: Entry) -> bool:  # noqa: ARG001 (as it is called)
-    """The chance that refuses no entry."""
+    """Return the chance that refuses no entry."""
     return False
 
 
@@ -68,13 +68,13 @@ class Message:
         return f"{self.id}#{self.receives}"
 
     def system_attributes(self) -> dict[str, str]:
-        """What SQS itself says of a received message."""
+        """Return what SQS itself says of a received message."""
         known = {"MessageGroupId": self.group, TRACE: self.trace}
         attributes = {"ApproximateReceiveCount": str(self.receives), "SentTimestamp": str(round(self.sent_at * 1000))}
         return attributes | {name: value for name, value in known.items() if value}
 
     def record(self) -> dict[str, Any]:
-        """The message in the shape in which Lambda hands it over, as far as the functions read it."""
+        """Return the message in the shape in which Lambda hands it over, as far as the functions read it."""
         return {
             "messageId": self.id,
             "receiptHandle": self.handle,
@@ -151,7 +151,7 @@ class Queue:
         trace: str = "",
         receives: int = 0,
     ) -> Message:
-        """A new message, to be seen after ``delay`` seconds; as if it had been received so often already."""
+        """Add a message, to be seen after ``delay`` seconds; as if it had been received so often already."""
         self._number += 1
         name = f"{self.name}-{self._number}"
         sent_at = self._time.now
@@ -160,7 +160,7 @@ class Queue:
         return message
 
     def receive(self, limit: int = MOST_ENTRIES, *, visibility: float | None = None) -> list[Message]:
-        """Up to ``limit`` messages; they are hidden for ``visibility`` seconds, or for the queue's."""
+        """Receive up to ``limit`` messages; they are hidden for ``visibility`` seconds, or for the queue's."""
         room = max(0, self.most_in_flight - len(self.in_flight))
         received = list(islice(self._visible.values(), min(limit, room)))
         for message in received:
@@ -186,7 +186,7 @@ class Queue:
         self.in_flight.discard(name)
 
     def next_visible(self) -> float | None:
-        """When the next message can be received (epoch seconds); ``None`` if the queue is empty."""
+        """Return when the next message can be received (epoch seconds); ``None`` if the queue is empty."""
         return min((message.visible_at for message in self.messages.values()), default=None)
 
     def _keep(self, message: Message, delay: float) -> None:
@@ -250,7 +250,7 @@ class Sqs:
         self.mistakes: list[str] = []
 
     def send_message_batch(self, *, QueueUrl: str, Entries: Sequence[Entry]) -> dict[str, Any]:  # noqa: N803
-        """SendMessageBatch; ``ClientError`` for a batch that SQS refuses as a whole."""
+        """Do SendMessageBatch; raise ``ClientError`` for a batch that SQS refuses as a whole."""
 
         def send(entry: Entry) -> dict[str, Any]:
             delay = entry.get("DelaySeconds", 0)
@@ -265,7 +265,7 @@ class Sqs:
         return self._batch("SendMessageBatch", QueueUrl, Entries, send, mistake, too_long=too_long)
 
     def delete_message_batch(self, *, QueueUrl: str, Entries: Sequence[Entry]) -> dict[str, Any]:  # noqa: N803
-        """DeleteMessageBatch; a handle that is not the latest deletes nothing, and is no failure (API reference)."""
+        """Do DeleteMessageBatch; a handle that is not the latest deletes nothing, and is no failure (API reference)."""
 
         def delete(entry: Entry) -> dict[str, Any]:
             message = queue.messages.get(_name(entry["ReceiptHandle"]))
@@ -277,7 +277,7 @@ class Sqs:
         return self._batch("DeleteMessageBatch", QueueUrl, Entries, delete)
 
     def change_message_visibility_batch(self, *, QueueUrl: str, Entries: Sequence[Entry]) -> dict[str, Any]:  # noqa: N803
-        """ChangeMessageVisibilityBatch, by the latest handles."""
+        """Do ChangeMessageVisibilityBatch, by the latest handles."""
 
         def hide(entry: Entry) -> dict[str, Any]:
             queue.hide(_name(entry["ReceiptHandle"]), entry["VisibilityTimeout"])
@@ -287,11 +287,11 @@ class Sqs:
         return self._batch("ChangeMessageVisibilityBatch", QueueUrl, Entries, hide)
 
     def send_message(self, *, QueueUrl: str, **entry: Any) -> None:  # noqa: N803
-        """SendMessage; raises ``ClientError`` where a batch would list the entry as failed."""
+        """Do SendMessage; raise ``ClientError`` where a batch would list the entry as failed."""
         self._one("SendMessage", self.send_message_batch(QueueUrl=QueueUrl, Entries=[{"Id": "0", **entry}]))
 
     def delete_message(self, *, QueueUrl: str, ReceiptHandle: str) -> None:  # noqa: N803
-        """DeleteMessage; raises as ``send_message``."""
+        """Do DeleteMessage; raise as ``send_message`` does."""
         entry = {"Id": "0", "ReceiptHandle": ReceiptHandle}
         self._one("DeleteMessage", self.delete_message_batch(QueueUrl=QueueUrl, Entries=[entry]))
 
@@ -303,7 +303,7 @@ class Sqs:
         VisibilityTimeout: int | None = None,  # noqa: N803
         **_: Any,
     ) -> dict[str, Any]:
-        """ReceiveMessage, at once and with all attributes, whatever the request says."""
+        """Do ReceiveMessage, at once and with all attributes, whatever the request says."""
         queue = self._queue("ReceiveMessage", QueueUrl)
         if not 1 <= MaxNumberOfMessages <= MOST_ENTRIES:
             raise self._error("ReceiveMessage", "InvalidParameterValue")
@@ -357,12 +357,12 @@ class Sqs:
 
 
 def _name(handle: str) -> str:
-    """The id of the message that a receipt handle is of."""
+    """Return the id of the message that a receipt handle is of."""
     return handle.partition("#")[0]
 
 
 def size(entry: Entry) -> int:
-    """Bytes of a message as SQS counts them: its body, and its attributes' names, types and values."""
+    """Return a message's bytes as SQS counts them: its body, and its attributes' names, types and values."""
     attributes = entry.get("MessageAttributes", {})
     texts = (part for name, value in attributes.items() for part in (name, value["DataType"], value["StringValue"]))
     return len(entry["MessageBody"].encode()) + sum(len(text.encode()) for text in texts)
@@ -381,7 +381,7 @@ def mistake(entry: Entry) -> str:
 
 
 def _whole(ids: Sequence[str], *, too_long: bool) -> str:
-    """The code with which SQS refuses a whole batch; empty if it does not."""
+    """Return the code with which SQS refuses a whole batch; empty if it does not."""
     checks = {
         "EmptyBatchRequest": not ids,
         "TooManyEntriesInBatchRequest": len(ids) > MOST_ENTRIES,

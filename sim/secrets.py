@@ -29,7 +29,7 @@ class Secrets:
         self.reads = 0
 
     def get_secret_value(self, *, SecretId: str) -> dict[str, str]:  # noqa: N803 (boto3's name)
-        """The secret; ``ClientError`` with ``ResourceNotFoundException`` if there is none of that name."""
+        """Return the secret; ``ClientError`` with ``ResourceNotFoundException`` if there is none of that name."""
         self.reads += 1
         self.before("GetSecretValue")
         if SecretId not in self.documents:

@@ -13,7 +13,7 @@ from .hooks import Hook, nothing
 
 
 def silent(now: float) -> TableUnavailable:
-    """What ``DynamoTable`` raises when DynamoDB throttles, or does not answer."""
+    """Return what ``DynamoTable`` raises when DynamoDB throttles, or does not answer."""
     return TableUnavailable(now + PAUSES.long, Closing(NO_TABLE, "the pacing table does not answer"))
 
 
@@ -52,7 +52,7 @@ class Table:
         return other
 
     def reached(self, *, before: Hook = nothing, after: Hook = nothing) -> Table:
-        """The same item as somebody else reaches it, with hooks of their own."""
+        """Return the same item as another sender reaches it, with hooks of its own."""
         other = Table(before=before, after=after)
         other.item = self.item
         other.others = self.others

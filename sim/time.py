@@ -36,7 +36,7 @@ class Time:
         self._faults: list[BaseException] = []
 
     def __call__(self) -> float:
-        """Epoch seconds."""
+        """Return epoch seconds."""
         return self.now
 
     def sleep(self, seconds: float) -> None:
@@ -75,7 +75,7 @@ class Time:
         self._start(work, self.now, self._next).start()
 
     def run(self, works: Sequence[Work]) -> None:
-        """Run ``works``, each in a thread, until they have ended; raises the first of what any work raised.
+        """Run ``works``, each in a thread, until they have ended; raise the first of what any work raised.
 
         What was called or spawned and is not done by then goes on with the next ``run`` or ``sleep``.
         """

@@ -46,7 +46,7 @@ class Killed(Connection):
 
 
 def _reserves(update: Mapping[str, Any]) -> bool:
-    """Whether this update of the pacing item takes a slot; only that reads or moves ``next`` (``delivery.pacing``)."""
+    """Return whether this update of the pacing item takes a slot; only that moves ``next`` (``delivery.pacing``)."""
     return "next" in update["ExpressionAttributeNames"].values()
 
 

@@ -95,7 +95,7 @@ def counted(letters: Iterable[Parked]) -> Counter[str]:
 
 
 def crowded(at: Sequence[float], length: float, allowed: int) -> tuple[int, int]:
-    """The most arrivals within ``length`` seconds, wherever they begin, and how many came over ``allowed``."""
+    """Return the most arrivals within ``length`` seconds, and how many came over ``allowed``."""
     ordered = sorted(at)
     counts = [place + 1 - bisect_left(ordered, moment - length + 1e-9) for place, moment in enumerate(ordered)]
     return max(counts, default=0), sum(count > allowed for count in counts)

@@ -47,7 +47,7 @@ class Proxy:
         self._server.server_close()
 
     def fault(self, call: str) -> Fault | None:
-        """The fault that ``call`` meets, if any."""
+        """Return the fault that ``call`` meets, if any."""
         with self._lock:
             for name, fault in self.faults.items():
                 if call in fault.calls and self._chance.random() < fault.chance:
@@ -56,19 +56,19 @@ class Proxy:
         return None
 
     def some(self, entries: list[Any]) -> list[Any]:
-        """Some of ``entries``, at least one."""
+        """Return some of ``entries``, at least one."""
         with self._lock:
             return [entry for entry in entries if self._chance.random() < 0.5] or entries[:1]
 
     def shuffled(self, body: bytes) -> bytes:
-        """An invocation's payload with its records in another order."""
+        """Return an invocation's payload with its records in another order."""
         document = json.loads(body)
         with self._lock:
             self._chance.shuffle(document["Records"])
         return json.dumps(document).encode()
 
     def forward(self, method: str, path: str, headers: dict[str, str], body: bytes) -> urllib3.BaseHTTPResponse:
-        """MiniStack's answer; ``under_way`` counts the invocations that wait for theirs."""
+        """Return MiniStack's answer; ``under_way`` counts the invocations that wait for theirs."""
         invokes = path.endswith(INVOKE)
         with self._lock:
             self.under_way += invokes
@@ -84,7 +84,7 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 256
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away, or was killed, is what this is about."""
+        """Ignore a client that went away, or was killed: this is what the proxy is about."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -93,7 +93,7 @@ class _Handler(BaseHTTPRequestHandler):
     proxy: Proxy
 
     def log_message(self, *_: Any) -> None:
-        """No access log: the proxy counts what it did."""
+        """Write no access log: the proxy counts what it did."""
 
     def _handle(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))

@@ -57,7 +57,7 @@ class Run:
     active: dict[str, Episode] = field(default_factory=dict)
 
     def begin(self, episodes: list[Episode]) -> None:
-        """Let each episode happen at its time; returns when the last is over."""
+        """Let each episode happen at its time; return when the last is over."""
         marks = sorted({moment for episode in episodes for moment in (episode.start, episode.end)})
         began = time.monotonic()
         for mark in marks:
@@ -89,7 +89,7 @@ class Run:
         self.stack.aws.client("secretsmanager").put_secret_value(SecretId=name, SecretString=json.dumps(key))
 
     def drain(self) -> int:
-        """Wait until nothing waits, is in flight or under way; returns how many messages still wait.
+        """Wait until nothing waits, is in flight or under way; return how many messages still wait.
 
         A good event now and then, as live traffic brings them: rows that Klaviyo
         refuses without naming them are parked only beside proof that it takes others.
@@ -115,11 +115,11 @@ class Run:
             time.sleep(LOOK_SECONDS)
 
     def parked(self) -> list[Parked]:
-        """What is in the dead-letter queue."""
+        """Return what is in the dead-letter queue."""
         return [parked(letter["body"], letter.get("reason", "")) for letter in self.stack.parked()]
 
     def redrive(self) -> list[Parked]:
-        """Everything that is parked goes back, once, as with ``make redrive``; returns what that was."""
+        """Redrive everything that is parked, once, as ``make redrive`` does; return what that was."""
         sqs = self.stack.aws.client("sqs")
         events, dead = self.stack.outputs["EventsQueueUrl"], self.stack.outputs["DeadLetterQueueUrl"]
         letters = dead_letters.Sorted(None, None, datetime.now(UTC).replace(microsecond=0))
@@ -145,7 +145,7 @@ class Outcome:
 
 
 def report(run: Run, outcome: Outcome, refused_rows: Sequence[str]) -> int:
-    """Print the account; the exit status. ``refused_rows``: see ``Account.judge``."""
+    """Print the account; return the exit status. ``refused_rows``: see ``Account.judge``."""
     stats = run.stack.standin("stats")
     account = Account(run.ledger)
     account.judge(outcome.before, refused_rows)
@@ -201,7 +201,7 @@ def _counts(counts: Counter[str]) -> str:
 
 
 def chaos(seed: int, seconds: float, calm: float = schedule.CALM) -> int:
-    """One whole run; it ends some minutes after ``seconds``, whatever still waits."""
+    """Do one whole run; it ends some minutes after ``seconds``, whatever still waits."""
     began = time.monotonic()
     with (
         Proxy(seed) as proxy,
@@ -236,14 +236,14 @@ def chaos(seed: int, seconds: float, calm: float = schedule.CALM) -> int:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Those of ``make chaos``."""
+    """Add the arguments of ``make chaos``."""
     parser.add_argument("--seed", type=int, help="the schedule of faults; a new one if not given")
     parser.add_argument("--minutes", type=float, default=5.0, help="how long faults go on; 5 if not given")
     parser.add_argument("--storms", action="store_true", help="no calm between storms")
 
 
 def run(asked: argparse.Namespace) -> int:
-    """One whole run."""
+    """Do one whole run."""
     seed = asked.seed if asked.seed is not None else int(time.time()) % 100_000
     say(f"chaos with seed {seed} for {asked.minutes:g} minutes ...")
     return chaos(seed, asked.minutes * 60, 0.0 if asked.storms else schedule.CALM)

@@ -125,17 +125,17 @@ class Episode:
 
 
 def plant(unique_id: str) -> str:
-    """The reason for which an event of that name must be parked; empty if it must be delivered."""
+    """Return the reason for which an event of that name must be parked; empty if it must be delivered."""
     return _REASONS.get(unique_id.partition("-")[0], "")
 
 
 def refused_rows(faults: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Patterns of the rows that Klaviyo refuses on their own account under these faults of its own."""
+    """Return patterns of the rows that Klaviyo refuses on their own account under these faults of its own."""
     return [fault["matching"] for fault in faults if "matching" in fault]
 
 
 def episodes(seed: int, seconds: float, calm: float = CALM) -> list[Episode]:
-    """The schedule: three lanes, one for Klaviyo, one for AWS, one for what kills, each in an order of its own.
+    """Return the schedule: three lanes, for Klaviyo, for AWS, for what kills, each in an order of its own.
 
     Faults come in storms of ``STORM`` seconds, with ``calm`` seconds between them: in a storm functions are killed
     half of the time. With a ``calm`` of 0 faults never rest.

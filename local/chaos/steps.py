@@ -43,7 +43,7 @@ class Around:
 
 
 def between(function: str, around: Around, call: Callable[..., Any]) -> Callable[..., Any]:
-    """``call`` with a step before and one after it; ``ValueError`` for a step that the schedule does not have."""
+    """Wrap ``call`` with a step before and after; ``ValueError`` for a step that the schedule does not have."""
     if unknown := {around.before, around.after} - {*STEPS[function]}:
         raise ValueError(f"{function} has no step {', '.join(sorted(unknown))}")
 
@@ -66,12 +66,12 @@ class Stepped:
         self._calls = calls
 
     def __getattr__(self, name: str) -> Any:
-        """The call ``name``."""
+        """Return the call ``name``."""
         return self._calls[name] if name in self._calls else getattr(self._client, name)
 
 
 def clients(function: str, calls: Mapping[str, Mapping[str, Around]]) -> Callable[..., Any]:
-    """``aws.client`` with the steps of ``function`` around these ``calls`` of these services.
+    """Wrap ``aws.client`` with the steps of ``function`` around these ``calls`` of these services.
 
     Raises
     ------

@@ -43,7 +43,7 @@ class Webhook:
 
 
 def webhooks(seed: int, seconds: float, now: float) -> list[Webhook]:
-    """The traffic of ``seconds``; ``now`` (epoch seconds) is when the events happened."""
+    """Return the traffic of ``seconds``; ``now`` (epoch seconds) is when the events happened."""
     chance = random.Random(f"webhooks {seed}")  # noqa: S311 (a schedule, no secret)
     traffic = Traffic(chance, seconds, int(now))
     plan = [*traffic.singles(), *traffic.batches(), *traffic.storms(), *traffic.oddities()]
@@ -56,7 +56,7 @@ def webhooks(seed: int, seconds: float, now: float) -> list[Webhook]:
 
 
 def custom(at: float, now: int, *names: str, unmappable: bool = False) -> Webhook:
-    """A webhook of events with these ``unique_id``s, and on request with one more that names nobody."""
+    """Return a webhook of events with these ``unique_id``s, and on request with one more that names nobody."""
     events: list[dict[str, Any]] = [
         {
             "profile": {"email": f"{name}@letters.example"},
@@ -89,14 +89,14 @@ class Traffic:
     now: int
 
     def _moments(self, first: float, least: float, most: float) -> Iterator[tuple[int, float]]:
-        """Numbers from 1 and moments, ``least`` to ``most`` seconds apart."""
+        """Yield numbers from 1 and moments, ``least`` to ``most`` seconds apart."""
         at, number = first, 0
         while (at := at + self.chance.uniform(least, most)) < self.seconds:
             number += 1
             yield number, at
 
     def singles(self) -> Iterator[Webhook]:
-        """One event each."""
+        """Yield one event each."""
         for number, at in self._moments(0.0, 0.0, 2 / SINGLES):
             name = f"one-{number}"
             if self.chance.random() < 0.3:
@@ -105,7 +105,7 @@ class Traffic:
                 yield custom(at, self.now, name)
 
     def batches(self) -> Iterator[Webhook]:
-        """Up to 250 events, among them some that cannot be delivered."""
+        """Yield up to 250 events, among them some that cannot be delivered."""
         for number, at in self._moments(1.0, 1.0, 4.0):
             names = [f"many-{number}-{index}" for index in range(self.chance.randint(20, 250))]
             for kind in (BAD, WORSE):
@@ -114,7 +114,7 @@ class Traffic:
             yield custom(at, self.now, *names, unmappable=self.chance.random() < 0.1)
 
     def storms(self) -> Iterator[Webhook]:
-        """The same webhook many times at once, then many webhooks, then forgeries."""
+        """Yield the same webhook many times at once, then many webhooks, then forgeries."""
         for number, at in self._moments(2.0, 4.0, 10.0):
             copies = self.chance.randint(10, 50)
             yield replace(custom(at, self.now, f"storm-{number}"), copies=copies)
@@ -125,7 +125,7 @@ class Traffic:
                 yield replace(custom(at + 2, self.now, f"forged-{number}-{index}"), forged=forged)
 
     def oddities(self) -> Iterator[Webhook]:
-        """The poison, and webhooks that name nobody."""
+        """Yield the poison, and webhooks that name nobody."""
         yield custom(self.chance.uniform(0, self.seconds / 3), self.now, POISON)
         for number, at in self._moments(0.0, 2.0, 6.0):
             yield _stripe(at, f"unmapped-{number}", self.now, {"name": "Nobody"})
@@ -190,7 +190,7 @@ class Senders:
             self._due.task_done()
 
     def send(self, webhook: Webhook) -> int:
-        """Make one request now; its status, 599 without an answer."""
+        """Make one request now; return its status, 599 without an answer."""
         url, headers = self._signed(webhook)
         try:
             status, _ = self._stack.post(url, webhook.body + (b" " if webhook.forged == "body" else b""), headers)
@@ -200,7 +200,7 @@ class Senders:
         return status
 
     def _signed(self, webhook: Webhook) -> tuple[str, dict[str, str]]:
-        """Address and headers; a retry has other headers than the first attempt wherever they aren't signed bytes."""
+        """Return address and headers; a retry has other headers than the first attempt where those aren't signed."""
         headers = dict(JSON)
         if webhook.again:
             headers |= {"webhook-id": f"msg_{self._chance.random()}", "x-attempt": "2", "user-agent": "retry"}

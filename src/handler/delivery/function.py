@@ -328,7 +328,7 @@ class Deliver:
 
     def _map_raw(self, received: list[Received], run: _Run) -> tuple[list[Received], list[Parcel], list[Parcel]]:
         """Map raw webhooks (see ``redriven``) for half of the time that is left; the others wait for another turn."""
-        if not any(isinstance(one.message, Raw) for one in received):
+        if not any(isinstance(record.message, Raw) for record in received):
             return received, [], []
         # Only a redrive needs these: an ordinary delivery starts faster without.
         from ..events import mapping

@@ -179,9 +179,9 @@ def _weight(part: list[Row]) -> int:
     return sum([len(row.entry) for row in part]) + len(part)
 
 
-def _same(one: Row, other: Row) -> bool:
+def _same(row: Row, other: Row) -> bool:
     """Return whether both are one event to Klaviyo, which compares profile, metric and ``unique_id``."""
-    return one.entry == other.entry or identity(one.entry) == identity(other.entry)
+    return row.entry == other.entry or identity(row.entry) == identity(other.entry)
 
 
 def identity(entry: bytes) -> str | bytes:

@@ -46,12 +46,12 @@ def replay(
     mapped: list[Received] = []
     parcels: list[Parcel] = []
     later: list[Parcel] = []
-    made, begun = 0, False
+    size, begun = 0, False
     for owner, record in enumerate(received):
         if isinstance(record.message, Message):
             mapped.append(record)
             continue
-        if begun and (made > MOST_BYTES or is_late()):
+        if begun and (size > MOST_BYTES or is_late()):
             again = unmapped(record.record, record.message.source, stagger)
             later.append(Parcel(again, frozenset({owner})))
             mapped.append(record)
@@ -67,7 +67,7 @@ def replay(
         parcels += _parked(raw, outcome, owner, at)
         logger.info("webhook mapped again", extra=_line(raw, outcome))
         mapped.append(record._replace(message=_message(raw, outcome)))
-        made += sum(getsizeof(event.entry) for event in outcome.events)  # up to 4 bytes for each character
+        size += sum(getsizeof(event.entry) for event in outcome.events)  # up to 4 bytes for each character
     return mapped, parcels, later
 
 

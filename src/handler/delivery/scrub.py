@@ -27,8 +27,8 @@ SCHEMA = frozenset(
         " value_currency zip"
     )
 )
-# Words of its messages, except those that report a repeated event, and those that are also names of people
-# (field, key, long, may, will). They stay unless one of them is a whole value: there are people called An or In.
+# Words of its messages, except those that are also names of people (field, key, long, may, will). They stay
+# unless one of them is a whole value: there are people called An or In.
 COMMON = SCHEMA | frozenset(
     _WORD.findall(
         "a an and any are as at be been by can cannot could for from has have if in into is it its must no not of on"

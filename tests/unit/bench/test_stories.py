@@ -16,10 +16,10 @@ from sim.faults import Fate, Killed
 DEFAULT, LARGEST = SETTINGS["default"], SETTINGS["largest"]
 
 
-def kept(found: Found) -> None:
+def kept(result: Found) -> None:
     """Every bound of the story is kept, and SQS was never asked for what it refuses."""
-    assert found.wrong() == []
-    assert found["breaches"] == 0
+    assert result.wrong() == []
+    assert result["breaches"] == 0
 
 
 @pytest.mark.parametrize("parameters", [DEFAULT, LARGEST])

@@ -46,8 +46,8 @@ ALL = {f"{group}{number}" for group in "abc" for number in range(10)}
 def rows() -> dict[str, str]:
     """The document's answers, and what it says that the relay does."""
     cells = [line.split("|") for line in DOCUMENT.read_text().splitlines() if line.startswith("| ")]
-    found = {cell[1].strip(): re.search(r"\*\*(\w+)\*\*", cell[2]) for cell in cells[1:]}
-    return {answer: does[1] if does else "" for answer, does in found.items()}
+    outcomes = {cell[1].strip(): re.search(r"\*\*(\w+)\*\*", cell[2]) for cell in cells[1:]}
+    return {answer: does[1] if does else "" for answer, does in outcomes.items()}
 
 
 @dataclass
@@ -202,11 +202,11 @@ class World:
         return {name for name, *_ in self.server.klaviyo.stored}
 
     def parked(self) -> dict[str, set[str]]:
-        found: dict[str, set[str]] = {}
+        events: dict[str, set[str]] = {}
         for reason, message in self.delivery.parked():
             assert isinstance(message, Message)
-            found.setdefault(reason, set()).update(one.unique_id for one in message.events)
-        return found
+            events.setdefault(reason, set()).update(event.unique_id for event in message.events)
+        return events
 
     def closed_for(self) -> set[str]:
         """The dimension ``reason`` of the metric on which the alarms are."""
@@ -233,9 +233,9 @@ def world(server: Server, address: str = "", faults: list[dict[str, Any]] | None
         wire.close()
 
 
-def put(found: World, groups: str = "abc", size: int = 10) -> None:
+def put(relay: World, groups: str = "abc", size: int = 10) -> None:
     for group in groups:
-        found.delivery.put(Message("shop", tuple(event(f"{group}{n}") for n in range(size)), 1_789_999_990.0))
+        relay.delivery.put(Message("shop", tuple(event(f"{group}{n}") for n in range(size)), 1_789_999_990.0))
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -246,14 +246,14 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def outcome(found: World) -> str:
+def outcome(relay: World) -> str:
     """In the document's words."""
-    if found.parked():
+    if relay.parked():
         return "parks"
-    reasons = found.closed_for()
+    reasons = relay.closed_for()
     if reasons:
         return "waits" if reasons <= {"outage", "throttled"} else "closes"
-    return "waits" if any(later - sooner >= 2 for sooner, later in pairwise(found.wire.tried)) else "delivers"
+    return "waits" if any(later - sooner >= 2 for sooner, later in pairwise(relay.wire.tried)) else "delivers"
 
 
 def test_every_row_of_the_document_has_its_test_and_every_test_its_row() -> None:
@@ -265,22 +265,22 @@ def test_every_row_of_the_document_has_its_test_and_every_test_its_row() -> None
 def test_an_answer_has_the_outcome_that_the_document_says(name: str, server: Server) -> None:
     case = CASES[name]
     faults = json.loads(json.dumps(case.faults).replace("DATE", in_two_minutes()))
-    with world(server, case.address(server) if case.address else "", faults) as found:
-        put(found)
-        found.delivery.run()
-        assert outcome(found) == rows()[name]
-        assert found.parked() == ({case.reason: set(case.parked)} if case.parked else {})
-        assert found.stored() == ALL - case.parked
+    with world(server, case.address(server) if case.address else "", faults) as relay:
+        put(relay)
+        relay.delivery.run()
+        assert outcome(relay) == rows()[name]
+        assert relay.parked() == ({case.reason: set(case.parked)} if case.parked else {})
+        assert relay.stored() == ALL - case.parked
         until(lambda: server.klaviyo.counts["repeats"] == case.repeats)
-        tried = found.wire.tried
+        tried = relay.wire.tried
         if len(tried) > 1:
             assert case.first[0] <= tried[1] - tried[0] <= case.first[1] + 0.5
-        if outcome(found) in ("waits", "closes"):
-            closed = [at for at in tried if tried[0] + 2.5 < at < found.wire.repaired_at]
+        if outcome(relay) in ("waits", "closes"):
+            closed = [at for at in tried if tried[0] + 2.5 < at < relay.wire.repaired_at]
             assert all(sum(since <= at < since + 60 for at in closed) <= 2 for since in closed)
             # Deferred for ten minutes, events come back within as much; the relay itself is open again after half one.
-            assert tried[-1] - found.wire.repaired_at <= 700
-        assert "mail.example" not in found.log.getvalue()
+            assert tried[-1] - relay.wire.repaired_at <= 700
+        assert "mail.example" not in relay.log.getvalue()
 
 
 @pytest.mark.parametrize(("pointers", "most"), [(True, 5), (False, math.ceil(2 * 7 * math.log2(1_000)))])
@@ -288,52 +288,52 @@ def test_seven_bad_among_a_thousand_are_parked_and_993_delivered(pointers: bool,
     bad = {f"{group}{number}" for number, group in enumerate("abcdefg", 11)}
     rule = {"matching": f'"({"|".join(sorted(bad))})@'}
     how = {"point": True, "detail": "Invalid email."} if pointers else {"status": 400, "body": REFUSAL}
-    with world(server, faults=[rule | how]) as found:
-        put(found, "abcdefghij", 100)
-        found.delivery.run()
-        assert found.parked() == {"refused_by_klaviyo": bad}
-        assert len(found.stored()) == 993
-        assert len(found.wire.tried) <= most
-        details = {kept.texts["detail"] for kept in found.delivery.dead.messages.values()}
+    with world(server, faults=[rule | how]) as relay:
+        put(relay, "abcdefghij", 100)
+        relay.delivery.run()
+        assert relay.parked() == {"refused_by_klaviyo": bad}
+        assert len(relay.stored()) == 993
+        assert len(relay.wire.tried) <= most
+        details = {kept.texts["detail"] for kept in relay.delivery.dead.messages.values()}
         assert all("Invalid" in detail for detail in details)
 
 
 def test_a_refused_key_keeps_everything_until_it_is_replaced_and_the_new_one_is_used_within_a_minute(
     server: Server,
 ) -> None:
-    with world(server) as found:
+    with world(server) as relay:
         server.klaviyo.key = "pk_another"
-        put(found)
-        clock = found.delivery.clock
-        found.delivery.invoke()
-        assert found.closed_for() == {"configuration"}
+        put(relay)
+        clock = relay.delivery.clock
+        relay.delivery.invoke()
+        assert relay.closed_for() == {"configuration"}
         revoked_until = clock() + 86_400
         sender = 0
         while clock() < revoked_until:
             sender += 1
-            found.delivery.put(Message("shop", (event(f"new{sender}"),), clock()))
+            relay.delivery.put(Message("shop", (event(f"new{sender}"),), clock()))
             clock.sleep(600)
-            found.delivery.invoke()
-        assert found.stored() == set()
-        assert found.parked() == {}
-        found.secrets.documents["klaviyo"] = {"api_key": "pk_another"}
-        found.delivery.put(Message("shop", (event("last"),), clock()))
+            relay.delivery.invoke()
+        assert relay.stored() == set()
+        assert relay.parked() == {}
+        relay.secrets.documents["klaviyo"] = {"api_key": "pk_another"}
+        relay.delivery.put(Message("shop", (event("last"),), clock()))
         for _ in range(12):
             clock.sleep(5)
-            found.delivery.invoke()
-        assert "last" in found.stored()
-        found.delivery.run()
-        assert found.stored() == ALL | {"last"} | {f"new{number}" for number in range(1, sender + 1)}
-        assert found.parked() == {}
+            relay.delivery.invoke()
+        assert "last" in relay.stored()
+        relay.delivery.run()
+        assert relay.stored() == ALL | {"last"} | {f"new{number}" for number in range(1, sender + 1)}
+        assert relay.parked() == {}
 
 
 def test_a_klaviyo_that_works_again_finds_everything_in_order(server: Server) -> None:
     """An outage of ten minutes under way: what came in before and meanwhile arrives, each once."""
-    with world(server, faults=answers(503)) as found:
-        put(found, "a")
-        found.delivery.invoke()
-        found.delivery.clock.sleep(300)
-        put(found, "bc")
-        found.delivery.run()
-        assert found.stored() == ALL
+    with world(server, faults=answers(503)) as relay:
+        put(relay, "a")
+        relay.delivery.invoke()
+        relay.delivery.clock.sleep(300)
+        put(relay, "bc")
+        relay.delivery.run()
+        assert relay.stored() == ALL
         assert server.klaviyo.counts["repeats"] == 0

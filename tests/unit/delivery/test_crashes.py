@@ -189,13 +189,13 @@ def test_what_could_not_be_settled_counts_like_a_death() -> None:
 def test_a_trial_counts_from_the_moment_a_message_is_alone() -> None:
     clock = Time()
     table = Table()
-    deaths, one = function(table, clock), record("one")
-    assert deaths.trial(one) is None
-    deaths.begin([one])
-    assert deaths.trial(one) == Trial(0)
+    deaths, suspect = function(table, clock), record("one")
+    assert deaths.trial(suspect) is None
+    deaths.begin([suspect])
+    assert deaths.trial(suspect) == Trial(0)
     for count in range(3):
-        deaths.begin([one], Trial(count))
-        assert deaths.trial(one) == Trial(count + 1)
+        deaths.begin([suspect], Trial(count))
+        assert deaths.trial(suspect) == Trial(count + 1)
     assert deaths.trial(record("two")) is None
     assert table.at("trial/one").item["expires_at"] == round(clock()) + 15 * DAY
 
@@ -212,22 +212,22 @@ def test_a_trial_that_the_table_did_not_note_leaves_no_item_that_never_expires(c
 def test_two_functions_with_one_message_count_one_trial() -> None:
     clock = Time()
     table = Table()
-    deaths, one = function(table, clock), record("one")
-    deaths.begin([one])
-    deaths.begin([one], Trial(0))
-    deaths.begin([one], Trial(0))
-    deaths.begin([one])
-    assert deaths.trial(one) == Trial(1)
+    deaths, suspect = function(table, clock), record("one")
+    deaths.begin([suspect])
+    deaths.begin([suspect], Trial(0))
+    deaths.begin([suspect], Trial(0))
+    deaths.begin([suspect])
+    assert deaths.trial(suspect) == Trial(1)
 
 
 def test_who_raises_is_not_acquitted_and_the_cause_is_kept() -> None:
     clock = Time()
     table = Table()
-    deaths, one = function(table, clock), record("one")
-    deaths.begin([one])
-    deaths.begin([one], Trial(0))
-    deaths.end(one, Trial(0), cause="ValueError at folder/file.py:7")
-    assert deaths.trial(one) == Trial(1, "ValueError at folder/file.py:7")
+    deaths, suspect = function(table, clock), record("one")
+    deaths.begin([suspect])
+    deaths.begin([suspect], Trial(0))
+    deaths.end(suspect, Trial(0), cause="ValueError at folder/file.py:7")
+    assert deaths.trial(suspect) == Trial(1, "ValueError at folder/file.py:7")
     assert "died_at" not in table.item
 
 
@@ -235,13 +235,13 @@ def test_who_raises_is_not_acquitted_and_the_cause_is_kept() -> None:
 def test_who_survives_is_acquitted_and_whatever_killed_it_before_is_something_else(before: int) -> None:
     clock = Time()
     table = noted(clock, died=2 * HOUR, alive=HOUR)
-    deaths, one = function(table, clock), record("one")
+    deaths, suspect = function(table, clock), record("one")
     deaths.read(came_back=False)
     trial = Trial(before)
     table.at("trial/one").swap({}, {"deaths": before})
-    deaths.begin([one], trial)
-    deaths.end(one, trial, cause="")
-    assert deaths.trial(one) == Trial(0)
+    deaths.begin([suspect], trial)
+    deaths.end(suspect, trial, cause="")
+    assert deaths.trial(suspect) == Trial(0)
     assert deaths.calm() is (before == 0)
     assert table.item["died_at"] == round((clock() - (0 if before else 2 * HOUR)) * 1000)
 
@@ -250,17 +250,17 @@ def test_who_survives_is_acquitted_and_whatever_killed_it_before_is_something_el
 
 
 def names(group: list[Record]) -> list[str]:
-    return [one.id for one in group]
+    return [record.id for record in group]
 
 
 def test_what_came_back_once_or_twice_is_handled_among_many_and_before_the_others() -> None:
     clock = Time()
-    given = [record(f"r{number}", 2 + number % 3) for number in range(1_000)]
-    late = [one for one in given if one.receives > 3]
-    found = list(crashes.groups(given, function(Table(), clock), random=random.random))
-    assert [len(group) for group, _ in found] == [512, 155, 1, 2, 4, 8, 16, 32, 64, 64, 64, 64, 14]
-    assert {one.receives for group, _ in found[:2] for one in group} == {2, 3}
-    assert {name for group, _ in found[2:] for name in names(group)} == set(names(late))
+    records = [record(f"r{number}", 2 + number % 3) for number in range(1_000)]
+    late = [record for record in records if record.receives > 3]
+    groups = list(crashes.groups(records, function(Table(), clock), random=random.random))
+    assert [len(group) for group, _ in groups] == [512, 155, 1, 2, 4, 8, 16, 32, 64, 64, 64, 64, 14]
+    assert {record.receives for group, _ in groups[:2] for record in group} == {2, 3}
+    assert {name for group, _ in groups[2:] for name in names(group)} == set(names(late))
 
 
 def test_in_calm_weather_they_are_few_and_known_to_the_table_before_their_turn() -> None:
@@ -271,7 +271,7 @@ def test_in_calm_weather_they_are_few_and_known_to_the_table_before_their_turn()
     sizes = []
     for group, trial in crashes.groups([record(f"r{n}") for n in range(30)], deaths, random=random.random):
         assert trial is None
-        assert [deaths.trial(one) for one in group] == [Trial(0)] * len(group)
+        assert [deaths.trial(record) for record in group] == [Trial(0)] * len(group)
         sizes.append(len(group))
     assert sizes == [1, 2, 4, 8, 8, 7]
 
@@ -288,8 +288,8 @@ def test_who_was_among_few_that_died_is_alone_from_then_on() -> None:
     alone = {}
     for group, trial in crashes.groups([record(f"r{n}") for n in range(30)], deaths, random=random.random):
         if trial is not None:
-            (one,) = group
-            alone[one.id] = trial.deaths
+            (suspect,) = group
+            alone[suspect.id] = trial.deaths
     assert alone == tried
 
 
@@ -300,8 +300,8 @@ def test_in_a_storm_nobody_is_alone_and_no_trial_begins() -> None:
     deaths.courage = 64
     deaths.read(came_back=False)
     table.at("trial/r1").swap({}, {"deaths": 3})
-    found = list(crashes.groups([record(f"r{n}") for n in range(30)], deaths, random=random.random))
-    assert [(len(group), trial) for group, trial in found] == [(30, None)]
+    groups = list(crashes.groups([record(f"r{n}") for n in range(30)], deaths, random=random.random))
+    assert [(len(group), trial) for group, trial in groups] == [(30, None)]
     assert table.at("trial/r1").item == {"deaths": 3}
     assert table.at("trial/r2").item == {}
 
@@ -309,12 +309,12 @@ def test_in_a_storm_nobody_is_alone_and_no_trial_begins() -> None:
 def test_whoever_stands_first_changes_so_that_a_message_that_kills_keeps_nobody_for_ever() -> None:
     clock = Time()
     chance = random.Random(1)  # noqa: S311 (chances, no secret)
-    given = [record(f"r{n}") for n in range(10)]
+    records = [record(f"r{n}") for n in range(10)]
     first = set()
     for _ in range(100):
-        group, _ = next(crashes.groups(given, function(Table(), clock), random=chance.random))
+        group, _ = next(crashes.groups(records, function(Table(), clock), random=chance.random))
         first |= set(names(group))
-    assert first == set(names(given))
+    assert first == set(names(records))
 
 
 @given(
@@ -336,11 +336,11 @@ def test_each_has_its_turn_exactly_once(
     deaths.courage = courage
     if away:
         table.before = _raise(lambda: no_table(clock))
-    given = [record(f"r{n}", count) for n, count in enumerate(receives)]
-    found = list(crashes.groups(given, deaths, random=random.random))
-    assert sorted(name for group, _ in found for name in names(group)) == sorted(names(given))
-    assert all(group for group, _ in found)
-    assert all(len(group) == 1 for group, trial in found if trial is not None)
+    records = [record(f"r{n}", count) for n, count in enumerate(receives)]
+    groups = list(crashes.groups(records, deaths, random=random.random))
+    assert sorted(name for group, _ in groups for name in names(group)) == sorted(names(records))
+    assert all(group for group, _ in groups)
+    assert all(len(group) == 1 for group, trial in groups if trial is not None)
 
 
 @pytest.mark.parametrize(
@@ -383,8 +383,8 @@ class World(Delivery):
 
     def fill(self, *of: str, receives: int = 0) -> list[Kept]:
         kept = [self.events.put(messages.encode(message(name)), "shop") for name in of]
-        for one in kept:
-            one.receives = receives
+        for queued in kept:
+            queued.receives = receives
         return kept
 
     def trickle(self, hours: int) -> set[str]:
@@ -418,8 +418,8 @@ class World(Delivery):
         }
 
     def _names(self, kept: Any) -> list[str]:
-        bodies = [self._read(one.body) for one in kept]
-        return [one.unique_id for body in bodies if isinstance(body, Message) for one in body.events]
+        bodies = [self._read(queued.body) for queued in kept]
+        return [event.unique_id for body in bodies if isinstance(body, Message) for event in body.events]
 
 
 @pytest.fixture
@@ -470,14 +470,14 @@ def test_a_message_that_waits_for_newer_code_hides_no_error_from_lambda(world: W
 
 
 def test_a_release_that_raises_on_everything_for_a_night_parks_nobody(world: World) -> None:
-    given = {f"n{number}" for number in range(20)}
-    world.fill(*sorted(given))
+    sent = {f"n{number}" for number in range(20)}
+    world.fill(*sorted(sent))
     world.raises = {"n"}
     world.through(8 * HOUR)
     assert not world.dead
     world.raises = set()
     world.run()
-    assert set(world.klaviyo.stored) == given
+    assert set(world.klaviyo.stored) == sent
     assert not world.dead
 
 
@@ -544,8 +544,8 @@ def test_what_was_settled_is_deleted_before_a_message_that_came_back_may_kill(wo
 
 
 def test_between_groups_too_what_was_settled_is_deleted(world: World) -> None:
-    given = [f"n{number}" for number in range(30)]
-    world.fill(*given, receives=8)
+    sent = [f"n{number}" for number in range(30)]
+    world.fill(*sent, receives=8)
     seen: list[tuple[int, int]] = []
     deleted: list[str] = []
 
@@ -593,8 +593,8 @@ def test_while_what_is_settled_cannot_be_deleted_nothing_that_came_back_is_touch
 
 
 def test_on_a_slow_queue_it_ends_in_time_and_what_had_no_turn_comes_again_soon(world: World) -> None:
-    given = [f"n{number}" for number in range(2_000)]
-    world.fill(*given, receives=2)
+    sent = [f"n{number}" for number in range(2_000)]
+    world.fill(*sent, receives=2)
     before = world.sqs.before
 
     def slow(operation: str, asked: Any) -> None:
@@ -606,12 +606,12 @@ def test_on_a_slow_queue_it_ends_in_time_and_what_had_no_turn_comes_again_soon(w
     world.invoke()
     assert world.clock() - began < PAUSES.returned + PAUSES.last + 10
     assert 0 < len(world.klaviyo.stored) < 2_000
-    soon = [one.visible_at - began for one in world.events.messages.values() if one.visible_at - began < 200]
+    soon = [queued.visible_at - began for queued in world.events.messages.values() if queued.visible_at - began < 200]
     assert soon
     assert min(soon) > 0.2 * PAUSES.unreached
     world.sqs.before = before
     world.run()
-    assert set(world.klaviyo.stored) == set(given)
+    assert set(world.klaviyo.stored) == set(sent)
     assert not world.dead
 
 
@@ -634,18 +634,18 @@ def test_it_ends_in_time_although_what_is_new_takes_all_of_it(world: World) -> N
 def test_what_had_no_turn_in_time_is_shown_again_within_a_minute(world: World) -> None:
     world.takes = 3.0
     world.fill("new")
-    given = [f"n{number}" for number in range(30)]
-    world.fill(*given, receives=8)
+    sent = [f"n{number}" for number in range(30)]
+    world.fill(*sent, receives=8)
     world.invoke()
     ended = world.clock()
     kept = list(world.events.messages.values())
     assert len(kept) > 10
-    after = [one.visible_at - ended for one in kept]
+    after = [queued.visible_at - ended for queued in kept]
     assert 0.2 * PAUSES.unreached - 1 <= min(after) < max(after) <= 1.2 * PAUSES.unreached + 1
     assert max(after) - min(after) > 10
     world.takes = 0.0
     world.run()
-    assert set(world.klaviyo.stored) == {"new", *given}
+    assert set(world.klaviyo.stored) == {"new", *sent}
 
 
 def test_what_never_has_its_turn_is_parked_with_a_reason_before_sqs_moves_it(world: World) -> None:
@@ -680,15 +680,15 @@ def test_one_that_kills_is_found_alone_after_seven_trials_and_nobody_else_is_par
 
 @pytest.mark.parametrize("count", [5, 60])
 def test_a_release_that_kills_everything_for_a_night_parks_nobody(world: World, count: int) -> None:
-    given = {f"n{number}" for number in range(count)}
-    world.fill(*sorted(given))
+    sent = {f"n{number}" for number in range(count)}
+    world.fill(*sorted(sent))
     world.kills = {"n"}
     world.through(10 * HOUR)
     assert not world.dead
     world.kills = set()
     began = world.clock()
     world.run()
-    assert set(world.klaviyo.stored) == given
+    assert set(world.klaviyo.stored) == sent
     assert not world.dead
     assert world.clock() - began < 2 * HOUR
 

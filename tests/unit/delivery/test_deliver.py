@@ -48,15 +48,15 @@ class World(Delivery):
 
     def deliver(self, *records: Given) -> list[str]:
         """The records that stay in the queue."""
-        received = [self.received(one) for one in records]
-        self.given |= {message.id: one.name for message, one in zip(received, records, strict=True)}
+        received = [self.received(record) for record in records]
+        self.given |= {message.id: record.name for message, record in zip(received, records, strict=True)}
         stay = self.hand_over([message.record() for message in received])
         return [self.given[message.id] for message in received if message.id in stay]
 
-    def received(self, one: Given) -> sim.Message:
-        reason = {"reason": {"DataType": "String", "StringValue": one.reason}} if one.reason else {}
-        message = self.events.put(one.body, "shop", attributes=reason)
-        message.receives = one.receives - 1
+    def received(self, record: Given) -> sim.Message:
+        reason = {"reason": {"DataType": "String", "StringValue": record.reason}} if record.reason else {}
+        message = self.events.put(record.body, "shop", attributes=reason)
+        message.receives = record.receives - 1
         self.events.take(message)
         return message
 
@@ -75,7 +75,7 @@ def world() -> World:
 
 
 def queued(name: str, *names: str, receives: int = 1, reason: str = "", **flags: Any) -> Given:
-    message = Message("shop", tuple(event(one) for one in names or (name,)), 1_789_999_990.0, **flags)
+    message = Message("shop", tuple(event(unique_id) for unique_id in names or (name,)), 1_789_999_990.0, **flags)
     return Given(messages.encode(message), name, receives, reason)
 
 
@@ -97,7 +97,7 @@ def test_what_klaviyo_does_not_take_now_is_sent_anew_together(world: World) -> N
     (entry,) = world.again()
     assert 300 <= entry.delay <= 330
     body = messages.decode(entry.body)
-    assert [one.unique_id for one in body.events] == ["a", "b"] if isinstance(body, Message) else False
+    assert [event.unique_id for event in body.events] == ["a", "b"] if isinstance(body, Message) else False
 
 
 def test_what_cannot_be_sent_anew_stays_and_the_delivered_do_not(world: World) -> None:
@@ -162,7 +162,7 @@ def test_what_a_redrive_brings_back_for_another_reason_is_handled_as_new(world: 
 
 def test_what_came_back_for_a_week_is_parked_unchanged_before_sqs_moves_it(world: World) -> None:
     stuck, young = queued("stuck", receives=900), queued("young", receives=900)
-    records = [world.received(one) for one in (stuck, young)]
+    records = [world.received(message) for message in (stuck, young)]
     records[0].sent_at -= 7 * 86_400 + 1
     records[1].sent_at -= 7 * 86_400 - 1
     assert world.hand_over([message.record() for message in records]) == set()
@@ -203,7 +203,7 @@ def test_a_raw_webhook_is_mapped_again_or_parked_again_once(world: World) -> Non
     assert stays == []
     assert world.klaviyo.stored == ["again"]
     assert len(world.dead.messages.values()) == 2
-    assert all(isinstance(messages.decode(one.body), Raw) for one in world.dead.messages.values())
+    assert all(isinstance(messages.decode(kept.body), Raw) for kept in world.dead.messages.values())
 
 
 @pytest.mark.parametrize("why", ["MOST_BYTES", "time"])
@@ -215,9 +215,9 @@ def test_of_many_large_raw_webhooks_some_are_mapped_later(
     else:
         understand = mapping.understand
 
-        def slow(*given: Any, **named: Any) -> Any:
+        def slow(*arguments: Any, **named: Any) -> Any:
             world.clock.sleep(60)
-            return understand(*given, **named)
+            return understand(*arguments, **named)
 
         monkeypatch.setattr(mapping, "understand", slow)
     raws = [
@@ -232,7 +232,7 @@ def test_of_many_large_raw_webhooks_some_are_mapped_later(
     ]
     assert world.deliver(*(Given(messages.encode(raw), str(n)) for n, raw in enumerate(raws))) == []
     assert world.klaviyo.stored == ["one"]
-    assert [messages.decode(one.body) for one in world.again()] == raws[1:]
+    assert [messages.decode(entry.body) for entry in world.again()] == raws[1:]
     world.down = {EVENTS}
     assert world.deliver(*(Given(messages.encode(raw), str(n)) for n, raw in enumerate(raws[1:]))) == ["1"]
 
@@ -242,12 +242,12 @@ def test_raw_webhooks_count_with_the_memory_that_their_events_take(
     world: World, monkeypatch: pytest.MonkeyPatch, note: str, mapped: list[str]
 ) -> None:
     monkeypatch.setattr(redriven, "MOST_BYTES", 1_000)  # an entry has some 400 characters
-    given = []
+    records = []
     for name in ("one", "two"):
         event = {"profile": {"email": "ada@mail.example"}, "metric": "M", "unique_id": name, "properties": {"n": note}}
         raw = Raw("custom", json.dumps(event).encode(), {"content-type": "application/json"}, 1_789_999_990.0)
-        given.append(Given(messages.encode(raw), name))
-    world.deliver(*given)
+        records.append(Given(messages.encode(raw), name))
+    world.deliver(*records)
     assert world.klaviyo.stored == mapped
 
 

@@ -68,7 +68,7 @@ def message(*names: str, **flags: Any) -> Message:
 
 
 def thousand() -> list[Message]:
-    return [message(*(f"e{tens}-{one}" for one in range(100))) for tens in range(10)]
+    return [message(*(f"e{tens}-{row}" for row in range(100))) for tens in range(10)]
 
 
 SEVEN = {f"e{number}-{number * 7}" for number in range(1, 8)}
@@ -109,7 +109,7 @@ def test_seven_bad_rows_without_pointers_are_found_by_halving() -> None:
 def test_hundred_bad_rows_of_one_webhook_hold_up_nobody_and_are_found_in_one_invocation() -> None:
     """Taking them apart lasts longer than a request that was accepted is proof, so others are sent in between."""
     relay = Relay()
-    relay.klaviyo.bad, relay.klaviyo.pointers = {f"e3-{one}" for one in range(100)}, False
+    relay.klaviyo.bad, relay.klaviyo.pointers = {f"e3-{row}" for row in range(100)}, False
     result = relay.run(*thousand())
     assert parked(result) == relay.klaviyo.bad
     assert len(relay.klaviyo.stored) == 900
@@ -137,16 +137,16 @@ def test_row_that_was_refused_during_a_fault_is_delivered_and_not_parked_once_ot
 def test_halving_goes_on_where_the_time_ended() -> None:
     relay = Relay()
     relay.klaviyo.bad, relay.klaviyo.pointers = set(SEVEN), False
-    waiting, found, rounds = thousand(), set(), 0
+    waiting, refused, rounds = thousand(), set(), 0
     while waiting:
         rounds += 1
         assert rounds < 60
         result = relay.run(*waiting, seconds=4)
-        found |= parked(result)
+        refused |= parked(result)
         waiting = [
             Message("shop", tuple(row.event for row in job.rows), 1.0, suspect=job.suspect) for job in result.left
         ]
-    assert found == SEVEN
+    assert refused == SEVEN
     assert len(relay.klaviyo.stored) == 993
     assert rounds > 5
 
@@ -236,8 +236,8 @@ def test_a_row_that_was_not_refused_alone_before_is_not_parked_for_what_was_take
 )
 def test_row_with_words_about_a_repeat_is_parked_and_not_counted_as_delivered(words: str) -> None:
     relay = Relay()
-    told = {"title": "Invalid input.", "detail": words, "source": {"pointer": pointer(0)}}
-    relay.klaviyo.told = lambda job: relay.klaviyo.answer(400, [told]) if "repeat-order-17" in job.names else None
+    refusal = {"title": "Invalid input.", "detail": words, "source": {"pointer": pointer(0)}}
+    relay.klaviyo.told = lambda job: relay.klaviyo.answer(400, [refusal]) if "repeat-order-17" in job.names else None
     result = relay.run(message("repeat-order-17", "good"))
     assert parked(result) == {"repeat-order-17"}
     assert relay.klaviyo.stored == ["good"]
@@ -265,7 +265,7 @@ def naming(relay: Relay, name: Naming, bad: set[str] | None = None, status: int 
     """Klaviyo refuses jobs with one of ``bad``, or with ``None`` every job, and names rows by ``name``."""
 
     def told(job: Request) -> Answer | None:
-        at = [index for index, one in enumerate(job.names) if bad is None or one in bad]
+        at = [index for index, row in enumerate(job.names) if bad is None or row in bad]
         named = [{"title": "Invalid input.", "source": {"pointer": pointer(i)}} for i in name(at, len(job.names))]
         return relay.klaviyo.answer(status, named or [{"title": "Invalid input."}]) if at else None
 
@@ -278,7 +278,7 @@ def test_klaviyo_that_refuses_everything_blames_nobody_whatever_it_names(name: s
     """An hour of it, in batches of 60 events that come back, and then all are delivered."""
     relay = Relay()
     naming(relay, NAMINGS[name], status=status)
-    waiting = [message(*(f"m{many}-{one}" for one in range(6))) for many in range(10)]
+    waiting = [message(*(f"m{many}-{row}" for row in range(6))) for many in range(10)]
     for number in range(120):
         result = relay.run(*waiting)
         assert not result.parked
@@ -291,7 +291,7 @@ def test_klaviyo_that_refuses_everything_blames_nobody_whatever_it_names(name: s
     result = relay.run(*waiting)
     assert result.cause is None
     assert not result.parked
-    assert sorted(relay.klaviyo.stored) == sorted(f"m{many}-{one}" for many in range(10) for one in range(6))
+    assert sorted(relay.klaviyo.stored) == sorted(f"m{many}-{row}" for many in range(10) for row in range(6))
 
 
 def again(result: Result, before: list[Message]) -> list[Message]:
@@ -418,7 +418,7 @@ def test_a_replaced_key_is_used_at_once_by_those_that_still_have_the_old() -> No
     relay.klaviyo.told = lambda job: relay.klaviyo.answer(401) if job.key == "pk_one" else None
     relay.replace_key({"api_key": "pk_two\n"})
     result = relay.run(message("a"))
-    assert [one.key for one in relay.klaviyo.requests] == ["pk_one", "pk_one", "pk_two"]
+    assert [request.key for request in relay.klaviyo.requests] == ["pk_one", "pk_one", "pk_two"]
     assert result.cause is None
     assert relay.klaviyo.stored == ["before", "a"]
 

@@ -89,7 +89,7 @@ def test_jobs_hold_whole_messages_within_both_limits(sizes: list[int], weight: i
     packed = jobs.pack(batch, now=0.0)
     assert sum(len(job.rows) for job in packed) == sum(sizes)
     owners = [{row.owner for row in job.rows} for job in packed]
-    assert sum(len(found) for found in owners) == len(sizes)
+    assert sum(len(group) for group in owners) == len(sizes)
     for job in packed:
         assert len(job.rows) <= messages.JOB_EVENTS
         assert len(job.body()) <= jobs.JOB_BYTES
@@ -122,18 +122,18 @@ def test_late_events_go_as_backfill_with_identifiers_only() -> None:
 
 
 def test_backfills_fill_up_the_jobs_of_what_is_live_and_redriven_events_stay_apart() -> None:
-    def one(name: str, **flags: Any) -> Message:
+    def single(name: str, **flags: Any) -> Message:
         return Message("shop", (Event(name, 1, json.dumps({"n": name})),), 1.0, **flags)
 
     several = [
-        one("old", backfill=True),
-        one("back", backfill=True, redriven=True),
-        one("new"),
-        one("odd", suspect=True),
+        single("old", backfill=True),
+        single("back", backfill=True, redriven=True),
+        single("new"),
+        single("odd", suspect=True),
     ]
-    found = jobs.pack(list(enumerate(several)), now=1.0)
-    assert [{row.event.unique_id for row in job.rows} for job in found] == [{"old", "new"}, {"back"}, {"odd"}]
-    assert [row.owner for row in found[0].rows] == [2, 0]
+    packed = jobs.pack(list(enumerate(several)), now=1.0)
+    assert [{row.event.unique_id for row in job.rows} for job in packed] == [{"old", "new"}, {"back"}, {"odd"}]
+    assert [row.owner for row in packed[0].rows] == [2, 0]
 
 
 def test_one_id_for_all_events_makes_a_job_for_each_and_no_work_that_grows_with_their_square(

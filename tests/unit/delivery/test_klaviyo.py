@@ -177,9 +177,9 @@ def posted(answer: bytes, *, read_seconds: float = 5.0) -> tuple[str, str]:
     with server(answer) as (url, _):
         connection = Connection(url, "2026-10-15", pauses=replace(PAUSES, connect=2.0, read=read_seconds))
         assert connection.open() is None
-        found = connection.post(b"{}", "pk_test")
+        reply = connection.post(b"{}", "pk_test")
         connection.close()
-    return found.kind, found.reason
+    return reply.kind, reply.reason
 
 
 def test_a_request_says_all_that_klaviyo_asks_for() -> None:
@@ -296,7 +296,7 @@ w/1ocbZMOUm92/YMQ+V4iF2Oqc90uJpLyrpEvKjlMg==
 @contextmanager
 def behind_tls(certificate: Path) -> Iterator[tuple[str, list[bytes]]]:
     """The address of a server with that certificate, and what is sent to it once TLS stands."""
-    told: list[bytes] = []
+    received: list[bytes] = []
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -304,23 +304,23 @@ def behind_tls(certificate: Path) -> Iterator[tuple[str, list[bytes]]]:
         def run() -> None:
             plain, _ = listening.accept()
             with plain, suppress(OSError), context.wrap_socket(plain, server_side=True) as secured:
-                told.append(b"connected")
-                told.append(secured.recv(65_536))
+                received.append(b"connected")
+                received.append(secured.recv(65_536))
 
         thread = threading.Thread(target=run)
         thread.start()
-        yield f"https://127.0.0.1:{listening.getsockname()[1]}", told
+        yield f"https://127.0.0.1:{listening.getsockname()[1]}", received
         thread.join(60)
 
 
 def test_tls_is_verified(tmp_path: Path) -> None:
     certificate = tmp_path / "self-signed.pem"
     certificate.write_text(SELF_SIGNED)
-    with behind_tls(certificate) as (url, told):
+    with behind_tls(certificate) as (url, received):
         connection = Connection(url, "2026-10-15", pauses=PAUSES)
         refused = connection.open()
         answer = connection.post(b"{}", "pk_one") if refused is None else refused
         connection.close()
     assert answer.kind == "transient"
-    assert b"pk_one" not in b"".join(told)
+    assert b"pk_one" not in b"".join(received)
     assert refused is not None, "a certificate that nobody vouches for must not be taken"

@@ -70,9 +70,9 @@ def orders() -> Iterator[tuple[list[int], Callable[[list[int]], None]]]:
     """Lists of choices until all have been made; tell each run's ways to the function beside it."""
     choices: list[int] | None = []
     while choices is not None:
-        told: list[list[int]] = []
-        yield choices, told.append
-        (ways,) = told
+        runs: list[list[int]] = []
+        yield choices, runs.append
+        (ways,) = runs
         taken = choices + [0] * (len(ways) - len(choices))
         choices = None
         for place in reversed(range(len(ways))):
@@ -152,16 +152,16 @@ ITEMS: list[dict[str, int | str]] = [{}, {"next": 1_790_000_000_500}, {"next": 1
 
 @pytest.mark.parametrize("item", ITEMS, ids=["none", "busy", "idle"])
 def test_no_order_of_calls_gives_two_senders_slots_too_close(item: dict[str, int | str]) -> None:
-    found = list(explore(item, lambda w: w.twice, lambda w: w.reserve, lambda w: w.reserve))
-    assert len(found) >= 12
-    assert all(len(world.slots) == 4 and spaced(world) for world in found)
+    worlds = list(explore(item, lambda w: w.twice, lambda w: w.reserve, lambda w: w.reserve))
+    assert len(worlds) >= 12
+    assert all(len(world.slots) == 4 and spaced(world) for world in worlds)
 
 
 @pytest.mark.parametrize("item", ITEMS, ids=["none", "busy", "idle"])
 def test_no_order_of_calls_gives_a_slot_after_a_429_is_written(item: dict[str, int | str]) -> None:
-    found = list(explore(item, lambda w: w.refused, lambda w: w.twice))
-    assert len(found) >= 6
-    for world in found:
+    worlds = list(explore(item, lambda w: w.refused, lambda w: w.twice))
+    assert len(worlds) >= 6
+    for world in worlds:
         assert spaced(world)
         assert world.written == len(world.slots)
         assert isinstance(world.table.item["closed_until"], int)
@@ -176,9 +176,9 @@ OVER: dict[str, int | str] = {
 
 
 def test_no_order_of_calls_sends_two_probes_or_opens_without_an_answer() -> None:
-    found = list(explore(OVER, lambda w: w.away, lambda w: w.away))
-    assert len(found) > 30
-    for world in found:
+    worlds = list(explore(OVER, lambda w: w.away, lambda w: w.away))
+    assert len(worlds) > 30
+    for world in worlds:
         assert len([slot for slot in world.slots if slot.lease is not None]) == 1
         assert len(world.slots) == 1
         assert world.table.item["closed_until"] == 1_790_000_030_050  # 30 s after its slot
@@ -186,9 +186,9 @@ def test_no_order_of_calls_sends_two_probes_or_opens_without_an_answer() -> None
 
 
 def test_no_order_of_calls_lets_the_others_go_before_the_probe_is_answered() -> None:
-    found = list(explore(OVER, lambda w: w.twice, lambda w: w.twice))
-    assert len(found) > 30
-    for world in found:
+    worlds = list(explore(OVER, lambda w: w.twice, lambda w: w.twice))
+    assert len(worlds) > 30
+    for world in worlds:
         assert spaced(world)
         assert world.slots[0].lease is not None
         assert all(slot.lease is None for slot in world.slots[1:]) or "closed_until" in world.table.item

@@ -65,14 +65,14 @@ def test_a_connection_that_died_while_the_function_was_frozen_costs_no_deferral(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with server(1, 1) as url:
-        found = table(url, monkeypatch)
-        assert found.read()["next"] == 5
-        assert found.read()["next"] == 5
+        dynamo = table(url, monkeypatch)
+        assert dynamo.read()["next"] == 5
+        assert dynamo.read()["next"] == 5
 
 
 def test_a_table_that_hangs_up_again_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     with server(1, 0) as url:
-        found = table(url, monkeypatch)
-        found.read()
+        dynamo = table(url, monkeypatch)
+        dynamo.read()
         with pytest.raises(TableUnavailable):
-            found.read()
+            dynamo.read()

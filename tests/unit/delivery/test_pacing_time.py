@@ -322,7 +322,8 @@ def test_share_of_a_stack_that_has_stopped_is_free_after_ten_minutes() -> None:
 
     world.go([stops, *(backlog(world, stack="production", rate=120) for _ in range(5))], 1_200)
     minute = {
-        at: len([one for one in world.accepted["production"] if at <= one - start < at + 60]) for at in (300, 900)
+        at: len([moment for moment in world.accepted["production"] if at <= moment - start < at + 60])
+        for at in (300, 900)
     }
     assert 88 <= minute[300] <= 91
     assert 118 <= minute[900] <= 120
@@ -336,7 +337,7 @@ def test_a_share_that_changed_or_was_said_by_a_wrong_clock_is_corrected_at_once(
     rates = {"staging": 40, "production": 120}
     world.go([backlog(world, stack=stack, rate=rate) for stack, rate in rates.items() for _ in range(5)], 200)
     at = world.over - 120
-    minute = {stack: len([one for one in world.accepted[stack] if at <= one < at + 60]) for stack in rates}
+    minute = {stack: len([moment for moment in world.accepted[stack] if at <= moment < at + 60]) for stack in rates}
     assert 108 <= minute["production"] <= 111
     assert 38 <= minute["staging"] <= 41
     rate, _, at_ms = str(world.table.item["share/staging"]).partition("@")
@@ -367,7 +368,7 @@ def of_clocks(*slow: float, spread: float = SPREAD) -> tuple[World, Windows]:
         return (202, None) if wait is None else (429, wait)
 
     world.answer = answer
-    world.go([backlog(world, spread=spread, slow=one, jitter=0.2) for one in slow], 1_200)
+    world.go([backlog(world, spread=spread, slow=seconds, jitter=0.2) for seconds in slow], 1_200)
     return world, windows
 
 

@@ -37,16 +37,16 @@ def raw(name: str, **profile: str) -> Raw:
     return Raw("custom", json.dumps(body).encode(), HEADERS, AT)
 
 
-def events_of(one: Message | Raw) -> tuple[Event, ...]:
-    return (Event(json.loads(one.body)["unique_id"], 0, ""),) if isinstance(one, Raw) else one.events
+def events_of(message: Message | Raw) -> tuple[Event, ...]:
+    return (Event(json.loads(message.body)["unique_id"], 0, ""),) if isinstance(message, Raw) else message.events
 
 
 def parked_names(world: Delivery) -> dict[str, set[str]]:
     """Names of events by the reason beside them; a raw webhook's is its body's ``unique_id``."""
-    found: dict[str, set[str]] = {}
-    for reason, one in world.parked():
-        found.setdefault(reason, set()).update(event.unique_id for event in events_of(one))
-    return found
+    names: dict[str, set[str]] = {}
+    for reason, message in world.parked():
+        names.setdefault(reason, set()).update(event.unique_id for event in events_of(message))
+    return names
 
 
 def fill(world: Delivery) -> None:
@@ -262,7 +262,7 @@ def test_bad_events_that_come_first_do_not_keep_the_relay_closed_for_the_good_on
         world.run()
         assert good <= set(world.klaviyo.stored)
         assert parked_names(world) == {"refused_by_klaviyo": world.klaviyo.bad}
-        assert max(one.at for one in world.klaviyo.requests if good & set(one.names)) - began < 4_000
+        assert max(request.at for request in world.klaviyo.requests if good & set(request.names)) - began < 4_000
 
 
 def test_parked_poison_costs_no_neighbour_after_a_redrive() -> None:
@@ -303,7 +303,7 @@ def test_a_message_of_a_later_format_waits_for_the_code_that_reads_it() -> None:
         world.put(message("now"))
         world.invoke()
         assert list(world.klaviyo.stored) == ["now"]
-        assert [one.body for one in world.events.messages.values()] == [later]  # unchanged, for the newer code
+        assert [queued.body for queued in world.events.messages.values()] == [later]  # unchanged, for the newer code
         # Nobody reads it for long: parked as it is, so that a redrive after the deployment brings it back.
         world.run()
         (kept,) = world.dead.messages.values()
@@ -448,6 +448,8 @@ def test_what_was_sent_anew_before_the_queue_was_lost_does_not_come_twice() -> N
         world.sqs.before = once
         world.invoke()
         names = [
-            one.unique_id for kept in world.events.messages.values() for one in events_of(messages.decode(kept.body))
+            event.unique_id
+            for kept in world.events.messages.values()
+            for event in events_of(messages.decode(kept.body))
         ]
         assert sorted(names) == sorted(f"s{number}" for number in range(25))

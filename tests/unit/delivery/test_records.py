@@ -47,23 +47,23 @@ def received(number: int, message: Message) -> Received:
 
 
 def test_a_record_has_its_receives_its_time_and_the_texts_of_its_attributes() -> None:
-    given = record("body", {"reason": "crashed"}, 7, NOW - 1.5)
-    given["messageAttributes"]["bytes"] = {"binaryValue": "AA==", "dataType": "Binary"}
-    (found,) = of_event([given])
-    assert found == Record("1", "r1", "body", {"reason": "crashed"}, 7, NOW - 1.5)
+    raw = record("body", {"reason": "crashed"}, 7, NOW - 1.5)
+    raw["messageAttributes"]["bytes"] = {"binaryValue": "AA==", "dataType": "Binary"}
+    (decoded,) = of_event([raw])
+    assert decoded == Record("1", "r1", "body", {"reason": "crashed"}, 7, NOW - 1.5)
 
 
 def test_garbage_is_parked_with_its_reason_and_a_newer_format_waits_for_newer_code() -> None:
     newer = '{"v":2,"kind":"events","source":"shop","received":1}'
     waits = [0.0, NOW, NOW - 3 * 86_400 + 1]
-    given = [
+    records = [
         Record("garbage", "r", "garbage", {}),
         *(Record(f"waits{n}", "r", newer, {}, 400, since) for n, since in enumerate(waits)),
         Record("waited", "r", newer, {}, 2, NOW - 3 * 86_400 - 1),
     ]
-    found = read(given, at=AT, now=NOW)
-    assert [one.id for one in found.newer] == ["waits0", "waits1", "waits2"]
-    assert [(one.id, out.attributes["reason"], out.body) for one, out in found.unreadable] == [
+    result = read(records, at=AT, now=NOW)
+    assert [record.id for record in result.newer] == ["waits0", "waits1", "waits2"]
+    assert [(record.id, out.attributes["reason"], out.body) for record, out in result.unreadable] == [
         ("garbage", "unreadable_message", "garbage"),
         ("waited", "newer_format", newer),
     ]
@@ -71,7 +71,9 @@ def test_garbage_is_parked_with_its_reason_and_a_newer_format_waits_for_newer_co
 
 def test_deferred_events_travel_together_and_remember() -> None:
     got = [received(n, message(f"a{n}", deferred=n % 2)) for n in range(150)]
-    work = jobs.pack([(n, one.message) for n, one in enumerate(got) if isinstance(one.message, Message)], now=NOW)
+    work = jobs.pack(
+        [(n, record.message) for n, record in enumerate(got) if isinstance(record.message, Message)], now=NOW
+    )
     cause = Closed(NOW + 30, Closing("outage", "status_503"))
     parcels = returns.defer(work, got, cause=cause, now=NOW, random=lambda: 0.5, pauses=PAUSES)
     assert len(parcels) == 2
@@ -125,8 +127,8 @@ def test_waiting_out_a_day_costs_a_message_few_sends() -> None:
 
 def test_parked_rows_share_a_message_and_come_back_as_new() -> None:
     got = [received(n, message(f"a{n}", deferred=9, suspect=True)) for n in range(3)]
-    given = [(n, one.message) for n, one in enumerate(got) if isinstance(one.message, Message)]
-    work = [row for job in jobs.pack(given, now=NOW) for row in job.rows]
+    owned = [(n, record.message) for n, record in enumerate(got) if isinstance(record.message, Message)]
+    work = [row for job in jobs.pack(owned, now=NOW) for row in job.rows]
     parcels = returns.park([RefusedRows((row,), "refused_by_klaviyo", "Invalid.") for row in work], got, at=AT)
     (parcel,) = parcels
     body = messages.decode(parcel.outgoing.body)
@@ -189,17 +191,17 @@ def held(clock: Time, count: int) -> tuple[Queue, list[Record]]:
     queue = Queue("queue", clock, visibility=725)
     for number in range(count):
         queue.put(f"m{number}")
-    return queue, of_event([one.record() for one in queue.receive(count)])
+    return queue, of_event([message.record() for message in queue.receive(count)])
 
 
 def test_on_a_slow_queue_sends_deletes_and_shows_stop_at_the_deadline() -> None:
     clock = Time()
-    queue, given = held(clock, 100)
+    queue, records = held(clock, 100)
     sqs = Sqs({"queue": queue}, before=lambda *_: clock.sleep(1.0))
-    assert not queues(sqs, clock, clock() + 3.5).delete("queue", given)
+    assert not queues(sqs, clock, clock() + 3.5).delete("queue", records)
     assert len(queue) == 60  # four calls of ten
     began = clock()
-    assert not queues(sqs, clock, began + 3.5).show("queue", given[40:], after=lambda: 10.0)
+    assert not queues(sqs, clock, began + 3.5).show("queue", records[40:], after=lambda: 10.0)
     assert clock() - began == 4.0
     parcels = [returns.Parcel(Outgoing("a", "g"), frozenset({n})) for n in range(100)]
     assert queues(sqs, clock, clock() + 3.5).send("queue", parcels) == set(range(40, 100))
@@ -215,15 +217,15 @@ def test_on_a_slow_queue_a_part_that_it_refuses_is_not_tried_again_after_the_dea
 
 def test_all_is_deleted_or_shown_in_time_or_the_caller_knows() -> None:
     clock = Time()
-    queue, given = held(clock, 25)
+    queue, records = held(clock, 25)
     sqs = Sqs({"queue": queue})
-    assert queues(sqs, clock).show("queue", given[:12], after=lambda: 30.0)
-    assert sorted(one.visible_at - clock() for one in queue.messages.values()) == [30.0] * 12 + [725.0] * 13
-    assert queues(sqs, clock).delete("queue", given[12:])
+    assert queues(sqs, clock).show("queue", records[:12], after=lambda: 30.0)
+    assert sorted(message.visible_at - clock() for message in queue.messages.values()) == [30.0] * 12 + [725.0] * 13
+    assert queues(sqs, clock).delete("queue", records[12:])
     assert len(queue) == 12
     sqs.refuse = lambda _: True
-    assert not queues(sqs, clock).delete("queue", given[:12])
-    assert not queues(sqs, clock).show("queue", given[:12], after=lambda: 30.0)
+    assert not queues(sqs, clock).delete("queue", records[:12])
+    assert not queues(sqs, clock).show("queue", records[:12], after=lambda: 30.0)
 
 
 def deferrals(cause: NoSlot, *times: int, deferred: int = 3) -> list[tuple[Message, Outgoing]]:
@@ -232,7 +234,9 @@ def deferrals(cause: NoSlot, *times: int, deferred: int = 3) -> list[tuple[Messa
         received(n, Message("shop", (event(f"t{n}", time=time),), NOW, deferred=deferred))
         for n, time in enumerate(times)
     ]
-    work = jobs.pack([(n, one.message) for n, one in enumerate(got) if isinstance(one.message, Message)], now=NOW)
+    work = jobs.pack(
+        [(n, record.message) for n, record in enumerate(got) if isinstance(record.message, Message)], now=NOW
+    )
     parcels = returns.defer(work, got, cause=cause, now=NOW, random=lambda: 1.0, pauses=PAUSES, late_after=86_400)
     decoded = [(messages.decode(parcel.outgoing.body), parcel.outgoing) for parcel in parcels]
     return [(body, outgoing) for body, outgoing in decoded if isinstance(body, Message)]
@@ -255,8 +259,8 @@ def test_what_ends_when_it_says_is_neither_counted_nor_waited_for_longer(
 
 
 def test_late_events_go_on_in_the_group_of_the_backfills() -> None:
-    found = deferrals(TooLate(NOW, Closing("no_slot", "busy")), int(NOW) - 86_401, int(NOW) - 86_399)
-    assert {(body.events[0].unique_id, outgoing.group) for body, outgoing in found} == {
+    again = deferrals(TooLate(NOW, Closing("no_slot", "busy")), int(NOW) - 86_401, int(NOW) - 86_399)
+    assert {(body.events[0].unique_id, outgoing.group) for body, outgoing in again} == {
         ("t0", "shop#backfill"),
         ("t1", "shop"),
     }
@@ -267,12 +271,14 @@ LONG = returns.LONGEST_WAIT
 
 def waited(*seconds: float) -> list[Received]:
     """Messages that were first sent again so long ago; 0: never."""
-    since = [int(NOW - one) if one else 0 for one in seconds]
-    return [received(n, message(f"w{n}", waiting_since=one)) for n, one in enumerate(since)]
+    since = [int(NOW - age) if age else 0 for age in seconds]
+    return [received(n, message(f"w{n}", waiting_since=began)) for n, began in enumerate(since)]
 
 
 def packed(got: list[Received]) -> list[jobs.Job]:
-    return jobs.pack([(n, one.message) for n, one in enumerate(got) if isinstance(one.message, Message)], now=NOW)
+    return jobs.pack(
+        [(n, record.message) for n, record in enumerate(got) if isinstance(record.message, Message)], now=NOW
+    )
 
 
 def test_what_waited_for_thirteen_days_is_parked_with_the_reason_and_its_neighbours_wait_on() -> None:
@@ -280,10 +286,10 @@ def test_what_waited_for_thirteen_days_is_parked_with_the_reason_and_its_neighbo
     cause = Closed(NOW + 30, Closing("outage", "status_503"))
     left, parked = returns.overdue(packed(got), got, cause=cause, now=NOW)
     assert {row.event.unique_id for job in left for row in job.rows} == {"w0", "w1", "w2"}
-    (one,) = parked
-    assert ([row.event.unique_id for row in one.rows], one.reason) == (["w3"], "waited_too_long")
-    assert "13 days" in one.detail
-    assert "outage" in one.detail
+    (refused,) = parked
+    assert ([row.event.unique_id for row in refused.rows], refused.reason) == (["w3"], "waited_too_long")
+    assert "13 days" in refused.detail
+    assert "outage" in refused.detail
 
 
 def test_a_message_waits_from_its_first_deferral_on_and_a_redrive_begins_again() -> None:
@@ -303,9 +309,9 @@ def test_what_was_parked_as_it_is_waits_from_its_redrive_on() -> None:
     body = messages.encode(message("a", waiting_since=int(NOW - LONG) - 60))
     crashed = messages.parked_text(body, "shop", reason="crashed", detail="died", at=AT)
     back = read(of_event([record(crashed.body, crashed.attributes)]), at=AT, now=NOW).received
-    assert [(one.message.backfill, one.message.redriven) for one in back if isinstance(one.message, Message)] == [
-        (True, True)
-    ]
+    assert [
+        (record.message.backfill, record.message.redriven) for record in back if isinstance(record.message, Message)
+    ] == [(True, True)]
     assert returns.overdue(packed(back), back, cause=TooLate(NOW, Closing("no_slot", "busy")), now=NOW)[1] == []
 
 
@@ -317,10 +323,10 @@ def decoded(parcels: list[returns.Parcel]) -> list[Message]:
 @given(st.lists(st.integers(0, 20 * 86_400), min_size=1, max_size=40))
 def test_no_event_inherits_the_waiting_of_one_that_began_on_another_day(ages: list[int]) -> None:
     got = waited(*ages)
-    given = {f"w{n}": int(NOW - age) if age else int(NOW) for n, age in enumerate(ages)}
+    since = {f"w{n}": int(NOW - age) if age else int(NOW) for n, age in enumerate(ages)}
     parcels = returns.defer(
         packed(got), got, cause=TooLate(NOW, Closing("no_slot", "busy")), now=NOW, random=lambda: 0.5, pauses=PAUSES
     )
     for body in decoded(parcels):
-        for one in body.events:
-            assert 0 <= body.waiting_since - given[one.unique_id] < returns.DAY
+        for sent in body.events:
+            assert 0 <= body.waiting_since - since[sent.unique_id] < returns.DAY

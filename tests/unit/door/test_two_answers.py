@@ -471,8 +471,8 @@ def test_places_are_kept_for_each_reason_and_from_the_redrive_before() -> None:
         UnmappedItem(7, "no_identifier", "b"),
         UnmappedItem(None, "not_json", "c"),
     ]
-    made = letters(raw, Outcome(parked=parked), at="now")
-    parts = {part.reason: messages.decode(part.outgoing.body) for part in made}
+    parcels = letters(raw, Outcome(parked=parked), at="now")
+    parts = {part.reason: messages.decode(part.outgoing.body) for part in parcels}
     assert {reason: part.only for reason, part in parts.items() if isinstance(part, Raw)} == {
         "no_metric": (4,),
         "no_identifier": (7,),

@@ -178,7 +178,7 @@ def acme(*events: dict[str, Any]) -> Source:
             "signature": {"header": "x-sign"},
             "webhook": {"topic": "type", "key": "id"},
             "profile": {"email": "email"},
-            "event": [{"topic": "*", "metric": "M"} | one for one in events],
+            "event": [{"topic": "*", "metric": "M"} | event for event in events],
         },
     )
 
@@ -287,9 +287,9 @@ def test_a_redrive_has_the_same_budget() -> None:
         Raw("custom", copied(number), {"content-type": worst.JSON}, RECEIVED, webhook_id="w")
         for number in (count, count + 1)
     ]
-    given = [Received(Record("m", "r", messages.encode(raw), {}), raw) for raw in raws]
+    received = [Received(Record("m", "r", messages.encode(raw), {}), raw) for raw in raws]
     mapped, parcels, _ = redriven.replay(
-        given, defaults=Defaults("DE"), at="2026-11-30T00:00:00Z", stagger=PAUSES.stagger
+        received, defaults=Defaults("DE"), at="2026-11-30T00:00:00Z", stagger=PAUSES.stagger
     )
     parts = [item.message for item in mapped if isinstance(item.message, Message)]
     assert [len(message.events) for message in parts] == [count, 0]

@@ -86,12 +86,12 @@ def test_some_entries_are_listed_as_failed_and_only_the_others_go(between: tuple
     upstream, proxy = between
     proxy.faults = {"failed": Fault(("SendMessageBatch",), "failed", chance=1.0)}
     answer = post(proxy, "/", ENTRIES, SEND).json()
-    gone = {one["Id"] for body in upstream.bodies for one in body["Entries"]}
-    failed = {one["Id"] for one in answer["Failed"]}
+    gone = {entry["Id"] for body in upstream.bodies for entry in body["Entries"]}
+    failed = {entry["Id"] for entry in answer["Failed"]}
     assert failed
     assert not gone & failed
-    assert gone | failed == {one["Id"] for one in ENTRIES["Entries"]}
-    assert {one["Id"] for one in answer["Successful"]} == gone
+    assert gone | failed == {entry["Id"] for entry in ENTRIES["Entries"]}
+    assert {entry["Id"] for entry in answer["Successful"]} == gone
 
 
 @pytest.mark.parametrize(("does", "done"), [("unheard", 1), ("dropped", 0)])
