@@ -15,6 +15,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from .hooks import Call, nothing
 from .time import Time
 
 MOST_ENTRIES = 10
@@ -25,13 +26,8 @@ TRACE = "AWSTraceHeader"
 _ID = re.compile(r"[A-Za-z0-9_-]{1,80}", re.ASCII)
 _REFUSED_CHARACTER = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
-Call = Callable[[str, Mapping[str, Any]], None]  # a hook with the operation and what is asked
 Entry = Mapping[str, Any]
 Refuse = Callable[[Entry], bool]
-
-
-def nothing(operation: str, asked: Mapping[str, Any]) -> None:
-    """The hook that does nothing."""
 
 
 def never(entry: Entry) -> bool:  # noqa: ARG001 (as it is called)

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import threading
+import time
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,8 +22,10 @@ from hypothesis import strategies as st
 from handler.events import senders
 from local import changes, demo
 from local.demo import Sent
+from sim.logs import Logs
 from sim.queue import Queue, Sqs
 from sim.secrets import Secrets
+from sim.stacks import Stack, Stacks
 from sim.time import Time
 from tools import commands, loopback, paths, terminal
 from tools.operate import target
@@ -68,28 +71,26 @@ class Cloud:
         events, dead = (Queue(name, Time()) for name in ("events", "dead"))
         for _ in range(2):
             dead.put(json.dumps(HOSTILE, ensure_ascii=False), attributes=PARKED)
+        lines = [(int(time.time() * 1000), json.dumps(line)) for line in LINES]  # a deployed stack's are read of a day
         self.sqs = Sqs({"EventsQueueUrl": events, "DeadLetterQueueUrl": dead})
         self.services = {
             "secretsmanager": Secrets(
                 {"SourcesSecretName": {"stripe": [secret], HOSTILE: ["x"]}, "KlaviyoSecretName": {}}
             ),
             "sqs": self.sqs,
+            "logs": Logs({"ReceiveLogGroup": lines, "DeliverLogGroup": lines}),
+            "cloudformation": Stacks(
+                Stack(HOSTILE, EVERYONE, OUTPUTS, dict.fromkeys(("DeliverFunction", "AlarmTopic"), HOSTILE))
+            ),
         }
 
     def __call__(self, name: str, *_: Any) -> Any:
         """The client of that service; for a stack's name, its clients by service."""
         return self.services.get(name, self)
 
-    def get_paginator(self, name: str) -> Any:
+    def get_paginator(self, _: str) -> Any:
         alarm = {"AlarmName": HOSTILE, "AlarmDescription": HOSTILE}
-        events = [{"message": json.dumps(line)} for line in LINES]
-        page = {"events": events, "Subscriptions": [], "MetricAlarms": [alarm]} | self.describe_stacks()
-        return SimpleNamespace(paginate=lambda **_: [page])
-
-    def describe_stacks(self, **_: Any) -> dict[str, Any]:
-        outputs = [{"OutputKey": name, "OutputValue": value} for name, value in OUTPUTS.items()]
-        parameters = [{"ParameterKey": name, "ParameterValue": value} for name, value in EVERYONE.items()]
-        return {"Stacks": [{"StackName": HOSTILE, "Outputs": outputs, "Parameters": parameters}]}
+        return SimpleNamespace(paginate=lambda **_: [{"Subscriptions": [], "MetricAlarms": [alarm]}])
 
     def list_event_source_mappings(self, **_: Any) -> dict[str, Any]:
         mapping = {"State": HOSTILE, "FunctionArn": f"arn:{HOSTILE}", "UUID": HOSTILE}
@@ -97,9 +98,6 @@ class Cloud:
 
     def describe_alarm_history(self, **_: Any) -> dict[str, Any]:
         return {"AlarmHistoryItems": [{"HistoryData": json.dumps({"actionState": "Failed", "error": HOSTILE})}]}
-
-    def describe_stack_resource(self, **_: Any) -> dict[str, Any]:
-        return {"StackResourceDetail": {"PhysicalResourceId": HOSTILE}}
 
     def get_account_settings(self) -> dict[str, Any]:
         return {"AccountLimit": {"ConcurrentExecutions": 10, "UnreservedConcurrentExecutions": 10}}
