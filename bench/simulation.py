@@ -37,8 +37,9 @@ from local import lineage
 from local.trigger import POLLERS, Batch, Fair, Held
 from sim import environment, relay
 from sim.faults import Fate, Killed, Point
+from sim.hooks import Call, nothing
 from sim.klaviyo import Klaviyo, Windows
-from sim.queue import MOST_IN_FLIGHT, Call, Queue, Sqs, nothing
+from sim.queue import MOST_IN_FLIGHT, Queue, Sqs
 from sim.queue import Message as Queued
 from sim.secrets import Secrets
 from sim.table import Table, silent

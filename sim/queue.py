@@ -15,6 +15,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from .hooks import Call, nothing
 from .time import Time
 
 MOST_ENTRIES = 10
@@ -25,13 +26,8 @@ TRACE = "AWSTraceHeader"
 _ID = re.compile(r"[A-Za-z0-9_-]{1,80}", re.ASCII)
 _REFUSED_CHARACTER = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
-Call = Callable[[str, Mapping[str, Any]], None]  # a hook with the operation and what is asked
 Entry = Mapping[str, Any]
 Refuse = Callable[[Entry], bool]
-
-
-def nothing(operation: str, asked: Mapping[str, Any]) -> None:
-    """Do nothing."""
 
 
 def never(entry: Entry) -> bool:  # noqa: ARG001 (as it is called)
@@ -185,6 +181,17 @@ class Queue:
         self._visible.pop(name, None)
         self.in_flight.discard(name)
 
+    def attributes(self) -> dict[str, str]:
+        """The queue's attributes that the relay and its tools read."""
+        waiting = len(self.messages) - len(self._visible) - len(self.in_flight)
+        return {
+            "QueueArn": f"arn:aws:sqs:us-east-1:000000000000:{self.name}",
+            "VisibilityTimeout": f"{self._visibility:.0f}",
+            "ApproximateNumberOfMessages": str(len(self._visible)),
+            "ApproximateNumberOfMessagesNotVisible": str(len(self.in_flight)),
+            "ApproximateNumberOfMessagesDelayed": str(waiting),
+        }
+
     def next_visible(self) -> float | None:
         """Return when the next message can be received (epoch seconds); ``None`` if the queue is empty."""
         return min((message.visible_at for message in self.messages.values()), default=None)
@@ -314,6 +321,13 @@ class Sqs:
             for message in queue.receive(MaxNumberOfMessages, visibility=VisibilityTimeout)
         ]
         return {"Messages": shapes} if shapes else {}
+
+    def get_queue_attributes(self, *, QueueUrl: str, AttributeNames: Sequence[str]) -> dict[str, Any]:  # noqa: N803
+        """GetQueueAttributes, of the attributes that ``Queue.attributes`` has."""
+        known = self._queue("GetQueueAttributes", QueueUrl).attributes()
+        if not known.keys() | {"All"} >= set(AttributeNames):
+            raise self._error("GetQueueAttributes", "InvalidAttributeName")
+        return {"Attributes": {name: known[name] for name in known if {name, "All"} & set(AttributeNames)}}
 
     def _one(self, operation: str, answer: Mapping[str, Any]) -> None:
         for failed in answer.get("Failed", []):

@@ -249,6 +249,31 @@ def test_an_outdated_handle_deletes_nothing(sides: list[Side]) -> None:
     assert sides[0].delete(first) == ["0"]
 
 
+def test_a_queue_counts_what_is_ready_in_flight_and_delayed(sides: list[Side]) -> None:
+    counts = [f"ApproximateNumberOfMessages{kind}" for kind in ("", "NotVisible", "Delayed")]
+    answers = []
+    for side in sides:
+        side.send(entry("a"))
+        side.receive(visibility=60)
+        side.send(entry("b"), entry("c"), *(entry(name, DelaySeconds=60) for name in "def"))
+        asked = {"QueueUrl": side.events, "AttributeNames": [*counts, "VisibilityTimeout"]}
+        answers.append(side.client.get_queue_attributes(**asked)["Attributes"])
+    assert answers[0] == answers[1] == dict(zip(counts, "213", strict=True)) | {"VisibilityTimeout": "1"}
+    for side in sides:
+        asked = {"QueueUrl": side.events, "AttributeNames": ["QueueArn"]}
+        assert side.client.get_queue_attributes(**asked)["Attributes"]["QueueArn"].startswith("arn:aws:sqs:us-east-1:")
+
+
+def test_an_unknown_attribute_of_a_queue_is_an_error(sides: list[Side], moto: Client, name: str) -> None:
+    # MiniStack leaves it out.
+    client = moto("sqs")
+    url = client.create_queue(QueueName=name)["QueueUrl"]
+    for side in (sides[0], Side(client, url, "", time.monotonic, time.sleep)):
+        with pytest.raises(ClientError) as refused:
+            side.client.get_queue_attributes(QueueUrl=side.events, AttributeNames=["NoSuch"])
+        assert code(refused.value.response["Error"]["Code"]) == "InvalidAttributeName"
+
+
 def test_an_unknown_queue_is_an_error(sides: list[Side]) -> None:
     codes = []
     for side in sides:

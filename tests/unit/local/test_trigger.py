@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from local import lineage, trigger
 from local.trigger import PAYLOAD_BYTES, Batch, EventSource, Fair, Held, Trigger
+from sim.queue import Queue, Sqs
+from sim.time import Time
 
 ARN = "arn:aws:sqs:us-east-1:000000000000:events"
 
@@ -235,49 +237,48 @@ def test_the_payload_is_the_event_that_lambda_sends() -> None:
 # ---------------------------------------------------------- the whole trigger
 
 
+class OneAtATime:
+    """``sqs`` for threads: one call at a time, and a receive that finds nothing waits a little."""
+
+    def __init__(self, sqs: Sqs) -> None:
+        self._sqs = sqs
+        self._lock = threading.Lock()
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def call(**asked: Any) -> Any:
+            with self._lock:
+                answer = getattr(self._sqs, name)(**asked)
+            if not answer:
+                time.sleep(0.005)  # a short long poll
+            return answer
+
+        return call
+
+
 class Cloud:
-    """A queue that hides what it gave out, and a function: enough of SQS and Lambda."""
+    """A queue in a time that stands still, Lambda with one function, and CloudWatch's counter."""
 
     def __init__(self, answer: Callable[[list[str]], dict[str, Any]]) -> None:
+        self.clock = Time()
+        self.queue = Queue("m", self.clock, visibility=60)
+        self.sqs = OneAtATime(Sqs({"url": self.queue}))
         self.lock = threading.Lock()
-        self.waiting: list[str] = []
-        self.hidden: dict[str, int] = {}
-        self.deleted: set[str] = set()
         self.batches: list[list[str]] = []
         self.running = self.most = 0
         self.traces: list[str] = []
         self.counted: list[str] = []
         self.answer = answer
 
-    def client(self, _: str) -> Cloud:
-        return self
+    def client(self, service: str) -> Any:
+        return self.sqs if service == "sqs" else self
 
-    def get_queue_attributes(self, **_: Any) -> dict[str, Any]:
-        return {"Attributes": {"VisibilityTimeout": "60"}}
-
-    def receive_message(self, *, MaxNumberOfMessages: int, VisibilityTimeout: int, **_: Any) -> dict[str, Any]:  # noqa: N803
-        with self.lock:
-            names, self.waiting = self.waiting[:MaxNumberOfMessages], self.waiting[MaxNumberOfMessages:]
-            self.hidden |= dict.fromkeys(names, VisibilityTimeout)
-        if not names:
-            time.sleep(0.005)  # a short long poll
-        return {"Messages": [self.message(name) for name in names]}
+    def put(self, count: int, trace: str = "") -> None:
+        """Put ``count`` messages into the queue: m-1, m-2 and so on."""
+        for _ in range(count):
+            self.queue.put("{}", trace=trace)
 
     def put_metric_data(self, *, MetricData: list[dict[str, Any]], **_: Any) -> None:  # noqa: N803
         self.counted += [metric["MetricName"] for metric in MetricData]
-
-    def message(self, name: str) -> dict[str, Any]:
-        """The message of that name; of "trace=…" in it the rest is its trace header."""
-        attributes = {"AWSTraceHeader": name.partition("trace=")[2]}
-        return {"MessageId": name, "ReceiptHandle": name, "Body": name, "Attributes": attributes}
-
-    def change_message_visibility_batch(self, *, Entries: list[dict[str, Any]], **_: Any) -> None:  # noqa: N803
-        with self.lock:
-            self.hidden |= {entry["ReceiptHandle"]: entry["VisibilityTimeout"] for entry in Entries}
-
-    def delete_message_batch(self, *, Entries: list[dict[str, Any]], **_: Any) -> None:  # noqa: N803
-        with self.lock:
-            self.deleted |= {entry["ReceiptHandle"] for entry in Entries}
 
     def invoke(self, *, Payload: bytes, TraceHeader: str, **_: Any) -> dict[str, Any]:  # noqa: N803
         names = [record["messageId"] for record in json.loads(Payload)["Records"]]
@@ -312,39 +313,40 @@ def running(cloud: Cloud, **properties: Any) -> Iterator[None]:
 
 
 def test_successes_are_deleted_and_failures_left_to_the_visibility_timeout() -> None:
-    cloud = Cloud(lambda names: {"answer": {"batchItemFailures": [{"itemIdentifier": n} for n in names if n < "m02"]}})
-    cloud.waiting = [f"m{number:02}" for number in range(25)]
+    bad = {"m-1", "m-2"}
+    cloud = Cloud(lambda names: {"answer": {"batchItemFailures": [{"itemIdentifier": n} for n in names if n in bad]}})
+    cloud.put(25)
     with running(cloud, batch_size=100, window=0.05):
-        until(lambda: len(cloud.deleted) == 23)
-    assert {"m00", "m01"} == {f"m{number:02}" for number in range(25)} - cloud.deleted
-    assert cloud.hidden["m00"] == 60
+        until(lambda: len(cloud.queue) == 2)
+    assert cloud.queue.in_flight == set(cloud.queue.messages) == bad
+    assert {message.visible_at for message in cloud.queue.messages.values()} == {cloud.clock.now + 60}
 
 
 def test_a_function_that_fails_keeps_its_whole_batch() -> None:
     cloud = Cloud(lambda _: {"error": "Unhandled"})
-    cloud.waiting = ["a", "b", "c"]
+    cloud.put(3)
     with running(cloud, batch_size=10):
         until(lambda: sum(map(len, cloud.batches)) == 3)
-    assert not cloud.deleted
+    assert len(cloud.queue) == 3
 
 
 def test_no_more_invocations_at_a_time_than_the_maximum_concurrency() -> None:
     hold = threading.Event()
     cloud = Cloud(lambda _: {"answer": {}} if hold.wait(60) else {})
-    cloud.waiting = [str(number) for number in range(200)]
+    cloud.put(200)
     with running(cloud, batch_size=10, concurrency=7):
         until(lambda: cloud.running == 7)
         hold.set()
-        until(lambda: len(cloud.deleted) == 200)
+        until(lambda: not len(cloud.queue))
     assert cloud.most == 7
 
 
 def test_what_is_held_at_the_end_goes_back_to_the_queue() -> None:
     cloud = Cloud(lambda _: {})
-    cloud.waiting = ["a", "b"]
+    cloud.put(2)
     with running(cloud, batch_size=100, window=300):
-        until(lambda: len(cloud.hidden) == 2)
-    assert cloud.hidden == {"a": 0, "b": 0}
+        until(lambda: len(cloud.queue.in_flight) == 2)
+    assert [message.id for message in cloud.queue.receive()] == ["m-1", "m-2"]
     assert not cloud.batches
 
 
@@ -361,9 +363,9 @@ def chain(rounds: int) -> str:
 )
 def test_the_seventeenth_round_is_refused_unless_the_function_may_loop(rounds: int, loops: bool, invoked: int) -> None:
     cloud = Cloud(lambda _: {})
-    cloud.waiting = [f"trace={chain(rounds)}"]
+    cloud.put(1, trace=chain(rounds))
     with running(cloud, loops=loops):
-        until(lambda: cloud.deleted or cloud.counted)
-    assert len(cloud.batches) == len(cloud.deleted) == invoked
+        until(lambda: not len(cloud.queue) or cloud.counted)
+    assert len(cloud.batches) == 1 - len(cloud.queue) == invoked
     assert cloud.counted == ["RecursiveInvocationsDropped"] * (1 - invoked)
     assert [lineage.rounds(trace, "deliver") for trace in cloud.traces] == [rounds + 1] * invoked

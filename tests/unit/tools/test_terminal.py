@@ -7,8 +7,9 @@ import json
 import os
 import sys
 import threading
+import time
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +22,11 @@ from hypothesis import strategies as st
 from handler.events import senders
 from local import changes, demo
 from local.demo import Sent
+from sim.logs import Logs
+from sim.queue import Queue, Sqs
 from sim.secrets import Secrets
+from sim.stacks import Stack, Stacks
+from sim.time import Time
 from tools import commands, loopback, paths, terminal
 from tools.operate import target
 from tools.senders import sign
@@ -58,33 +63,34 @@ SAMPLE = {"headers": {"x-topic": HOSTILE}, "body": {"type": HOSTILE, "id": HOSTI
 EVERYONE = {"AlarmEmail": HOSTILE, "WatchedSource1": HOSTILE, "MaximumConcurrency": "2", "TimeZone": HOSTILE}
 
 
-class Cloud(Secrets):
+class Cloud:
     """AWS with a relay in it whose logs, dead letters and parameters a stranger wrote."""
 
     def __init__(self) -> None:
         secret = sign.development_secret("stripe", senders.load("stripe").schemes[0])
-        super().__init__({"SourcesSecretName": {"stripe": [secret], HOSTILE: ["x"]}, "KlaviyoSecretName": {}})
-        self.parked = [{"MessageId": f"{n}", "ReceiptHandle": f"{n}", "Body": HOSTILE} for n in range(2)]
+        events, dead = (Queue(name, Time()) for name in ("events", "dead"))
+        for _ in range(2):
+            dead.put(json.dumps(HOSTILE, ensure_ascii=False), attributes=PARKED)
+        lines = [(int(time.time() * 1000), json.dumps(line)) for line in LINES]  # a deployed stack's are read of a day
+        self.sqs = Sqs({"EventsQueueUrl": events, "DeadLetterQueueUrl": dead})
+        self.services = {
+            "secretsmanager": Secrets(
+                {"SourcesSecretName": {"stripe": [secret], HOSTILE: ["x"]}, "KlaviyoSecretName": {}}
+            ),
+            "sqs": self.sqs,
+            "logs": Logs({"ReceiveLogGroup": lines, "DeliverLogGroup": lines}),
+            "cloudformation": Stacks(
+                Stack(HOSTILE, EVERYONE, OUTPUTS, dict.fromkeys(("DeliverFunction", "AlarmTopic"), HOSTILE))
+            ),
+        }
 
-    def __call__(self, *_: Any) -> Cloud:
-        return self
+    def __call__(self, name: str, *_: Any) -> Any:
+        """The client of that service; for a stack's name, its clients by service."""
+        return self.services.get(name, self)
 
-    def get_paginator(self, name: str) -> Any:
+    def get_paginator(self, _: str) -> Any:
         alarm = {"AlarmName": HOSTILE, "AlarmDescription": HOSTILE}
-        events = [{"message": json.dumps(line)} for line in LINES]
-        page = {"events": events, "Subscriptions": [], "MetricAlarms": [alarm]} | self.describe_stacks()
-        return SimpleNamespace(paginate=lambda **_: [page])
-
-    def get_queue_attributes(self, *, AttributeNames: list[str], **_: Any) -> dict[str, Any]:  # noqa: N803
-        return {"Attributes": dict.fromkeys(AttributeNames, "2")}
-
-    def receive_message(self, **_: Any) -> dict[str, Any]:
-        return {"Messages": [message | {"MessageAttributes": PARKED} for message in self.parked]}
-
-    def describe_stacks(self, **_: Any) -> dict[str, Any]:
-        outputs = [{"OutputKey": name, "OutputValue": value} for name, value in OUTPUTS.items()]
-        parameters = [{"ParameterKey": name, "ParameterValue": value} for name, value in EVERYONE.items()]
-        return {"Stacks": [{"StackName": HOSTILE, "Outputs": outputs, "Parameters": parameters}]}
+        return SimpleNamespace(paginate=lambda **_: [{"Subscriptions": [], "MetricAlarms": [alarm]}])
 
     def list_event_source_mappings(self, **_: Any) -> dict[str, Any]:
         mapping = {"State": HOSTILE, "FunctionArn": f"arn:{HOSTILE}", "UUID": HOSTILE}
@@ -93,20 +99,11 @@ class Cloud(Secrets):
     def describe_alarm_history(self, **_: Any) -> dict[str, Any]:
         return {"AlarmHistoryItems": [{"HistoryData": json.dumps({"actionState": "Failed", "error": HOSTILE})}]}
 
-    def describe_stack_resource(self, **_: Any) -> dict[str, Any]:
-        return {"StackResourceDetail": {"PhysicalResourceId": HOSTILE}}
-
     def get_account_settings(self) -> dict[str, Any]:
         return {"AccountLimit": {"ConcurrentExecutions": 10, "UnreservedConcurrentExecutions": 10}}
 
     def get_function_recursion_config(self, **_: Any) -> dict[str, Any]:
         return {"RecursiveLoop": HOSTILE}
-
-    def send_message(self, **_: Any) -> None: ...
-
-    def delete_message(self, **_: Any) -> None: ...
-
-    def change_message_visibility_batch(self, **_: Any) -> None: ...
 
 
 def answer(_: str, url: str, **__: Any) -> Any:
@@ -117,7 +114,7 @@ def answer(_: str, url: str, **__: Any) -> Any:
 
 
 @pytest.fixture(autouse=True)
-def hostile_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def hostile_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """A local and a deployed relay, the door's answers, samples and a sender's file: all of them a stranger's."""
     cloud = Cloud()
     running = tmp_path / "running.json"
@@ -145,6 +142,8 @@ def hostile_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "custom/odd.toml").write_text(f'title = "x"\n{name} = 1\n[signature]\nheader = "x"\n')
     (tmp_path / "sample.json").write_text(json.dumps(SAMPLE))
     (tmp_path / "event.json").write_text(json.dumps({"profile": {"email": "a@mail.example"}, "metric": HOSTILE}))
+    yield
+    assert cloud.sqs.mistakes == []
 
 
 COMMANDS: dict[str, Callable[[], object]] = {

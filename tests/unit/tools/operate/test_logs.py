@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from sim.logs import Logs
+from sim.queue import Queue, Sqs
+from sim.time import Time
 from tools import commands
 from tools.operate import logs
 from tools.operate.logs import Reader
@@ -67,23 +69,26 @@ def test_lines_are_picked_by_source_and_by_what_was_parked() -> None:
     assert list(logs.chosen(lines, source="shopify", parked=True)) == [PARKED]
 
 
-class Client:
-    """CloudWatch Logs with one page a group; it filters no lines, so that ours must."""
+Asked = list[dict[str, Any]]
 
-    def __init__(self, groups: dict[str, list[str]]) -> None:
-        self.groups = groups
-        self.asked: list[dict[str, Any]] = []
 
-    def get_paginator(self, _: str) -> Client:
-        return self
+def unfiltered(groups: dict[str, list[str]]) -> tuple[Logs, Asked]:
+    """Logs that filter no lines, so that the command must, and what they are asked."""
+    asked: Asked = []
+    return Logs(groups, filters=False, before=lambda _, options: asked.append(dict(options))), asked
 
-    def paginate(self, **options: Any) -> list[dict[str, Any]]:
-        self.asked.append(options)
-        return [{"events": [{"message": text} for text in self.groups[options["logGroupName"]]]}]
+
+def reader(receive: list[str], deliver: list[str]) -> Reader:
+    """A relay with these log events and empty queues."""
+    queues = ("EventsQueueUrl", "DeadLetterQueueUrl")
+    client, _ = unfiltered({"r-group": receive, "d-group": deliver})
+    services = {"logs": client, "sqs": Sqs({name: Queue(name, Time()) for name in queues})}
+    outputs = {name: name for name in queues} | {"ReceiveLogGroup": "r-group", "DeliverLogGroup": "d-group"}
+    return Reader(Relay(services.__getitem__, outputs, {}))
 
 
 def test_lines_of_both_groups_come_in_order_and_metrics_stay_out() -> None:
-    client = Client(
+    client, asked = unfiltered(
         {
             "receive": [
                 '{"message":"webhook","timestamp":"2","id":"a.b"}',
@@ -95,39 +100,31 @@ def test_lines_of_both_groups_come_in_order_and_metrics_stay_out() -> None:
     )
     lines = logs.matching(client, ["receive", "deliver"], "a.b", since=2.5)
     assert [line["message"] for line in lines] == ["job", "webhook"]
-    assert client.asked[0] == {"logGroupName": "receive", "startTime": 2500, "filterPattern": '"a.b"'}
+    assert asked[0] == {"logGroupName": "receive", "startTime": 2500, "filterPattern": '"a.b"'}
 
 
 @pytest.mark.parametrize("name", ["Zo\u00eb-17", 'a"b', "a\\b", "-NabC"])
 def test_an_id_is_looked_for_as_a_line_writes_it(name: str) -> None:
     text = json.dumps({"message": "job", "event_ids": [name]}, ensure_ascii=False)
-    client = Client({"deliver": [text]})
+    client, asked = unfiltered({"deliver": [text]})
     assert len(logs.matching(client, ["deliver"], name)) == 1
-    asked = json.loads(client.asked[0]["filterPattern"])
-    assert asked in text
-    assert client.asked[0]["filterPattern"].isascii() == name.isascii()
+    pattern = json.loads(asked[0]["filterPattern"])
+    assert pattern in text
+    assert asked[0]["filterPattern"].isascii() == name.isascii()
 
 
 def test_an_event_of_ones_own_is_found_by_its_unique_id() -> None:
     name = "sha256:" + hashlib.sha256(b"order-17").hexdigest()[:32]
     text = json.dumps({"message": "job", "timestamp": "2", "outcome": "delivered", "event_ids": [name]})
-    client: Any = Client({"receive": [], "deliver": [text]})
-    client.get_queue_attributes = lambda **_: {"Attributes": defaultdict(int)}
-    outputs = {
-        "ReceiveLogGroup": "receive",
-        "DeliverLogGroup": "deliver",
-        "EventsQueueUrl": "",
-        "DeadLetterQueueUrl": "",
-    }
-    printed = list(logs.by_id(Reader(Relay(lambda _: client, outputs, {})), "order-17"))
+    printed = list(logs.by_id(reader([], [text]), "order-17"))
     assert printed[-1].startswith(f"{name}: delivered")
 
 
 def test_lines_of_one_kind_are_those_and_no_others() -> None:
     lines = ['{"message":"job","timestamp":"1","detail":"deferred"}', '{"message":"deferred","timestamp":"2"}']
-    client = Client({"deliver": lines})
+    client, asked = unfiltered({"deliver": lines})
     assert [line["timestamp"] for line in logs.matching(client, ["deliver"], kind="deferred")] == ["2"]
-    assert client.asked[0]["filterPattern"] == '{ $.message = "deferred" }'
+    assert asked[0]["filterPattern"] == '{ $.message = "deferred" }'
 
 
 REQUEST = "8f507cfc-0000-4697-b07a-ac58fc914c95"
@@ -154,46 +151,24 @@ FAILURES = {
 }
 
 
-class Timed(Client):
-    """Each event with the time that CloudWatch gives it."""
-
-    def paginate(self, **options: Any) -> list[dict[str, Any]]:
-        return [
-            {"events": [{"timestamp": 1_795_543_201_123, **event} for event in page["events"]]}
-            for page in super().paginate(**options)
-        ]
-
-
-def relay(receive: list[str], deliver: list[str]) -> Reader:
-    client: Any = Timed({"r-group": receive, "d-group": deliver})
-    client.get_queue_attributes = lambda **_: {"Attributes": defaultdict(int)}
-    outputs = {
-        "ReceiveLogGroup": "r-group",
-        "DeliverLogGroup": "d-group",
-        "EventsQueueUrl": "",
-        "DeadLetterQueueUrl": "",
-    }
-    return Reader(Relay(lambda _: client, outputs, {}))
-
-
-def printed(reader: Reader, *arguments: str) -> Iterator[str]:
-    return logs.answers(reader, commands.parser("logs")[0].parse_args(arguments))
+def printed(relay: Reader, *arguments: str) -> Iterator[str]:
+    return logs.answers(relay, commands.parser("logs")[0].parse_args(arguments))
 
 
 @pytest.mark.parametrize(("text", "words"), FAILURES.items())
 def test_failure_that_lambda_reports_is_shown_with_time_and_function(text: str, words: str) -> None:
-    (line,) = printed(relay([*ROUTINE], [*ROUTINE, text]))
+    (line,) = printed(reader([*ROUTINE], [*ROUTINE, text]))
     assert line.startswith("18:00:01.123  lambda  deliver ")
     assert words in line
     assert "\n" not in line
 
 
 def test_routine_lines_of_lambda_are_not_shown() -> None:
-    assert list(printed(relay(ROUTINE, ROUTINE))) == ["No log line matches."]
+    assert list(printed(reader(ROUTINE, ROUTINE))) == ["No log line matches."]
 
 
 def test_failure_is_shown_with_any_source_but_not_as_parked() -> None:
-    crashed = relay([next(iter(FAILURES))], [json.dumps(PARKED | {"timestamp": "2026-11-24T18:00:00.000+00:00"})])
+    crashed = reader([next(iter(FAILURES))], [json.dumps(PARKED | {"timestamp": "2026-11-24T18:00:00.000+00:00"})])
     assert [line.split("  ")[1] for line in printed(crashed, "--source", "shopify")] == ["parked", "lambda"]
     assert [line.split("  ")[1] for line in printed(crashed, "--source", "stripe")] == ["lambda"]
     assert [line.split("  ")[1] for line in printed(crashed, "--parked")] == ["parked"]
@@ -202,10 +177,10 @@ def test_failure_is_shown_with_any_source_but_not_as_parked() -> None:
 def test_failure_of_an_events_invocation_is_shown_with_its_id() -> None:
     job = json.dumps(JOB | {"request_id": REQUEST, "timestamp": "2026-11-24T18:00:01.000+00:00"})
     other = f"2026-11-24T18:00:09.000Z {REQUEST[:-1]}6 Task timed out after 30.00 seconds"
-    lines = list(printed(relay([], [job, next(iter(FAILURES)), other]), "--id", "evt_1"))
+    lines = list(printed(reader([], [job, next(iter(FAILURES)), other]), "--id", "evt_1"))
     assert [line.split("  ")[1] for line in lines[:2]] == ["job", "lambda"]
     assert len([line for line in lines if "timed out" in line]) == 1
 
 
 def test_failure_is_found_by_the_id_of_its_invocation() -> None:
-    assert "timed out" in next(printed(relay([next(iter(FAILURES))], []), "--id", REQUEST))
+    assert "timed out" in next(printed(reader([next(iter(FAILURES))], []), "--id", REQUEST))

@@ -2,42 +2,24 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any
-
 import pytest
 
+from sim.stacks import Stack, Stacks
 from tools.operate import shares
 from tools.operate.target import Deployed
 
 
-def described(name: str, rate: str = "", table: str = "table-1", account: str = "default") -> dict[str, Any]:
-    """A stack as DescribeStacks has it; without a ``table`` it is not a relay."""
+def described(name: str, rate: str = "", table: str = "table-1", account: str = "default") -> Stack:
+    """A stack; without a ``table`` it is not a relay."""
     parameters = {"PacingAccount": account} | ({"RequestsPerMinute": rate} if rate else {})
-    return {
-        "StackName": name,
-        "Parameters": [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
-        "Outputs": [{"OutputKey": "PacingTableName", "OutputValue": table}] if table else [],
-    }
+    return Stack(name, parameters, {"PacingTableName": table} if table else {})
 
 
-def said(*stacks: dict[str, Any], rate: str = "150") -> list[str]:
+def said(*stacks: Stack, rate: str = "150") -> list[str]:
     """What is said of the stack ``shop`` beside these, one on each page."""
-    asked: list[str] = []
-
-    def get_paginator(operation: str) -> Any:
-        asked.append(operation)
-        return SimpleNamespace(paginate=lambda: [{"Stacks": [stack]} for stack in (*stacks, {"StackName": "bare"})])
-
-    stack = Deployed(
-        lambda _: SimpleNamespace(get_paginator=get_paginator),
-        {"PacingTableName": "table-1"},
-        {"RequestsPerMinute": rate, "PacingAccount": "default"},
-        "shop",
-    )
-    found = list(shares.warnings(stack))
-    assert asked == ["describe_stacks"]
-    return found
+    services = {"cloudformation": Stacks(*stacks, Stack("bare"), per_page=1)}
+    parameters = {"RequestsPerMinute": rate, "PacingAccount": "default"}
+    return list(shares.warnings(Deployed(services.__getitem__, {"PacingTableName": "table-1"}, parameters, "shop")))
 
 
 def test_a_smaller_stack_gets_its_own_and_the_other_the_rest() -> None:
@@ -72,7 +54,7 @@ def test_what_each_stack_gets_is_said(rate: str, other: str, outcome: str) -> No
     ],
     ids=["alone", "itself", "another table", "another account", "no relay"],
 )
-def test_a_stack_that_shares_with_nobody_is_not_warned_of(others: list[dict[str, Any]]) -> None:
+def test_a_stack_that_shares_with_nobody_is_not_warned_of(others: list[Stack]) -> None:
     assert said(*others) == []
 
 

@@ -1,0 +1,23 @@
+"""Pages of a client's answers, as boto3's paginators ask for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Paginator:
+    """Call after call of one operation, each with the ``token`` of the answer before it."""
+
+    call: Callable[..., dict[str, Any]]
+    token: str
+
+    def paginate(self, **asked: Any) -> Iterator[dict[str, Any]]:
+        """The answers, until one has no token."""
+        page = self.call(**asked)
+        yield page
+        while self.token in page:
+            page = self.call(**asked, **{self.token: page[self.token]})
+            yield page
