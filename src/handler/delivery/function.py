@@ -160,7 +160,7 @@ class Deliver:
         except Exception as error:  # noqa: BLE001 (Lambda would log its text, which may quote an event)
             raise Crashed(report.crashed(error)) from None
         if run.cause and not run.settled:
-            raise Crashed(run.cause)
+            raise Crashed(run.cause) from None
         return {"batchItemFailures": [{"itemIdentifier": record.id} for record in (*run.stay, *run.newer)]}
 
     def _run(self, event: dict[str, Any], context: Any) -> _Run:

@@ -12,7 +12,7 @@ from tools.senders import golden, outcome
 
 
 @pytest.fixture(scope="module")
-def made() -> dict[str, list[str]]:
+def produced() -> dict[str, list[str]]:
     return golden.current()
 
 
