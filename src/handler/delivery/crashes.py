@@ -146,12 +146,17 @@ class Deaths:
         return self._table.at(f"trial/{record.id}")
 
 
-def came_back(record: Record) -> bool:
-    """Return whether ``record`` is not new.
+def apart(records: Iterable[Record]) -> tuple[list[Record], list[Record]]:
+    """Return the new ``records``, and those that came back.
 
-    It came back, or it is a part of a message that did, or a redrive brought it back after it was parked for that.
+    A part of a message that came back counts as one, and so does what a redrive brought
+    back after it was parked for that.
     """
-    return record.receives > 1 or _is_suspect(record)
+    new: list[Record] = []
+    returned: list[Record] = []
+    for record in records:
+        (returned if record.receives > 1 or _is_suspect(record) else new).append(record)
+    return new, returned
 
 
 def from_a_group(record: Record) -> bool:

@@ -176,12 +176,16 @@ class Deliver:
 
     def _deliver(self, run: _Run) -> None:
         """Settle what came for the first time, and then what came back, in ever smaller groups."""
-        returned = [record for record in run.records if crashes.came_back(record)]
+        new, returned = crashes.apart(run.records)
         if returned:
             self._deaths.read(came_back=any(map(crashes.from_a_group, returned)))
-        if new := [record for record in run.records if not crashes.came_back(record)]:  # nothing settled proves nothing
+        if new:  # nothing settled proves nothing
             self._settle(run, new)
-        returned = self._park_stuck(run, returned)
+        if returned:
+            self._deliver_returned(run, self._park_stuck(run, returned))
+
+    def _deliver_returned(self, run: _Run, returned: list[Record]) -> None:
+        """Settle what came back while there is time; the queue hands over the rest again soon."""
         until = run.began + self._pauses.returned
         queue = self._settings.events_queue_url
         for group, trial in crashes.groups(returned, self._deaths, random=self._random):
@@ -216,7 +220,8 @@ class Deliver:
         self._deaths.split(record, begins=True)  # decoding may be what kills
         try:
             message = messages.decode(record.body)
-        except Exception:  # noqa: BLE001 (it may be what the message raises each time)
+        except Exception as error:  # noqa: BLE001 (it may be what the message raises each time: it is parked whole)
+            report.crashed(error)
             return False
         if isinstance(message, Raw) or len(message.events) == 1:
             return False
@@ -301,11 +306,13 @@ class Deliver:
 
     def _park_stuck(self, run: _Run, returned: list[Record]) -> list[Record]:
         """Park what came back for so long that SQS would soon move it without a reason; return the rest."""
-        since = run.began - crashes.STUCK
+        others = []
         for record in returned:
-            if 0 < record.sent_at < since:
+            if 0 < record.sent_at < run.began - crashes.STUCK:
                 self._park(run, record, "waited_too_long", "came back for a week without being settled")
-        return [record for record in returned if not 0 < record.sent_at < since]
+            else:
+                others.append(record)
+        return others
 
     def _park(self, run: _Run, record: Record, reason: str, detail: str) -> None:
         """Park ``record`` unchanged; it stays if the dead-letter queue does not accept it."""

@@ -32,6 +32,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:No application metrics:UserWarni
 DAY, HOUR = 86_400, 3_600
 
 
+def chance() -> Callable[[], float]:
+    return random.Random(1).random  # noqa: S311 (chances, no secret)
+
+
 def function(table: Table, clock: Time, known: Callable[[], State] = State) -> Deaths:
     """What one function knows of deaths; its pacer has read ``known``."""
     return Deaths(table, known=known, clock=clock, pauses=PAUSES)
@@ -257,7 +261,7 @@ def test_what_came_back_once_or_twice_is_handled_among_many_and_before_the_other
     clock = Time()
     records = [record(f"r{number}", 2 + number % 3) for number in range(1_000)]
     late = [record for record in records if record.receives > 3]
-    groups = list(crashes.groups(records, function(Table(), clock), random=random.random))
+    groups = list(crashes.groups(records, function(Table(), clock), random=chance()))
     assert [len(group) for group, _ in groups] == [512, 155, 1, 2, 4, 8, 16, 32, 64, 64, 64, 64, 14]
     assert {record.receives for group, _ in groups[:2] for record in group} == {2, 3}
     assert {name for group, _ in groups[2:] for name in names(group)} == set(names(late))
@@ -269,7 +273,7 @@ def test_in_calm_weather_they_are_few_and_known_to_the_table_before_their_turn()
     deaths = function(table, clock)
     deaths.read(came_back=False)
     sizes = []
-    for group, trial in crashes.groups([record(f"r{n}") for n in range(30)], deaths, random=random.random):
+    for group, trial in crashes.groups([record(f"r{n}") for n in range(30)], deaths, random=chance()):
         assert trial is None
         assert [deaths.trial(record) for record in group] == [Trial(0)] * len(group)
         sizes.append(len(group))
@@ -286,7 +290,7 @@ def test_who_was_among_few_that_died_is_alone_from_then_on() -> None:
     for name, count in tried.items():
         table.at(f"trial/{name}").swap({}, {"deaths": count})
     alone = {}
-    for group, trial in crashes.groups([record(f"r{n}") for n in range(30)], deaths, random=random.random):
+    for group, trial in crashes.groups([record(f"r{n}") for n in range(30)], deaths, random=chance()):
         if trial is not None:
             (suspect,) = group
             alone[suspect.id] = trial.deaths
@@ -300,7 +304,7 @@ def test_in_a_storm_nobody_is_alone_and_no_trial_begins() -> None:
     deaths.courage = 64
     deaths.read(came_back=False)
     table.at("trial/r1").swap({}, {"deaths": 3})
-    groups = list(crashes.groups([record(f"r{n}") for n in range(30)], deaths, random=random.random))
+    groups = list(crashes.groups([record(f"r{n}") for n in range(30)], deaths, random=chance()))
     assert [(len(group), trial) for group, trial in groups] == [(30, None)]
     assert table.at("trial/r1").item == {"deaths": 3}
     assert table.at("trial/r2").item == {}
@@ -308,11 +312,11 @@ def test_in_a_storm_nobody_is_alone_and_no_trial_begins() -> None:
 
 def test_whoever_stands_first_changes_so_that_a_message_that_kills_keeps_nobody_for_ever() -> None:
     clock = Time()
-    chance = random.Random(1)  # noqa: S311 (chances, no secret)
+    drawn = chance()
     records = [record(f"r{n}") for n in range(10)]
     first = set()
     for _ in range(100):
-        group, _ = next(crashes.groups(records, function(Table(), clock), random=chance.random))
+        group, _ = next(crashes.groups(records, function(Table(), clock), random=drawn))
         first |= set(names(group))
     assert first == set(names(records))
 
@@ -337,7 +341,7 @@ def test_each_has_its_turn_exactly_once(
     if away:
         table.before = _raise(lambda: no_table(clock))
     records = [record(f"r{n}", count) for n, count in enumerate(receives)]
-    groups = list(crashes.groups(records, deaths, random=random.random))
+    groups = list(crashes.groups(records, deaths, random=chance()))
     assert sorted(name for group, _ in groups for name in names(group)) == sorted(names(records))
     assert all(group for group, _ in groups)
     assert all(len(group) == 1 for group, trial in groups if trial is not None)
@@ -347,7 +351,8 @@ def test_each_has_its_turn_exactly_once(
     ("receives", "reason", "back"), [(1, "", False), (2, "", True), (1, "crashed", True), (1, "no_identifier", False)]
 )
 def test_new_is_what_neither_came_back_nor_was_parked_for_it(receives: int, reason: str, back: bool) -> None:
-    assert crashes.came_back(Record("x", "x", "", {"reason": reason} if reason else {}, receives)) is back
+    record = Record("x", "x", "", {"reason": reason} if reason else {}, receives)
+    assert crashes.apart([record]) == (([], [record]) if back else ([record], []))
 
 
 # --- The whole function: exceptions ---
