@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Callable
 from typing import Any
 
@@ -76,7 +75,7 @@ def pacer(table: Table, clock: Time) -> Pacer:
 
 
 def deliver(
-    *, sqs: Any, table: Table, poster: Poster, clock: Time, key: Key | None = None
+    *, sqs: Any, table: Table, poster: Poster, clock: Time, random: Callable[[], float], key: Key | None = None
 ) -> Callable[[dict[str, Any], Any], dict[str, Any]]:
     """The function as ``deliver.py`` builds it, with all that is outside in memory."""
     paced = pacer(table, clock)
@@ -86,7 +85,7 @@ def deliver(
         key=key or Known(),
         clock=clock,
         sleep=clock.sleep,
-        random=random.random,
+        random=random,
         record=report.posted,
         pauses=PAUSES,
     )
@@ -98,7 +97,7 @@ def deliver(
             deaths=Deaths(table, known=lambda: paced.known, clock=clock, pauses=PAUSES),
             pauses=PAUSES,
             clock=clock,
-            random=random.random,
+            random=random,
         )
     )
     return handler

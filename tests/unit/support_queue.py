@@ -60,6 +60,7 @@ class Delivery:
     ) -> None:
         self.clock = clock or Time()
         self.chance = random.Random(seed)  # noqa: S311 (chances, no secret)
+        self._own_chance = random.Random(seed)  # noqa: S311 (the function's own, no secret)
         self.refuses = self.away = self.table_away = 0.0
         self.killed = self.twice = 0
         self.points = points
@@ -86,7 +87,12 @@ class Delivery:
     def start(self) -> None:
         """Replace the process by a new one, which knows nothing of what the one before it did."""
         self.handler: Callable[[Any, Any], dict[str, Any]] = deliver(
-            sqs=self.sqs, table=self.table, poster=self._poster, clock=self.clock, key=self._key
+            sqs=self.sqs,
+            table=self.table,
+            poster=self._poster,
+            clock=self.clock,
+            random=self._own_chance.random,
+            key=self._key,
         )
 
     def _calls_sqs(self, operation: str, _: object) -> None:

@@ -101,3 +101,23 @@ def test_no_other_code_sets_attributes_unchecked() -> None:
 )
 def test_unchecked_attribute_is_found(code: str) -> None:
     assert list(unchecked(ast.parse(code))) == [1]
+
+
+def unseeded(tree: ast.Module) -> Iterator[int]:
+    """Lines that draw from chance without a seed: such a test fails once, and nobody can repeat it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "random" and node.attr != "Random":
+            yield node.lineno
+        if isinstance(node, ast.Call) and re.fullmatch(r"(random\.)?Random", ast.unparse(node.func)) and not node.args:
+            yield node.lineno
+
+
+def test_chance_in_tests_and_benchmarks_comes_from_a_seed() -> None:
+    paths = [path for folder in ("sim", "bench", "tests") for path in (ROOT / folder).rglob("*.py")]
+    lines = {str(path.relative_to(ROOT)): list(unseeded(ast.parse(path.read_text("utf-8")))) for path in paths}
+    assert {path: found for path, found in lines.items() if found} == {}
+
+
+@pytest.mark.parametrize("code", ["random.random()", "f(random=random.random)", "random.Random()", "chance = Random()"])
+def test_unseeded_chance_is_found(code: str) -> None:
+    assert list(unseeded(ast.parse(code))) == [1]
