@@ -161,6 +161,7 @@ def test_anything_becomes_a_valid_event_or_is_unmapped(
 ) -> None:
     draft = Draft(loose, metric, unique_id, TIME, properties=properties, value=value, currency="EUR", fallback_id="a:1")
     try:
-        built(draft)
+        _, event, _ = built(draft)
     except Unmapped:
         return
+    assert len(event["unique_id"]) <= 255
