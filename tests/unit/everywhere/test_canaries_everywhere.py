@@ -18,13 +18,15 @@ from urllib.parse import parse_qsl, urlencode
 
 import pytest
 
+from handler import messages
+from handler.delivery.klaviyo import Answer
 from handler.events import senders
 from handler.messages import Message, Raw
-from sim.klaviyo import POINTER
+from sim.klaviyo import POINTER, Klaviyo, Request
 from sim.time import Time
 from tests.unit.everywhere import test_canaries
 from tests.unit.everywhere.test_canaries import NAMES, SAMPLES, Door, Ear, overhear, quoted
-from tests.unit.support_delivery import DEAD, EVENTS
+from tests.unit.support_delivery import DEAD, EVENTS, event
 from tests.unit.support_queue import delivery
 from tools.errors import CommandError
 from tools.senders import payload, sign
@@ -35,6 +37,7 @@ CANARIES = ("+12025550187", "zzcanarymail@letters.example", "https://zzcanary.ex
 SPELLINGS = ("(202) 555-0187", "12025550187")  # of a number where there is one: in other places it may be an id
 _PHONE = re.compile(r"\+[1-9][\d ().-]{6,18}")
 _CANARY = re.compile(r"zzcanary|202\D{0,2}555\D?0187", re.IGNORECASE)
+TAKEN = "taken-by-klaviyo"
 MOST_RAW = 100  # raw webhooks of a source that are redriven
 
 
@@ -229,7 +232,10 @@ def test_deliver_names_nobody_in_any_string_of_a_sample(attack: Attack, ear: Ear
     with delivery(clock=Time(1_600_000_000.0)) as world, ear.listening():
         for message in chosen(attack.queued):
             world.put(message)
-        world.klaviyo.told = lambda request: world.klaviyo.answer(400, complaints(request.rows))
+        for minute in range(300):  # if it took none, it might be refusing everything: all would wait for days
+            taken = Message("shop", (event(f"{TAKEN}{minute}"),), 1_600_000_000.0)
+            world.events.put(messages.encode(taken), group="shop", delay=60 * minute)
+        world.klaviyo.told = lambda request: refused(world.klaviyo, request)
         world.run()
         overhear(world, ear)
         assert world.redrive() or not attack.queued
@@ -246,9 +252,11 @@ def chosen(queued: list[Message | Raw]) -> Iterator[Message | Raw]:
     return itertools.chain(events.values(), raw[:: -(-len(raw) // MOST_RAW) or 1])
 
 
-def complaints(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A complaint about each row that quotes all of its texts."""
-    return [
-        {"title": "Invalid input.", "detail": quoted(json.dumps(row)), "source": {"pointer": POINTER.format(index)}}
-        for index, row in enumerate(rows)
+def refused(klaviyo: Klaviyo, request: Request) -> Answer | None:
+    """Complain about each row but those that are taken, and quote all of its texts."""
+    complaints = [
+        {"title": "Invalid input.", "detail": quoted(row), "source": {"pointer": POINTER.format(index)}}
+        for index, row in enumerate(map(json.dumps, request.rows))
+        if TAKEN not in row
     ]
+    return klaviyo.answer(400, complaints) if complaints else None

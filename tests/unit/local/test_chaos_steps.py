@@ -31,7 +31,7 @@ CALL = """
 import json, sys
 from types import SimpleNamespace
 from local.chaos.killed_{function} import handler
-context = SimpleNamespace(aws_request_id="1", get_remaining_time_in_millis=lambda: 60_000)
+context = SimpleNamespace(aws_request_id="1", get_remaining_time_in_millis=lambda: 10_000)
 print("answered", json.dumps(handler(json.load(sys.stdin), context)))
 """
 
