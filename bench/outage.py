@@ -118,11 +118,11 @@ def away(sim: Simulation, away: float, back: float) -> Fault:
     """Answer 5xx at once, and for some only a time-out."""
 
     def fault(request: Request) -> tuple[Answer, float] | None:
-        if not away <= (at := request.at) < back:
+        if not away <= request.at < back:
             return None
         if sim.chance.random() < SHARE_TIMED_OUT:
             return Answer("transient", None, "timed_out", "TimeoutError"), READ_SECONDS
-        return sort_answer(503, {}, b"", now=at), 0.2
+        return sort_answer(503, {}, b""), 0.2
 
     return fault
 
@@ -137,7 +137,7 @@ def revoked(sim: Simulation, away: float, back: float) -> Fault:
 
     def fault(request: Request) -> tuple[Answer, float] | None:
         refused = request.at >= away and request.key == "pk_first"
-        return (sort_answer(401, {}, b"{}", now=request.at), 0.2) if refused else None
+        return (sort_answer(401, {}, b"{}"), 0.2) if refused else None
 
     return fault
 
@@ -147,7 +147,7 @@ def throttled(sim: Simulation, away: float, back: float) -> Fault:  # noqa: ARG0
 
     def fault(request: Request) -> tuple[Answer, float] | None:
         refused = away <= request.at < back
-        return (sort_answer(429, {"Retry-After": "59"}, b"", now=request.at), 0.3) if refused else None
+        return (sort_answer(429, {"Retry-After": "59"}, b""), 0.3) if refused else None
 
     return fault
 
@@ -242,7 +242,7 @@ def closed_window(
         for since, until in shut:
             if since <= at < until:
                 value = {"true": str(round(until - at)), "missing": ""}.get(header, header)
-                return sort_answer(429, {"Retry-After": value}, b"", now=at), 0.3
+                return sort_answer(429, {"Retry-After": value}, b""), 0.3
         return None
 
     sim.klaviyo.told = fault

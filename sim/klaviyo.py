@@ -196,4 +196,4 @@ class Klaviyo:
         self, status: int, headers: Mapping[str, str], errors: Sequence[dict[str, Any]] | None = None
     ) -> Answer:
         body = json.dumps({"errors": errors}).encode() if errors is not None else b""
-        return sort_answer(status, headers, body, now=self.time.now)
+        return sort_answer(status, headers, body)

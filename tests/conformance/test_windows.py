@@ -55,7 +55,7 @@ class Sides:
         )
         return [
             self.sim.post(body, self.standin.key),
-            sort_answer(answer.status, answer.headers, answer.body, now=self.time()),
+            sort_answer(answer.status, answer.headers, answer.body),
         ]
 
 

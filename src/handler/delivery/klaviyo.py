@@ -17,8 +17,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from http.client import HTTPException
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -45,16 +43,24 @@ Kind = Literal[
     "transient",  # an outage, a challenge, a dropped connection
 ]
 
-_POINTER = re.compile(r"/data/attributes/events-bulk-create/data/(\d+)(?:/(.*))?")
+_POINTER = re.compile(r"/data/attributes/events-bulk-create/data/(\d{1,6})(?:/(.*))?", re.ASCII)
 _REQUEST_IDS = ("x-klaviyo-request-id", "x-request-id", "request-id", "x-amzn-requestid", "cf-ray")
-_TO_DO = {
-    401: ("key_refused", "Klaviyo rejected the private key; check the Klaviyo secret"),
-    403: ("key_refused", "the private key lacks the scope events:write; check the Klaviyo secret"),
-    404: ("wrong_url", "Klaviyo has nothing at this address; check the parameter KlaviyoUrl"),
-    405: ("wrong_url", "this address does not accept POST; check the parameter KlaviyoUrl"),
-    410: ("revision_retired", "Klaviyo has retired the API revision; check the parameter KlaviyoRevision"),
-    415: ("media_type", "Klaviyo rejected the media type; the relay needs an update"),
+_MEANINGS: Mapping[int, tuple[Kind, str, str]] = {
+    202: ("delivered", "delivered", ""),  # the only success that this endpoint documents
+    401: ("configuration", "key_refused", "Klaviyo rejected the private key; check the Klaviyo secret"),
+    403: ("configuration", "key_refused", "the private key lacks the scope events:write; check the Klaviyo secret"),
+    404: ("configuration", "wrong_url", "Klaviyo has nothing at this address; check the parameter KlaviyoUrl"),
+    405: ("configuration", "wrong_url", "this address does not accept POST; check the parameter KlaviyoUrl"),
+    410: (
+        "configuration",
+        "revision_retired",
+        "Klaviyo has retired the API revision; check the parameter KlaviyoRevision",
+    ),
+    413: ("too_large", "too_large", "the request is over Klaviyo's size limit"),
+    415: ("configuration", "media_type", "Klaviyo rejected the media type; the relay needs an update"),
+    429: ("throttled", "throttled", "Klaviyo asked to wait"),
 }
+_UNEXPECTED = "unexpected status for this API; check the parameter KlaviyoUrl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,52 +95,35 @@ class Answer:
         return self.kind == "delivered"
 
 
-def sort_answer(status: int, headers: Mapping[str, str], body: bytes, *, now: float) -> Answer:
-    """Sort Klaviyo's answer.
-
-    ``now`` (epoch seconds) is used if ``Retry-After`` is a date and the answer has
-    no ``Date``. This returns for any bytes and raises nothing.
-    """
+def sort_answer(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
+    """Sort Klaviyo's answer. This returns for any bytes and raises nothing."""
     named = {name.lower(): value for name, value in headers.items()}
     errors = _errors(body)
     kind, reason, detail = _kind(status, named, body, errors)
     rows = tuple(_complaints(errors)) if kind == "refused" else ()  # its indices may be of rows that do not exist
+    wait = named.get("retry-after", "").strip()  # Klaviyo sends whole seconds
     return Answer(
         kind="rows" if rows else kind,
         status=status,
-        reason="refused_by_klaviyo" if rows else reason,
+        reason=reason,
         detail=detail,
         words=_words(errors[0]) if errors else "",
         rows=rows,
-        retry_after=_retry_after(named, now),
+        retry_after=float(wait) if re.fullmatch(r"\d{1,9}", wait, re.ASCII) else None,
         request_id=next((named[name][:100] for name in _REQUEST_IDS if name in named), ""),
     )
 
 
 def _kind(status: int, headers: Mapping[str, str], body: bytes, errors: list[dict[str, Any]]) -> tuple[Kind, str, str]:
-    challenged = "cf-mitigated" in headers or _is_html(headers, body)
-    if status == 429:
-        return "throttled", "throttled", "Klaviyo asked to wait"
-    if challenged and status < 400:
-        return "transient", "challenged", "Klaviyo returned a web page instead of an API answer"
-    if status == 202:  # the only success that this endpoint documents
-        return "delivered", "delivered", ""
-    if challenged and status == 403:
-        return "transient", "challenged", "the network in front of Klaviyo challenged this address"
-    if status == 413:
-        return "too_large", "too_large", "the request is over Klaviyo's size limit"
+    is_html = "html" in headers.get("content-type", "").lower() or body[:200].lstrip()[:1] == b"<"
+    if ("cf-mitigated" in headers or is_html) and (status < 400 or status == 403):
+        return "transient", "challenged", "a web page or a challenge came instead of Klaviyo's answer"
     if status in (400, 409, 422):
         title = str(errors[0].get("title") or errors[0].get("code") or "") if errors else ""
         return "refused", "refused_by_klaviyo", title
     if status in (408, 425) or status >= 500:
         return "transient", f"status_{status}", "Klaviyo returned a server error"
-    unexpected = (f"status_{status}", "unexpected status for this API; check the parameter KlaviyoUrl")
-    reason, detail = _TO_DO.get(status, unexpected)
-    return "configuration", reason, detail
-
-
-def _is_html(headers: Mapping[str, str], body: bytes) -> bool:
-    return "html" in headers.get("content-type", "").lower() or body[:200].lstrip()[:1] == b"<"
+    return _MEANINGS.get(status, ("configuration", f"status_{status}", _UNEXPECTED))
 
 
 def _errors(body: bytes) -> list[dict[str, Any]]:
@@ -152,37 +141,12 @@ def _words(error: Mapping[str, Any]) -> str:
 
 
 def _complaints(errors: list[dict[str, Any]]) -> Iterator[Complaint]:
-    seen: set[int] = set()
     for error in errors:
         source = error.get("source")
-        pointer = str(source.get("pointer") or "") if isinstance(source, dict) else ""
-        place = _POINTER.fullmatch(pointer)
-        if place is None or len(place[1]) > 6 or int(place[1]) in seen:
-            continue
-        seen.add(int(place[1]))
-        words = _words(error)
-        # Not the row's number: rows with the same complaint are parked together.
-        yield Complaint(int(place[1]), f"{words} ({place[2]})" if place[2] else words)
-
-
-def _retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Return seconds (RFC 9110, 10.2.3: whole seconds or a date); ``None`` if missing or unreadable."""
-    value = headers.get("retry-after", "").strip()
-    if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value):
-        return float(value)
-    when = _date(value)
-    if when is None:
-        return None
-    sent = _date(headers.get("date", ""))
-    return max(0.0, when - (now if sent is None else sent))
-
-
-def _date(value: str) -> float | None:
-    try:
-        moment = parsedate_to_datetime(value)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
+        pointer = str(source.get("pointer")) if isinstance(source, dict) else ""
+        if place := _POINTER.fullmatch(pointer):
+            # Not the row's number: rows with the same complaint are parked together.
+            yield Complaint(int(place[1]), f"{_words(error)} ({place[2]})" if place[2] else _words(error))
 
 
 def fault(error: Exception) -> Answer:
@@ -280,8 +244,11 @@ class Connection:
                 preload_content=False,
             )
             response = self._connection.getresponse()
-            text, whole = self._read(response)
-            answer = sort_answer(response.status, response.headers, text, now=self._clock())
+            text, whole = b"", False
+            with contextlib.suppress(*_FAULTS):  # the status has come, and it counts
+                text = response.read(ANSWER_BYTES)
+                whole = not response.length_remaining and len(text) < ANSWER_BYTES
+            answer = sort_answer(response.status, response.headers, text)
             if not whole or response.headers.get("connection", "").lower() == "close":
                 response.close()  # it holds the socket, too
                 self.close()
@@ -290,18 +257,3 @@ class Connection:
             return fault(error)
         self._used = self._clock()
         return answer
-
-    def _read(self, response: Any) -> tuple[bytes, bool]:
-        """Return the body and whether it is complete; a body that is cut off is returned as far as it came."""
-        parts: list[bytes] = []
-        size = 0
-        try:
-            while size < ANSWER_BYTES:
-                part = response.read1(65_536)
-                if not part:
-                    return b"".join(parts), True
-                parts.append(part)
-                size += len(part)
-        except _FAULTS:
-            pass  # the status has come, and it counts
-        return b"".join(parts), False

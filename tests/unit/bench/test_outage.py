@@ -70,7 +70,7 @@ def test_without_the_templates_property_the_same_waits_end_in_refused_invocation
 def test_what_waits_for_thirteen_days_is_parked_and_what_came_later_waits_on() -> None:
     sim = Simulation()
     began = sim.time.now
-    sim.klaviyo.told = lambda request: (sort_answer(503, {}, b"", now=request.at), 0.2)
+    sim.klaviyo.told = lambda request: (sort_answer(503, {}, b""), 0.2)
     for day in (0, 4, 12):
         sim.time.call(began + day * returns.DAY, lambda day=day: sim.send([sim.event(f"day{day}")]))  # type: ignore[misc]
     sim.run(began + 12.9 * returns.DAY)
@@ -142,7 +142,7 @@ def test_events_that_waited_a_day_go_as_backfills_behind_what_is_new() -> None:
             groups.extend(entry["MessageGroupId"] for entry in asked["Entries"])
 
     def down(request: Request) -> tuple[Answer, float] | None:
-        return (sort_answer(503, {}, b"", now=request.at), 0.2) if request.at < back else None
+        return (sort_answer(503, {}, b""), 0.2) if request.at < back else None
 
     sim.heard = noted
     sim.klaviyo.told = down

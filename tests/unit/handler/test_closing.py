@@ -46,7 +46,7 @@ def test_brake_is_stored_as_older_versions_compare_it() -> None:
 
 @pytest.mark.parametrize("status", [401, 403, 404, 405, 410, 415, 418, 451])
 def test_closing_for_an_answer_of_klaviyo_survives_the_table(status: int) -> None:
-    answer = klaviyo.sort_answer(status, {}, b"", now=0.0)
+    answer = klaviyo.sort_answer(status, {}, b"")
     stored = Closing(answer.reason, answer.detail)
     assert answer.kind == "configuration"
     assert Closing.parse(str(stored)) == stored
