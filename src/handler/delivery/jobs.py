@@ -1,15 +1,15 @@
 """From messages to bulk jobs.
 
-Pure. A job holds whole messages, whose finished entries are joined, not parsed. Its
-limits are Klaviyo's (API reference, "Bulk Create Events"): 1,000 events and, on the
-strictest reading of "5 MB", 5,000,000 bytes of body.
+Pure. The messages' finished entries are joined, not parsed. A job's limits are
+Klaviyo's (API reference, "Bulk Create Events"): 1,000 events and, on the strictest
+reading of "5 MB", 5,000,000 bytes of body.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from ..messages import JOB_EVENTS as JOB_EVENTS
@@ -91,20 +91,19 @@ def _late(entry: str) -> str:
 def pack(messages: Sequence[tuple[int, Message]], *, now: float, late_after: float = 0.0) -> list[Job]:
     """Cut ``messages``, each with its owner, into jobs, in the order of their arrival.
 
-    A job is full when the next whole message would not fit. No job holds a
-    ``unique_id`` twice. A repeat of the same event is left out, since it is delivered
-    with the first. Another event under the same id goes into a later job. Backfills
-    come after live events. Redriven messages have jobs of their own, which may be
-    refused. Suspect messages come last, each in a job of its own.
+    A job is full when the next event would not fit. No job holds a ``unique_id`` twice.
+    A repeat of the same event is left out, since it is delivered with the first. Another
+    event under the same id goes into a later job. Backfills come after live events.
+    Redriven messages have jobs of their own, which may be refused. Suspect messages come
+    last, each in a job of its own.
     """
     jobs: list[Job] = []
     oldest = now - late_after if late_after else float("-inf")
     for refused_at, group in _groups(messages):
-        builders, clashing = _fill([_rows(owner, message, oldest) for owner, message in group])
+        full, clashing = _fill(row for owner, message in group for row in _rows(owner, message, oldest))
         apart, clashing = _fill(clashing)
-        jobs += [Job(builder.finished(), refused_at) for builder in builders + apart]
-        alone = {(row.event.unique_id, identity(row.entry)): row for rows in clashing for row in rows}
-        jobs += [Job((row,), refused_at) for row in alone.values()]
+        alone = {(row.event.unique_id, identity(row.entry)): (row,) for row in clashing}
+        jobs += [Job(rows, refused_at) for rows in (*full, *apart, *alone.values())]
     return jobs
 
 
@@ -117,66 +116,22 @@ def _groups(messages: Sequence[tuple[int, Message]]) -> Iterator[tuple[float | N
             yield pair[1].refused_at, [pair]
 
 
-@dataclass(slots=True)
-class _Builder:
-    """A job being filled."""
-
-    rows: dict[str, Row] = field(default_factory=dict)
-    weight: int = ENVELOPE
-
-    def has_room(self, events: int, weight: int) -> bool:
-        return len(self.rows) + events <= JOB_EVENTS and self.weight + weight <= JOB_BYTES
-
-    def add(self, part: list[Row], weight: int) -> list[Row]:
-        """Add the new rows of ``part``; return the rows whose id another event of the job has."""
-        clashing: list[Row] = []
-        for row in part:
-            known = self.rows.setdefault(row.event.unique_id, row)
-            if known is not row:
-                weight -= _weight([row])
-                if not _same(known, row):
-                    clashing.append(row)
-        self.weight += weight
-        return clashing
-
-    def finished(self) -> tuple[Row, ...]:
-        return tuple(sorted(self.rows.values(), key=lambda row: row.event.time))
-
-
-def _fill(messages: list[list[Row]]) -> tuple[list[_Builder], list[list[Row]]]:
-    """Return jobs made of messages' rows, and the rows whose id another event of their job has."""
-    builders = [_Builder()]
-    left: list[list[Row]] = []
-    for rows in messages:
-        clashing: list[Row] = []
-        for part in _parts(rows):
-            weight = _weight(part)
-            if not builders[-1].has_room(len(part), weight):
-                builders.append(_Builder())
-            clashing += builders[-1].add(part, weight)
-        if clashing:
-            left.append(clashing)
-    return [builder for builder in builders if builder.rows], left
-
-
-def _parts(rows: list[Row]) -> list[list[Row]]:
-    """Return ``rows`` whole, or in parts if a single webhook fills more than a job."""
-    if len(rows) == 1 or _Builder().has_room(len(rows), _weight(rows)):
-        return [rows]
-    parts: list[list[Row]] = [[]]
+def _fill(rows: Iterable[Row]) -> tuple[list[tuple[Row, ...]], list[Row]]:
+    """Return the rows of each job, and the rows whose id another event of their job has."""
+    jobs: list[dict[str, Row]] = [{}]
+    clashing: list[Row] = []
     weight = ENVELOPE
     for row in rows:
-        weight += _weight([row])
-        if parts[-1] and (len(parts[-1]) == JOB_EVENTS or weight > JOB_BYTES):
-            parts.append([])
-            weight = ENVELOPE + _weight([row])
-        parts[-1].append(row)
-    return parts
-
-
-def _weight(part: list[Row]) -> int:
-    """Return the bytes of these rows in a request, each with a comma; the last comma is a byte too many."""
-    return sum([len(row.entry) for row in part]) + len(part)
+        known = jobs[-1].get(row.event.unique_id)
+        if known is None:
+            weight += len(row.entry) + 1  # the last comma is a byte too many
+            if len(jobs[-1]) == JOB_EVENTS or weight > JOB_BYTES:
+                jobs.append({})
+                weight = ENVELOPE + len(row.entry) + 1
+            jobs[-1][row.event.unique_id] = row
+        elif not _same(known, row):
+            clashing.append(row)
+    return [tuple(sorted(job.values(), key=lambda row: row.event.time)) for job in jobs if job], clashing
 
 
 def _same(row: Row, other: Row) -> bool:

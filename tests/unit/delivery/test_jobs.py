@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -81,15 +82,18 @@ def test_each_profiles_event_under_an_id_is_sent_once_and_no_job_holds_an_id_twi
 
 
 @given(st.lists(st.integers(1, 100), max_size=60), st.integers(0, 40_000))
-def test_jobs_hold_whole_messages_within_both_limits(sizes: list[int], weight: int) -> None:
+def test_jobs_hold_each_event_once_within_both_limits_and_are_full(sizes: list[int], weight: int) -> None:
     batch = [
         (owner, Message("s", tuple(event(f"{owner}-{n}", -n, weight) for n in range(count)), 1.0))
         for owner, count in enumerate(sizes)
     ]
     packed = jobs.pack(batch, now=0.0)
-    assert sum(len(job.rows) for job in packed) == sum(sizes)
-    owners = [{row.owner for row in job.rows} for job in packed]
-    assert sum(len(group) for group in owners) == len(sizes)
+    rows = [(row.owner, row.event.unique_id) for job in packed for row in job.rows]
+    assert sorted(rows) == sorted((owner, event.unique_id) for owner, message in batch for event in message.events)
+    for job, later in pairwise(packed):
+        assert max(row.owner for row in job.rows) <= min(row.owner for row in later.rows)
+        full = len(job.body()) + 1 + max(len(row.entry) for row in later.rows) > jobs.JOB_BYTES
+        assert full or len(job.rows) == messages.JOB_EVENTS
     for job in packed:
         assert len(job.rows) <= messages.JOB_EVENTS
         assert len(job.body()) <= jobs.JOB_BYTES
