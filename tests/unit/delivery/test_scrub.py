@@ -173,14 +173,14 @@ def seconds(of: Callable[[], object]) -> float:
     return min(runs)
 
 
-def growth(of: Callable[[str], object], piece: str, length: int) -> float:
-    """How many times the CPU twice the length takes; the least of three, for a machine that has other work."""
+def is_linear(of: Callable[[str], object], piece: str, length: int) -> bool:
+    """Whether eight times the length takes nearer to 8 than to 64 times the CPU, tried thrice on a busy machine."""
 
     def ratio() -> float:
-        once, twice = (piece * size for size in (length // len(piece), 2 * length // len(piece)))
-        return seconds(lambda: of(twice)) / seconds(lambda: of(once))
+        short, long = (piece * (size // len(piece)) for size in (length // 8, length))
+        return seconds(lambda: of(long)) / seconds(lambda: of(short))
 
-    return min(ratio() for _ in range(3))
+    return any(ratio() < 24 for _ in range(3))
 
 
 PIECES = [
@@ -207,6 +207,6 @@ PIECES = [
 
 @pytest.mark.parametrize("piece", [*PIECES, HIDDEN])
 def test_time_grows_with_the_texts(piece: str) -> None:
-    assert growth(lambda words: scrub(words, ENTRY), piece, MOST // 2) <= 2.5
-    assert growth(lambda words: scrub(words, ENTRY), piece, 20 * MOST) <= 2.5
-    assert growth(lambda entry: scrub("The email a@b.example of Kim is not valid", entry), piece, 200_000) <= 2.5
+    assert is_linear(lambda words: scrub(words, ENTRY), piece, MOST)
+    assert is_linear(lambda words: scrub(words, ENTRY), piece, 40 * MOST)
+    assert is_linear(lambda entry: scrub("The email a@b.example of Kim is not valid", entry), piece, 400_000)
