@@ -96,7 +96,8 @@ class Dispatcher:
             except NoSlot as cause:
                 run.result.cause = cause
         self._doubt = run.doubt
-        return run.finished()
+        run.result.left += [*run.held, *run.work]  # rows that still wait for proof are left over
+        return run.result
 
     def _next(self, run: _Run, job: Job, deadline: float) -> None:
         """Make one request. Whatever it raises, ``job`` is then either settled or back in the work."""
@@ -108,10 +109,7 @@ class Dispatcher:
         closed_for = slot.closing.code if slot.closing else None
         if closed_for == REFUSED_ALIKE and len(job.rows) > 1:
             # The rows were not at fault, and one is enough to probe. A random one, since the first may be at fault now.
-            run.work.popleft()
-            place = int(self._random() * len(job.rows))
-            run.work.extendleft([*job.without([place]), replace(job, rows=(job.rows[place],))])
-            job = run.work[0]
+            job = run.single(0, int(self._random() * len(job.rows)))
             body = job.body()
         if closed_for == KEY_REFUSED and self._key.renewed(key):
             key = self._key.current()
@@ -148,7 +146,7 @@ class Dispatcher:
         elif not answer.accepted and slot.closing is not None and slot.closing.code == REFUSED_ALIKE:
             self._pacer.failed(slot, BRAKE, pause=self._pauses.long)
         else:
-            run.doubt.accepted_at = max(run.doubt.accepted_at, self._pacer.accepted_at)
+            run.doubt.accepted_at = max(run.doubt.accepted_at, (self._pacer.known.accepted_at or 0) / 1000)
             if run.settle(answer, self._clock()):
                 self._pacer.failed(slot, BRAKE, pause=self._pauses.long)
                 raise Closed(self._clock() + self._pauses.long, BRAKE)
@@ -185,11 +183,15 @@ class _Run:
         if len(job.rows) == 1 or whole or (every and job.named):
             alone = words or {0: answer.words or answer.detail}
             verdicts = [self._alone(job, index, said, answer, now, whole=whole) for index, said in alone.items()]
-            if "brake" in verdicts:
-                return self._brake()
-            if "hold" in verdicts:
-                self._control()
-            return False
+            if "brake" in verdicts:  # the rows are not at fault
+                self.work = deque(
+                    job if self.messages[job.rows[0].owner].suspect else Job(job.rows) for job in self.work
+                )
+            elif "hold" in verdicts and self.work:
+                # A row from elsewhere is next: if it is accepted, what is held is settled.
+                other = next((index for index, job in enumerate(self.work) if not job.suspect), len(self.work) - 1)
+                self.single(other, len(self.work[other].rows) // 2)
+            return "brake" in verdicts
         if job.named is None and 0 < len(words) < len(job.rows):
             # Tried again apart, after the others: Klaviyo may have named the wrong rows.
             self._first(replace(part, named=False) for part in job.without(words))
@@ -209,26 +211,15 @@ class _Run:
             self.held.append(replace(job, rows=(row,), named=None))
         return verdict
 
-    def _control(self) -> None:
-        """Send a row from elsewhere next: if it is accepted, what is held is settled."""
-        other = next((index for index, job in enumerate(self.work) if not job.suspect), len(self.work) - 1)
-        if self.work:
-            job = self.work[other]
-            middle = len(job.rows) // 2
-            del self.work[other]
-            for part in job.without([middle]):
-                self.work.insert(other, part)
-            self.work.appendleft(replace(job, rows=(job.rows[middle],)))
-
-    def _brake(self) -> bool:
-        """Put the work back unchanged, since its rows are not at fault."""
-        self.work = deque(job if self.messages[job.rows[0].owner].suspect else Job(job.rows) for job in self.work)
-        return True
+    def single(self, index: int, place: int) -> Job:
+        """Cut the row at ``place`` out of the job at ``index``, and put it first; return its job."""
+        job = self.work[index]
+        alone = replace(job, rows=(job.rows[place],))
+        del self.work[index]
+        for rest in job.without([place]):
+            self.work.insert(index, rest)
+        self.work.appendleft(alone)
+        return alone
 
     def _first(self, parts: Iterable[Job]) -> None:
         self.work.extendleft(reversed(list(parts)))
-
-    def finished(self) -> Result:
-        """Return the result; rows that still wait for proof are left over."""
-        self.result.left += [*self.held, *self.work]
-        return self.result

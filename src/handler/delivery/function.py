@@ -26,8 +26,8 @@ from . import crashes, jobs, pacing, pacing_table, records, report, returns
 from .crashes import Deaths, Trial
 from .dispatch import Dispatcher
 from .klaviyo import Connection
-from .records import Received, Record
-from .returns import Parcel, Queues
+from .records import Decoded, Parcel, Record
+from .returns import Queues
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -41,8 +41,8 @@ class _Run:
     """One invocation; times are epoch seconds.
 
     No request begins after ``deadline``, no call of the queues after ``end``. ``done``
-    was settled and is not yet deleted, ``stay`` remains in the queue, ``newer`` too,
-    ``reached`` has the ids of all that were handled. ``cause`` is the last exception.
+    was settled and is not yet deleted, ``stay`` remains in the queue, ``reached`` has
+    the ids of all that were handled. ``cause`` is the last exception.
     """
 
     records: list[Record]
@@ -52,7 +52,6 @@ class _Run:
     end: float
     done: list[Record] = field(default_factory=list)
     stay: list[Record] = field(default_factory=list)
-    newer: list[Record] = field(default_factory=list)
     reached: set[str] = field(default_factory=set)
     settled: int = 0
     cause: str = ""
@@ -61,7 +60,7 @@ class _Run:
         """Take down that ``group`` was handled, and that ``stay`` of it could not be settled."""
         self.stay += stay
         self.reached |= {record.id for record in group}
-        kept = {record.id for record in (*stay, *self.newer)}
+        kept = {record.id for record in self.stay}
         self.done += [record for record in group if record.id not in kept]
 
 
@@ -161,7 +160,7 @@ class Deliver:
             raise Crashed(report.crashed(error)) from None
         if run.cause and not run.settled:
             raise Crashed(run.cause) from None
-        return {"batchItemFailures": [{"itemIdentifier": record.id} for record in (*run.stay, *run.newer)]}
+        return {"batchItemFailures": [{"itemIdentifier": record.id} for record in run.stay]}
 
     def _run(self, event: dict[str, Any], context: Any) -> _Run:
         began = self._clock()
@@ -225,16 +224,10 @@ class Deliver:
             return False
         if isinstance(message, Raw) or len(message.events) == 1:
             return False
-        parcels = [
-            Parcel(
-                Outgoing(messages.encode(part), messages.group(part), attributes={crashes.SPLIT: "1"}), frozenset({0})
-            )
-            for part in messages.pack(message.events, message, events_limit=1)
-        ]
-        unsent = self._queues(run.end).send(self._settings.events_queue_url, parcels)
-        if unsent:
+        parts = messages.pack(message.events, message, events_limit=1)
+        alone = [Outgoing(messages.encode(part), messages.group(part), 0, {crashes.SPLIT: "1"}) for part in parts]
+        if not self._send_away(run, record, self._settings.events_queue_url, alone):
             self._deaths.split(record, begins=False)
-        run.settle([record], [record] if unsent else [])
         return True
 
     def _settle(self, run: _Run, group: list[Record], trial: Trial | None = None) -> None:
@@ -271,35 +264,32 @@ class Deliver:
     def _handle(self, run: _Run, group: list[Record]) -> list[Record]:
         """Deliver, defer or park the events of ``group``; return the records for which none of these worked."""
         decoded = records.read(group, at=run.at, now=run.began)
-        received, parked, again = self._map_raw(decoded.received, run)
-        handled = {
-            owner: record.message for owner, record in enumerate(received) if isinstance(record.message, Message)
-        }
-        work = jobs.pack(list(handled.items()), now=self._clock(), late_after=self._settings.late_after)
-        result = self._dispatcher.run(work, handled, run.deadline)
-        result.left, overdue = returns.overdue(result.left, received, cause=result.cause, now=self._clock())
+        owners, parked, again = self._map_raw(decoded, group, run)
+        work = jobs.pack(list(owners.items()), now=self._clock(), late_after=self._settings.late_after)
+        result = self._dispatcher.run(work, owners, run.deadline)
+        result.left, overdue = returns.overdue(result.left, owners, cause=result.cause, now=self._clock())
         result.parked += overdue
-        report.finished(result, handled)
-        parked += returns.park(result.parked, received, at=run.at)
+        report.finished(result, owners)
+        parked += decoded.unreadable + returns.park(result.parked, owners, at=run.at)
         again += returns.defer(
             result.left,
-            received,
+            owners,
             cause=result.cause,
             now=self._clock(),
             random=self._random,
             late_after=self._settings.late_after,
             pauses=self._pauses,
         )
+        for parcel in decoded.unreadable:
+            report.dead_letter(parcel.outgoing)
         # Nothing is sent before all that may raise: the halves would send it again.
-        run.newer += decoded.newer
-        stay = self._sent_dead(run, decoded.unreadable)
         queues = self._queues(run.end)
         unsent = queues.send(self._settings.dead_letter_queue_url, parked)
         unsent |= queues.send(self._settings.events_queue_url, again)
         report.resent(len(again))
-        stay += [received[owner].record for owner in sorted(unsent)]
-        run.settled += len(group) - len(stay) - len(decoded.newer)
-        return stay
+        run.stay += decoded.newer
+        run.settled += len(group) - len(unsent) - len(decoded.newer)
+        return [group[owner] for owner in sorted(unsent)]
 
     def _queues(self, until: float) -> Queues:
         return Queues(self._sqs, lambda: self._clock() > until)
@@ -319,33 +309,33 @@ class Deliver:
         outgoing = messages.parked_text(
             record.body, messages.source(record.body), reason=reason, detail=detail, at=run.at
         )
-        stay = self._sent_dead(run, [(record, outgoing)])
-        run.settled += 1 - len(stay)
-        run.settle([record], stay)
+        report.dead_letter(outgoing)
+        self._send_away(run, record, self._settings.dead_letter_queue_url, [outgoing])
 
-    def _sent_dead(self, run: _Run, parked: list[tuple[Record, Outgoing]]) -> list[Record]:
-        """Send undecoded messages to the dead-letter queue; return the records for which that failed."""
-        parcels = [Parcel(outgoing, frozenset({place})) for place, (_, outgoing) in enumerate(parked)]
-        unsent = self._queues(run.end).send(self._settings.dead_letter_queue_url, parcels)
-        for _, outgoing in parked:
-            report.dead_letter(
-                outgoing.attributes["reason"], outgoing.attributes["detail"], outgoing.attributes["source"]
-            )
-        return [parked[place][0] for place in sorted(unsent)]
+    def _send_away(self, run: _Run, record: Record, url: str, outgoing: list[Outgoing]) -> bool:
+        """Send ``outgoing`` in place of ``record``, which stays unless the queue accepts all; return whether it did."""
+        sent = not self._queues(run.end).send(url, [Parcel(message, {0}) for message in outgoing])
+        run.settled += sent
+        run.settle([record], [] if sent else [record])
+        return sent
 
-    def _map_raw(self, received: list[Received], run: _Run) -> tuple[list[Received], list[Parcel], list[Parcel]]:
+    def _map_raw(
+        self, decoded: Decoded, group: list[Record], run: _Run
+    ) -> tuple[dict[int, Message], list[Parcel], list[Parcel]]:
         """Map raw webhooks (see ``redriven``) for half of the time that is left; the others wait for another turn."""
-        if not any(isinstance(record.message, Raw) for record in received):
-            return received, [], []
+        if not decoded.raw:
+            return decoded.messages, [], []
         # Only a redrive needs these: an ordinary delivery starts faster without.
         from ..events import mapping
         from . import redriven
 
         until = (self._clock() + run.deadline) / 2
-        return redriven.replay(
-            received,
+        mapped, parked, again = redriven.replay(
+            decoded.raw,
+            group,
             defaults=mapping.Defaults(self._settings.phone_region, self._settings.time_zone),
             at=run.at,
             stagger=self._pauses.stagger,
             is_late=lambda: self._clock() > until,
         )
+        return decoded.messages | mapped, parked, again

@@ -162,11 +162,6 @@ class Pacer:
         self._pauses = pauses
         self.known = State()
 
-    @property
-    def accepted_at(self) -> float:
-        """When Klaviyo last accepted a probe that opened the relay, as far as is known here (epoch seconds)."""
-        return (self.known.accepted_at or 0) / 1000
-
     def turn(self, deadline: float, prepare: Callable[[], T | None]) -> tuple[Slot, T | None]:
         """Reserve a slot, sleep until it and read the item again; on return it is time to post.
 

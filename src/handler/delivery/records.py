@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -27,23 +27,25 @@ class Record(NamedTuple):
     sent_at: float = 0.0
 
 
-class Received(NamedTuple):
-    """A decoded record. The body of a raw webhook is still compressed, and empty here."""
+class Parcel(NamedTuple):
+    """A message to send, and the places of the records whose events it carries."""
 
-    record: Record
-    message: Message | Raw
+    outgoing: Outgoing
+    owners: Set[int]
 
 
 @dataclass(slots=True)
 class Decoded:
-    """The decoded records of one invocation.
+    """The decoded records of one invocation, by their places.
 
-    ``unreadable`` are to be parked unchanged. ``newer`` stay in the queue: the later
-    version that wrote them reads them again once it is back.
+    The bodies of ``raw`` webhooks are still compressed, and empty here. ``unreadable``
+    are to be parked unchanged. ``newer`` stay in the queue: the later version that
+    wrote them reads them again once it is back.
     """
 
-    received: list[Received] = field(default_factory=list)
-    unreadable: list[tuple[Record, Outgoing]] = field(default_factory=list)
+    messages: dict[int, Message] = field(default_factory=dict)
+    raw: dict[int, Raw] = field(default_factory=dict)
+    unreadable: list[Parcel] = field(default_factory=list)
     newer: list[Record] = field(default_factory=list)
 
 
@@ -68,21 +70,24 @@ def _record(item: Mapping[str, Any]) -> Record:
 def read(records: Iterable[Record], *, at: str, now: float) -> Decoded:
     """Decode records; ``at`` is ISO 8601, ``now`` epoch seconds."""
     decoded = Decoded()
-    for record in records:
+    for place, record in enumerate(records):
         try:
             message = messages.decode(record.body, inflate=False)
         except MessageError as error:
             newer = isinstance(error, NewerMessage)
             if newer and not 0 < record.sent_at < now - NEWER_WAIT:
                 decoded.newer.append(record)
-                continue
-            reason = "newer_format" if newer else "unreadable_message"
-            outgoing = messages.parked_text(record.body, "unknown", reason=reason, detail=str(error), at=at)
-            decoded.unreadable.append((record, outgoing))
+            else:
+                reason = "newer_format" if newer else "unreadable_message"
+                outgoing = messages.parked_text(record.body, "unknown", reason=reason, detail=str(error), at=at)
+                decoded.unreadable.append(Parcel(outgoing, {place}))
             continue
-        if "reason" in record.attributes and isinstance(message, Message):
+        if isinstance(message, Raw):
+            decoded.raw[place] = message
+        elif "reason" in record.attributes:
             # It was parked and has come back with its reason. It yields to live events from now on. Its time in the
             # dead-letter queue and before does not count as waiting.
-            message = message._replace(backfill=True, redriven=True, waiting_since=0)
-        decoded.received.append(Received(record, message))
+            decoded.messages[place] = message._replace(backfill=True, redriven=True, waiting_since=0)
+        else:
+            decoded.messages[place] = message
     return decoded

@@ -11,7 +11,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from ..cleaning import clean
 from ..closing import NO_SLOT, Closing
 from ..errors import NoSlot
-from ..messages import Message
+from ..messages import Message, Outgoing
 from ..telemetry import NAMESPACE, SERVICE, by_line, crash, event_id, logger, metrics
 from .dispatch import Post, Result
 from .jobs import Job, Row
@@ -102,8 +102,9 @@ def _parked(parked: RefusedRows, messages: Mapping[int, Message]) -> None:
     _count("Parked", parked.reason, len(parked.rows))
 
 
-def dead_letter(reason: str, detail: str, source: str, *, webhook_id: str = "", sender_ids: Sequence[str] = ()) -> None:
+def dead_letter(outgoing: Outgoing, *, webhook_id: str = "", sender_ids: Sequence[str] = ()) -> None:
     """Log and count a message that was parked unchanged; the ids are those of the webhook's line, where known."""
+    reason, detail, source = (outgoing.attributes[name] for name in ("reason", "detail", "source"))
     ids = {"webhook_id": webhook_id, "sender_ids": list(sender_ids)}
     named = {name: value for name, value in ids.items() if value}
     logger.warning("parked", extra={"reason": reason, "detail": detail, "sources": [source], **named})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +12,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 from .. import messages
 from ..closing import NO_SLOT, THROTTLED
 from ..errors import NoSlot
-from ..messages import MAX_DELAY, Message, Outgoing, Raw
+from ..messages import MAX_DELAY, Message, Outgoing
 from ..pauses import Pauses
 from ..telemetry import logger
 from .jobs import Job, Row
-from .records import Received, Record
+from .records import Parcel, Record
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -26,22 +26,9 @@ LONGEST_WAIT = 13 * DAY  # of a message that is sent repeatedly; SQS starts its 
 _MOST_DEFERRALS = 8  # from here on the delay no longer grows
 
 
-@dataclass(frozen=True, slots=True)
-class Parcel:
-    """A message to send, and the places of the records whose events it carries."""
-
-    outgoing: Outgoing
-    owners: frozenset[int]
-
-
-def unmapped(record: Record, source: str, delay: int) -> Outgoing:
-    """Return a raw webhook to be sent again unchanged: there was no time or no room to map it."""
-    return Outgoing(record.body, f"{source}#redrive", delay)
-
-
 def defer(
     jobs: Iterable[Job],
-    received: Sequence[Received],
+    owners: Mapping[int, Message],
     *,
     cause: NoSlot | None,
     now: float,
@@ -51,10 +38,10 @@ def defer(
 ) -> list[Parcel]:
     """Return the events that were not delivered, packed into messages to be sent again.
 
-    Small messages travel together. The rows of a suspect job stay in messages of their
-    own, so that taking a refused job apart continues where it ended. Events older than
-    ``late_after`` seconds (0: never) move to the group of the backfills, behind live
-    events.
+    ``owners[row.owner]`` is the message that a row came in. Small messages travel
+    together. The rows of a suspect job stay in messages of their own, so that taking a
+    refused job apart continues where it ended. Events older than ``late_after`` seconds
+    (0: never) move to the group of the backfills, behind live events.
     """
     oldest = now - late_after if late_after else float("-inf")
     groups: dict[tuple[Any, ...], list[Row]] = {}
@@ -63,7 +50,7 @@ def defer(
         refused_at = None if job.refused_at is None else math.ceil(job.refused_at)
         own = -1 if refused_at is None else number
         for row in job.rows:
-            message = _message(received[row.owner])
+            message = owners[row.owner]
             # Grouped by the day on which the wait began, since events of one message are also parked together.
             waits = message.waiting_since // DAY
             kind = (message.source, message.private_ids, repr(message.extra))
@@ -72,64 +59,48 @@ def defer(
             groups.setdefault((own, refused_at, backfill, *kind, *fate), []).append(row)
     parcels: list[Parcel] = []
     for (_, refused_at, backfill, *_), rows in groups.items():
-        like = _like(rows, received, now=now, refused_at=refused_at, backfill=backfill, cause=cause)
-        for part, owners in _packed(rows, like):
+        like = _like(
+            [owners[row.owner] for row in rows], now=now, refused_at=refused_at, backfill=backfill, cause=cause
+        )
+        for part, places in _packed(rows, like):
             wait = delay(cause, like.deferred, now=now, random=random, pauses=pauses)
-            parcels.append(Parcel(Outgoing(messages.encode(part), messages.group(part), wait), owners))
+            parcels.append(Parcel(Outgoing(messages.encode(part), messages.group(part), wait), places))
     return parcels
 
 
 def overdue(
-    left: Iterable[Job], received: Sequence[Received], *, cause: NoSlot | None, now: float
+    left: Sequence[Job], owners: Mapping[int, Message], *, cause: NoSlot | None, now: float
 ) -> tuple[list[Job], list[RefusedRows]]:
     """Return ``left`` without the rows that have waited too long, and those rows, to be parked.
 
     Nothing else ends a loop through the queue: Lambda allows this one (RecursiveLoop in template.yaml).
     """
-    kept: list[Job] = []
-    parked: list[RefusedRows] = []
+
+    def is_overdue(row: Row) -> bool:
+        return now - (owners[row.owner].waiting_since or now) > LONGEST_WAIT
+
+    kept = [
+        part for job in left for part in job.without(index for index, row in enumerate(job.rows) if is_overdue(row))
+    ]
+    old = tuple(row for job in left for row in job.rows if is_overdue(row))
     why = cause.closing if cause else "Klaviyo gave no reason"
-    for job in left:
-        old = {index for index, row in enumerate(job.rows) if _waited(received[row.owner], now) > LONGEST_WAIT}
-        if old:
-            rows = tuple(job.rows[index] for index in sorted(old))
-            detail = f"waited for {LONGEST_WAIT // DAY} days; last deferral: {why}"
-            parked.append(RefusedRows(rows, "waited_too_long", detail))
-        kept += job.without(old)
-    return kept, parked
-
-
-def _waited(record: Received, now: float) -> float:
-    since = _message(record).waiting_since
-    return now - since if since else 0.0
-
-
-def _message(record: Received) -> Message:
-    if isinstance(record.message, Raw):
-        raise TypeError("a raw webhook has no events yet")
-    return record.message
+    detail = f"waited for {LONGEST_WAIT // DAY} days; last deferral: {why}"
+    return kept, [RefusedRows(old, "waited_too_long", detail)] if old else []
 
 
 def _like(
-    rows: list[Row],
-    received: Sequence[Received],
-    *,
-    now: float,
-    refused_at: int | None,
-    backfill: bool,
-    cause: NoSlot | None,
+    sent: Sequence[Message], *, now: float, refused_at: int | None, backfill: bool, cause: NoSlot | None
 ) -> Message:
-    """Return the header of the messages in which ``rows`` are sent again; suspect if there is a ``refused_at``."""
-    message = _message(received[rows[0].owner])
-    # The latest of a day, so that no event is parked before it has waited long enough.
-    waiting_since = max(_message(received[row.owner]).waiting_since for row in rows)
-    deferred = max(_message(received[row.owner]).deferred for row in rows)
-    if refused_at is not None and not message.suspect:
+    """Return the header for events of ``sent`` that are sent again; suspect if there is a ``refused_at``."""
+    deferred = max(message.deferred for message in sent)
+    if refused_at is not None and not sent[0].suspect:
         deferred = 0  # counts from the refusal on
     elif not _ends_when_it_says(cause):
         deferred += 1
-    return message._replace(
-        received=min(_message(received[row.owner]).received for row in rows),
+    # The latest of a day, so that no event is parked before it has waited long enough.
+    waiting_since = max(message.waiting_since for message in sent)
+    return sent[0]._replace(
+        received=min(message.received for message in sent),
         deferred=deferred,
         suspect=refused_at is not None,
         refused_at=refused_at or 0,
@@ -138,12 +109,10 @@ def _like(
     )
 
 
-def _packed(rows: Sequence[Row], like: Message) -> list[tuple[Message, frozenset[int]]]:
+def _packed(rows: Sequence[Row], like: Message) -> list[tuple[Message, set[int]]]:
     owner_of = {id(row.event): row.owner for row in rows}
-    return [
-        (part, frozenset(owner_of[id(event)] for event in part.events))
-        for part in messages.pack((row.event for row in rows), like)
-    ]
+    parts = messages.pack((row.event for row in rows), like)
+    return [(part, {owner_of[id(event)] for event in part.events}) for part in parts]
 
 
 def _ends_when_it_says(cause: NoSlot | None) -> bool:
@@ -177,7 +146,7 @@ class RefusedRows:
     suspect: bool = False
 
 
-def park(parked: Iterable[RefusedRows], received: Sequence[Received], *, at: str) -> list[Parcel]:
+def park(parked: Iterable[RefusedRows], owners: Mapping[int, Message], *, at: str) -> list[Parcel]:
     """Return messages for the dead-letter queue, one for all rows of a source with the same reason.
 
     A redrive brings them back as if new, but still suspect if Klaviyo did not name
@@ -186,17 +155,17 @@ def park(parked: Iterable[RefusedRows], received: Sequence[Received], *, at: str
     groups: dict[tuple[object, ...], list[Row]] = {}
     for part in parked:
         for row in part.rows:
-            message = _message(received[row.owner])
+            message = owners[row.owner]
             kind = (message.source, message.backfill, message.private_ids, repr(message.extra))
             groups.setdefault((*kind, part.reason, part.detail, part.suspect), []).append(row)
     parcels: list[Parcel] = []
     for (*_, reason, detail, suspect), rows in groups.items():
-        like = _message(received[rows[0].owner])
+        like = owners[rows[0].owner]
         refused_at = like.refused_at if suspect else 0
         like = like._replace(deferred=0, suspect=bool(suspect), refused_at=refused_at, waiting_since=0)
-        for message, owners in _packed(rows, like):
+        for message, places in _packed(rows, like):
             outgoing = messages.parked(message, reason=str(reason), detail=str(detail), at=at)
-            parcels.append(Parcel(outgoing, owners))
+            parcels.append(Parcel(outgoing, places))
     return parcels
 
 
@@ -207,7 +176,7 @@ class Queues:
         self._client = client
         self._is_late = is_late
 
-    def send(self, url: str, parcels: Sequence[Parcel]) -> frozenset[int]:
+    def send(self, url: str, parcels: Sequence[Parcel]) -> set[int]:
         """Send ``parcels``; return the owners of those that the queue did not accept.
 
         Parcels that were accepted before the queue became unreachable count as sent.
@@ -227,7 +196,7 @@ class Queues:
                     _unavailable(error)
                     reached = False
             refused.update(id(outgoing) for outgoing in left)
-        return frozenset(owner for parcel in parcels if id(parcel.outgoing) in refused for owner in parcel.owners)
+        return {owner for parcel in parcels if id(parcel.outgoing) in refused for owner in parcel.owners}
 
     def delete(self, url: str, records: Sequence[Record]) -> bool:
         """Acknowledge now rather than with the invocation's answer; return whether all were deleted in time."""
@@ -235,26 +204,22 @@ class Queues:
 
     def show(self, url: str, records: Sequence[Record], *, after: Callable[[], float]) -> bool:
         """Let the queue hand over ``records`` again, each ``after()`` seconds from now; return as ``delete``."""
-
-        def change(entries: list[Any]) -> Any:
-            timed = [entry | {"VisibilityTimeout": round(after())} for entry in entries]
-            return self._client.change_message_visibility_batch(QueueUrl=url, Entries=timed)
-
-        return self._each(records, change)
+        return self._each(
+            records,
+            lambda entries: self._client.change_message_visibility_batch(
+                QueueUrl=url, Entries=[entry | {"VisibilityTimeout": round(after())} for entry in entries]
+            ),
+        )
 
     def _each(self, records: Sequence[Record], call: Callable[[list[Any]], Any]) -> bool:
         for start in range(0, len(records), messages.BATCH_ENTRIES):
-            if self._is_late():
-                return False
             part = records[start : start + messages.BATCH_ENTRIES]
+            entries = [{"Id": str(index), "ReceiptHandle": record.receipt} for index, record in enumerate(part)]
             try:
-                answer = call(
-                    [{"Id": str(index), "ReceiptHandle": record.receipt} for index, record in enumerate(part)]
-                )
+                if self._is_late() or call(entries).get("Failed"):
+                    return False
             except (ClientError, BotoCoreError) as error:
                 _unavailable(error)
-                return False
-            if answer.get("Failed"):
                 return False
         return True
 

@@ -187,7 +187,7 @@ class Receive:
         return Plan(
             _accepted(outcome, named),
             messages.stagger(packed, requests_per_minute=self._settings.requests_per_minute),
-            [letter.outgoing for letter in parking.letters(raw, outcome, at=iso(raw.received))],
+            list(parking.letters(raw, outcome, at=iso(raw.received))),
         )
 
     def _with_secrets(self, source: Source, check: Callable[[list[str]], _Checked]) -> _Checked:

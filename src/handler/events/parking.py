@@ -8,7 +8,7 @@ through a fault in our code (docs/decisions/0029).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from .. import messages
 from ..errors import SourceError, UnknownSource, Unmapped
@@ -17,14 +17,6 @@ from ..telemetry import crash, logger
 from .mapping import Outcome, UnmappedItem
 
 _Made = TypeVar("_Made")
-
-
-class DeadLetter(NamedTuple):
-    """A message for the dead-letter queue, with its reason as logs and metrics have it."""
-
-    reason: str
-    detail: str
-    outgoing: Outgoing
 
 
 def settled(source: str, make: Callable[[], _Made]) -> _Made | Outcome:
@@ -44,7 +36,7 @@ def settled(source: str, make: Callable[[], _Made]) -> _Made | Outcome:
     return Outcome(parked=[UnmappedItem(None, reason, detail)])
 
 
-def letters(raw: Raw, outcome: Outcome, *, at: str) -> Iterator[DeadLetter]:
+def letters(raw: Raw, outcome: Outcome, *, at: str) -> Iterator[Outgoing]:
     """Yield ``raw`` for the dead-letter queue, once for each reason, with the places of its items; ``at`` is ISO 8601.
 
     What was parked as a whole keeps the places that it came with, and their digest.
@@ -61,4 +53,4 @@ def letters(raw: Raw, outcome: Outcome, *, at: str) -> Iterator[DeadLetter]:
         outgoing = messages.parked(kept, reason=reason, detail=detail, at=at)
         if not messages.fits(outgoing):
             outgoing = messages.parked(raw._replace(only=None), reason=reason, detail=detail, at=at)
-        yield DeadLetter(reason, detail, outgoing)
+        yield outgoing

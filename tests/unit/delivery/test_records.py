@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from handler import messages
 from handler.closing import Closing
 from handler.delivery import jobs, returns
-from handler.delivery.records import Received, Record, of_event, read
+from handler.delivery.records import Parcel, Record, of_event, read
 from handler.delivery.returns import Queues, RefusedRows
 from handler.errors import Closed, NoSlot, TooLate
 from handler.messages import Message, Outgoing
@@ -42,10 +42,6 @@ def record(body: str, texts: Mapping[str, str], receives: int = 1, sent_at: floa
     }
 
 
-def received(number: int, message: Message) -> Received:
-    return Received(Record(str(number), f"r{number}", messages.encode(message), {}), message)
-
-
 def test_a_record_has_its_receives_its_time_and_the_texts_of_its_attributes() -> None:
     raw = record("body", {"reason": "crashed"}, 7, NOW - 1.5)
     raw["messageAttributes"]["bytes"] = {"binaryValue": "AA==", "dataType": "Binary"}
@@ -63,21 +59,19 @@ def test_garbage_is_parked_with_its_reason_and_a_newer_format_waits_for_newer_co
     ]
     result = read(records, at=AT, now=NOW)
     assert [record.id for record in result.newer] == ["waits0", "waits1", "waits2"]
-    assert [(record.id, out.attributes["reason"], out.body) for record, out in result.unreadable] == [
-        ("garbage", "unreadable_message", "garbage"),
-        ("waited", "newer_format", newer),
+    assert [(owners, out.attributes["reason"], out.body) for out, owners in result.unreadable] == [
+        ({0}, "unreadable_message", "garbage"),
+        ({4}, "newer_format", newer),
     ]
 
 
 def test_deferred_events_travel_together_and_remember() -> None:
-    got = [received(n, message(f"a{n}", deferred=n % 2)) for n in range(150)]
-    work = jobs.pack(
-        [(n, record.message) for n, record in enumerate(got) if isinstance(record.message, Message)], now=NOW
-    )
+    got = owners(*(message(f"a{n}", deferred=n % 2) for n in range(150)))
+    work = packed(got)
     cause = Closed(NOW + 30, Closing("outage", "status_503"))
     parcels = returns.defer(work, got, cause=cause, now=NOW, random=lambda: 0.5, pauses=PAUSES)
     assert len(parcels) == 2
-    assert frozenset().union(*(parcel.owners for parcel in parcels)) == frozenset(range(150))
+    assert {owner for parcel in parcels for owner in parcel.owners} == set(range(150))
     for parcel in parcels:
         body = messages.decode(parcel.outgoing.body)
         assert isinstance(body, Message)
@@ -88,7 +82,7 @@ def test_deferred_events_travel_together_and_remember() -> None:
 
 
 def test_suspects_stay_apart_and_count_from_their_refusal() -> None:
-    got = [received(0, message("a", "b", "c", deferred=7))]
+    got = owners(message("a", "b", "c", deferred=7))
     (job,) = packed(got)
     cause = TooLate(NOW, Closing("no_slot", "busy"))
     halves = replace(job, refused_at=NOW - 1.5).halves()
@@ -100,12 +94,11 @@ def test_suspects_stay_apart_and_count_from_their_refusal() -> None:
 
 
 def test_late_events_are_deferred_as_they_came() -> None:
-    got = [received(0, message("a"))]
-    assert isinstance(got[0].message, Message)
-    work = jobs.pack([(0, got[0].message)], now=NOW + 90_000, late_after=86_400)
+    got = owners(message("a"))
+    work = jobs.pack(list(got.items()), now=NOW + 90_000, late_after=86_400)
     assert '"backfill":true' in work[0].body().decode()
     (parcel,) = returns.defer(work, got, cause=None, now=NOW, random=lambda: 0.5, pauses=PAUSES)
-    assert messages.decode(parcel.outgoing.body).events == got[0].message.events  # type: ignore[union-attr]  # it is no raw one
+    assert messages.decode(parcel.outgoing.body).events == got[0].events  # type: ignore[union-attr]  # it is no raw one
 
 
 @given(
@@ -126,9 +119,8 @@ def test_waiting_out_a_day_costs_a_message_few_sends() -> None:
 
 
 def test_parked_rows_share_a_message_and_come_back_as_new() -> None:
-    got = [received(n, message(f"a{n}", deferred=9, suspect=True)) for n in range(3)]
-    owned = [(n, record.message) for n, record in enumerate(got) if isinstance(record.message, Message)]
-    work = [row for job in jobs.pack(owned, now=NOW) for row in job.rows]
+    got = owners(*(message(f"a{n}", deferred=9, suspect=True) for n in range(3)))
+    work = [row for job in packed(got) for row in job.rows]
     parcels = returns.park([RefusedRows((row,), "refused_by_klaviyo", "Invalid.") for row in work], got, at=AT)
     (parcel,) = parcels
     body = messages.decode(parcel.outgoing.body)
@@ -144,7 +136,7 @@ def queues(sqs: Sqs, clock: Time, until: float = NOW + 60) -> Queues:
 
 
 def test_only_what_the_queue_did_not_take_stays() -> None:
-    parcels = [returns.Parcel(Outgoing(body, "g"), frozenset({n})) for n, body in enumerate(["aa", "bb", "bb"])]
+    parcels = [Parcel(Outgoing(body, "g"), {n}) for n, body in enumerate(["aa", "bb", "bb"])]
     clock = Time()
     sqs = Sqs({"queue": Queue("queue", clock)}, refuse=lambda entry: "b" in entry["MessageBody"])
     assert queues(sqs, clock).send("queue", parcels) == {1, 2}
@@ -160,7 +152,7 @@ def test_only_what_the_queue_did_not_take_stays() -> None:
 def test_a_batch_that_sqs_refuses_for_its_form_does_not_keep_the_next_ones() -> None:
     clock, fine = Time(), "fine"
     texts = ["\x01", *[fine] * 9, *[fine] * 12]
-    parcels = [returns.Parcel(Outgoing(text, "g"), frozenset({n})) for n, text in enumerate(texts)]
+    parcels = [Parcel(Outgoing(text, "g"), {n}) for n, text in enumerate(texts)]
     sqs = Sqs({"queue": (queue := Queue("queue", clock))})
 
     def form(operation: str, asked: Any) -> None:
@@ -181,7 +173,7 @@ def test_after_the_connection_was_lost_nothing_more_is_tried() -> None:
         raise EndpointConnectionError(endpoint_url="queue")
 
     sqs = Sqs({"queue": Queue("queue", clock)}, before=lost)
-    parcels = [returns.Parcel(Outgoing("a", "g"), frozenset({n})) for n in range(100)]
+    parcels = [Parcel(Outgoing("a", "g"), {n}) for n in range(100)]
     assert queues(sqs, clock).send("queue", parcels) == set(range(100))
     assert calls == 1
 
@@ -203,7 +195,7 @@ def test_on_a_slow_queue_sends_deletes_and_shows_stop_at_the_deadline() -> None:
     began = clock()
     assert not queues(sqs, clock, began + 3.5).show("queue", records[40:], after=lambda: 10.0)
     assert clock() - began == 4.0
-    parcels = [returns.Parcel(Outgoing("a", "g"), frozenset({n})) for n in range(100)]
+    parcels = [Parcel(Outgoing("a", "g"), {n}) for n in range(100)]
     assert queues(sqs, clock, clock() + 3.5).send("queue", parcels) == set(range(40, 100))
 
 
@@ -211,7 +203,7 @@ def test_on_a_slow_queue_a_part_that_it_refuses_is_not_tried_again_after_the_dea
     clock = Time()
     sqs = Sqs({"queue": Queue("queue", clock)}, before=lambda *_: clock.sleep(5.0), refuse=lambda _: True)
     began = clock()
-    assert queues(sqs, clock, began + 3.5).send("queue", [returns.Parcel(Outgoing("a", "g"), frozenset({0}))]) == {0}
+    assert queues(sqs, clock, began + 3.5).send("queue", [Parcel(Outgoing("a", "g"), {0})]) == {0}
     assert clock() - began == 5.0
 
 
@@ -230,14 +222,11 @@ def test_all_is_deleted_or_shown_in_time_or_the_caller_knows() -> None:
 
 def deferrals(cause: NoSlot, *times: int, deferred: int = 3) -> list[tuple[Message, Outgoing]]:
     """What messages with one event each, of these times, are sent again as."""
-    got = [
-        received(n, Message("shop", (event(f"t{n}", time=time),), NOW, deferred=deferred))
-        for n, time in enumerate(times)
-    ]
-    work = jobs.pack(
-        [(n, record.message) for n, record in enumerate(got) if isinstance(record.message, Message)], now=NOW
+    events = (event(f"t{n}", time=time) for n, time in enumerate(times))
+    got = owners(*(Message("shop", (single,), NOW, deferred=deferred) for single in events))
+    parcels = returns.defer(
+        packed(got), got, cause=cause, now=NOW, random=lambda: 1.0, pauses=PAUSES, late_after=86_400
     )
-    parcels = returns.defer(work, got, cause=cause, now=NOW, random=lambda: 1.0, pauses=PAUSES, late_after=86_400)
     decoded = [(messages.decode(parcel.outgoing.body), parcel.outgoing) for parcel in parcels]
     return [(body, outgoing) for body, outgoing in decoded if isinstance(body, Message)]
 
@@ -269,16 +258,18 @@ def test_late_events_go_on_in_the_group_of_the_backfills() -> None:
 LONG = returns.LONGEST_WAIT
 
 
-def waited(*seconds: float) -> list[Received]:
+def waited(*seconds: float) -> dict[int, Message]:
     """Messages that were first sent again so long ago; 0: never."""
     since = [int(NOW - age) if age else 0 for age in seconds]
-    return [received(n, message(f"w{n}", waiting_since=began)) for n, began in enumerate(since)]
+    return owners(*(message(f"w{n}", waiting_since=began) for n, began in enumerate(since)))
 
 
-def packed(got: list[Received]) -> list[jobs.Job]:
-    return jobs.pack(
-        [(n, record.message) for n, record in enumerate(got) if isinstance(record.message, Message)], now=NOW
-    )
+def owners(*messages: Message) -> dict[int, Message]:
+    return dict(enumerate(messages))
+
+
+def packed(got: dict[int, Message]) -> list[jobs.Job]:
+    return jobs.pack(list(got.items()), now=NOW)
 
 
 def test_what_waited_for_thirteen_days_is_parked_with_the_reason_and_its_neighbours_wait_on() -> None:
@@ -299,7 +290,7 @@ def test_a_message_waits_from_its_first_deferral_on_and_a_redrive_begins_again()
     )
     since = {event.unique_id: body.waiting_since for body in decoded(parcels) for event in body.events}
     assert since == {"w0": int(NOW), "w1": int(NOW) - 3 * returns.DAY - 60, "w2": int(NOW) - 3 * returns.DAY - 60}
-    waiting = got[1:]
+    waiting = {owner: got[owner] for owner in (1, 2)}
     rows = tuple(row for job in packed(waiting) for row in job.rows)
     parked = returns.park([RefusedRows(rows, "waited_too_long", "waited")], waiting, at=AT)
     assert {body.waiting_since for body in decoded(parked)} == {0}
@@ -308,14 +299,12 @@ def test_a_message_waits_from_its_first_deferral_on_and_a_redrive_begins_again()
 def test_what_was_parked_as_it_is_waits_from_its_redrive_on() -> None:
     body = messages.encode(message("a", waiting_since=int(NOW - LONG) - 60))
     crashed = messages.parked_text(body, "shop", reason="crashed", detail="died", at=AT)
-    back = read(of_event([record(crashed.body, crashed.attributes)]), at=AT, now=NOW).received
-    assert [
-        (record.message.backfill, record.message.redriven) for record in back if isinstance(record.message, Message)
-    ] == [(True, True)]
+    back = read(of_event([record(crashed.body, crashed.attributes)]), at=AT, now=NOW).messages
+    assert [(message.backfill, message.redriven) for message in back.values()] == [(True, True)]
     assert returns.overdue(packed(back), back, cause=TooLate(NOW, Closing("no_slot", "busy")), now=NOW)[1] == []
 
 
-def decoded(parcels: list[returns.Parcel]) -> list[Message]:
+def decoded(parcels: list[Parcel]) -> list[Message]:
     bodies = [messages.decode(parcel.outgoing.body) for parcel in parcels]
     return [body for body in bodies if isinstance(body, Message)]
 

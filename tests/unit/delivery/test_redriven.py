@@ -253,7 +253,7 @@ def test_fields_of_a_later_release_stay_without_a_list_of_places(monkeypatch: py
     raw = Raw("stripe", b"{}", {}, 1.7e9, extra=LATER)
     parked = Outcome(parked=[UnmappedItem(3, "unknown_topic", "d")], items="0" * 16)
     (letter,) = parking.letters(raw, parked, at="now")
-    assert messages.decode(letter.outgoing.body) == raw
+    assert messages.decode(letter.body) == raw
 
 
 JSON = st.recursive(

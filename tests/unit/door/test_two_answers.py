@@ -472,7 +472,7 @@ def test_places_are_kept_for_each_reason_and_from_the_redrive_before() -> None:
         UnmappedItem(None, "not_json", "c"),
     ]
     parcels = letters(raw, Outcome(parked=parked), at="now")
-    parts = {part.reason: messages.decode(part.outgoing.body) for part in parcels}
+    parts = {part.attributes["reason"]: messages.decode(part.body) for part in parcels}
     assert {reason: part.only for reason, part in parts.items() if isinstance(part, Raw)} == {
         "no_metric": (4,),
         "no_identifier": (7,),
