@@ -44,7 +44,7 @@ def _record(place: int, body: str) -> dict[str, Any]:
 
 def ours(records: list[dict[str, Any]]) -> bytes:
     """Do what ``deliver`` does with a batch's records before it posts, step by step as its handler does."""
-    new, _ = crashes.apart(of_event(records))
+    new, _, _ = crashes.apart(of_event(records), now=orders.START)
     read = decoded(new, at="", now=orders.START).messages
     (job,) = jobs.pack(list(read.items()), now=orders.START, late_after=86_400)
     return job.body()

@@ -18,10 +18,10 @@ bring back thousands of innocent messages (docs/decisions/0037). Hence:
   message survives after it died alone, the deaths were not its own: that is a storm, too.
 
 A trial is an item of the table, ``{account}/event-bulk-create-jobs/trial/{MessageId}``:
-``deaths`` (N), ``cause`` (S, the exception if there was one), ``split`` (N, once its
-events are sent one by one) and ``expires_at`` (N, epoch seconds, for DynamoDB to delete
-it). SQS gives a message the same id at each receive (SQS guide, "Queue and message
-identifiers"); one that is sent again starts without a trial.
+``deaths`` (N), ``cause`` (S, the exception if there was one) and ``expires_at`` (N,
+epoch seconds, for DynamoDB to delete it). SQS gives a message the same id at each
+receive (SQS guide, "Queue and message identifiers"); one that is sent again starts
+without a trial.
 """
 
 from __future__ import annotations
@@ -48,14 +48,10 @@ NOTE_SECONDS = 60.0  # a function notes deaths at most so often
 
 
 class Trial(NamedTuple):
-    """A message that was handled alone: how often it came back from that, and the exception, if any.
-
-    ``split``: a function began to send its events one by one.
-    """
+    """A message that was handled alone: how often it came back from that, and the exception, if any."""
 
     deaths: int
     cause: str = ""
-    split: bool = False
 
 
 class Deaths:
@@ -75,8 +71,7 @@ class Deaths:
         self._died = self._alive = 0.0
         self.courage = 1
 
-    def _look(self) -> None:
-        state = self._known()
+    def _look(self, state: State) -> None:
         self._died = max(self._died, (state.died_at or 0) / 1000)
         self._alive = max(self._alive, (state.alive_at or 0) / 1000)
 
@@ -89,8 +84,7 @@ class Deaths:
     def read(self, *, came_back: bool) -> None:
         """Read the evidence of all functions; ``came_back``: now a message came back from a group."""
         with suppress(TableUnavailable, ValueError):
-            state = State.of(self._table.read())
-            self._died, self._alive = (state.died_at or 0) / 1000, (state.alive_at or 0) / 1000
+            self._look(State.of(self._table.read()))
         if came_back:
             self.died()
 
@@ -101,13 +95,13 @@ class Deaths:
 
     def settled(self) -> None:
         """Note that this function settled all that it had; one note after each death is enough."""
-        self._look()
+        self._look(self._known())
         if self._died and self._alive <= self._died:
             self._alive = self._note("alive_at")
 
     def calm(self) -> bool:
         """Return whether work got done since the last death. A time that is still to come is no evidence."""
-        self._look()
+        self._look(self._known())
         return self._died < self._alive <= self._clock() + NOTE_SECONDS
 
     def convicts(self, trial: Trial) -> bool:
@@ -119,7 +113,7 @@ class Deaths:
         with suppress(TableUnavailable):
             item = self._item(record).read()
             if isinstance(deaths := item.get("deaths"), int):
-                return Trial(deaths, str(item.get("cause", "")), "split" in item)
+                return Trial(deaths, str(item.get("cause", "")))
         return None
 
     def begin(self, records: Iterable[Record], trial: Trial | None = None) -> None:
@@ -137,26 +131,25 @@ class Deaths:
         if trial.deaths and not cause:
             self.died()  # so something else kills functions
 
-    def split(self, record: Record, *, begins: bool) -> None:
-        """Write down that the message is about to be split, or that its parts could not be sent."""
-        with suppress(TableUnavailable):
-            self._item(record).swap({}, {"split": 1 if begins else None})
-
     def _item(self, record: Record) -> Table:
         return self._table.at(f"trial/{record.id}")
 
 
-def apart(records: Iterable[Record]) -> tuple[list[Record], list[Record]]:
-    """Return the new ``records``, and those that came back.
+def apart(records: Iterable[Record], *, now: float) -> tuple[list[Record], list[Record], list[Record]]:
+    """Return the new ``records``, those that came back, and those that have come back for too long.
 
     A part of a message that came back counts as one, and so does what a redrive brought
     back after it was parked for that.
     """
     new: list[Record] = []
     returned: list[Record] = []
+    stuck: list[Record] = []
     for record in records:
-        (returned if record.receives > 1 or _is_suspect(record) else new).append(record)
-    return new, returned
+        if record.receives <= 1 and not _is_suspect(record):
+            new.append(record)
+        else:
+            (stuck if 0 < record.sent_at < now - STUCK else returned).append(record)
+    return new, returned, stuck
 
 
 def from_a_group(record: Record) -> bool:

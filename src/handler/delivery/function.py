@@ -175,13 +175,15 @@ class Deliver:
 
     def _deliver(self, run: _Run) -> None:
         """Settle what came for the first time, and then what came back, in ever smaller groups."""
-        new, returned = crashes.apart(run.records)
-        if returned:
+        new, returned, stuck = crashes.apart(run.records, now=run.began)
+        if returned or stuck:
             self._deaths.read(came_back=any(map(crashes.from_a_group, returned)))
         if new:  # nothing settled proves nothing
             self._settle(run, new)
+        for record in stuck:  # SQS would soon move it without a reason
+            self._park(run, record, "waited_too_long", "came back for a week without being settled")
         if returned:
-            self._deliver_returned(run, self._park_stuck(run, returned))
+            self._deliver_returned(run, returned)
 
     def _deliver_returned(self, run: _Run, returned: list[Record]) -> None:
         """Settle what came back while there is time; the queue hands over the rest again soon."""
@@ -206,7 +208,7 @@ class Deliver:
             return
         (record,) = group
         if self._deaths.convicts(trial):
-            if trial.split or not self._split(run, record):
+            if trial.deaths > crashes.DEATHS or not self._split(run, record, trial):
                 self._park(run, record, "crashed", trial.cause or crashes.DIED)
             return
         self._deaths.begin(group, trial)
@@ -214,9 +216,9 @@ class Deliver:
         self._settle(run, group, trial)
         self._deaths.end(record, trial, cause=run.cause)
 
-    def _split(self, run: _Run, record: Record) -> bool:
+    def _split(self, run: _Run, record: Record, trial: Trial) -> bool:
         """Send the events of ``record`` one by one, since only one may be at fault; return false if it holds one."""
-        self._deaths.split(record, begins=True)  # decoding may be what kills
+        self._deaths.begin([record], trial)  # decoding may be what kills: it is parked whole then
         try:
             message = messages.decode(record.body)
         except Exception as error:  # noqa: BLE001 (it may be what the message raises each time: it is parked whole)
@@ -227,7 +229,7 @@ class Deliver:
         parts = messages.pack(message.events, message, events_limit=1)
         alone = [Outgoing(messages.encode(part), messages.group(part), 0, {crashes.SPLIT: "1"}) for part in parts]
         if not self._send_away(run, record, self._settings.events_queue_url, alone):
-            self._deaths.split(record, begins=False)
+            self._deaths.end(record, trial, cause="")
         return True
 
     def _settle(self, run: _Run, group: list[Record], trial: Trial | None = None) -> None:
@@ -293,16 +295,6 @@ class Deliver:
 
     def _queues(self, until: float) -> Queues:
         return Queues(self._sqs, lambda: self._clock() > until)
-
-    def _park_stuck(self, run: _Run, returned: list[Record]) -> list[Record]:
-        """Park what came back for so long that SQS would soon move it without a reason; return the rest."""
-        others = []
-        for record in returned:
-            if 0 < record.sent_at < run.began - crashes.STUCK:
-                self._park(run, record, "waited_too_long", "came back for a week without being settled")
-            else:
-                others.append(record)
-        return others
 
     def _park(self, run: _Run, record: Record, reason: str, detail: str) -> None:
         """Park ``record`` unchanged; it stays if the dead-letter queue does not accept it."""
