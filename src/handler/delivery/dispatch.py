@@ -46,7 +46,7 @@ class Post:
     took: float
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Result:
     """The rows to park, the jobs to send again, and why no more was posted, if there is a reason."""
 
@@ -88,16 +88,16 @@ class Dispatcher:
 
     def run(self, work: Iterable[Job], messages: Mapping[int, Message], deadline: float) -> Result:
         """Post ``work`` while there are slots before ``deadline`` (epoch seconds)."""
-        run = _Run(deque(work), messages, replace(self._doubt, refused=[]))
-        while run.work and run.result.cause is None:
+        run = _Run(work=deque(work), messages=messages, doubt=replace(self._doubt, refused=[]))
+        while run.work and run.cause is None:
             job = run.work.popleft()
             try:
                 self._next(run, job, deadline)
             except NoSlot as cause:
-                run.result.cause = cause
+                run.cause = cause
         self._doubt = run.doubt
-        run.result.left += [*run.held, *run.work]  # rows that still wait for proof are left over
-        return run.result
+        run.left += [*run.held, *run.work]  # rows that still wait for proof are left over
+        return run
 
     def _next(self, run: _Run, job: Job, deadline: float) -> None:
         """Make one request. Whatever it raises, ``job`` is then either settled or back in the work."""
@@ -154,8 +154,8 @@ class Dispatcher:
                 self._pacer.opened(slot, accepted=answer.accepted)
 
 
-@dataclass(slots=True)
-class _Run:
+@dataclass(slots=True, kw_only=True)
+class _Run(Result):
     """One invocation's work: ``work[0]`` is the job under way.
 
     ``held`` are rows that Klaviyo refused alone, to be tried once more after it accepts a request.
@@ -164,14 +164,13 @@ class _Run:
     work: deque[Job]
     messages: Mapping[int, Message]
     doubt: Doubt
-    result: Result = field(default_factory=Result)
     held: list[Job] = field(default_factory=list)
 
     def settle(self, answer: Answer, now: float) -> bool:
         """Take the first job out of the work and settle its rows by Klaviyo's answer; return true for the brake."""
         job = self.work.popleft()
         if answer.accepted:
-            self.result.delivered += len(job.rows)
+            self.delivered += len(job.rows)
             self.doubt.accepted(now)
             self._first(self.held)  # to be refused once more now, or accepted: a fault may have ended meanwhile
             self.held = []
@@ -206,7 +205,7 @@ class _Run:
         verdict = self.doubt.judge(row, job, self.messages[row.owner], now, believe=whole)
         if verdict == "park":
             detail = scrub(words, row.entry) or "Klaviyo gave no reason"
-            self.result.parked.append(RefusedRows((row,), answer.reason, detail, suspect=not answer.rows))
+            self.parked.append(RefusedRows((row,), answer.reason, detail, suspect=not answer.rows))
         else:
             self.held.append(replace(job, rows=(row,), named=None))
         return verdict

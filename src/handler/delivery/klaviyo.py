@@ -32,6 +32,11 @@ PATH = "/api/event-bulk-create-jobs"
 IDLE_SECONDS = 10.0  # a connection that was idle for longer may be dead, above all if the function was frozen
 ANSWER_BYTES = 2_000_000
 _FAULTS = (OSError, HTTPException, HTTPError)
+_FAULT_REASONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] = (
+    (NameResolutionError, "name_not_resolved"),
+    (NewConnectionError, "connection_failed"),  # in urllib3 every failure to connect is a time-out, too
+    ((TimeoutError, HTTPTimeoutError), "timed_out"),
+)
 
 Kind = Literal[
     "delivered",  # Klaviyo accepted every event
@@ -151,11 +156,7 @@ def _complaints(errors: list[dict[str, Any]]) -> Iterator[Complaint]:
 
 def fault(error: Exception) -> Answer:
     """Return an ``Answer`` for a request without one; whether Klaviyo accepted the events is then unknown."""
-    reason = "connection_failed"
-    if isinstance(error, NameResolutionError):
-        reason = "name_not_resolved"
-    elif isinstance(error, TimeoutError | HTTPTimeoutError) and not isinstance(error, NewConnectionError):
-        reason = "timed_out"  # in urllib3 every failure to connect is a time-out, too
+    reason = next((reason for kinds, reason in _FAULT_REASONS if isinstance(error, kinds)), "connection_failed")
     return Answer("transient", None, reason, type(error).__name__)
 
 

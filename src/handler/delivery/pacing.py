@@ -56,6 +56,7 @@ SHARE_SECONDS = 600.0  # for which a stack's share is kept free after it was las
 HORIZON = 960.0  # no function runs longer than 900 s, so no reserved slot is further ahead
 MINUTE_OF_SILENCE = 60.0
 _ATTEMPTS = 8
+_NUMBERS = ("next", "closed_until", "probe_until", "accepted_at", "died_at", "alive_at")
 _SHARE = re.compile(r"(\d{1,9})@(\d{1,18})", re.ASCII)
 _UNTOLD = Closing(CONFIGURATION)
 _CONTENDED = Closing(NO_TABLE, "the pacing table is contended")
@@ -94,14 +95,16 @@ class State:
     @classmethod
     def of(cls, item: Item) -> State:
         """Read ``item``; raise ``ValueError`` if a number is not a whole number."""
-        numbers = ("next", "closed_until", "probe_until", "accepted_at", "died_at", "alive_at")
-        wrong = [name for name in numbers if not isinstance(item.get(name, 0), int)]
+        wrong = [name for name in _NUMBERS if not isinstance(item.get(name, 0), int)]
         if wrong:
             raise ValueError(f"not a whole number: {', '.join(wrong)}")
-        known: dict[str, Any] = {name: item.get(name) for name in numbers}
-        matches = ((name, _SHARE.fullmatch(str(value))) for name, value in item.items() if name.startswith(SHARE))
-        shares = {name.removeprefix(SHARE): (int(match[1]), int(match[2])) for name, match in matches if match}
-        return cls(**known, closing=Closing.parse(str(item.get("closed_reason", ""))), shares=shares)
+        numbers: dict[str, Any] = {name: item.get(name) for name in _NUMBERS}
+        shares = {
+            name.removeprefix(SHARE): (int(said[1]), int(said[2]))
+            for name, value in item.items()
+            if name.startswith(SHARE) and (said := _SHARE.fullmatch(str(value)))
+        }
+        return cls(**numbers, closing=Closing.parse(str(item.get("closed_reason", ""))), shares=shares)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +182,9 @@ class Pacer:
         lease: int | None = None
         for lead in LEADS:
             slot = self.reserve(deadline, lead=lead, lease=lease)
-            self._approach(slot)
+            if slot.at - self._clock() > LOOK_AHEAD + TOLERANCE:
+                self._sleep_until(slot.at - LOOK_AHEAD)
+                self._look(slot)
             trouble = prepare()
             if trouble is not None:
                 return slot, trouble
@@ -190,14 +195,8 @@ class Pacer:
         late = Closing(NO_TABLE, "slots went by before the pacing table answered")
         raise TableUnavailable(self._clock() + self._pauses.long, late)
 
-    def _approach(self, slot: Slot) -> None:
-        if slot.at - self._clock() > LOOK_AHEAD + TOLERANCE:
-            self._sleep_until(slot.at - LOOK_AHEAD)
-            self._look(slot)
-
     def _sleep_until(self, moment: float) -> None:
-        if (rest := moment - self._clock()) > 0:
-            self._sleep(rest)
+        self._sleep(max(0.0, moment - self._clock()))
 
     def _look(self, slot: Slot) -> None:
         """Raise ``Closed`` if the relay has closed since the slot was reserved."""
@@ -236,9 +235,8 @@ class Pacer:
             self.known = State.of(item)
         except ValueError as error:
             logger.error("pacing item damaged, reset", extra={"detail": str(error)})
-            named = ("closed_until", "closed_reason", "probe_until", "accepted_at", "died_at", "alive_at")
-            silence: dict[str, Value] = dict.fromkeys(named)
-            self._table.swap({}, silence | {"next": _ms(self._clock() + MINUTE_OF_SILENCE)})
+            absent = dict.fromkeys((*_NUMBERS, "closed_reason"))
+            self._table.swap({}, {**absent, "next": _ms(self._clock() + MINUTE_OF_SILENCE)})
             return None
         return self.known
 
@@ -278,9 +276,8 @@ class Pacer:
 
     def opened(self, slot: Slot, *, accepted: bool) -> None:
         """Open the relay: Klaviyo accepted the probe (``accepted``), or judged it at least."""
-        cleared: dict[str, Value] = dict.fromkeys(("closed_until", "closed_reason", "probe_until"))
-        if accepted:
-            cleared["accepted_at"] = _ms(self._clock())
+        proof: dict[str, Value] = {"accepted_at": _ms(self._clock())} if accepted else {}
+        cleared = {**dict.fromkeys(("closed_until", "closed_reason", "probe_until")), **proof}
         opened, _ = self._table.swap({"probe_until": slot.lease, "closed_until": slot.closed_until}, cleared)
         if not opened:
             # Another function closed the relay for longer meanwhile. That stays; only our lease ends.
@@ -363,8 +360,7 @@ class Share:
         if rate < ACCOUNT:
             spacing = interval(rate, self._spread)
             own = Pacer(self._own, spacing=spacing, clock=self._clock, sleep=self._sleep, pauses=self._pauses)
-            turn = own.reserve(deadline - LEADS[-1]).at - LEADS[0]
-            self._sleep(max(0.0, turn - self._clock()))
+            self._sleep(max(0.0, own.reserve(deadline - LEADS[-1]).at - LEADS[0] - self._clock()))
 
     def _say(self, state: State) -> None:
         """Tell the account's other stacks of this one, every few minutes."""

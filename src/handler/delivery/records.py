@@ -51,20 +51,21 @@ class Decoded:
 
 def of_event(items: Iterable[Mapping[str, Any]]) -> list[Record]:
     """Return the ``Records`` of a Lambda event from SQS."""
-    return [_record(item) for item in items]
-
-
-def _record(item: Mapping[str, Any]) -> Record:
-    counted = item["attributes"]
-    typed = item.get("messageAttributes") or {}
-    return Record(
-        item["messageId"],
-        item["receiptHandle"],
-        item["body"],
-        {name: value["stringValue"] for name, value in typed.items() if "stringValue" in value} if typed else {},
-        int(counted["ApproximateReceiveCount"]),
-        int(counted.get("SentTimestamp", 0)) / 1000,
-    )
+    return [
+        Record(
+            item["messageId"],
+            item["receiptHandle"],
+            item["body"],
+            {
+                name: value["stringValue"]
+                for name, value in (item.get("messageAttributes") or {}).items()
+                if "stringValue" in value
+            },
+            int(item["attributes"]["ApproximateReceiveCount"]),
+            int(item["attributes"].get("SentTimestamp", 0)) / 1000,
+        )
+        for item in items
+    ]
 
 
 def read(records: Iterable[Record], *, at: str, now: float) -> Decoded:

@@ -77,14 +77,13 @@ def replay(
 
 
 def _line(raw: Raw, outcome: Outcome) -> dict[str, Any]:
-    ids = [event_id(event.unique_id, private=outcome.private_ids) for event in outcome.events[:_MOST_IDS]]
     line = {
         "webhook_id": raw.webhook_id,
         "source": raw.source,
         "events": len(outcome.events),
         "ignored": outcome.ignored,
         "sender_ids": outcome.sender_ids[:20],
-        "event_ids": ids,
+        "event_ids": [event_id(event.unique_id, private=outcome.private_ids) for event in outcome.events[:_MOST_IDS]],
     }
     return {name: value for name, value in line.items() if name == "events" or value}
 

@@ -15,7 +15,6 @@ from ..messages import Message, Outgoing
 from ..telemetry import NAMESPACE, SERVICE, by_line, crash, event_id, logger, metrics
 from .dispatch import Post, Result
 from .jobs import Job, Row
-from .klaviyo import Answer
 from .returns import RefusedRows
 from .scrub import scrub
 
@@ -28,23 +27,17 @@ def _ids(rows: tuple[Row, ...], messages: Mapping[int, Message]) -> list[str]:
     return [event_id(row.event.unique_id, private=messages[row.owner].private_ids) for row in rows]
 
 
-def _unnamed(answer: Answer, job: Job) -> str:
-    """Return the detail without what it quotes: a refusal's is Klaviyo's title, which may quote any of the events."""
-    if answer.kind not in ("rows", "refused"):
-        return answer.detail
-    return scrub(answer.detail, *(row.entry for row in job.rows))[:_TITLE]
-
-
 def posted(post: Post, messages: Mapping[int, Message], now: float) -> None:
     """Log one request with its events and Klaviyo's answer; ``now`` in epoch seconds."""
     job, answer = post.job, post.answer
     owners = [messages[row.owner] for row in job.rows]
     age = now - min(message.received for message in owners)
+    is_title = answer.kind in ("rows", "refused")  # Klaviyo's, which may quote any of the events
     line = {
         "outcome": answer.kind,
         "status": answer.status,
         "reason": answer.reason,
-        "detail": _unnamed(answer, job),
+        "detail": scrub(answer.detail, *(row.entry for row in job.rows))[:_TITLE] if is_title else answer.detail,
         "klaviyo_request_id": answer.request_id,
         "events": len(job.rows),
         "bytes": post.bytes,
@@ -105,9 +98,8 @@ def _parked(parked: RefusedRows, messages: Mapping[int, Message]) -> None:
 def dead_letter(outgoing: Outgoing, *, webhook_id: str = "", sender_ids: Sequence[str] = ()) -> None:
     """Log and count a message that was parked unchanged; the ids are those of the webhook's line, where known."""
     reason, detail, source = (outgoing.attributes[name] for name in ("reason", "detail", "source"))
-    ids = {"webhook_id": webhook_id, "sender_ids": list(sender_ids)}
-    named = {name: value for name, value in ids.items() if value}
-    logger.warning("parked", extra={"reason": reason, "detail": detail, "sources": [source], **named})
+    ids = {name: value for name, value in (("webhook_id", webhook_id), ("sender_ids", list(sender_ids))) if value}
+    logger.warning("parked", extra={"reason": reason, "detail": detail, "sources": [source], **ids})
     _count("Parked", reason, 1)
 
 
