@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from handler.delivery.pacing import ACCOUNT
+from handler.delivery.pacing import ACCOUNT, share
 
 from .target import Deployed
 
@@ -47,11 +47,11 @@ def _item(outputs: Mapping[str, str], parameters: Mapping[str, str]) -> tuple[st
 
 
 def _outcome(rates: Mapping[str, int]) -> str:
-    """Say what each stack gets: one below the limit paces itself, one at the limit takes the slots that are left."""
-    paced = {name: rate for name, rate in sorted(rates.items()) if rate < ACCOUNT}
-    unpaced = sorted(rates.keys() - paced.keys())
-    rest = ACCOUNT - sum(paced.values())
-    if rest < 0 or not paced:
+    """Say what each stack gets: the smaller one its own, and the larger one what is left."""
+    gets = {
+        name: share(rate, (other for stack, other in rates.items() if stack != name))
+        for name, rate in sorted(rates.items())
+    }
+    if sum(gets.values()) > ACCOUNT:
         return f"While all of them are busy, none is sure of its share: together they make {ACCOUNT}."
-    own = ", ".join(f"{name} gets its {rate}" for name, rate in paced.items())
-    return f"While all of them are busy, {own}, and {' and '.join(unpaced)} the rest ({rest})."
+    return f"While all of them are busy, {', '.join(f'{name} gets {rate}' for name, rate in gets.items())}."

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -73,6 +73,16 @@ def interval(requests_per_minute: int, arrival_spread: float) -> float:
     """
     spread = arrival_spread + TOLERANCE
     return max((PER_MINUTE + spread) / requests_per_minute, (1 + spread) / PER_SECOND)
+
+
+def share(rate: int, others: Iterable[int]) -> int:
+    """Return the requests a minute that a stack with ``rate`` may make next to ``others``, which use theirs.
+
+    The smaller ones have theirs first. Of what they leave it gets one less, or the
+    account's slots would be used up to the last and the queue for them never empty.
+    """
+    taken = sum(other for other in others if other < rate)
+    return max(1, min(rate, ACCOUNT - taken - 1)) if taken else rate
 
 
 def _ms(seconds: float) -> int:
@@ -346,17 +356,13 @@ class Share:
         self._sleep = sleep
         self._pauses = pauses
 
-    def rate(self, state: State) -> int:
-        """Return the requests a minute that this stack may make: its own, or what smaller stacks leave of the rest."""
-        now, old = _ms(self._clock()), _ms(SHARE_SECONDS)
-        others = [rate for stack, (rate, at) in state.shares.items() if stack != self._stack and abs(now - at) < old]
-        return max(1, min(self._rate, ACCOUNT - sum(rate for rate in others if rate < self._rate)))
-
     def wait(self, state: State, deadline: float) -> None:
         """Sleep until this stack's turn; raise as ``Pacer.reserve``. The whole rate needs none."""
         if self._rate < ACCOUNT:
             self._say(state)
-        rate = self.rate(state)
+        now, old = _ms(self._clock()), _ms(SHARE_SECONDS)
+        others = (rate for stack, (rate, at) in state.shares.items() if stack != self._stack and abs(now - at) < old)
+        rate = share(self._rate, others)
         if rate < ACCOUNT:
             spacing = interval(rate, self._spread)
             own = Pacer(self._own, spacing=spacing, clock=self._clock, sleep=self._sleep, pauses=self._pauses)

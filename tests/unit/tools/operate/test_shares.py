@@ -25,16 +25,16 @@ def said(*stacks: Stack, rate: str = "150") -> list[str]:
 def test_a_smaller_stack_gets_its_own_and_the_other_the_rest() -> None:
     (text,) = said(described("shop", "150"), described("staging", "10"))
     assert "160 requests a minute (shop 150, staging 10), and Klaviyo accepts 150" in text
-    assert "staging gets its 10, and shop the rest (140)" in text
+    assert "shop gets 139, staging gets 10." in text
     assert "set RequestsPerMinute in each so that the sum is 150 or less" in text
 
 
 @pytest.mark.parametrize(
     ("rate", "other", "outcome"),
     [
-        ("100", "75", "none is sure of its share: together they make 150"),
+        ("100", "75", "other gets 75, shop gets 74."),
         ("150", "150", "none is sure of its share: together they make 150"),
-        ("40", "150", "shop gets its 40, and other the rest (110)"),
+        ("40", "150", "other gets 109, shop gets 40."),
         ("150", "", "none is sure of its share"),
     ],
 )
