@@ -810,3 +810,25 @@ def test_a_time_that_the_table_no_longer_has_is_no_evidence(wrong: str) -> None:
     table.item[wrong] = right
     deaths.read(came_back=False)
     assert deaths.calm()
+
+
+@pytest.mark.parametrize("why", ["stuck", "convicted"])
+def test_what_the_dead_letter_queue_refuses_stays(world: World, why: str) -> None:
+    if why == "stuck":
+        world.fill("odd", receives=900)[0].sent_at -= 8 * DAY
+    else:
+        tried(world, DEATHS, "odd")
+    world.sqs.refuse = lambda _: True
+    world.invoke()
+    assert world.waiting() == ["odd"]
+    world.sqs.refuse = lambda _: False
+    world.run()
+    assert list(world.reasons()) == ["odd"]
+
+
+def test_message_that_waits_for_newer_code_stays_while_what_came_back_is_handled(world: World) -> None:
+    newer = world.events.put('{"v":2,"kind":"events"}', "shop")
+    world.fill("back1", "back2", receives=8)
+    world.invoke()
+    assert sorted(world.klaviyo.stored) == ["back1", "back2"]
+    assert list(world.events.messages) == [newer.id]
