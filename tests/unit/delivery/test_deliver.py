@@ -137,6 +137,17 @@ def test_garbage_is_parked_and_a_newer_format_waits(world: World) -> None:
     assert world.klaviyo.stored == ["a"]
 
 
+def test_what_is_parked_unread_is_logged_and_counted(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = io.StringIO()
+    monkeypatch.setattr(telemetry.logger.registered_handler, "stream", log)
+    world.deliver(Given("garbage", "garbage"))
+    lines = [json.loads(line) for line in (log.getvalue() + capsys.readouterr().out).splitlines()]
+    assert [line["reason"] for line in lines if line.get("message") == "parked"] == ["unreadable_message"]
+    assert [(line["reason"], line["Parked"]) for line in lines if "Parked" in line] == [("unreadable_message", [1.0])]
+
+
 def test_what_came_back_is_touched_once_what_is_new_was_deleted(world: World) -> None:
     gone: list[tuple[list[str], list[str]]] = []
 
