@@ -217,6 +217,30 @@ def test_a_raw_webhook_is_mapped_again_or_parked_again_once(world: World) -> Non
     assert all(isinstance(messages.decode(kept.body), Raw) for kept in world.dead.messages.values())
 
 
+def test_raw_webhook_that_the_dead_letter_queue_refuses_stays_and_its_neighbour_does_not(world: World) -> None:
+    raw = Raw("custom", b"{}", {"content-type": "application/json"}, 1_789_999_990.0, webhook_id="refused")
+    unmapped, cut = messages.encode(raw), messages.encode(raw)[:-4] + "AAAA"
+    world.sqs.refuse = lambda entry: '"refused"' in entry["MessageBody"]
+    taken = messages.encode(raw._replace(webhook_id="taken"))
+    assert world.deliver(*(Given(body, name) for name, body in zip("abc", (taken, unmapped, cut), strict=True))) == [
+        "b",
+        "c",
+    ]
+    assert len(reasons(world)) == 1
+
+
+def test_mapped_webhook_keeps_ids_that_may_name_a_person_out_of_the_log(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = io.StringIO()
+    monkeypatch.setattr(telemetry.logger.registered_handler, "stream", log)
+    body = {"profile": {"email": "ada@mail.example"}, "metric": "M", "unique_id": "Eva Adams"}
+    raw = Raw("custom", json.dumps(body).encode(), {"content-type": "application/json"}, 1_789_999_990.0)
+    world.deliver(Given(messages.encode(raw), "m"))
+    assert "Adams" in world.klaviyo.stored[0]
+    assert "Adams" not in log.getvalue()
+
+
 @pytest.mark.parametrize("why", ["MOST_BYTES", "time"])
 def test_of_many_large_raw_webhooks_some_are_mapped_later(
     world: World, monkeypatch: pytest.MonkeyPatch, why: str
