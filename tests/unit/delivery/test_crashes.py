@@ -765,3 +765,70 @@ def test_queues_that_accept_nothing_write_it_down(world: World) -> None:
     world.invoke()
     assert "died_at" in world.table.item
     assert "alive_at" not in world.table.item
+
+
+def tried(world: World, deaths: int, *of: str) -> Kept:
+    """A message of several events that died alone so often, in weather that convicts it."""
+    kept = world.events.put(messages.encode(message(*of)), "shop")
+    kept.receives = 9
+    world.table.at(f"trial/{kept.id}").swap({}, {"deaths": deaths})
+    now = round(world.clock() * 1000)
+    world.table.swap({}, {"died_at": now - 7_200_000, "alive_at": now - 5_000})
+    return kept
+
+
+@pytest.mark.parametrize("deaths", [DEATHS, DEATHS + 1, DEATHS + 5])
+def test_trials_beyond_the_seventh_cost_no_neighbour(world: World, deaths: int) -> None:
+    """Trials go on while another message came back less than an hour ago, so that they may be more than seven."""
+    tried(world, deaths, "poison", "good1", "good2")
+    world.invoke()
+    assert not world.dead
+    assert len(world.events) == 3
+
+
+@pytest.mark.parametrize("refused", ["all", "one"])
+def test_parts_that_the_queue_refused_are_sent_at_the_next_turn(world: World, refused: str) -> None:
+    kept = tried(world, DEATHS, "poison", "good1", "good2")
+    world.sqs.refuse = lambda entry: refused == "all" or "good2" in entry["MessageBody"]
+    world.invoke()
+    assert kept.id in world.events.messages
+    world.sqs.refuse = lambda _: False
+    world.clock.until(kept.visible_at)
+    (again,) = [queued for queued in world.events.receive(10) if queued.id == kept.id]
+    assert world.hand_over([again.record()]) == set()
+    assert not world.klaviyo.requests  # it is not handled again
+
+
+@pytest.mark.parametrize("wrong", ["died_at", "alive_at"])
+def test_a_time_that_the_table_no_longer_has_is_no_evidence(wrong: str) -> None:
+    clock = Time()
+    table = noted(clock, died=2 * HOUR, alive=10)
+    deaths, right = function(table, clock), table.item[wrong]
+    table.item[wrong] = round((clock() + DAY) * 1000)
+    deaths.read(came_back=False)
+    assert not deaths.calm()
+    table.item[wrong] = right
+    deaths.read(came_back=False)
+    assert deaths.calm()
+
+
+@pytest.mark.parametrize("why", ["stuck", "convicted"])
+def test_what_the_dead_letter_queue_refuses_stays(world: World, why: str) -> None:
+    if why == "stuck":
+        world.fill("odd", receives=900)[0].sent_at -= 8 * DAY
+    else:
+        tried(world, DEATHS, "odd")
+    world.sqs.refuse = lambda _: True
+    world.invoke()
+    assert world.waiting() == ["odd"]
+    world.sqs.refuse = lambda _: False
+    world.run()
+    assert list(world.reasons()) == ["odd"]
+
+
+def test_message_that_waits_for_newer_code_stays_while_what_came_back_is_handled(world: World) -> None:
+    newer = world.events.put('{"v":2,"kind":"events"}', "shop")
+    world.fill("back1", "back2", receives=8)
+    world.invoke()
+    assert sorted(world.klaviyo.stored) == ["back1", "back2"]
+    assert list(world.events.messages) == [newer.id]

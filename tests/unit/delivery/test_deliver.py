@@ -137,6 +137,17 @@ def test_garbage_is_parked_and_a_newer_format_waits(world: World) -> None:
     assert world.klaviyo.stored == ["a"]
 
 
+def test_what_is_parked_unread_is_logged_and_counted(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = io.StringIO()
+    monkeypatch.setattr(telemetry.logger.registered_handler, "stream", log)
+    world.deliver(Given("garbage", "garbage"))
+    lines = [json.loads(line) for line in (log.getvalue() + capsys.readouterr().out).splitlines()]
+    assert [line["reason"] for line in lines if line.get("message") == "parked"] == ["unreadable_message"]
+    assert [(line["reason"], line["Parked"]) for line in lines if "Parked" in line] == [("unreadable_message", [1.0])]
+
+
 def test_what_came_back_is_touched_once_what_is_new_was_deleted(world: World) -> None:
     gone: list[tuple[list[str], list[str]]] = []
 
@@ -204,6 +215,30 @@ def test_a_raw_webhook_is_mapped_again_or_parked_again_once(world: World) -> Non
     assert world.klaviyo.stored == ["again"]
     assert len(world.dead.messages.values()) == 2
     assert all(isinstance(messages.decode(kept.body), Raw) for kept in world.dead.messages.values())
+
+
+def test_raw_webhook_that_the_dead_letter_queue_refuses_stays_and_its_neighbour_does_not(world: World) -> None:
+    raw = Raw("custom", b"{}", {"content-type": "application/json"}, 1_789_999_990.0, webhook_id="refused")
+    unmapped, cut = messages.encode(raw), messages.encode(raw)[:-4] + "AAAA"
+    world.sqs.refuse = lambda entry: '"refused"' in entry["MessageBody"]
+    taken = messages.encode(raw._replace(webhook_id="taken"))
+    assert world.deliver(*(Given(body, name) for name, body in zip("abc", (taken, unmapped, cut), strict=True))) == [
+        "b",
+        "c",
+    ]
+    assert len(reasons(world)) == 1
+
+
+def test_mapped_webhook_keeps_ids_that_may_name_a_person_out_of_the_log(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = io.StringIO()
+    monkeypatch.setattr(telemetry.logger.registered_handler, "stream", log)
+    body = {"profile": {"email": "ada@mail.example"}, "metric": "M", "unique_id": "Eva Adams"}
+    raw = Raw("custom", json.dumps(body).encode(), {"content-type": "application/json"}, 1_789_999_990.0)
+    world.deliver(Given(messages.encode(raw), "m"))
+    assert "Adams" in world.klaviyo.stored[0]
+    assert "Adams" not in log.getvalue()
 
 
 @pytest.mark.parametrize("why", ["MOST_BYTES", "time"])

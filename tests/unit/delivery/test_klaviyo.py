@@ -315,3 +315,15 @@ def test_tls_is_verified(tmp_path: Path) -> None:
     assert answer.kind == "transient"
     assert b"pk_one" not in b"".join(received)
     assert refused is not None, "a certificate that nobody vouches for must not be taken"
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (b"HTTP/1.1 202 Accepted\r\nContent-Length: 500\r\n\r\n<html>", "transient"),
+        (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 500\r\n\r\n<html>", "transient"),
+        (b"HTTP/1.1 400 Bad\r\nContent-Length: 500\r\n\r\n" + errors((ROW + "3", "Bad")), "rows"),
+    ],
+)
+def test_a_cut_body_counts_as_far_as_it_came(answer: bytes, kind: str) -> None:
+    assert posted(answer)[0] == kind
