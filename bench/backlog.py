@@ -120,9 +120,9 @@ class Report:
         )
 
 
-def full(job: dict[str, Any], message_events: int) -> bool:
-    """Return whether one more whole message would not have fitted."""
-    return int(job["events"]) + message_events > MAX_EVENTS
+def full(job: dict[str, Any]) -> bool:
+    """Return whether one more event would not have fitted."""
+    return int(job["events"]) == MAX_EVENTS
 
 
 def report(stack: Stack, sent: int, number: int, waited: float, rate: int) -> Report:
@@ -133,7 +133,7 @@ def report(stack: Stack, sent: int, number: int, waited: float, rate: int) -> Re
         (request for request in requests if request["status"] == 202), key=lambda request: float(request["at"])
     )
     gaps = [later["at"] - sooner["at"] for sooner, later in pairwise(jobs)]
-    complete = sum(full(job, -(-number // sent)) for job in jobs)
+    complete = sum(full(job) for job in jobs)
     return Report(
         events=number,
         messages=sent,

@@ -41,6 +41,7 @@ DEATHS = 7
 DIED = f"the function ended {DEATHS} times while it handled this message alone, and settled others in between"
 STUCK = 7 * 86_400  # seconds; with a thousand receives SQS moves a message after eight days
 SHOWN = 100  # receives up to which a message comes again soon; with 900 more, each after 725 s, it is ``STUCK`` first
+APART = 1_000  # added to the deaths of a message whose events are being sent one by one; no trials come so far
 EXPIRY_SECONDS = 15 * 86_400  # SQS keeps a message for 14 days
 SPLIT = "split"  # attribute of an event that was in a message which killed functions
 _KILLERS = ("crashed", "waited_too_long")  # reasons of parked messages that may have killed functions
@@ -84,7 +85,9 @@ class Deaths:
     def read(self, *, came_back: bool) -> None:
         """Read the evidence of all functions; ``came_back``: now a message came back from a group."""
         with suppress(TableUnavailable, ValueError):
-            self._look(State.of(self._table.read()))
+            state = State.of(self._table.read())
+            self._died = self._alive = 0.0  # what the table no longer has is no evidence
+            self._look(state)
         if came_back:
             self.died()
 
@@ -116,11 +119,14 @@ class Deaths:
                 return Trial(deaths, str(item.get("cause", "")))
         return None
 
-    def begin(self, records: Iterable[Record], trial: Trial | None = None) -> None:
-        """Write down that these are about to be handled: alone, if there is a ``trial``, or with few others."""
+    def begin(self, records: Iterable[Record], trial: Trial | None = None, *, deaths: int = 1) -> None:
+        """Write down that these are about to be handled: alone, if there is a ``trial``, or with few others.
+
+        ``deaths`` are those that the message has more, if the function dies now.
+        """
         expires = round(self._clock()) + EXPIRY_SECONDS
         for record in records:
-            changed = {"deaths": trial.deaths + 1 if trial else 0, "expires_at": expires}
+            changed = {"deaths": trial.deaths + deaths if trial else 0, "expires_at": expires}
             with suppress(TableUnavailable):
                 self._item(record).swap({"deaths": trial.deaths if trial else None}, changed)
 

@@ -208,7 +208,7 @@ class Deliver:
             return
         (record,) = group
         if self._deaths.convicts(trial):
-            if trial.deaths > crashes.DEATHS or not self._split(run, record, trial):
+            if trial.deaths >= crashes.APART or not self._split(run, record, trial):
                 self._park(run, record, "crashed", trial.cause or crashes.DIED)
             return
         self._deaths.begin(group, trial)
@@ -218,7 +218,7 @@ class Deliver:
 
     def _split(self, run: _Run, record: Record, trial: Trial) -> bool:
         """Send the events of ``record`` one by one, since only one may be at fault; return false if it holds one."""
-        self._deaths.begin([record], trial)  # decoding may be what kills: it is parked whole then
+        self._deaths.begin([record], trial, deaths=crashes.APART)  # decoding may be what kills: it is parked whole then
         try:
             message = messages.decode(record.body)
         except Exception as error:  # noqa: BLE001 (it may be what the message raises each time: it is parked whole)
@@ -229,7 +229,7 @@ class Deliver:
         parts = messages.pack(message.events, message, events_limit=1)
         alone = [Outgoing(messages.encode(part), messages.group(part), 0, {crashes.SPLIT: "1"}) for part in parts]
         if not self._send_away(run, record, self._settings.events_queue_url, alone):
-            self._deaths.end(record, trial, cause="")
+            self._deaths.begin([record], Trial(trial.deaths + crashes.APART), deaths=-crashes.APART)
         return True
 
     def _settle(self, run: _Run, group: list[Record], trial: Trial | None = None) -> None:
@@ -330,4 +330,4 @@ class Deliver:
             stagger=self._pauses.stagger,
             is_late=lambda: self._clock() > until,
         )
-        return decoded.messages | mapped, parked, again
+        return dict(sorted((decoded.messages | mapped).items())), parked, again

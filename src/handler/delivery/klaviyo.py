@@ -65,7 +65,6 @@ _MEANINGS: Mapping[int, tuple[Kind, str, str]] = {
     415: ("configuration", "media_type", "Klaviyo rejected the media type; the relay needs an update"),
     429: ("throttled", "throttled", "Klaviyo asked to wait"),
 }
-_UNEXPECTED = "unexpected status for this API; check the parameter KlaviyoUrl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +127,10 @@ def _kind(status: int, headers: Mapping[str, str], body: bytes, errors: list[dic
         return "refused", "refused_by_klaviyo", title
     if status in (408, 425) or status >= 500:
         return "transient", f"status_{status}", "Klaviyo returned a server error"
-    return _MEANINGS.get(status, ("configuration", f"status_{status}", _UNEXPECTED))
+    return _MEANINGS.get(
+        status,
+        ("configuration", f"status_{status}", "unexpected status for this API; check the parameter KlaviyoUrl"),
+    )
 
 
 def _errors(body: bytes) -> list[dict[str, Any]]:
@@ -247,10 +249,11 @@ class Connection:
             response = self._connection.getresponse()
             text, whole = b"", False
             with contextlib.suppress(*_FAULTS):  # the status has come, and it counts
-                text = response.read(ANSWER_BYTES)
-                whole = not response.length_remaining and len(text) < ANSWER_BYTES
+                while len(text) < ANSWER_BYTES and not whole:
+                    part = response.read1(65_536)
+                    text, whole = text + part, not part
             answer = sort_answer(response.status, response.headers, text)
-            if not whole or response.headers.get("connection", "").lower() == "close":
+            if not whole:
                 response.close()  # it holds the socket, too
                 self.close()
         except _FAULTS as error:

@@ -85,10 +85,11 @@ def read(records: Iterable[Record], *, at: str, now: float) -> Decoded:
             continue
         if isinstance(message, Raw):
             decoded.raw[place] = message
-        elif "reason" in record.attributes:
-            # It was parked and has come back with its reason. It yields to live events from now on. Its time in the
-            # dead-letter queue and before does not count as waiting.
-            decoded.messages[place] = message._replace(backfill=True, redriven=True, waiting_since=0)
         else:
-            decoded.messages[place] = message
+            # What was parked and has come back with its reason yields to live events from now on. Its time in the
+            # dead-letter queue and before does not count as waiting.
+            back = "reason" in record.attributes
+            decoded.messages[place] = (
+                message._replace(backfill=True, redriven=True, waiting_since=0) if back else message
+            )
     return decoded

@@ -25,7 +25,6 @@ _MOST_IDS = 500  # the job's lines have all of them
 # A batch of 6 MB may hold a thousand raw webhooks, each of which may become 30 MB and take seconds. One invocation maps
 # less than this plus one webhook. It sends the others to the queue again.
 MOST_BYTES = 100_000_000
-_LATE = "a URL verification request, whose sender no longer waits for the answer"
 
 
 def replay(
@@ -93,7 +92,7 @@ def _understand(raw: Raw, defaults: Defaults) -> Outcome:
     webhook = Webhook.posted(raw.headers, raw.body)
     if check := handshakes.find(source, webhook, signed=True):
         handshakes.answer(*check)
-        return Outcome(ignored=_LATE)
+        return Outcome(ignored="a URL verification request, whose sender no longer waits for the answer")
     outcome = mapping.understand(
         source, webhook, received=raw.received, defaults=defaults, only=raw.only, items=raw.items
     )

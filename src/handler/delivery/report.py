@@ -32,12 +32,14 @@ def posted(post: Post, messages: Mapping[int, Message], now: float) -> None:
     job, answer = post.job, post.answer
     owners = [messages[row.owner] for row in job.rows]
     age = now - min(message.received for message in owners)
-    is_title = answer.kind in ("rows", "refused")  # Klaviyo's, which may quote any of the events
     line = {
         "outcome": answer.kind,
         "status": answer.status,
         "reason": answer.reason,
-        "detail": scrub(answer.detail, *(row.entry for row in job.rows))[:_TITLE] if is_title else answer.detail,
+        # A refusal's is Klaviyo's title, which may quote any of the events.
+        "detail": scrub(answer.detail, *(row.entry for row in job.rows))[:_TITLE]
+        if answer.kind in ("rows", "refused")
+        else answer.detail,
         "klaviyo_request_id": answer.request_id,
         "events": len(job.rows),
         "bytes": post.bytes,
