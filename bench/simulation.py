@@ -28,6 +28,7 @@ from types import SimpleNamespace
 from typing import Any, Literal
 from unittest.mock import patch
 
+from botocore.exceptions import ClientError
 from botocore.handlers import add_recursion_detection_header
 
 from handler import messages, telemetry
@@ -55,6 +56,9 @@ TIMEOUT = float(_FUNCTION["Timeout"])
 VISIBILITY = float(_QUEUE["VisibilityTimeout"])
 DELIVER_MB = int(_FUNCTION["MemorySize"])
 FUNCTION = "deliver"
+# A signed request must reach AWS within 5 minutes of its time stamp "in most cases" (IAM guide, "AWS Signature Version
+# 4 for API requests"), within about 15 at most (AWS Developer Blog, "Clock-skew correction"). boto3 corrects no clock.
+SIGNED_SECONDS = 900.0
 _NAME = re.compile(r'"unique_id":"([^"]+)"')
 _DECODE = messages.decode
 Clocks = Callable[[int, random.Random], float]
@@ -262,8 +266,15 @@ class Container:
         time.sleep(seconds if seconds < 0 else min(seconds, max(0.0, self._ends + 0.001 - time.now)))
         self.passes()
 
+    @property
+    def can_sign(self) -> bool:
+        """Whether AWS takes the time stamp of its requests."""
+        return abs(self.ahead) <= SIGNED_SECONDS
+
     def _asks(self, operation: str, asked: Mapping[str, Any]) -> None:
         self.wait(self.world.queue_seconds)
+        if not self.can_sign:
+            raise ClientError({"Error": {"Code": "InvalidSignatureException"}}, operation)
         self.world.asked(operation, asked)
         self.passes("call")
 
@@ -442,7 +453,7 @@ class Simulation:
 
     def _fail_table(self) -> None:
         away = self.container.world.table_away
-        if away and self.chance.random() < away / 2:
+        if not self.container.can_sign or (away and self.chance.random() < away / 2):
             raise silent(self.time.now + self.container.ahead)
 
     def _leaves(self, body: bytes) -> None:
