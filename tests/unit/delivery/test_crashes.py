@@ -486,6 +486,18 @@ def test_a_release_that_raises_on_everything_for_a_night_parks_nobody(world: Wor
     assert not world.dead
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_release_that_raises_on_the_few_messages_of_a_night_parks_none(world: World, count: int) -> None:
+    """That all of them raised is no sign of life."""
+    sent = [f"n{number}" for number in range(count)]
+    world.fill(*sent)
+    world.raises = {"n"}
+    world.takes = 0.1
+    world.through(10 * HOUR)
+    assert not world.dead
+    assert sorted(world.waiting()) == sent
+
+
 def test_two_neighbours_that_raise_hold_up_nobody(world: World) -> None:
     good = [f"n{number}" for number in range(98)]
     world.fill("odd1", "odd2", *good)
@@ -512,6 +524,18 @@ def test_it_ends_in_time_although_nothing_could_be_settled(world: World) -> None
     with pytest.raises(Crashed):
         world.invoke()
     assert world.clock() - began < 2 * PAUSES.returned
+
+
+def test_new_messages_that_raise_one_by_one_take_no_longer_than_the_invocation(world: World) -> None:
+    world.takes = 3.0
+    odd = [f"odd{number}" for number in range(60)]
+    world.fill("good", *odd)
+    world.raises = {"odd"}
+    began = world.clock()
+    world.invoke()
+    assert world.clock() - began < 120 - PAUSES.reserve + 2 * world.takes
+    assert world.klaviyo.stored == ["good"]
+    assert sorted(world.waiting()) == sorted(odd)
 
 
 def test_what_cannot_be_read_is_parked_once_although_its_neighbour_raises(world: World) -> None:
@@ -775,6 +799,16 @@ def tried(world: World, deaths: int, *of: str) -> Kept:
     now = round(world.clock() * 1000)
     world.table.swap({}, {"died_at": now - 7_200_000, "alive_at": now - 5_000})
     return kept
+
+
+def test_message_that_raises_next_to_settled_ones_does_not_acquit_one_that_kills(world: World) -> None:
+    """The function did not die of it, so the hour without deaths goes on."""
+    tried(world, DEATHS, "poison")
+    world.fill("good", "odd")
+    world.raises = {"odd"}
+    world.invoke()
+    assert world.klaviyo.stored == ["good"]
+    assert list(world.reasons()) == ["poison"]
 
 
 @pytest.mark.parametrize("deaths", [DEATHS, DEATHS + 1, DEATHS + 5])

@@ -183,6 +183,20 @@ def test_a_refusal_of_everything_parks_nobody_and_closes() -> None:
     assert result.cause is None
 
 
+def test_brake_forgets_which_jobs_were_refused_except_those_that_came_back_suspect() -> None:
+    """The rows were not at fault, so they need not come back in small jobs; those taken apart before go on."""
+    relay = Relay()
+    relay.klaviyo.told = lambda _: relay.klaviyo.answer(400, [{"title": "Malformed body"}])
+    before = math.floor(relay.clock()) - 600
+    new = message(*(f"n{number}" for number in range(8)))
+    result = relay.run(new, message("s0", "s1", suspect=True, refused_at=before))
+    assert isinstance(result.cause, Closed)
+    assert [request.names[0] for request in relay.klaviyo.requests[-2:]] == ["n0", "s1"]
+    refused_at = {row.event.unique_id: job.refused_at for job in result.left for row in job.rows}
+    assert {name for name, at in refused_at.items() if at is not None} == {"n0", "s0", "s1"}  # the first was alone
+    assert refused_at["s0"] == before
+
+
 def test_a_lone_row_is_not_blamed_until_others_got_through() -> None:
     relay = Relay()
     relay.klaviyo.bad, relay.klaviyo.pointers = {"bad"}, False
@@ -441,6 +455,23 @@ def test_detail_of_a_closing_decides_nothing() -> None:
     relay.table.item = {"next": 0, "closed_until": 1, "closed_reason": "refused_alike: in words of another version"}
     relay.run(*thousand())
     assert len(relay.klaviyo.requests[-2].names) == 1  # the probe
+
+
+def test_live_events_of_the_job_that_a_probe_is_taken_from_still_come_before_redriven_ones() -> None:
+    relay = Relay()
+    relay.table.item = {"next": 0, "closed_until": 1, "closed_reason": str(BRAKE)}
+    relay.run(message("redriven", redriven=True), message("a", "b", "c"))
+    assert [request.names for request in relay.klaviyo.requests] == [["b"], ["a", "c"], ["redriven"]]
+
+
+def test_job_that_a_row_is_taken_from_to_prove_another_keeps_its_place() -> None:
+    relay = Relay()
+    relay.klaviyo.bad, relay.klaviyo.pointers = {"bad"}, False
+    redriven = message("r0", "r1", "r2", redriven=True)
+    result = relay.run(message("bad", "good"), redriven, message("suspect", suspect=True))
+    assert parked(result) == {"bad"}
+    tried = [request.names for request in relay.klaviyo.requests]
+    assert tried == [["bad", "good"], ["bad"], ["r1"], ["bad"], ["good"], ["r0", "r2"], ["suspect"]]
 
 
 @pytest.mark.parametrize(

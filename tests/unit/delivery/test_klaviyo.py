@@ -72,6 +72,33 @@ def test_every_status_has_its_meaning(status: int, headers: dict[str, str], body
     assert sort_answer(status, headers, body).kind == kind
 
 
+@pytest.mark.parametrize(
+    ("status", "kind", "reason"),
+    [
+        (400, "refused", "refused_by_klaviyo"),
+        (401, "configuration", "key_refused"),
+        (403, "transient", "challenged"),
+        (404, "configuration", "wrong_url"),
+        (413, "too_large", "too_large"),
+        (429, "throttled", "throttled"),
+        (500, "transient", "status_500"),
+        (503, "transient", "status_503"),
+    ],
+)
+def test_web_page_is_a_challenge_only_where_the_status_says_nothing_else(status: int, kind: str, reason: str) -> None:
+    answer = sort_answer(status, {"Content-Type": "text/html", "Retry-After": "7"}, b"<!DOCTYPE html>")
+    assert (answer.kind, answer.reason, answer.retry_after) == (kind, reason, 7.0)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(401, "configuration"), (404, "configuration"), (413, "too_large"), (429, "throttled"), (500, "transient")],
+)
+def test_answer_that_is_not_about_rows_names_none_although_it_has_pointers(status: int, kind: str) -> None:
+    answer = sort_answer(status, {}, errors((ROW + "0/attributes", "No."), (ROW + "1", "No.")))
+    assert (answer.kind, answer.rows) == (kind, ())
+
+
 def test_pointers_become_rows_with_klaviyos_words() -> None:
     body = errors((ROW + "3/attributes/profile/email", "Bad email"), (ROW + "7", "Bad row"), ("/data", "and more"))
     rows = sort_answer(400, {}, body).rows
@@ -261,6 +288,14 @@ def test_nobody_listens_or_no_such_name() -> None:
     unknown = Connection("http://klaviyo.invalid", "2026-10-15", pauses=PAUSES).open()
     assert unknown is not None
     assert unknown.reason == "name_not_resolved"
+
+
+def test_refused_connection_is_not_reported_as_a_time_out() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    refused = Connection(f"http://127.0.0.1:{port}", "2026-10-15", pauses=PAUSES).open()
+    assert refused is not None
+    assert refused.reason == "connection_failed"
 
 
 # Made for these tests and signed by itself: nobody vouches for it, and it is good for 127.0.0.1 otherwise.

@@ -145,3 +145,11 @@ def test_a_damaged_slot_is_reset_rather_than_waited_for() -> None:
     world.table.item = {"next": round((world.now + 86_400) * 1000)}
     slot = world.sender().reserve(world.now + 300)
     assert slot.at <= world.now + 61
+
+
+def test_reset_of_a_damaged_item_leaves_no_reason() -> None:
+    """Otherwise the table would name a reason, although nothing is closed."""
+    world = World()
+    world.table.item = {"next": 0, "closed_until": "tomorrow", "closed_reason": "key_refused: by nobody"}
+    world.sender().reserve(world.now + 300)
+    assert set(world.table.item) == {"next"}

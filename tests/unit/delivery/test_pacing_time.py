@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from handler.closing import THROTTLE, Closing
 from handler.delivery.pacing import LOOK_AHEAD, TOLERANCE, Pacer, Slot, shared
-from handler.errors import NoSlot, TableUnavailable
+from handler.errors import NoSlot, TableUnavailable, TooLate
 from handler.pauses import PAUSES
 from sim.klaviyo import Windows
 from sim.table import Table
@@ -327,6 +327,33 @@ def test_share_of_a_stack_that_has_stopped_is_free_after_ten_minutes() -> None:
     }
     assert 88 <= minute[300] <= 91
     assert 118 <= minute[900] <= 120
+
+
+@pytest.mark.parametrize(("before_the_end", "taken"), [(1.9, False), (2.1, True)])
+def test_turn_of_a_stack_is_taken_only_if_there_is_time_for_a_slot_after_it(before_the_end: float, taken: bool) -> None:
+    """A turn in the last two seconds might find no slot of the account, and would be lost to the stack."""
+    world = World(47)
+    deadline = world.now + 20
+    turn = world.table.at("share/staging").item
+    turn["next"] = first = round((deadline - before_the_end) * 1000)
+    pacer = shared(
+        world.table,
+        stack="staging",
+        requests_per_minute=10,
+        arrival_spread=SPREAD,
+        clock=world,
+        sleep=world.sleep,
+        pauses=PAUSES,
+    )
+    if taken:
+        slot, _ = pacer.turn(deadline, lambda: None)
+        assert first / 1000 <= slot.at <= deadline
+    else:
+        with pytest.raises(TooLate) as late:
+            pacer.turn(deadline, lambda: None)
+        assert late.value.retry_at == first / 1000
+        assert world.now == deadline - 20  # it is said at once, not after the wait
+    assert (turn["next"] != first) is taken
 
 
 @pytest.mark.parametrize(("said", "ahead"), [(100, 0.0), (40, 86_400.0), (40, -86_400.0)])

@@ -81,6 +81,16 @@ def test_deferred_events_travel_together_and_remember() -> None:
         assert 30 <= parcel.outgoing.delay <= 60
 
 
+def test_events_that_travel_together_are_as_old_as_the_first_of_them() -> None:
+    """Age and lateness count from then, in the log and in the alarm."""
+    received = (NOW - 60, NOW - 500, NOW - 300)
+    got = owners(*(message(f"a{n}")._replace(received=at) for n, at in enumerate(received)))
+    cause = TooLate(NOW, Closing("no_slot", "busy"))
+    (body,) = decoded(returns.defer(packed(got), got, cause=cause, now=NOW, random=lambda: 0.5, pauses=PAUSES))
+    assert len(body.events) == 3
+    assert body.received == NOW - 500
+
+
 def test_suspects_stay_apart_and_count_from_their_refusal() -> None:
     got = owners(message("a", "b", "c", deferred=7))
     (job,) = packed(got)

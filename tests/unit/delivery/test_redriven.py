@@ -12,11 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handler import messages, telemetry
+from handler.delivery import redriven
+from handler.delivery.records import Record
 from handler.events import parking, senders
-from handler.events.mapping import Outcome, UnmappedItem
+from handler.events.mapping import Defaults, Outcome, UnmappedItem
 from handler.messages import Message, Raw
+from handler.pauses import PAUSES
+from sim.time import Time
 from tests.unit.door.test_receive import post
-from tests.unit.support_delivery import DEAD, EVENTS
+from tests.unit.support_delivery import DEAD, EVENTS, event
 from tests.unit.support_door import Door
 from tests.unit.support_queue import Delivery, delivery
 
@@ -231,6 +235,56 @@ def test_a_redrive_loses_nothing_that_the_file_then_selects(
         if not of_first_release:  # then a place means another item under another expression
             assert everything <= accepted | stored
         assert relay.ignored() == []
+
+
+# ------------------------------------------------- many webhooks, and live events beside them
+
+
+def custom(name: str) -> Raw:
+    body = {"profile": {"email": "kim@letters.example"}, "metric": "M", "unique_id": name}
+    return Raw("custom", json.dumps(body).encode(), {"content-type": "application/json"}, 1_789_999_990.0)
+
+
+def test_first_webhook_is_mapped_although_there_is_no_time_from_the_start() -> None:
+    group = [Record(name, name, messages.encode(custom(name)), {}) for name in ("one", "two", "three")]
+    mapped, parcels, later = redriven.replay(
+        {place: custom(record.id) for place, record in enumerate(group)},
+        group,
+        defaults=Defaults(),
+        at="2026-09-21T14:13:20+00:00",
+        stagger=PAUSES.stagger,
+        is_late=lambda: True,
+    )
+    assert [event.unique_id for event in mapped[0].events] == ["one"]
+    assert parcels == []
+    assert [(parcel.outgoing.body, parcel.owners) for parcel in later] == [(group[1].body, {1}), (group[2].body, {2})]
+
+
+class Slow(Time):
+    """A machine on which a second passes each time that the function looks at the clock."""
+
+    def __call__(self) -> float:
+        self.now += 1
+        return self.now
+
+
+def test_webhooks_for_which_there_was_no_time_come_back_after_the_batching_window() -> None:
+    with delivery(clock=Slow()) as world:
+        for number in range(100):
+            world.put(custom(f"w{number}"), reason="unknown_topic")
+        world.invoke()
+        waiting = [kept for kept in world.events.messages.values() if isinstance(messages.decode(kept.body), Raw)]
+        assert 10 < len(waiting) < 100
+        assert {kept.delay for kept in waiting} == {PAUSES.stagger}
+
+
+def test_webhook_that_is_mapped_again_shares_no_job_with_live_events() -> None:
+    """Klaviyo may refuse what it refused before, and would refuse the live events with it."""
+    with delivery() as world:
+        world.put(custom("again"), reason="unknown_topic")
+        world.put(Message("shop", (event("live"),), 1_789_999_990.0))
+        world.invoke()
+        assert [request.names for request in world.klaviyo.requests] == [["live"], ["again"]]
 
 
 # ------------------------------------------------- fields of a later release
