@@ -188,6 +188,8 @@ class Pacer:
             No POST may be made; nothing is held.
         """
         if self._share is not None:
+            if self.known == State():  # a new process has not heard of other stacks yet
+                self._state(self._table.read())
             self._share.wait(self.known, deadline)
         lease: int | None = None
         for lead in LEADS:
@@ -286,10 +288,9 @@ class Pacer:
 
     def opened(self, slot: Slot, *, accepted: bool) -> None:
         """Open the relay: Klaviyo accepted the probe (``accepted``), or judged it at least."""
-        proof: dict[str, Value] = {"accepted_at": _ms(self._clock())} if accepted else {}
-        cleared = {**dict.fromkeys(("closed_until", "closed_reason", "probe_until")), **proof}
-        opened, _ = self._table.swap({"probe_until": slot.lease, "closed_until": slot.closed_until}, cleared)
-        if not opened:
+        cleared: dict[str, Value] = dict.fromkeys(("closed_until", "closed_reason", "probe_until"))
+        cleared |= {"accepted_at": _ms(self._clock())} if accepted else {}
+        if not self._table.swap({"probe_until": slot.lease, "closed_until": slot.closed_until}, cleared)[0]:
             # Another function closed the relay for longer meanwhile. That stays; only our lease ends.
             self._release(slot)
 

@@ -190,11 +190,9 @@ class Queues:
             if reached:
                 try:
                     left = messages.send(self._client, url, part, is_late=self._is_late)
-                except ClientError as error:  # SQS may refuse this part for its form, and accept the next one
+                except (ClientError, BotoCoreError) as error:
                     _unavailable(error)
-                except BotoCoreError as error:
-                    _unavailable(error)
-                    reached = False
+                    reached = isinstance(error, ClientError)  # it may refuse this part for its form, and take the next
             refused.update(id(outgoing) for outgoing in left)
         return {owner for parcel in parcels if id(parcel.outgoing) in refused for owner in parcel.owners}
 

@@ -304,6 +304,29 @@ def test_each_stack_on_one_table_gets_its_own_and_the_largest_gets_the_rest(
         assert worst(world.accepted[stack], 60) <= rate + (len(stacks) > 1)
 
 
+def test_functions_that_have_just_started_keep_to_what_smaller_stacks_leave() -> None:
+    """Each makes one request and ends: none would ever have heard of the other stack from an update of its own."""
+    world = World(47)
+    world.table.item.update({"share/staging": f"60@{round(world.now * 1000)}"})
+
+    def once() -> None:
+        pacer = shared(
+            world.reached(0.01),
+            stack="production",
+            requests_per_minute=150,
+            arrival_spread=SPREAD,
+            clock=world,
+            sleep=world.sleep,
+            pauses=PAUSES,
+        )
+        pacer.turn(world.now + 600, lambda: None)
+        world.post(0.0, "production")
+
+    start = world.now
+    world.go([once for _ in range(200)], 300)
+    assert len([at for at in world.accepted["production"] if at < start + 60]) <= 90
+
+
 def test_share_of_a_stack_that_has_stopped_is_free_after_ten_minutes() -> None:
     world = World(41)
     start = world.now
