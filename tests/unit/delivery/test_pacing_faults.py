@@ -1,0 +1,242 @@
+"""A damaged pacing item, a contended one, and what other functions close or open while one waits for its slot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from handler.closing import THROTTLE, Closing
+from handler.delivery.pacing import Item, Pacer, Slot, interval, shared
+from handler.errors import Closed, TableUnavailable, TooLate
+from handler.pauses import PAUSES
+from sim.table import Table
+from sim.time import Time
+
+SPACING = interval(150, 0.4)
+OUTAGE = Closing("outage", "away")
+NUMBERS = ("next", "closed_until", "probe_until", "accepted_at", "died_at", "alive_at")
+
+
+class World(Time):
+    """Virtual time, and a sender with its table; the table's item has times in ms."""
+
+    def __init__(self, **item: float | str) -> None:
+        super().__init__(1_000_000.0)
+        self.table = Table({name: value if isinstance(value, str) else self.ms(value) for name, value in item.items()})
+        self.pacer = self.sender()
+
+    def sender(self) -> Pacer:
+        return Pacer(self.table, spacing=SPACING, clock=self, sleep=self.sleep, pauses=PAUSES)
+
+    def ms(self, seconds: float) -> int:
+        """Epoch milliseconds of a moment so many seconds from now."""
+        return round((self.now + seconds) * 1000)
+
+    def put(self, **item: float) -> None:
+        """Change the item, as another function does."""
+        self.table.item |= {name: self.ms(seconds) for name, seconds in item.items()}
+
+    def probe(self) -> Slot:
+        """The slot of the first probe after a closing that has just ended."""
+        self.put(closed_until=-1)
+        self.table.item["closed_reason"] = str(OUTAGE)
+        slot = self.pacer.reserve(self.now + 60)
+        assert slot.lease is not None
+        return slot
+
+
+@pytest.mark.parametrize("damaged", NUMBERS)
+def test_item_with_a_text_for_a_number_is_reset_and_a_minute_stays_without_requests(damaged: str) -> None:
+    """It hides which slots others hold, and the relay would otherwise stand still until somebody repairs it."""
+    world = World(**dict.fromkeys(NUMBERS, 5.0) | {"closed_reason": "outage: away", damaged: "soon"})
+    slot = world.pacer.reserve(world.now + 300)
+    assert slot == Slot(world.now + 60)
+    assert world.table.item == {"next": world.ms(60 + SPACING)}
+
+
+def test_waiting_for_a_reset_item_ends_at_the_deadline() -> None:
+    world = World(next="soon")
+    with pytest.raises(TooLate) as refused:
+        world.pacer.reserve(world.now + 30)
+    assert refused.value.retry_at == world.now + 60
+    assert refused.value.closing.code == "no_slot"
+
+
+def moved(world: World) -> Callable[[str], None]:
+    """Another function that takes a slot before each call of this one takes effect."""
+
+    def hook(_: str) -> None:
+        world.table.item["next"] = int(world.table.item.get("next", world.ms(-10))) + 1
+
+    return hook
+
+
+def closed_again(world: World) -> Callable[[str], None]:
+    """Another function that closes the relay for a little longer before each call of this one."""
+
+    def hook(_: str) -> None:
+        world.table.item["closed_until"] = int(world.table.item.get("closed_until", world.ms(-10))) + 1
+
+    return hook
+
+
+def test_contended_table_gives_no_slot_and_is_tried_again_after_a_brief_pause() -> None:
+    world = World()
+    world.table.before = moved(world)
+    with pytest.raises(TableUnavailable) as refused:
+        world.pacer.reserve(world.now + 60)
+    assert refused.value.retry_at == world.now + PAUSES.brief
+    assert refused.value.closing == Closing("no_table", "the pacing table is contended")
+    assert world.table.writes == 16  # eight attempts
+
+
+def test_closing_that_does_not_reach_a_contended_table_is_an_error() -> None:
+    world = World()
+    slot = world.pacer.reserve(world.now + 60)
+    world.table.before = closed_again(world)
+    with pytest.raises(TableUnavailable) as refused:
+        world.pacer.failed(slot, OUTAGE)
+    assert refused.value.retry_at == world.now + PAUSES.brief
+    assert refused.value.closing.code == "no_table"
+
+
+def test_longer_closing_of_another_is_not_shortened() -> None:
+    world = World()
+    slot = world.pacer.reserve(world.now + 60)
+    world.sender().failed(slot, THROTTLE, pause=120.0)
+    before = dict(world.table.item)
+    assert world.pacer.failed(slot, OUTAGE) == PAUSES.brief
+    assert world.table.item == before
+
+
+@pytest.mark.parametrize("until", [PAUSES.longest + PAUSES.brief + 1, 86_400.0])
+def test_closing_further_ahead_than_any_pause_is_damage_and_replaced(until: float) -> None:
+    world = World()
+    slot = world.pacer.reserve(world.now + 60)
+    world.put(closed_until=until)
+    world.pacer.failed(slot, OUTAGE)
+    assert world.table.item["closed_until"] == world.ms(PAUSES.brief)
+
+
+def test_failed_probe_gives_its_lease_back_where_another_closed_for_longer() -> None:
+    world = World()
+    slot = world.probe()
+    world.put(closed_until=120)
+    world.pacer.failed(slot, OUTAGE)
+    assert world.table.item["closed_until"] == world.ms(120)
+    assert "probe_until" not in world.table.item
+
+
+def test_failed_probe_leaves_the_lease_of_a_later_one() -> None:
+    world = World()
+    slot = world.probe()
+    world.put(probe_until=90)
+    world.pacer.failed(slot, OUTAGE)
+    assert world.table.item["probe_until"] == world.ms(90)
+    assert world.table.item["closed_reason"] == str(OUTAGE)
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_answered_probe_opens_the_relay_and_is_proof_if_it_was_accepted(accepted: bool) -> None:
+    world = World()
+    slot = world.probe()
+    world.pacer.opened(slot, accepted=accepted)
+    proof = {"accepted_at": world.ms(0)} if accepted else {}
+    assert world.table.item == {"next": world.ms(0.05 + SPACING)} | proof
+
+
+def test_answered_probe_gives_its_lease_back_where_another_closed_the_relay_meanwhile() -> None:
+    world = World()
+    slot = world.probe()
+    world.put(closed_until=120)
+    world.pacer.opened(slot, accepted=True)
+    assert world.table.item["closed_until"] == world.ms(120)
+    assert world.table.item["closed_reason"] == str(OUTAGE)
+    assert world.table.item.keys().isdisjoint({"probe_until", "accepted_at"})
+
+
+def turn(world: World) -> Slot:
+    slot, _ = world.pacer.turn(world.now + 60, lambda: None)
+    return slot
+
+
+def test_relay_that_closes_before_a_slot_is_closed_for_it_too() -> None:
+    world = World(next=10)
+    closes = world.now + 5
+    world.call(closes, lambda: world.put(closed_until=30))
+    with pytest.raises(Closed) as refused:
+        turn(world)
+    assert refused.value.retry_at == closes + 30
+    assert world.now == pytest.approx(1_000_009.5)  # half a second before the slot
+
+
+def test_probe_gives_its_lease_back_if_the_relay_closes_for_longer_before_its_slot() -> None:
+    world = World(next=10, closed_until=-1)
+    world.call(world.now + 5, lambda: world.put(closed_until=30))
+    with pytest.raises(Closed):
+        turn(world)
+    assert "probe_until" not in world.table.item
+
+
+def test_probe_whose_lease_another_has_taken_is_not_sent() -> None:
+    world = World(next=10, closed_until=-1)
+    world.call(world.now + 5, lambda: world.put(probe_until=40))
+    with pytest.raises(Closed):
+        turn(world)
+    assert world.table.item["probe_until"] == 1_000_045_000
+
+
+def test_probe_with_its_lease_is_sent() -> None:
+    world = World(next=10, closed_until=-1)
+    assert turn(world) == Slot(1_000_010.0, 1_000_040_000, 999_999_000, Closing("configuration"))
+    assert world.now == 1_000_010
+
+
+def test_probe_that_has_no_slot_before_the_deadline_is_left_to_another() -> None:
+    world = World(next=20, closed_until=-1)
+    before = dict(world.table.item)
+    with pytest.raises(TooLate) as refused:
+        world.pacer.reserve(world.now + 10)
+    assert refused.value.retry_at == world.now + 20
+    assert world.table.item == before
+
+
+def test_connection_that_cannot_be_opened_is_reported_before_the_slot() -> None:
+    world = World(next=10)
+    assert world.pacer.turn(world.now + 60, lambda: "no route") == (Slot(1_000_010.0), "no route")
+    assert world.now == 1_000_009.5
+
+
+def test_slots_that_go_by_unused_end_the_turn_with_the_table_as_the_reason() -> None:
+    """A table that answers after three seconds each time costs three slots and no request."""
+    world = World()
+    world.table.after = lambda _: world.sleep(3.0)
+    with pytest.raises(TableUnavailable) as refused:
+        turn(world)
+    assert refused.value.retry_at == world.now + PAUSES.long
+    assert refused.value.closing == Closing("no_table", "slots went by before the pacing table answered")
+
+
+def said(item: Item) -> object:
+    return item.get("share/staging")
+
+
+def test_stack_says_its_share_again_after_five_minutes() -> None:
+    """Each is a write of its own, which AWS bills."""
+    world = World()
+    pacer = shared(
+        world.table,
+        stack="staging",
+        requests_per_minute=60,
+        arrival_spread=0.4,
+        clock=world,
+        sleep=world.sleep,
+        pauses=PAUSES,
+    )
+    shares = []
+    for _ in range(20):
+        pacer.turn(world.now + 60, lambda: None)
+        shares.append(said(world.table.item))
+        world.sleep(60)
+    assert len(set(shares)) == 4  # in 20 minutes
