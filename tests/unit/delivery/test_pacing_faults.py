@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from handler.closing import THROTTLE, Closing
-from handler.delivery.pacing import Item, Pacer, Slot, interval, shared
+from handler.delivery.pacing import Pacer, Slot, interval, shared
 from handler.errors import Closed, TableUnavailable, TooLate
 from handler.pauses import PAUSES
 from sim.table import Table
@@ -110,6 +110,14 @@ def test_longer_closing_of_another_is_not_shortened() -> None:
     assert world.table.item == before
 
 
+@pytest.mark.parametrize(("asked", "closed"), [(600.0, 600.0), (600.001, 30.0)])
+def test_pause_that_klaviyo_asks_for_is_kept_up_to_ten_minutes(asked: float, closed: float) -> None:
+    world = World()
+    slot = world.pacer.reserve(world.now + 60)
+    assert world.pacer.failed(slot, THROTTLE, pause=asked) == closed
+    assert world.table.item["closed_until"] == world.ms(closed)
+
+
 @pytest.mark.parametrize("until", [PAUSES.longest + PAUSES.brief + 1, 86_400.0])
 def test_closing_further_ahead_than_any_pause_is_damage_and_replaced(until: float) -> None:
     world = World()
@@ -162,12 +170,13 @@ def turn(world: World) -> Slot:
 
 
 def test_relay_that_closes_before_a_slot_is_closed_for_it_too() -> None:
-    world = World(next=10)
+    world = World(next=10, closed_reason=str(OUTAGE))
     closes = world.now + 5
     world.call(closes, lambda: world.put(closed_until=30))
     with pytest.raises(Closed) as refused:
         turn(world)
     assert refused.value.retry_at == closes + 30
+    assert refused.value.closing == OUTAGE
     assert world.now == pytest.approx(1_000_009.5)  # half a second before the slot
 
 
@@ -218,25 +227,68 @@ def test_slots_that_go_by_unused_end_the_turn_with_the_table_as_the_reason() -> 
     assert refused.value.closing == Closing("no_table", "slots went by before the pacing table answered")
 
 
-def said(item: Item) -> object:
-    return item.get("share/staging")
+# --- A stack's share ---
 
 
-def test_stack_says_its_share_again_after_five_minutes() -> None:
-    """Each is a write of its own, which AWS bills."""
-    world = World()
-    pacer = shared(
+def stack(world: World, rate: int, **others: int) -> Pacer:
+    """The pacer of the stack ``staging``; ``others`` have just said their rates."""
+    world.table.item |= {f"share/{name}": f"{said}@{world.ms(0)}" for name, said in others.items()}
+    return shared(
         world.table,
         stack="staging",
-        requests_per_minute=60,
+        requests_per_minute=rate,
         arrival_spread=0.4,
         clock=world,
         sleep=world.sleep,
         pauses=PAUSES,
     )
-    shares = []
+
+
+def test_stack_says_its_share_again_after_five_minutes() -> None:
+    """Each is a write of its own, which AWS bills."""
+    world = World()
+    pacer, shares = stack(world, 60), []
     for _ in range(20):
         pacer.turn(world.now + 60, lambda: None)
-        shares.append(said(world.table.item))
+        shares.append(world.table.item["share/staging"])
         world.sleep(60)
     assert len(set(shares)) == 4  # in 20 minutes
+
+
+def test_stack_with_the_whole_rate_says_no_share() -> None:
+    world = World()
+    stack(world, 150).turn(world.now + 60, lambda: None)
+    assert world.table.item.keys() == {"next"}
+
+
+@pytest.mark.parametrize(
+    ("rate", "others", "least"),
+    [
+        (100, {"production": 100}, 100),  # who is as large leaves all: the account's slots divide the rest
+        (100, {"production": 120}, 100),
+        (120, {"trial": 90}, 60),
+        (150, {"trial": 100, "test": 60}, 1),  # one a minute, although nothing is left
+    ],
+)
+def test_stack_keeps_to_what_smaller_ones_leave(rate: int, others: dict[str, int], least: int) -> None:
+    world = World()
+    pacer, times = stack(world, rate, **others), []
+    for _ in range(3):
+        pacer.turn(world.now + 120, lambda: None)
+        times.append(world.now)
+    # With the first it reads what the others said, with the second it begins to keep to it.
+    assert times[2] - times[1] == pytest.approx(interval(least, 0.4), abs=0.4)
+
+
+def test_stack_whose_own_item_is_contended_waits_for_it() -> None:
+    world = World()
+    own = world.table.at("share/staging").item
+
+    def hook(_: str) -> None:
+        own["next"] = int(own.get("next", world.ms(-10))) + 1
+
+    world.table.before = hook
+    pacer = stack(world, 60)
+    with pytest.raises(TableUnavailable) as refused:
+        pacer.turn(world.now + 60, lambda: None)
+    assert refused.value.retry_at == world.now + PAUSES.brief
