@@ -217,6 +217,24 @@ def test_connection_that_cannot_be_opened_is_reported_before_the_slot() -> None:
     assert world.now == 1_000_009.5
 
 
+def test_slot_that_is_near_costs_no_read_of_the_item() -> None:
+    """Each is a consistent read, which AWS bills, and time in which nothing is sent."""
+    world = World()
+    turn(world)
+    assert world.table.reads == 0
+
+
+@pytest.mark.parametrize("item", [{}, {"closed_until": -1.0}], ids=["open", "probe"])
+def test_table_that_answers_late_costs_one_slot_and_the_next_is_further_ahead(item: dict[str, float]) -> None:
+    """The probe keeps its lease meanwhile."""
+    world = World(**item)
+    world.table.after = lambda _: world.sleep(0.2)
+    slot = turn(world)
+    assert slot.at == pytest.approx(1_000_000.9)  # two calls of 0.2 s, and half a second ahead
+    assert world.now == slot.at
+    assert (slot.lease is None) is (item == {})
+
+
 def test_slots_that_go_by_unused_end_the_turn_with_the_table_as_the_reason() -> None:
     """A table that answers after three seconds each time costs three slots and no request."""
     world = World()
@@ -253,6 +271,23 @@ def test_stack_says_its_share_again_after_five_minutes() -> None:
         shares.append(world.table.item["share/staging"])
         world.sleep(60)
     assert len(set(shares)) == 4  # in 20 minutes
+
+
+def test_first_request_of_a_stack_waits_no_longer_than_one_of_the_whole_account() -> None:
+    world = World()
+    slot, _ = stack(world, 60).turn(world.now + 60, lambda: None)
+    assert slot.at == 1_000_000.05
+
+
+def test_stack_does_not_wait_for_a_turn_that_leaves_less_than_two_seconds() -> None:
+    world = World()
+    pacer = stack(world, 10)
+    pacer.turn(world.now + 60, lambda: None)
+    asked = world.now
+    with pytest.raises(TooLate):
+        pacer.turn(asked + interval(10, 0.4) + 1.5, lambda: None)
+    assert world.now == asked
+    pacer.turn(asked + interval(10, 0.4) + 2.5, lambda: None)
 
 
 def test_stack_with_the_whole_rate_says_no_share() -> None:
