@@ -85,7 +85,7 @@ def test_contended_table_gives_no_slot_and_is_tried_again_after_a_brief_pause() 
     world = World()
     world.table.before = moved(world)
     with pytest.raises(TableUnavailable) as refused:
-        world.pacer.reserve(world.now + 60)
+        stack(world, 150).reserve(world.now + 60)
     assert refused.value.retry_at == world.now + PAUSES.brief
     assert refused.value.closing == Closing("no_table", "the pacing table is contended")
     assert world.table.writes == 16  # eight attempts
@@ -178,6 +178,19 @@ def test_relay_that_closes_before_a_slot_is_closed_for_it_too() -> None:
     assert refused.value.retry_at == closes + 30
     assert refused.value.closing == OUTAGE
     assert world.now == pytest.approx(1_000_009.5)  # half a second before the slot
+
+
+def test_relay_that_closes_while_the_first_slot_after_a_rest_is_taken_gives_none() -> None:
+    world = World()
+
+    def closes(operation: str) -> None:
+        if operation == "swap":
+            world.put(closed_until=30)
+
+    world.table.before = closes
+    with pytest.raises(Closed):
+        world.pacer.reserve(world.now + 60)
+    assert "next" not in world.table.item
 
 
 def test_probe_gives_its_lease_back_if_the_relay_closes_for_longer_before_its_slot() -> None:
@@ -294,6 +307,7 @@ def test_stack_with_the_whole_rate_says_no_share() -> None:
     world = World()
     stack(world, 150).turn(world.now + 60, lambda: None)
     assert world.table.item.keys() == {"next"}
+    assert world.table.others == {"share/staging": {}}  # and keeps no slots of its own
 
 
 @pytest.mark.parametrize(
