@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import ast
 import shutil
+import signal
 import subprocess
 import sys
 import tomllib
@@ -29,6 +30,7 @@ FOLDER = ROOT / "mutants"  # mutmut's own: the changed code and the results
 SOURCES = [
     ROOT / name for name in tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["mutmut"]["only_mutate"]
 ]
+LONGEST = 1_800.0  # seconds that mutmut may take
 KILLED, TIMED_OUT, UNFINISHED = "killed", "timeout", ("not checked", "check was interrupted by user")
 
 
@@ -114,18 +116,24 @@ def _mutmut(*arguments: str, watched: bool = False) -> str:
     if not program.exists():
         raise CommandError("mutmut is not installed. Run: make mutants")
     to_screen = watched and sys.stdout.isatty()
-    done = subprocess.run(  # noqa: S603 (our own command line)
-        [program, *arguments],
-        cwd=ROOT,
-        stdout=None if to_screen else subprocess.PIPE,
-        stderr=None if to_screen else subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        say(*(done.stdout or "").replace("\r", "\n").splitlines()[-40:], error=True)
-        raise CommandError(f"mutmut {arguments[0]} ended with {done.returncode}; nothing can be said about the tests")
-    return done.stdout or ""
+    pipe, joined = (None, None) if to_screen else (subprocess.PIPE, subprocess.STDOUT)
+    command = [str(program), *arguments]
+    with subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=joined, text=True) as process:  # noqa: S603 (our own)
+        try:
+            output = process.communicate(timeout=LONGEST)[0] or ""
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)  # so that mutmut ends its workers
+            process.communicate()
+            raise CommandError(
+                "not finished in 30 minutes. Run it while the machine is quiet, "
+                "or for one module: make mutants MODULE=blame"
+            ) from None
+    if process.returncode:
+        say(*output.replace("\r", "\n").splitlines()[-40:], error=True)
+        raise CommandError(
+            f"mutmut {arguments[0]} ended with {process.returncode}; nothing can be said about the tests"
+        )
+    return output
 
 
 def summary(found: Mapping[str, str]) -> list[tuple[str, ...]]:
