@@ -258,6 +258,39 @@ def test_slots_that_go_by_unused_end_the_turn_with_the_table_as_the_reason() -> 
     assert refused.value.closing == Closing("no_table", "slots went by before the pacing table answered")
 
 
+def test_next_slot_that_no_function_can_hold_is_damage_and_a_minute_stays_without_requests() -> None:
+    world = World(next=86_400)
+    assert world.pacer.reserve(world.now + 300).at == world.now + 60
+
+
+@pytest.mark.parametrize(("closed", "counts"), [(1_199.0, True), (1_201.0, False)])
+def test_closing_counts_up_to_twice_the_longest_pause(closed: float, counts: bool) -> None:
+    world = World(closed_until=closed)
+    if counts:
+        with pytest.raises(Closed):
+            world.pacer.reserve(world.now + 60)
+    else:
+        assert world.pacer.reserve(world.now + 60).lease is not None
+
+
+@pytest.mark.parametrize(("leased", "counts"), [(989.0, True), (991.0, False)])
+def test_lease_counts_as_long_as_a_function_can_hold_one(leased: float, counts: bool) -> None:
+    world = World(closed_until=-1, probe_until=leased)
+    if counts:
+        with pytest.raises(Closed) as refused:
+            world.pacer.reserve(world.now + 60)
+        assert refused.value.retry_at == world.now + PAUSES.probe_wait
+    else:
+        assert world.pacer.reserve(world.now + 60).lease is not None
+
+
+def test_probe_that_lost_its_lease_to_another_waits_for_the_answer() -> None:
+    world = World(closed_until=-1, probe_until=20)
+    with pytest.raises(Closed):
+        world.pacer.reserve(world.now + 60, lease=world.ms(10))
+    assert world.pacer.reserve(world.now + 60, lease=world.ms(20)).lease is not None
+
+
 # --- A stack's share ---
 
 
