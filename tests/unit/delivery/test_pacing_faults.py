@@ -284,6 +284,13 @@ def test_lease_counts_as_long_as_a_function_can_hold_one(leased: float, counts: 
         assert world.pacer.reserve(world.now + 60).lease is not None
 
 
+def test_relay_is_looked_at_again_when_a_lease_ends_within_a_second() -> None:
+    world = World(closed_until=-1, probe_until=0.4)
+    with pytest.raises(Closed) as refused:
+        world.pacer.reserve(world.now + 60)
+    assert refused.value.retry_at == world.now + 0.4
+
+
 def test_probe_that_lost_its_lease_to_another_waits_for_the_answer() -> None:
     world = World(closed_until=-1, probe_until=20)
     with pytest.raises(Closed):
