@@ -7,9 +7,9 @@ STAMP := $(VENV)/.ready
 export PYTHONPATH := src:.
 .DEFAULT_GOAL := help
 # An id copied from a log is anybody's text: make expands nothing in it, and a recipe has it from the environment.
-$(foreach name,SOURCE FILE HEADERS URL NAME REASON STACK ID HOURS SEED MINUTES,$(if $(filter undefined,$(origin $(name))),,$(eval override $(name) := $$(value $(name)))$(eval export $(name))))
+$(foreach name,SOURCE FILE HEADERS URL NAME REASON STACK ID HOURS SEED MINUTES MODULE,$(if $(filter undefined,$(origin $(name))),,$(eval override $(name) := $$(value $(name)))$(eval export $(name))))
 
-.PHONY: help setup demo test local logs pictures send preview new-sender redrive chaos secrets try check costs lint ci bench fuzz requirements audit
+.PHONY: help setup demo test local logs pictures send preview new-sender redrive chaos secrets try check costs lint ci bench fuzz mutants requirements audit
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -94,6 +94,14 @@ $(FUZZ_STAMP): $(STAMP)
 
 fuzz: $(FUZZ_STAMP) ## [SECONDS=60]: fuzz the parsers with atheris, watching memory
 	@$(BIN)/python -m fuzz.parsers -max_total_time=$(or $(SECONDS),60) -verbosity=0
+
+MUTANTS_STAMP := $(VENV)/.mutants-ready
+$(MUTANTS_STAMP): $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group mutants
+	@touch $@
+
+mutants: $(MUTANTS_STAMP) ## [MODULE=]: list the changes of crashes, blame and pacing that no test notices, in 30 minutes at most
+	@$(BIN)/python -m tools mutants $(if $(MODULE),--module="$$MODULE")
 
 UPKEEP_STAMP := $(VENV)/.upkeep-ready
 $(UPKEEP_STAMP): $(STAMP)

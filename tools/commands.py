@@ -54,6 +54,9 @@ COMMANDS = {
     "check": Command("tools.operate.doctor", "report what a deployed stack lacks"),
     "words": Command("tools.words", "find words that this project does not use"),
     "pages": Command("tools.pages", "write the tables of docs/architecture.md and docs/decisions/README.md"),
+    "mutants": Command(
+        "tools.mutants", "list the changes of crashes, blame and pacing that no test notices, in 30 minutes at most"
+    ),
     "audit": Command("tools.audit", "check packaged libraries for known vulnerabilities"),
 }
 # What stops a command: errors raised on purpose, and refusals from outside this program. Anything else is our bug.

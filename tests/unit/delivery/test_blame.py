@@ -94,3 +94,11 @@ def test_verdict_on_a_row_that_was_refused_alone(name: str) -> None:
     # Alone in its message only if it was refused alone, or in a webhook with one event.
     asked = message(3 if case.with_others else 1, case)
     assert doubt.judge(row, Job((row,), first), asked, now, believe=case.named) == case.verdict
+
+
+def test_after_each_accepted_request_three_named_rows_are_parked_again() -> None:
+    doubt, row = Doubt(), Row(0, event("row"), b"{}")
+    for at in (START, START + 60):
+        doubt.accepted(at)
+        verdicts = [doubt.judge(row, Job((row,)), message(1, Case("hold")), at + 20, believe=True) for _ in range(4)]
+        assert verdicts == ["park", "park", "park", "hold"]

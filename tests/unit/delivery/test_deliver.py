@@ -182,6 +182,13 @@ def test_what_came_back_for_a_week_is_parked_unchanged_before_sqs_moves_it(world
     assert world.klaviyo.stored == ["young"]
 
 
+def test_what_came_back_without_the_time_at_which_it_was_sent_is_delivered(world: World) -> None:
+    record = world.received(queued("back", receives=900)).record()
+    del record["attributes"]["SentTimestamp"]
+    assert world.hand_over([record]) == set()
+    assert world.klaviyo.stored == ["back"]
+
+
 def test_who_can_be_neither_handled_nor_sent_elsewhere_stays(world: World) -> None:
     world.down = {EVENTS, DEAD}
     world.klaviyo.bad = {"bad1", "bad2"}

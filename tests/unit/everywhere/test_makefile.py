@@ -22,6 +22,7 @@ COMMANDS = [
     ("try", ("STACK", "SOURCE")),
     ("check", ("STACK",)),
     ("chaos", ("SEED", "MINUTES")),
+    ("mutants", ("MODULE",)),
 ]
 POSITIONAL = ("send", "preview", "new-sender")  # names of sources and files
 
@@ -34,7 +35,8 @@ def test_a_copied_id_runs_nothing(tmp_path: Path, target: str, names: tuple[str,
     python = tmp_path / "python"
     python.write_text(f"#!{sys.executable}\nimport json, sys; print(json.dumps(sys.argv[1:]))\n")
     python.chmod(0o700)
-    (tmp_path / ".ready").touch()
+    for stamp in (".ready", ".mutants-ready"):  # otherwise make would install what is missing
+        (tmp_path / stamp).touch()
     values = {name: f"{value} {name}" for name in names}
     command = ["make", "-s", target, f"VENV={tmp_path}", f"BIN={tmp_path}"]
     command += [] if from_environment else [f"{name}={text}" for name, text in values.items()]
