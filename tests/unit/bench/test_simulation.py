@@ -107,13 +107,20 @@ def test_the_concurrency_is_the_templates_parameter() -> None:
 
 
 def test_a_clock_that_is_wrong_is_wrong_for_its_sandbox_alone() -> None:
-    sim = one_event(clocks=lambda number, _: 3_600.0 * number)
+    sim = one_event(clocks=lambda number, _: 600.0 * number)
     once(sim, Fate("start"))
     sim.run(sim.time.now + 60)
     sim.run(sim.time.now + 2 * VISIBILITY, sim.drained)
     (slot,) = [sim.table.item["next"]]
     assert isinstance(slot, int)
-    assert slot / 1000 - sim.klaviyo.first["one"] == pytest.approx(3_600, abs=1)
+    assert slot / 1000 - sim.klaviyo.first["one"] == pytest.approx(600, abs=1)
+
+
+def test_a_clock_that_aws_does_not_accept_posts_nothing_and_changes_nothing() -> None:
+    sim = one_event(clocks=lambda *_: 3_600.0)
+    sim.run(sim.time.now + 60)
+    assert (sim.klaviyo.requests, sim.table.item) == ([], {})
+    assert len(sim.events) == 1
 
 
 def test_a_table_that_fails_delays_and_loses_nothing() -> None:
