@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from handler.closing import THROTTLE, Closing
+from handler.closing import NO_SLOT, THROTTLE, Closing
 from handler.delivery.pacing import Pacer, Slot, interval, shared
 from handler.errors import Closed, TableUnavailable, TooLate
 from handler.pauses import PAUSES
@@ -79,6 +79,22 @@ def closed_again(world: World) -> Callable[[str], None]:
         world.table.item["closed_until"] = int(world.table.item.get("closed_until", world.ms(-10))) + 1
 
     return hook
+
+
+def test_deadline_that_has_passed_leaves_no_time_for_a_slot() -> None:
+    world = World()
+    with pytest.raises(TooLate) as refused:
+        world.pacer.reserve(world.now - 1)
+    assert (refused.value.closing.code, refused.value.retry_at) == (NO_SLOT, world.now)
+    assert "no time left" in refused.value.closing.detail
+
+
+def test_slots_are_never_closer_than_the_spacing() -> None:
+    """The item has whole milliseconds, so that the rest of one is waited for, too."""
+    world = World()
+    pacer = Pacer(world.table, spacing=0.4032, clock=world, sleep=world.sleep, pauses=PAUSES)
+    first, second = pacer.reserve(world.now + 60), pacer.reserve(world.now + 60)
+    assert second.at - first.at >= 0.4032
 
 
 def test_contended_table_gives_no_slot_and_is_tried_again_after_a_brief_pause() -> None:
