@@ -114,10 +114,11 @@ def _kept(number: int) -> Exchange:
 
 def _story_of(number: int) -> dict[str, Any]:
     exchange = _kept(number)
+    state = state_of(exchange)  # before the events: these may be delivered meanwhile, and must be if it says so
     events, outcome = story.events_of(exchange, console().watch.trail, defaults(), console().watch.stored)
     return {
         "exchange": exchange,
-        "state": state_of(exchange),
+        "state": state,
         "again": console().exchanges.find(console().exchanges.again.get(number, 0)),
         "events": events,
         "outcome": outcome,
