@@ -236,8 +236,15 @@ def test_probe_that_has_no_slot_before_the_deadline_is_left_to_another() -> None
     before = dict(world.table.item)
     with pytest.raises(TooLate) as refused:
         world.pacer.reserve(world.now + 10)
-    assert refused.value.retry_at == world.now + 20
+    assert (refused.value.closing.code, refused.value.retry_at) == (NO_SLOT, world.now + 20)
     assert world.table.item == before
+
+
+def test_probe_does_not_wait_for_a_next_slot_that_no_function_can_hold() -> None:
+    world = World(next=5_000, closed_until=-1)
+    slot = world.pacer.reserve(world.now + 60)
+    assert slot.lease is not None
+    assert slot.at <= world.now + 0.1
 
 
 def test_connection_that_cannot_be_opened_is_reported_before_the_slot() -> None:
