@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from handler.delivery.pacing import ACCOUNT, share
+from handler.delivery.pacing import ACCOUNT, rate_beside
 
 from .target import Deployed
 
@@ -49,7 +49,7 @@ def _item(outputs: Mapping[str, str], parameters: Mapping[str, str]) -> tuple[st
 def _outcome(rates: Mapping[str, int]) -> str:
     """Say what each stack gets: the smaller one its own, and the larger one what is left."""
     gets = {
-        name: share(rate, (other for stack, other in rates.items() if stack != name))
+        name: rate_beside(rate, (other for stack, other in rates.items() if stack != name))
         for name, rate in sorted(rates.items())
     }
     if sum(gets.values()) > ACCOUNT:

@@ -14,12 +14,13 @@ bring back thousands of innocent messages (docs/decisions/0037). Hence:
   that it had (``alive_at``).
 - It is parked after ``DEATHS`` such trials, if nothing else came back for an hour. If it
   holds several events, since deferred ones travel together, these are sent one by one
-  instead, and each has trials of its own. If a
-  message survives after it died alone, the deaths were not its own: that is a storm, too.
+  instead, and each has trials of its own. If a message survives after it died alone, the
+  deaths were not its own: that is a storm, too.
 
 A trial is an item of the table, ``{account}/event-bulk-create-jobs/trial/{MessageId}``:
-``deaths`` (N), ``cause`` (S, the exception if there was one) and ``expires_at`` (N,
-epoch seconds, for DynamoDB to delete it). SQS gives a message the same id at each
+``deaths`` (N, with ``APART`` once its events are being sent one by one), ``cause`` (S,
+the exception if there was one) and ``expires_at`` (N, epoch seconds, for DynamoDB to
+delete it). SQS gives a message the same id at each
 receive (SQS guide, "Queue and message identifiers"); one that is sent again starts
 without a trial.
 """

@@ -41,8 +41,8 @@ class _Run:
     """One invocation; times are epoch seconds.
 
     No request begins after ``deadline``, no call of the queues after ``end``. ``done``
-    was settled and is not yet deleted, ``stay`` remains in the queue, ``reached`` has
-    the ids of all that were handled. ``cause`` is the last exception.
+    was settled and is not yet deleted; ``stay`` has the ids of what remains in the
+    queue, ``reached`` those of all that were handled. ``cause`` is the last exception.
     """
 
     records: list[Record]
@@ -51,17 +51,16 @@ class _Run:
     deadline: float
     end: float
     done: list[Record] = field(default_factory=list)
-    stay: list[Record] = field(default_factory=list)
+    stay: set[str] = field(default_factory=set)
     reached: set[str] = field(default_factory=set)
     settled: int = 0
     cause: str = ""
 
     def settle(self, group: list[Record], stay: list[Record]) -> None:
         """Take down that ``group`` was handled, and that ``stay`` of it could not be settled."""
-        self.stay += stay
+        self.stay |= {record.id for record in stay}
         self.reached |= {record.id for record in group}
-        kept = {record.id for record in self.stay}
-        self.done += [record for record in group if record.id not in kept]
+        self.done += [record for record in group if record.id not in self.stay]
 
 
 class Deliver:
@@ -160,7 +159,7 @@ class Deliver:
             raise Crashed(report.crashed(error)) from None
         if run.cause and not run.settled:
             raise Crashed(run.cause) from None
-        return {"batchItemFailures": [{"itemIdentifier": record.id} for record in run.stay]}
+        return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in sorted(run.stay)]}
 
     def _run(self, event: dict[str, Any], context: Any) -> _Run:
         began = self._clock()
@@ -196,7 +195,7 @@ class Deliver:
             run.done = []
             self._settle_returned(run, group, trial)
         waiting = [record for record in returned if record.id not in run.reached]
-        run.stay += waiting
+        run.stay |= {record.id for record in waiting}
         shown, after = [record for record in waiting if record.receives <= crashes.SHOWN], self._pauses.unreached
         soon = min(run.end, self._clock() + self._pauses.last)
         self._queues(soon).show(queue, shown, after=lambda: after * (0.2 + self._random()))
@@ -229,6 +228,7 @@ class Deliver:
         parts = messages.pack(message.events, message, events_limit=1)
         alone = [Outgoing(messages.encode(part), messages.group(part), 0, {crashes.SPLIT: "1"}) for part in parts]
         if not self._send_away(run, record, self._settings.events_queue_url, alone):
+            # Back to where it was: the parts are sent at the next turn.
             self._deaths.begin([record], Trial(trial.deaths + crashes.APART), deaths=-crashes.APART)
         return True
 
@@ -289,7 +289,7 @@ class Deliver:
         unsent = queues.send(self._settings.dead_letter_queue_url, parked)
         unsent |= queues.send(self._settings.events_queue_url, again)
         report.resent(len(again))
-        run.stay += decoded.newer
+        run.stay |= {record.id for record in decoded.newer}
         run.settled += len(group) - len(unsent) - len(decoded.newer)
         return [group[owner] for owner in sorted(unsent)]
 

@@ -75,7 +75,7 @@ def interval(requests_per_minute: int, arrival_spread: float) -> float:
     return max((PER_MINUTE + spread) / requests_per_minute, (1 + spread) / PER_SECOND)
 
 
-def share(rate: int, others: Iterable[int]) -> int:
+def rate_beside(rate: int, others: Iterable[int]) -> int:
     """Return the requests a minute that a stack with ``rate`` may make next to ``others``, which use theirs.
 
     The smaller ones have theirs first. Of what they leave it gets one less, or the
@@ -363,7 +363,7 @@ class Share:
             self._say(state)
         now, old = _ms(self._clock()), _ms(SHARE_SECONDS)
         others = (rate for stack, (rate, at) in state.shares.items() if stack != self._stack and abs(now - at) < old)
-        rate = share(self._rate, others)
+        rate = rate_beside(self._rate, others)
         if rate < ACCOUNT:
             spacing = interval(rate, self._spread)
             own = Pacer(self._own, spacing=spacing, clock=self._clock, sleep=self._sleep, pauses=self._pauses)
