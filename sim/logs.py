@@ -52,7 +52,7 @@ class Logs:
         self._before = before
 
     def get_paginator(self, operation: str) -> Paginator:
-        """The paginator of ``operation``."""
+        """Return the paginator of ``operation``."""
         return Paginator(getattr(self, operation), "nextToken")
 
     def filter_log_events(
@@ -63,7 +63,7 @@ class Logs:
         filterPattern: str = "",  # noqa: N803
         nextToken: str = "0",  # noqa: N803
     ) -> dict[str, Any]:
-        """FilterLogEvents; ``ClientError`` with ``ResourceNotFoundException`` for a group that does not exist."""
+        """Do FilterLogEvents; raise ``ClientError`` with ``ResourceNotFoundException`` without such a group."""
         asked = {"logGroupName": logGroupName, "startTime": startTime, "filterPattern": filterPattern}
         self._before("FilterLogEvents", {name: value for name, value in asked.items() if value})
         if logGroupName not in self._groups:
@@ -78,7 +78,7 @@ class Logs:
 
 
 def _matches(message: str, pattern: str) -> bool:
-    """Whether ``pattern`` fits: empty, one term in quotes, or one field of JSON that equals a text."""
+    """Return whether ``pattern`` fits: empty, one term in quotes, or one field of JSON that equals a text."""
     if not pattern:
         return True
     if field := _FIELD.fullmatch(pattern):

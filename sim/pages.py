@@ -15,7 +15,7 @@ class Paginator:
     token: str
 
     def paginate(self, **asked: Any) -> Iterator[dict[str, Any]]:
-        """The answers, until one has no token."""
+        """Yield the answers, until one has no token."""
         page = self.call(**asked)
         yield page
         while self.token in page:

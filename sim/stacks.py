@@ -24,7 +24,7 @@ class Stack:
     resources: Mapping[str, str] = field(default_factory=dict)
 
     def described(self) -> dict[str, Any]:
-        """The stack as DescribeStacks has it; lists that would be empty are left out, which the API allows."""
+        """Return the stack as DescribeStacks has it, without lists that would be empty, which the API allows."""
         lists = {"Parameters": _pairs("Parameter", self.parameters), "Outputs": _pairs("Output", self.outputs)}
         known = {name: pairs for name, pairs in lists.items() if pairs}
         return {"StackName": self.name, "StackStatus": "CREATE_COMPLETE"} | known
@@ -38,11 +38,11 @@ class Stacks:
         self._per_page = per_page
 
     def get_paginator(self, operation: str) -> Paginator:
-        """The paginator of ``operation``."""
+        """Return the paginator of ``operation``."""
         return Paginator(getattr(self, operation), "NextToken")
 
     def describe_stacks(self, *, StackName: str = "", NextToken: str = "0") -> dict[str, Any]:  # noqa: N803
-        """DescribeStacks; ``ClientError`` with ``ValidationError`` if none has the name."""
+        """Do DescribeStacks; raise ``ClientError`` with ``ValidationError`` if none has the name."""
         if StackName:
             return {"Stacks": [self._stack("DescribeStacks", StackName).described()]}
         first, end = int(NextToken), int(NextToken) + self._per_page
@@ -50,7 +50,7 @@ class Stacks:
         return {"Stacks": some} | ({"NextToken": str(end)} if end < len(self._stacks) else {})
 
     def describe_stack_resource(self, *, StackName: str, LogicalResourceId: str) -> dict[str, Any]:  # noqa: N803
-        """DescribeStackResource; ``ClientError`` with ``ValidationError`` if there is no such stack or resource."""
+        """Do DescribeStackResource; raise ``ClientError`` with ``ValidationError`` without such a stack or resource."""
         resources = self._stack("DescribeStackResource", StackName).resources
         if LogicalResourceId not in resources:
             raise _error("DescribeStackResource")

@@ -93,13 +93,13 @@ def faults(mutants: Iterable[Mutant], known: Mapping[Change, str]) -> list[str]:
 
     A mutant that timed out may survive on a faster machine, so its reason stays.
     """
-    found = list(mutants)
-    seen = {one.change for one in found}
-    unknown = [one for one in found if one.status != TIMED_OUT and not known.get(one.change)]
+    left = list(mutants)
+    seen = {survivor.change for survivor in left}
+    unknown = [survivor for survivor in left if survivor.status != TIMED_OUT and not known.get(survivor.change)]
     missing = [
-        f"{one.place}: no test notices this change of {one.change.function}: write a test that fails with it, "
-        f"or write the reason into {shown(REASONS)}"
-        for one in unknown
+        f"{survivor.place}: no test notices this change of {survivor.change.function}: "
+        f"write a test that fails with it, or write the reason into {shown(REASONS)}"
+        for survivor in unknown
     ]
     stale = [
         f"{shown(REASONS)}: a test notices this change of {change.function}, or it is no longer made; "
@@ -136,11 +136,11 @@ def _mutmut(*arguments: str, watched: bool = False) -> str:
     return output
 
 
-def summary(found: Mapping[str, str]) -> list[tuple[str, ...]]:
+def summary(results: Mapping[str, str]) -> list[tuple[str, ...]]:
     """Return the rows of the table: the mutants of each module by what became of them."""
     rows: list[tuple[str, ...]] = [("module", "mutants", "killed", "timed out", "survived")]
-    for module in sorted({_module(name) for name in found}):
-        count = Counter(status for name, status in found.items() if _module(name) == module)
+    for module in sorted({_module(name) for name in results}):
+        count = Counter(status for name, status in results.items() if _module(name) == module)
         survived = count.total() - count[KILLED] - count[TIMED_OUT]
         rows.append((module, *map(str, (count.total(), count[KILLED], count[TIMED_OUT], survived))))
     return rows
@@ -160,16 +160,16 @@ def run(asked: argparse.Namespace) -> int:
     sources = {source.stem: source for source in SOURCES if asked.module in (None, source.stem)}
     shutil.rmtree(FOLDER, ignore_errors=True)  # results of before: mutmut would keep them
     _mutmut("run", "--max-children", "2", *([f"*.{asked.module}.*"] if asked.module else []), watched=True)
-    found = {
+    results = {
         name: status
         for name, status in statuses(_mutmut("results", "--all", "true")).items()
         if _module(name) in sources
     }
-    if not found or set(UNFINISHED) & set(found.values()):
+    if not results or set(UNFINISHED) & set(results.values()):
         raise CommandError("mutmut was interrupted before it had tried every mutant. Run: make mutants")
     left = [
         mutant(name, _mutmut("show", name), status, sources[_module(name)])
-        for name, status in found.items()
+        for name, status in results.items()
         if status != KILLED
     ]
     known = {
@@ -177,7 +177,7 @@ def run(asked: argparse.Namespace) -> int:
         for change, reason in reasons(REASONS.read_text("utf-8")).items()
         if change.function.split(".")[0] in sources
     }
-    say(*table(summary(found)))
+    say(*table(summary(results)))
     _say(left, known)
     wrong = faults(left, known)
     error(*wrong)
@@ -185,12 +185,7 @@ def run(asked: argparse.Namespace) -> int:
 
 
 def _say(left: Sequence[Mutant], known: Mapping[Change, str]) -> None:
-    for one in left:
-        say(
-            "",
-            f"{one.place}: {one.change.function}: {one.status}",
-            f"  - {one.change.was}",
-            f"  + {one.change.becomes}",
-        )
-        if one.change in known:
-            say(f"  {known[one.change]}")
+    for change, place, status in left:
+        say("", f"{place}: {change.function}: {status}", f"  - {change.was}", f"  + {change.becomes}")
+        if change in known:
+            say(f"  {known[change]}")
