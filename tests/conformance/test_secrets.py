@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from sim.secrets import Secrets
+from tests.conformance.support import refused
 
 pytestmark = pytest.mark.xdist_group("conformance")
 Client = Callable[[str], Any]
@@ -31,9 +31,5 @@ def test_a_secret_is_read_as_it_was_stored(sides: list[Any], name: str) -> None:
 
 
 def test_a_missing_secret_is_the_same_error(sides: list[Any]) -> None:
-    codes = []
-    for side in sides:
-        with pytest.raises(ClientError) as missing:
-            side.get_secret_value(SecretId="missing")
-        codes.append(missing.value.response["Error"]["Code"])
+    codes = [refused(side.get_secret_value, SecretId="missing") for side in sides]
     assert codes == ["ResourceNotFoundException"] * 2

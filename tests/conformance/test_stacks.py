@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from sim.stacks import Stack, Stacks
+from tests.conformance.support import refused
 
 pytestmark = pytest.mark.xdist_group("conformance")
 Client = Callable[[str], Any]
@@ -49,12 +49,6 @@ def comparable(stack: dict[str, Any]) -> dict[str, Any]:
     return lists | {name: stack[name] for name in ("StackName", "StackStatus")}
 
 
-def code(call: Callable[..., Any], **asked: str) -> str:
-    with pytest.raises(ClientError) as refused:
-        call(**asked)
-    return str(refused.value.response["Error"]["Code"])
-
-
 @pytest.mark.parametrize("suffix", ["", "-bare"])
 def test_a_stack_is_described_alike_by_name(suffix: str, sides: list[Any], name: str) -> None:
     simulated, real = (comparable(*side.describe_stacks(StackName=name + suffix)["Stacks"]) for side in sides)
@@ -80,6 +74,7 @@ def test_a_resource_is_described_alike(sides: list[Any], name: str) -> None:
 
 def test_what_is_missing_is_the_same_error(sides: list[Any], name: str) -> None:
     for side in sides:
-        assert code(side.describe_stacks, StackName="missing") == "ValidationError"
-        assert code(side.describe_stack_resource, StackName="missing", LogicalResourceId="Topic") == "ValidationError"
-        assert code(side.describe_stack_resource, StackName=name, LogicalResourceId="Missing") == "ValidationError"
+        resource = side.describe_stack_resource
+        assert refused(side.describe_stacks, StackName="missing") == "ValidationError"
+        assert refused(resource, StackName="missing", LogicalResourceId="Topic") == "ValidationError"
+        assert refused(resource, StackName=name, LogicalResourceId="Missing") == "ValidationError"

@@ -284,18 +284,10 @@ def test_nobody_listens_or_no_such_name() -> None:
         port = listening.getsockname()[1]
     refused = Connection(f"http://127.0.0.1:{port}", "2026-10-15", pauses=PAUSES).open()
     assert refused is not None
-    assert refused.kind == "transient"
+    assert (refused.kind, refused.reason) == ("transient", "connection_failed")  # not a time-out
     unknown = Connection("http://klaviyo.invalid", "2026-10-15", pauses=PAUSES).open()
     assert unknown is not None
     assert unknown.reason == "name_not_resolved"
-
-
-def test_refused_connection_is_not_reported_as_a_time_out() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port = listening.getsockname()[1]
-    refused = Connection(f"http://127.0.0.1:{port}", "2026-10-15", pauses=PAUSES).open()
-    assert refused is not None
-    assert refused.reason == "connection_failed"
 
 
 # Made for these tests and signed by itself: nobody vouches for it, and it is good for 127.0.0.1 otherwise.

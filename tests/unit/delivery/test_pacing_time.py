@@ -304,22 +304,26 @@ def test_each_stack_on_one_table_gets_its_own_and_the_largest_gets_the_rest(
         assert worst(world.accepted[stack], 60) <= rate + (len(stacks) > 1)
 
 
+def sender(world: World, stack: str, rate: int) -> Pacer:
+    """The pacer of a function that has just started."""
+    return shared(
+        world.reached(0.01),
+        stack=stack,
+        requests_per_minute=rate,
+        arrival_spread=SPREAD,
+        clock=world,
+        sleep=world.sleep,
+        pauses=PAUSES,
+    )
+
+
 def test_functions_that_have_just_started_keep_to_what_smaller_stacks_leave() -> None:
     """Each makes one request and ends: none would ever have heard of the other stack from an update of its own."""
     world = World(47)
     world.table.item.update({"share/staging": f"60@{round(world.now * 1000)}"})
 
     def once() -> None:
-        pacer = shared(
-            world.reached(0.01),
-            stack="production",
-            requests_per_minute=150,
-            arrival_spread=SPREAD,
-            clock=world,
-            sleep=world.sleep,
-            pauses=PAUSES,
-        )
-        pacer.turn(world.now + 600, lambda: None)
+        sender(world, "production", 150).turn(world.now + 600, lambda: None)
         world.post(0.0, "production")
 
     start = world.now
@@ -332,16 +336,7 @@ def test_share_of_a_stack_that_has_stopped_is_free_after_ten_minutes() -> None:
     start = world.now
 
     def stops() -> None:
-        pacer = shared(
-            world.reached(0.01),
-            stack="staging",
-            requests_per_minute=60,
-            arrival_spread=SPREAD,
-            clock=world,
-            sleep=world.sleep,
-            pauses=PAUSES,
-        )
-        pacer.turn(world.now + 60, lambda: None)
+        sender(world, "staging", 60).turn(world.now + 60, lambda: None)
 
     world.go([stops, *(backlog(world, stack="production", rate=120) for _ in range(5))], 1_200)
     minute = {
