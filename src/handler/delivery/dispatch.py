@@ -175,9 +175,7 @@ class _Run(Result):
             self._first(self.held)  # to be refused once more now, or accepted: a fault may have ended meanwhile
             self.held = []
             return False
-        words = {
-            row.index: row.words for row in reversed(answer.rows) if row.index < len(job.rows)
-        }  # the first of each counts
+        words = {index: said for index, said in answer.rows.items() if index < len(job.rows)}
         every = len(words) == len(job.rows)
         whole = every and job.refused_at is None and len(words) <= ROWS
         job = replace(job, refused_at=now if job.refused_at is None else job.refused_at)

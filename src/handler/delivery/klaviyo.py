@@ -15,8 +15,8 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from http.client import HTTPException
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -68,20 +68,13 @@ _MEANINGS: Mapping[int, tuple[Kind, str, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Complaint:
-    """Klaviyo's error about the row at ``index`` of the request; ``words`` may quote the row."""
-
-    index: int
-    words: str
-
-
-@dataclass(frozen=True, slots=True)
 class Answer:
     """The result of one POST.
 
     ``status`` is ``None`` if no answer came. ``reason`` is a snake_case code,
     ``detail`` a sentence for people or Klaviyo's title, which like its ``words`` may
-    quote a payload. ``retry_after`` is in seconds.
+    quote a payload. ``rows`` has Klaviyo's words about each row of the request that it
+    named, by the row's index. ``retry_after`` is in seconds.
     """
 
     kind: Kind
@@ -89,7 +82,7 @@ class Answer:
     reason: str
     detail: str = ""
     words: str = ""
-    rows: tuple[Complaint, ...] = ()
+    rows: Mapping[int, str] = field(default_factory=dict)
     retry_after: float | None = None
     request_id: str = ""
 
@@ -104,7 +97,8 @@ def sort_answer(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
     named = {name.lower(): value for name, value in headers.items()}
     errors = _errors(body)
     kind, reason, detail = _kind(status, named, body, errors)
-    rows = tuple(_complaints(errors)) if kind == "refused" else ()  # its indices may be of rows that do not exist
+    # Of two complaints about a row the first counts. The indices may be of rows that do not exist.
+    rows = dict(_complaints(reversed(errors))) if kind == "refused" else {}
     wait = named.get("retry-after", "").strip()  # Klaviyo sends whole seconds
     return Answer(
         kind="rows" if rows else kind,
@@ -147,13 +141,13 @@ def _words(error: Mapping[str, Any]) -> str:
     return " ".join(dict.fromkeys(parts)) or str(error.get("code") or "Klaviyo gave no reason")
 
 
-def _complaints(errors: list[dict[str, Any]]) -> Iterator[Complaint]:
+def _complaints(errors: Iterable[dict[str, Any]]) -> Iterator[tuple[int, str]]:
     for error in errors:
         source = error.get("source")
         pointer = str(source.get("pointer")) if isinstance(source, dict) else ""
         if place := _POINTER.fullmatch(pointer):
             # Not the row's number: rows with the same complaint are parked together.
-            yield Complaint(int(place[1]), f"{_words(error)} ({place[2]})" if place[2] else _words(error))
+            yield int(place[1]), f"{_words(error)} ({place[2]})" if place[2] else _words(error)
 
 
 def fault(error: Exception) -> Answer:
