@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from handler.delivery import jobs
+from handler import messages
 from handler.delivery.klaviyo import Answer, sort_answer
 from sim.klaviyo import Request
 
@@ -263,7 +263,7 @@ def backfill(events: int, *, source: str = "shop", **setup: Any) -> list[float]:
     """Return the seconds to arrival of live orders of ``source`` during a backfill of ``events`` by "shop"."""
     sim = Simulation(**setup)
     sim.send([sim.event(f"b{number}") for number in range(events)], backfill=True)
-    lasts = events / jobs.JOB_EVENTS / 2.5
+    lasts = events / messages.JOB_EVENTS / 2.5
     sim.every(7, sim.time.now + 0.9 * lasts, lambda n: sim.send([sim.event(f"live{n}")], source=source))
     sim.run(sim.time.now + 2 * lasts, sim.drained)
     if sim.lost() or len(sim.events):

@@ -357,6 +357,57 @@ def too_large(parameters: Parameters, *, minutes: float = 10.0, events: int = 1_
     return Found([*judge(sim), Figure("drained min", drained / MINUTE)])
 
 
+def flapping(parameters: Parameters, *, share: float, hours: float = 2.0, every: float = 1.0, bad: int = 20) -> Found:
+    """Let Klaviyo refuse a share of all requests at random, without a pointer, and some events for good."""
+    sim = _world(parameters)
+    over = sim.time.now + hours * HOUR
+    guilty = [f"bad-{number}" for number in range(bad)]
+
+    def told(request: Request) -> Answer | None:
+        wrong = any(name in guilty for name in request.names)
+        return _refusal(sim, "400") if wrong or (request.at < over and sim.chance.random() < share) else None
+
+    sim.klaviyo.told = told
+    for number, name in enumerate(guilty):
+        sim.time.call(sim.time.now + 60 + 20 * number, partial(_send_one, sim, name))
+    traffic = Traffic(sim, every, ("shop", "forms")).start()
+    drained = settle(sim, traffic, over, most=6 * HOUR)
+    return Found([*judge(sim, poison=guilty), Figure("drained min", drained / MINUTE)])
+
+
+def gusts(parameters: Parameters, *, minutes: float = 15.0, each: int = 60, bad: int = 30) -> Found:
+    """Let Klaviyo refuse everything for some seconds, fail for some, and accept for some, by turns."""
+    sim = _world(parameters)
+    over = sim.time.now + minutes * MINUTE
+    guilty = [f"bad-{number}" for number in range(bad)]
+    kinds = ("400", "413", "past_the_end", "503", "429", *("calm",) * 4)
+    until, kind = 0.0, "calm"
+
+    def told(request: Request) -> Answer | None:
+        nonlocal until, kind
+        if any(name in guilty for name in request.names):
+            return _refusal(sim, "400")
+        if request.at >= until:
+            until, kind = request.at + sim.chance.uniform(1.5, 4.5), sim.chance.choice(kinds)
+        return _refusal(sim, kind) if request.at < over and kind != "calm" else None
+
+    sim.klaviyo.told = told
+    for number, name in enumerate(guilty):
+        sim.time.call(sim.time.now + 60 + 20 * number, partial(_send_one, sim, name))
+    busy = Traffic(sim, 1.0, ("shop", "forms", "loyalty"), each).start()
+    sim.time.call(over, busy.end)
+    traffic = Traffic(sim, 3.0, ("shop", "forms")).start(minutes * MINUTE)
+    drained = settle(sim, traffic, over, most=6 * HOUR)
+    return Found([*judge(sim, poison=guilty), Figure("drained min", drained / MINUTE, most=60)])
+
+
+def _refusal(sim: Simulation, kind: str) -> Answer:
+    if kind == "past_the_end":
+        source = {"pointer": POINTER.format(99_999)}
+        return sim.klaviyo.answer(400, [{"title": "Invalid input.", "detail": "No.", "source": source}])
+    return sim.klaviyo.answer(int(kind), [{"title": "Invalid input.", "detail": "No."}] if kind == "400" else None)
+
+
 # ---- the rate
 
 
@@ -477,6 +528,8 @@ STORIES: dict[str, Callable[[Parameters], Found]] = {
     "pointers": partial(pointers, row=lambda _: 99_999),
     "pointers-from-1": partial(pointers, row=lambda request: len(request.names)),
     "413": too_large,
+    "flapping": partial(flapping, share=1 / 3),
+    "gusts": gusts,
     "stacks-100-40": partial(stacks, rates=(100, 40), expected=(100, 40)),
     "stacks-150-10": partial(stacks, rates=(150, 10), expected=(140, 10)),
     "clocks-0.2s": partial(clocks, apart=lambda _, chance: chance.uniform(-0.2, 0.2)),

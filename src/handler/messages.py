@@ -68,7 +68,8 @@ class Message(NamedTuple):
     ``received`` is when ``receive`` got the first of them (epoch seconds),
     ``deferred`` how often it was sent again. ``suspect``: some of these events were
     in a job that Klaviyo refused, for the first time at about ``refused_at`` (epoch
-    seconds; an older version left it out). ``waiting_since`` is when the first of
+    seconds; an older version left it out), and it refused each of them alone at least
+    ``refusals`` times. ``waiting_since`` is when the first of
     them was sent again for the first time (epoch seconds, 0 if none was). ``private_ids``:
     see ``telemetry.event_id``. ``backfill`` chooses the message group, which comes
     after live events. ``redriven`` is known only while a message is handled and is not
@@ -84,6 +85,7 @@ class Message(NamedTuple):
     backfill: bool = False
     private_ids: bool = False
     refused_at: int = 0
+    refusals: int = 0
     waiting_since: int = 0
     redriven: bool = False
     extra: Mapping[str, Any] | None = None
@@ -119,7 +121,7 @@ class Outgoing:
     attributes: Mapping[str, str] = field(default_factory=dict)
 
 
-_COUNTS = ("deferred", "refused_at", "waiting_since")
+_COUNTS = ("deferred", "refused_at", "refusals", "waiting_since")
 _FLAGS = (*_COUNTS, "suspect", "backfill", "private_ids")
 _PLAIN_FIELDS = 5  # of an events header without flags
 _EVENTS_FIELDS = frozenset(("v", "kind", "source", "received", "events", *_FLAGS))

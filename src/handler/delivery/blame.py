@@ -1,26 +1,46 @@
-"""Which rows to blame for a refusal: only those that Klaviyo refuses while it accepts others.
+"""Which rows to blame for a refusal: only those that Klaviyo refuses again and again while it accepts others.
 
 Only a 202 proves that Klaviyo accepts what the relay sends. Klaviyo may refuse a
-whole job for one row, it may name the wrong row, and it may refuse everything. So a
-job is taken apart until single rows are refused, and each of these is judged by this
-table (docs/decisions/0036):
+whole job for one row, it may name the wrong row, it may refuse everything, and it may
+refuse now this and now that. So a job is taken apart until single rows are refused, and
+each of these is judged by the first line of this table that is true (docs/decisions/0036
+and 0040):
 
-====================================================  ======================
-Klaviyo accepted a request ...                        the row that it refused
-====================================================  ======================
-since it first refused this row                       is parked
-not; but it named all rows of a new job, three at     is parked
-most, and no others since it last accepted a request
-less than 10 seconds ago, but before that             is held
-not; this row is the first that it refuses            is held
-not; and it refused a row of another message, or      is held, and the relay
-three rows in all, or this row in six deferrals       closes: it is the brake
-====================================================  ======================
+==========================================================  ======================
+the row                                                     is
+==========================================================  ======================
+was refused before, and since then Klaviyo accepted a
+request, at most 20 minutes ago if the row was refused alone
+or 10 seconds ago if Klaviyo names it now, ...
+
+- and Klaviyo has refused the row alone 16 times            parked
+- and Klaviyo names it, and its refusals are not
+  contradictory                                             parked
+- and its refusals are consistent: six times it accepted a
+  request and then refused again a row that it had refused
+  alone                                                     parked
+- and its refusals are contradictory: it accepted a row that
+  it had refused alone, and was not consistent for ten
+  times since                                               sent back to the queue
+- and that is still open                                    held
+is named with all rows of a new job, three at most, three
+for each accepted request, and the refusals are not
+contradictory                                               parked
+was refused less than 10 seconds after Klaviyo accepted a
+request                                                     held
+is the first that Klaviyo refuses since it accepted one     held
+is not: Klaviyo refused a row of another message, or three
+rows in all, or this row seven times                        held, and the relay
+                                                            closes: it is the brake
+==========================================================  ======================
 
 While a row is held, the next request carries one row from elsewhere (``dispatch``).
 What is held is tried once more as soon as Klaviyo accepts a request. Otherwise it goes
-back to the queue at the end of the invocation. The exception is for quiet days: there a bad
-event has no neighbour that could prove anything, and need not wait for one.
+back to the queue at the end of the invocation.
+
+A row that Klaviyo names needs no consistency, since its pointer says which row it means.
+The exception for named rows of a new job is for quiet days: there a bad event has no
+neighbour that could prove anything, and need not wait for one.
 """
 
 from __future__ import annotations
@@ -28,51 +48,61 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ..messages import Message
 from .jobs import Job, Row
 
-LONE_TRIES = 6  # deferrals of a row
-ROWS = 3  # that are refused in one invocation, or parked on Klaviyo's word
+ROWS = 3  # that are refused in one invocation, or parked on Klaviyo's word for each accepted request
 PROOF_SECONDS = 10.0  # for which an accepted request says how Klaviyo works now ...
 MEMORY_SECONDS = 1_200.0  # ... and for a row that was refused alone before it; a deferral takes at most 900
+TRUST = 6  # times that Klaviyo accepted a request and then refused again a row that it had refused alone ...
+DISTRUST = -10  # ... counted from here after it accepted such a row
+BRAKE_TRIES = 7  # refusals of a row alone, without proof
+PROOF_TRIES = 16  # refusals of a row alone that need no consistency
 
-Verdict = Literal["park", "hold", "brake"]
+Verdict = Literal["park", "hold", "later", "brake"]
 
 
 @dataclass(slots=True)
 class Doubt:
-    """The judgement of rows that are refused alone, one for each invocation.
+    """The judgement of rows that are refused alone; a function keeps it from one invocation to the next.
 
     ``accepted_at`` is when Klaviyo last accepted a request of this function, or the
     probe of another (epoch seconds). Another machine's clock may be wrong, so its age
-    counts without its sign.
+    counts without its sign. ``trust`` is how often Klaviyo's refusals have been
+    consistent, and negative once they were contradictory.
     """
 
     accepted_at: float = float("-inf")
-    believed: int = 0  # rows parked on Klaviyo's word since then
-    refused: list[Row] = field(default_factory=list)  # without proof, since the last request that was accepted
+    judged: int = 0  # rows that Klaviyo refused again, or named, since it last accepted a request of this function
+    refused: list[Row] = field(default_factory=list)  # without proof since then, in this invocation
+    trust: int = 0
 
-    def accepted(self, now: float) -> None:
-        """Note that Klaviyo accepted a request."""
-        self.accepted_at = now
-        self.believed = 0
-        self.refused.clear()
+    def after(self, job: Job, now: float) -> Doubt:
+        """Return the doubt that is left now that Klaviyo has accepted ``job``."""
+        return Doubt(now, trust=DISTRUST if job.refusals else self.trust)
 
-    def judge(self, row: Row, job: Job, message: Message, now: float, *, believe: bool = False) -> Verdict:
-        """Return what to do with ``row`` of ``message``, which was sent in ``job`` and refused alone.
+    def wants_proof(self, now: float) -> bool:
+        """Return whether a row from elsewhere should be sent now, for the sake of a row that is held."""
+        return self.trust < TRUST or abs(now - self.accepted_at) > PROOF_SECONDS / 2
 
-        ``believe``: Klaviyo named all rows of a new job.
+    def judge(
+        self, row: Row, job: Job, tries: int, now: float, *, named: bool = False, believe: bool = False
+    ) -> Verdict:
+        """Return what to do with ``row``, which was sent in ``job`` and is refused alone for the ``tries``-th time.
+
+        ``named``: Klaviyo named it, and all others of its job. ``believe``: so it did in a new job.
         """
         age = abs(now - self.accepted_at)
-        first = now if job.refused_at is None else job.refused_at
-        alone_before = message.suspect and len(message.events) == 1
-        if self.accepted_at > first and age < (MEMORY_SECONDS if alone_before else PROOF_SECONDS):
-            return "park"
-        if believe and self.believed < ROWS:
-            self.believed += 1
-            return "park"
-        if age < PROOF_SECONDS:
-            return "hold"
+        again = self.accepted_at > (job.refused_at or 0) and (
+            age < MEMORY_SECONDS if job.refusals else named and age < PROOF_SECONDS
+        )
+        if again or believe:
+            self.judged += 1
+            self.trust += again and self.judged == 1
+            consistent = self.trust >= (0 if named else TRUST) and (again or self.judged <= ROWS)
+            if consistent or tries >= PROOF_TRIES:
+                return "park"
+        if again or age < PROOF_SECONDS:
+            return "later" if again and self.trust < 0 else "hold"
         self.refused.append(row)
-        others = any(row.owner != other.owner for other in self.refused) or len(self.refused) >= ROWS
-        return "brake" if others or (message.suspect and message.deferred >= LONE_TRIES) else "hold"
+        everyone = len(self.refused) >= ROWS or any(row.owner != other.owner for other in self.refused)
+        return "brake" if everyone or tries >= BRAKE_TRIES else "hold"

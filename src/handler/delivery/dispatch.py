@@ -88,20 +88,20 @@ class Dispatcher:
 
     def run(self, work: Iterable[Job], messages: Mapping[int, Message], deadline: float) -> Result:
         """Post ``work`` while there are slots before ``deadline`` (epoch seconds)."""
-        run = _Run(work=deque(work), messages=messages, doubt=replace(self._doubt, refused=[]))
+        self._doubt.refused.clear()
+        run = _Run(work=deque(work), messages=messages, doubt=self._doubt)
         while run.work and run.cause is None:
-            job = run.work.popleft()
             try:
-                self._next(run, job, deadline)
+                self._next(run, deadline)
             except NoSlot as cause:
                 run.cause = cause
         self._doubt = run.doubt
         run.left += [*run.held, *run.work]  # rows that still wait for proof are left over
         return run
 
-    def _next(self, run: _Run, job: Job, deadline: float) -> None:
-        """Make one request. Whatever it raises, ``job`` is then either settled or back in the work."""
-        run.work.appendleft(job)
+    def _next(self, run: _Run, deadline: float) -> None:
+        """Make one request. Whatever it raises, the first job of the work is then either settled or still there."""
+        job = run.work[0]
         key = self._key.current()
         began = self._clock()
         body = job.body()
@@ -171,7 +171,7 @@ class _Run(Result):
         job = self.work.popleft()
         if answer.accepted:
             self.delivered += len(job.rows)
-            self.doubt.accepted(now)
+            self.doubt = self.doubt.after(job, now)
             self._first(self.held)  # to be refused once more now, or accepted: a fault may have ended meanwhile
             self.held = []
             return False
@@ -186,7 +186,7 @@ class _Run(Result):
                 self.work = deque(
                     job if self.messages[job.rows[0].owner].suspect else Job(job.rows) for job in self.work
                 )
-            elif "hold" in verdicts and self.work:
+            elif "hold" in verdicts and self.work and self.doubt.wants_proof(now):
                 # A row from elsewhere is next: if it is accepted, what is held is settled.
                 other = next((index for index, job in enumerate(self.work) if not job.suspect), len(self.work) - 1)
                 self.single(other, len(self.work[other].rows) // 2)
@@ -202,12 +202,13 @@ class _Run(Result):
     def _alone(self, job: Job, index: int, words: str, answer: Answer, now: float, *, whole: bool) -> Verdict:
         """Judge a row that Klaviyo refused alone, or named for the second time, or with its ``whole`` job."""
         row = job.rows[index]
-        verdict = self.doubt.judge(row, job, self.messages[row.owner], now, believe=whole)
+        tries = max(job.refusals, self.messages[row.owner].refusals) + 1
+        verdict = self.doubt.judge(row, job, tries, now, named=index in answer.rows, believe=whole)
         if verdict == "park":
             detail = scrub(words, row.entry) or "Klaviyo gave no reason"
             self.parked.append(RefusedRows((row,), answer.reason, detail, suspect=not answer.rows))
         else:
-            self.held.append(replace(job, rows=(row,), named=None))
+            (self.left if verdict == "later" else self.held).append(Job((row,), refused_at=now, refusals=tries))
         return verdict
 
     def single(self, index: int, place: int) -> Job:

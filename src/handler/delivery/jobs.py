@@ -12,8 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from ..messages import JOB_EVENTS as JOB_EVENTS
-from ..messages import Event, Message
+from ..messages import JOB_EVENTS, Event, Message
 
 JOB_BYTES = 5_000_000
 _HEAD = b'{"data":{"type":"event-bulk-create-job","attributes":{"events-bulk-create":{"data":['
@@ -39,12 +38,14 @@ class Job:
     ``refused_at`` is when Klaviyo first refused them, alone or with others (epoch
     seconds; 0 if that is not known, ``None`` if it has not). ``named`` is whether
     Klaviyo named each of them, or none of them, when it last refused them together with
-    others; ``None`` if it named no row then.
+    others; ``None`` if it named no row then. It refused each of them alone at least
+    ``refusals`` times.
     """
 
     rows: tuple[Row, ...]
     refused_at: float | None = None
     named: bool | None = None
+    refusals: int = 0
 
     @property
     def suspect(self) -> bool:
@@ -95,25 +96,27 @@ def pack(messages: Sequence[tuple[int, Message]], *, now: float, late_after: flo
     A repeat of the same event is left out, since it is delivered with the first. Another
     event under the same id goes into a later job. Backfills come after live events.
     Redriven messages have jobs of their own, which may be refused. Suspect messages come
-    last, each in a job of its own.
+    last: those of several events each in a job of its own, so that taking them apart
+    continues where it ended, and the others together, since most are delivered.
     """
     jobs: list[Job] = []
     oldest = now - late_after if late_after else float("-inf")
-    for refused_at, group in _groups(messages):
+    for like, group in _groups(messages):
         full, clashing = _fill(row for owner, message in group for row in _rows(owner, message, oldest))
         apart, clashing = _fill(clashing)
         alone = {(row.event.unique_id, identity(row.entry)): (row,) for row in clashing}
-        jobs += [Job(rows, refused_at) for rows in (*full, *apart, *alone.values())]
+        jobs += [replace(like, rows=rows) for rows in (*full, *apart, *alone.values())]
     return jobs
 
 
-def _groups(messages: Sequence[tuple[int, Message]]) -> Iterator[tuple[float | None, list[tuple[int, Message]]]]:
-    sound = [pair for pair in messages if not pair[1].suspect]
-    yield None, sorted((pair for pair in sound if not pair[1].redriven), key=lambda pair: pair[1].backfill)
-    yield None, [pair for pair in sound if pair[1].redriven]
-    for pair in messages:
-        if pair[1].suspect:
-            yield pair[1].refused_at, [pair]
+def _groups(messages: Sequence[tuple[int, Message]]) -> Iterator[tuple[Job, list[tuple[int, Message]]]]:
+    groups: dict[tuple[bool, bool, int, int], list[tuple[int, Message]]] = {}
+    for place, message in sorted(messages, key=lambda pair: pair[1].backfill):
+        several = message.suspect and len(message.events) > 1
+        kind = (message.suspect, message.redriven and not message.suspect, place if several else -1)
+        groups.setdefault((*kind, min(1, message.refusals)), []).append((place, message))
+    for (suspect, *_, refusals), group in sorted(groups.items(), key=lambda item: item[0]):
+        yield Job((), max(message.refused_at for _, message in group) if suspect else None, refusals=refusals), group
 
 
 def _fill(rows: Iterable[Row]) -> tuple[list[tuple[Row, ...]], list[Row]]:

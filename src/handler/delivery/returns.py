@@ -48,19 +48,25 @@ def defer(
     for number, job in enumerate(jobs):
         # Rounded up, so that no request accepted before the refusal counts as one after it.
         refused_at = None if job.refused_at is None else math.ceil(job.refused_at)
-        own = -1 if refused_at is None else number
         for row in job.rows:
             message = owners[row.owner]
+            refusals = max(job.refusals, message.refusals)
+            own = (number, row.owner if refusals else -1) if job.suspect else ()
             # Grouped by the day on which the wait began, since events of one message are also parked together.
             waits = message.waiting_since // DAY
             kind = (message.source, message.private_ids, repr(message.extra))
             fate = (min(message.deferred, _MOST_DEFERRALS), message.suspect, waits)
             backfill = message.backfill or row.event.time < oldest
-            groups.setdefault((own, refused_at, backfill, *kind, *fate), []).append(row)
+            groups.setdefault((own, refusals, refused_at, backfill, *kind, *fate), []).append(row)
     parcels: list[Parcel] = []
-    for (_, refused_at, backfill, *_), rows in groups.items():
+    for (_, refusals, refused_at, backfill, *_), rows in groups.items():
         like = _like(
-            [owners[row.owner] for row in rows], now=now, refused_at=refused_at, backfill=backfill, cause=cause
+            [owners[row.owner] for row in rows],
+            now=now,
+            refused_at=refused_at,
+            refusals=refusals,
+            backfill=backfill,
+            cause=cause,
         )
         for part, places in _packed(rows, like):
             wait = delay(cause, like.deferred, now=now, random=random, pauses=pauses)
@@ -89,7 +95,7 @@ def overdue(
 
 
 def _like(
-    sent: Sequence[Message], *, now: float, refused_at: int | None, backfill: bool, cause: NoSlot | None
+    sent: Sequence[Message], *, now: float, refused_at: int | None, refusals: int, backfill: bool, cause: NoSlot | None
 ) -> Message:
     """Return the header for events of ``sent`` that are sent again; suspect if there is a ``refused_at``."""
     deferred = max(message.deferred for message in sent)
@@ -97,14 +103,14 @@ def _like(
         deferred = 0  # counts from the refusal on
     elif not _ends_when_it_says(cause):
         deferred += 1
-    # The latest of a day, so that no event is parked before it has waited long enough.
-    waiting_since = max(message.waiting_since for message in sent)
     return sent[0]._replace(
         received=min(message.received for message in sent),
         deferred=deferred,
         suspect=refused_at is not None,
         refused_at=refused_at or 0,
-        waiting_since=waiting_since or math.ceil(now),
+        refusals=refusals,
+        # The latest of a day, so that no event is parked before it has waited long enough.
+        waiting_since=max(message.waiting_since for message in sent) or math.ceil(now),
         backfill=backfill,
     )
 
@@ -169,12 +175,12 @@ def park(parked: Iterable[RefusedRows], owners: Mapping[int, Message], *, at: st
     return parcels
 
 
+@dataclass(frozen=True, slots=True)
 class Queues:
     """The calls of SQS that an invocation makes, each for ten messages, until ``is_late()``."""
 
-    def __init__(self, client: SQSClient, is_late: Callable[[], bool]) -> None:
-        self._client = client
-        self._is_late = is_late
+    client: SQSClient
+    is_late: Callable[[], bool]
 
     def send(self, url: str, parcels: Sequence[Parcel]) -> set[int]:
         """Send ``parcels``; return the owners of those that the queue did not accept.
@@ -189,7 +195,7 @@ class Queues:
             left = part
             if reached:
                 try:
-                    left = messages.send(self._client, url, part, is_late=self._is_late)
+                    left = messages.send(self.client, url, part, is_late=self.is_late)
                 except (ClientError, BotoCoreError) as error:
                     _unavailable(error)
                     reached = isinstance(error, ClientError)  # it may refuse this part for its form, and take the next
@@ -198,13 +204,13 @@ class Queues:
 
     def delete(self, url: str, records: Sequence[Record]) -> bool:
         """Acknowledge now rather than with the invocation's answer; return whether all were deleted in time."""
-        return self._each(records, lambda entries: self._client.delete_message_batch(QueueUrl=url, Entries=entries))
+        return self._each(records, lambda entries: self.client.delete_message_batch(QueueUrl=url, Entries=entries))
 
     def show(self, url: str, records: Sequence[Record], *, after: Callable[[], float]) -> bool:
         """Let the queue hand over ``records`` again, each ``after()`` seconds from now; return as ``delete``."""
         return self._each(
             records,
-            lambda entries: self._client.change_message_visibility_batch(
+            lambda entries: self.client.change_message_visibility_batch(
                 QueueUrl=url, Entries=[entry | {"VisibilityTimeout": round(after())} for entry in entries]
             ),
         )
@@ -214,7 +220,7 @@ class Queues:
             part = records[start : start + messages.BATCH_ENTRIES]
             entries = [{"Id": str(index), "ReceiptHandle": record.receipt} for index, record in enumerate(part)]
             try:
-                if self._is_late() or call(entries).get("Failed"):
+                if self.is_late() or call(entries).get("Failed"):
                     return False
             except (ClientError, BotoCoreError) as error:
                 _unavailable(error)

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from handler.delivery.blame import Doubt, Verdict
+from handler.delivery.blame import DISTRUST, TRUST, Doubt, Verdict
 from handler.delivery.jobs import Job, Row
-from handler.messages import Message
 from sim.time import START
 from tests.unit.support_delivery import event
 
@@ -19,86 +18,127 @@ class Case:
 
     verdict: Verdict
     accepted: float | None = None
-    refused: float | None = None
-    came_alone: bool = False  # in a message of its own, as a row that was refused alone before
-    with_others: bool = False  # in a message of several rows that were refused before
-    deferred: int = 0
+    refused: float = 0
+    tries: int = 1  # refusals of the row alone, with this one
+    trust: int = TRUST
+    with_others: bool = False  # it was refused in a job that named no row
+    named: bool = False  # Klaviyo named the row
+    whole: bool = False  # Klaviyo named all rows of a new job
     before: tuple[int, ...] = ()  # the messages of the rows that it refused alone just before
+    believed: int = 0  # so many rows were parked since it last accepted a request
     repaired: bool = False  # a request was accepted after these
-    named: bool = False  # Klaviyo named all rows of a new job
-    believed: int = 0  # so many rows were parked for that since it last accepted a request
 
 
 CASES = {
-    "accepted since its first refusal": Case("park", accepted=2, refused=3),
-    "accepted since its first refusal, 9.9 s ago": Case("park", accepted=9.9, refused=60),
-    "accepted since its first refusal, 10.1 s ago": Case("hold", accepted=10.1, refused=60),
-    "accepted at the very moment of its first refusal": Case("hold", accepted=3, refused=3),
-    "accepted before its first refusal": Case("hold", accepted=4, refused=3, before=(1, 2, 3)),
+    "refused again after another was accepted": Case("park", accepted=2, refused=3, tries=2),
+    "refused again, the other accepted 19 minutes ago": Case("park", accepted=1_140, refused=1_200, tries=2),
+    "refused again, the other accepted 21 minutes ago": Case("hold", accepted=1_260, refused=1_320, tries=2),
+    "refused again, the other accepted before its first refusal": Case("hold", accepted=4, refused=3, tries=2),
+    "refused again, the other accepted at that very moment": Case("hold", accepted=3, refused=3, tries=2),
+    "refused again, never another accepted": Case("hold", refused=60, tries=2),
+    "refused again, the other accepted in 5 s by another clock": Case("park", accepted=-5, refused=3, tries=2),
+    "refused again, the other accepted in an hour by a wrong clock": Case("hold", accepted=-3_600, refused=3, tries=2),
+    "the same, after three such rows": Case("park", accepted=2, refused=3, tries=2, believed=3),
+    "refused again for the fifth time": Case("hold", accepted=2, refused=3, tries=2, trust=TRUST - 2),
+    "refused again for the sixth time": Case("park", accepted=2, refused=3, tries=2, trust=TRUST - 1),
+    "refused again, by contradictory refusals": Case("later", accepted=2, refused=3, tries=2, trust=DISTRUST),
+    "the same, minutes later": Case("later", accepted=600, refused=900, tries=2, trust=DISTRUST),
+    "the same, after others": Case("later", accepted=600, refused=900, tries=2, trust=DISTRUST, before=(1, 2, 3)),
+    "the same for the fifteenth time": Case("later", accepted=2, refused=3, tries=15, trust=DISTRUST),
+    "the same for the sixteenth time": Case("park", accepted=2, refused=3, tries=16, trust=DISTRUST),
+    "refused for the sixteenth time, never another accepted": Case("brake", tries=16),
+    "refused alone at first, another accepted meanwhile": Case("hold", accepted=2, refused=3, with_others=True),
+    "named, others accepted": Case("park", accepted=2, refused=3, named=True, trust=0),
+    "named after three others, others accepted": Case("park", accepted=2, refused=3, named=True, believed=3),
+    "named, others accepted 9.9 s ago": Case("park", accepted=9.9, refused=60, named=True),
+    "named, others accepted 10.1 s ago": Case("hold", accepted=10.1, refused=60, named=True),
+    "named, and refused alone before, others accepted 19 minutes ago": Case(
+        "park", accepted=1_140, refused=1_200, tries=2, named=True, trust=0, believed=3
+    ),
+    "named, by contradictory refusals": Case("later", accepted=2, refused=3, named=True, trust=DISTRUST),
+    "never accepted, and named in a new job": Case("park", whole=True, trust=0),
+    "never accepted, and named in a new job after two others": Case("park", whole=True, believed=2),
+    "never accepted, and named in a new job after three others": Case("hold", whole=True, believed=3),
+    "the same, and a row of another message refused": Case("brake", whole=True, believed=3, before=(1,)),
+    "named in a new job after three others, and a request accepted since": Case(
+        "park", whole=True, believed=3, repaired=True
+    ),
+    "named in a new job, by contradictory refusals": Case("hold", whole=True, trust=DISTRUST),
     "accepted just before this refusal, its first": Case("hold", accepted=1, before=(1, 2, 3)),
+    "accepted just before, and named in a new job": Case("park", accepted=1, whole=True),
     "accepted 10.1 s before this refusal, its first": Case("hold", accepted=10.1),
     "the same, and others were refused": Case("brake", accepted=10.1, before=(1,)),
-    "accepted 19 minutes ago, and it was refused alone before": Case(
-        "park", accepted=1_140, refused=1_200, came_alone=True
-    ),
-    "accepted 21 minutes ago, and it was refused alone before": Case(
-        "hold", accepted=1_260, refused=1_320, came_alone=True
-    ),
-    "accepted 19 minutes ago, and it was refused with others before": Case(
-        "hold", accepted=1_140, refused=1_200, with_others=True
-    ),
-    "accepted 19 minutes ago, and its message was never refused": Case("hold", accepted=1_140, refused=1_200),
-    "accepted in an hour, by a clock that is wrong": Case("hold", accepted=-3_600, refused=3),
-    "accepted in 5 s, by a clock that is a little ahead": Case("park", accepted=-5, refused=3),
     "never accepted, its first refusal": Case("hold"),
-    "never accepted, and named in a new job": Case("park", named=True),
-    "never accepted, and named in a new job after two others": Case("park", named=True, believed=2),
-    "never accepted, and named in a new job after three others": Case("hold", named=True, believed=3),
-    "named in a new job after three others, and a row of another message refused": Case(
-        "brake", named=True, believed=3, before=(1,)
-    ),
-    "named in a new job after three others, and a request accepted since": Case(
-        "park", named=True, believed=3, repaired=True
-    ),
-    "accepted since its first refusal, and named after three others": Case(
-        "park", accepted=2, refused=3, named=True, believed=3
-    ),
     "never accepted, another row of its message refused": Case("hold", before=(0,)),
     "never accepted, two other rows of its message refused": Case("brake", before=(0, 0)),
     "never accepted, a row of another message refused": Case("brake", before=(1,)),
     "a row of another message refused, and a request accepted since": Case("hold", before=(1,), repaired=True),
-    "never accepted, five deferrals": Case("hold", came_alone=True, deferred=5, refused=600),
-    "never accepted, six deferrals": Case("brake", came_alone=True, deferred=6, refused=600),
-    "never accepted, six deferrals in an outage": Case("hold", deferred=6),
+    "never accepted, six refusals": Case("hold", tries=6, refused=600),
+    "never accepted, seven refusals": Case("brake", tries=7, refused=600),
+    "accepted an hour ago, seven refusals": Case("brake", tries=7, refused=7_200, accepted=3_600),
+    "accepted since, seven refusals": Case("hold", tries=7, refused=600, accepted=300, trust=0),
 }
-
-
-def message(names: int, case: Case) -> Message:
-    """The message of the row, with ``names`` events."""
-    events = tuple(event(f"e{number}") for number in range(names))
-    return Message("shop", events, START, case.deferred, case.came_alone or case.with_others)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_verdict_on_a_row_that_was_refused_alone(name: str) -> None:
     case, now = CASES[name], START
-    doubt = Doubt() if case.accepted is None else Doubt(now - case.accepted)
+    doubt = Doubt(float("-inf") if case.accepted is None else now - case.accepted, trust=case.trust)
+    first = now - case.refused
     earlier = now - (60 if case.repaired else 0)
     for owner, believe in [*((0, True) for _ in range(case.believed)), *((owner, False) for owner in case.before)]:
         other = Row(owner, event(f"other{owner}"), b"{}")
-        doubt.judge(other, Job((other,)), message(1, Case("hold")), earlier, believe=believe)
+        doubt.trust = max(doubt.trust, 0)
+        doubt.judge(other, Job((other,), earlier), 1, earlier, named=believe, believe=believe)
+        doubt.trust = case.trust
     if case.repaired:
-        doubt.accepted(now - 30)
+        doubt = doubt.after(Job((other,)), now - 30)
     row = Row(0, event("row"), b"{}")
-    first = None if case.refused is None else now - case.refused
-    # Alone in its message only if it was refused alone, or in a webhook with one event.
-    asked = message(3 if case.with_others else 1, case)
-    assert doubt.judge(row, Job((row,), first), asked, now, believe=case.named) == case.verdict
+    job = Job((row,), first, refusals=case.tries - 1)
+    assert doubt.judge(row, job, case.tries, now, named=case.named or case.whole, believe=case.whole) == case.verdict
 
 
 def test_after_each_accepted_request_three_named_rows_are_parked_again() -> None:
-    doubt, row = Doubt(), Row(0, event("row"), b"{}")
+    row = Row(0, event("row"), b"{}")
+    doubt = Doubt()
     for at in (START, START + 60):
-        doubt.accepted(at)
-        verdicts = [doubt.judge(row, Job((row,)), message(1, Case("hold")), at + 20, believe=True) for _ in range(4)]
+        doubt = doubt.after(Job((row,)), at)
+        verdicts = [doubt.judge(row, Job((row,), at + 20), 1, at + 20, named=True, believe=True) for _ in range(4)]
         assert verdicts == ["park", "park", "park", "hold"]
+
+
+def refused_again(doubt: Doubt, at: float) -> tuple[Doubt, Verdict]:
+    """Accept a request and then refuse a row for the second time."""
+    row = Row(0, event("row"), b"{}")
+    doubt = doubt.after(Job((row,)), at)
+    return doubt, doubt.judge(row, Job((row,), at - 1, refusals=1), 2, at + 1)
+
+
+def test_refusals_are_consistent_once_a_row_was_refused_again_after_six_accepted_requests() -> None:
+    doubt, verdicts = Doubt(), []
+    for turn in range(7):
+        doubt, verdict = refused_again(doubt, START + 60 * turn)
+        verdicts.append(verdict)
+    assert verdicts == ["hold"] * 5 + ["park"] * 2
+
+
+def test_rows_refused_again_after_one_accepted_request_are_one_sign_of_consistency() -> None:
+    row = Row(0, event("row"), b"{}")
+    doubt = Doubt().after(Job((row,)), START)
+    verdicts = [doubt.judge(row, Job((row,), START - 1, refusals=1), 2, START + 1) for _ in range(20)]
+    assert set(verdicts) == {"hold"}
+
+
+def test_row_that_is_accepted_after_it_was_refused_alone_ends_all_trust() -> None:
+    row = Row(0, event("row"), b"{}")
+    doubt = Doubt(trust=100).after(Job((row,), START - 1, refusals=1), START)
+    verdicts = []
+    for turn in range(17):
+        doubt, verdict = refused_again(doubt, START + 60 * (turn + 1))
+        verdicts.append(verdict)
+    assert verdicts == ["later"] * 9 + ["hold"] * 6 + ["park"] * 2
+
+
+def test_row_that_was_refused_only_with_others_contradicts_nothing_when_it_is_accepted() -> None:
+    row = Row(0, event("row"), b"{}")
+    assert Doubt(trust=TRUST).after(Job((row,), START - 1), START).trust == TRUST
