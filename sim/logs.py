@@ -14,13 +14,13 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from .hooks import Call, nothing
-from .pages import Paginator
+from .pages import Paged
 
 AT = 1_795_543_201_123  # epoch milliseconds of an event that has no time of its own
 _FIELD = re.compile(r'\{ \$\.(\w+) = ("(?:[^"\\]|\\.)*") \}')
 
 
-class Logs:
+class Logs(Paged):
     """The client's ``filter_log_events``, alone and in pages.
 
     Parameters
@@ -34,6 +34,8 @@ class Logs:
     before : callable
         Called with the operation and what is asked, before it is answered.
     """
+
+    CONTINUES = "nextToken"
 
     def __init__(
         self,
@@ -50,10 +52,6 @@ class Logs:
         self._filters = filters
         self._per_page = per_page
         self._before = before
-
-    def get_paginator(self, operation: str) -> Paginator:
-        """Return the paginator of ``operation``."""
-        return Paginator(getattr(self, operation), "nextToken")
 
     def filter_log_events(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True)
@@ -21,3 +21,13 @@ class Paginator:
         while self.token in page:
             page = self.call(**asked, **{self.token: page[self.token]})
             yield page
+
+
+class Paged:
+    """A client that has pages; ``CONTINUES`` is the name under which the service continues."""
+
+    CONTINUES: ClassVar[str] = "NextToken"
+
+    def get_paginator(self, operation: str) -> Paginator:
+        """Return the paginator of ``operation``."""
+        return Paginator(getattr(self, operation), self.CONTINUES)

@@ -11,7 +11,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from .pages import Paginator
+from .pages import Paged
 
 
 @dataclass(frozen=True)
@@ -30,16 +30,12 @@ class Stack:
         return {"StackName": self.name, "StackStatus": "CREATE_COMPLETE"} | known
 
 
-class Stacks:
+class Stacks(Paged):
     """The client's ``describe_stacks`` and ``describe_stack_resource`` for ``stacks``, ``per_page`` in each answer."""
 
     def __init__(self, *stacks: Stack, per_page: int = 1) -> None:
         self._stacks = {stack.name: stack for stack in stacks}
         self._per_page = per_page
-
-    def get_paginator(self, operation: str) -> Paginator:
-        """Return the paginator of ``operation``."""
-        return Paginator(getattr(self, operation), "NextToken")
 
     def describe_stacks(self, *, StackName: str = "", NextToken: str = "0") -> dict[str, Any]:  # noqa: N803
         """Do DescribeStacks; raise ``ClientError`` with ``ValidationError`` if none has the name."""

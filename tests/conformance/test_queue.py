@@ -250,6 +250,35 @@ def test_an_outdated_handle_deletes_nothing(sides: list[Side]) -> None:
     assert sides[0].delete(first) == ["0"]
 
 
+def test_one_message_is_sent_and_deleted_alike(sides: list[Side]) -> None:
+    for side in sides:
+        for body in ("one", "two"):
+            side.client.send_message(QueueUrl=side.events, MessageBody=body, MessageGroupId="shop")
+        first, _ = side.receive(2)
+        side.client.delete_message(QueueUrl=side.events, ReceiptHandle=first["ReceiptHandle"])
+        (left,) = side.receive()
+        assert (first["Body"], left["Body"]) == ("one", "two")
+
+
+def test_one_message_that_a_batch_would_list_as_failed_is_an_error(sides: list[Side]) -> None:
+    said = [refused(side.client.send_message, QueueUrl=side.events, MessageBody="\x00") for side in sides]
+    assert said == ["InvalidMessageContents"] * 2
+
+
+def test_what_is_shown_again_can_be_received_at_once(sides: list[Side]) -> None:
+    for side in sides:
+        began = side.clock()
+        side.send(entry("a"))
+        (message,) = side.receive(visibility=60)
+        assert side.empty()
+        entries = [{"Id": "0", "ReceiptHandle": message["ReceiptHandle"], "VisibilityTimeout": 0}]
+        answer = side.client.change_message_visibility_batch(QueueUrl=side.events, Entries=entries)
+        assert [changed["Id"] for changed in answer["Successful"]] == ["0"]
+        (again,) = side.receive()
+        assert side.clock() - began < 60
+        assert again["Attributes"]["ApproximateReceiveCount"] == "2"
+
+
 def test_a_queue_counts_what_is_ready_in_flight_and_delayed(sides: list[Side]) -> None:
     counts = [f"ApproximateNumberOfMessages{kind}" for kind in ("", "NotVisible", "Delayed")]
     answers = []

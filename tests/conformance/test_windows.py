@@ -10,8 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from handler.delivery import jobs
-from handler.delivery.klaviyo import Answer, sort_answer
+from handler.delivery.klaviyo import Answer, Connection, sort_answer
 from handler.messages import Event, Message
+from handler.pauses import PAUSES
 from local import standin
 from sim.klaviyo import Klaviyo, Windows
 from sim.time import START, Time
@@ -114,3 +115,10 @@ def test_ids_are_read_as_json_has_them() -> None:
     sides = Sides()
     sides.post('quo"ted', "größer")
     assert sides.sim.stored == ['quo"ted', "größer"] == [name for name, *_ in sides.standin.stored]
+
+
+def test_a_connection_is_opened_without_a_fault() -> None:
+    with standin.Server(standin.Klaviyo()) as server:
+        connection = Connection(server.url, "2026-10-15", pauses=PAUSES)
+        assert [side.open() for side in (Sides().sim, connection)] == [None, None]
+        connection.close()

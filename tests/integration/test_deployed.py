@@ -15,6 +15,9 @@ import pytest
 from handler.events import senders
 from local import aws
 from local.stack import NAME, Stack
+from sim.cloudwatch import Alarm, CloudWatch
+from sim.functions import Function, Functions
+from sim.topics import PENDING, Topics
 from tests.template.conftest import EVERYTHING
 from tools import commands
 from tools import template as reading
@@ -351,14 +354,23 @@ def test_a_wrong_parameter_is_refused_before_anything_is_made(
 
 
 # -------------------------------------------------------------------- check
+def physical(deployed: Deployed, logical: str) -> str:
+    """The id of a resource of the stack."""
+    resource = {"StackName": deployed.name, "LogicalResourceId": logical}
+    answer = deployed.client("cloudformation").describe_stack_resource(**resource)
+    return str(answer["StackResourceDetail"]["PhysicalResourceId"])
+
+
+def instead(deployed: Deployed, **clients: Any) -> Deployed:
+    """The stack with these clients, by service, instead of MiniStack's."""
+    return replace(deployed, client=lambda service: clients.get(service) or deployed.client(service))
+
+
 def allow_loops(deployed: Deployed, setting: str) -> str:
     """Set deliver's RecursiveLoop, which MiniStack does not take from the template; returns deliver's name."""
-    resource = {"StackName": deployed.name, "LogicalResourceId": "DeliverFunction"}
-    name = deployed.client("cloudformation").describe_stack_resource(**resource)["StackResourceDetail"][
-        "PhysicalResourceId"
-    ]
+    name = physical(deployed, "DeliverFunction")
     deployed.client("lambda").put_function_recursion_config(FunctionName=name, RecursiveLoop=setting)
-    return str(name)
+    return name
 
 
 @pytest.fixture
@@ -398,18 +410,9 @@ def test_a_check_reports_that_nobody_is_notified(finished: Deployed) -> None:
 
 
 def test_a_subscription_that_waits_for_its_confirmation_notifies_nobody(finished: Deployed) -> None:
-    # MiniStack takes every address as confirmed, so that AWS's answer before that is made up here.
-    class Unconfirmed:
-        def get_paginator(self, _: str) -> Unconfirmed:
-            return self
-
-        def paginate(self, **_: str) -> list[dict[str, Any]]:
-            return [{"Subscriptions": [{"Endpoint": ADDRESS, "SubscriptionArn": "PendingConfirmation"}]}]
-
-    def client(service: str) -> Any:
-        return Unconfirmed() if service == "sns" else finished.client(service)
-
-    (warning,) = doctor.warnings(replace(finished, client=client))
+    # MiniStack takes every address as confirmed.
+    topics = Topics({physical(finished, "AlarmTopic"): {ADDRESS: PENDING}})
+    (warning,) = doctor.warnings(instead(finished, sns=topics))
     assert f"{ADDRESS} has not confirmed" in warning
 
 
@@ -427,26 +430,10 @@ def test_a_check_names_the_alarms_that_are_on(finished: Deployed) -> None:
         watch.set_alarm_state(AlarmName=name, StateValue="OK", StateReason="a test")
 
 
-class History:
-    """CloudWatch with the given last actions of alarms, as AWS writes them down; MiniStack keeps none of them."""
-
-    def __init__(self, watch: Any, *actions: dict[str, Any]) -> None:
-        self.watch = watch
-        self.actions = iter(actions)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.watch, name)
-
-    def describe_alarm_history(self, **asked: Any) -> dict[str, Any]:
-        assert asked["AlarmName"].startswith(f"{NAME}-")
-        assert (asked["HistoryItemType"], asked["MaxRecords"]) == ("Action", 1)
-        last = next(self.actions, None)
-        return {"AlarmHistoryItems": [{"HistoryData": json.dumps(last)}] if last else []}
-
-
 def last_actions(deployed: Deployed, *actions: dict[str, Any]) -> Deployed:
-    watch = History(deployed.client("cloudwatch"), *actions)
-    return replace(deployed, client=lambda service: watch if service == "cloudwatch" else deployed.client(service))
+    """The stack with an alarm for each of these last actions, of which MiniStack keeps none."""
+    alarms = (Alarm(f"{NAME}-{number}", last=action) for number, action in enumerate(actions))
+    return instead(deployed, cloudwatch=CloudWatch(*alarms))
 
 
 SENT = {"actionState": "Succeeded", "notificationResource": "arn:aws:sns:eu-west-1:111122223333:alarms"}
@@ -498,19 +485,12 @@ def test_a_check_reports_that_lambda_would_stop_what_waits(finished: Deployed) -
 
 
 def quota(deployed: Deployed, total: int, unreserved: int, **parameters: str) -> Deployed:
-    """The stack in an account of that many functions at a time; MiniStack's has a thousand, all to be reserved."""
-
-    class Account:
-        def get_account_settings(self) -> dict[str, Any]:
-            return {"AccountLimit": {"ConcurrentExecutions": total, "UnreservedConcurrentExecutions": unreserved}}
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(deployed.client("lambda"), name)
-
-    def client(service: str) -> Any:
-        return Account() if service == "lambda" else deployed.client(service)
-
-    return replace(deployed, client=client, parameters=deployed.parameters | parameters)
+    """The stack in an account of that many functions at a time; MiniStack has a limit of its own."""
+    queue = {"QueueUrl": deployed.outputs["EventsQueueUrl"], "AttributeNames": ["QueueArn"]}
+    arn = deployed.client("sqs").get_queue_attributes(**queue)["Attributes"]["QueueArn"]
+    deliver = Function(physical(deployed, "DeliverFunction"), queue=arn, loops="Allow")
+    stack = instead(deployed, **{"lambda": Functions(deliver, total=total, unreserved=unreserved)})
+    return replace(stack, parameters=deployed.parameters | parameters)
 
 
 @pytest.mark.parametrize("total", [10, 50])

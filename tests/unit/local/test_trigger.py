@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import threading
 import time
@@ -16,6 +15,8 @@ from hypothesis import strategies as st
 
 from local import lineage, trigger
 from local.trigger import PAYLOAD_BYTES, Batch, EventSource, Fair, Held, Trigger
+from sim.cloudwatch import CloudWatch
+from sim.functions import Function, Functions
 from sim.queue import Queue, Sqs
 from sim.time import Time
 
@@ -255,47 +256,55 @@ class OneAtATime:
         return call
 
 
-class Cloud:
-    """A queue in a time that stands still, Lambda with one function, and CloudWatch's counter."""
+class Traced(Functions):
+    """Takes the trace header of an invocation, as the local trigger's client does, and keeps it."""
 
-    def __init__(self, answer: Callable[[list[str]], dict[str, Any]]) -> None:
+    def __init__(self, *functions: Function) -> None:
+        super().__init__(*functions)
+        self.traces: list[str] = []
+
+    def invoke(self, *, TraceHeader: str = "", **asked: Any) -> dict[str, Any]:  # noqa: N803
+        self.traces.append(TraceHeader)
+        return super().invoke(**asked)
+
+
+class Cloud:
+    """A queue in a time that stands still, Lambda with one function, and CloudWatch's counter.
+
+    ``answer`` is the function: it gets the messages' ids.
+    """
+
+    def __init__(self, answer: Callable[[list[str]], Any]) -> None:
         self.clock = Time()
         self.queue = Queue("m", self.clock, visibility=60)
         self.sqs = OneAtATime(Sqs({"url": self.queue}))
         self.lock = threading.Lock()
         self.batches: list[list[str]] = []
         self.running = self.most = 0
-        self.traces: list[str] = []
-        self.counted: list[str] = []
         self.answer = answer
+        self.functions = Traced(Function("deliver", self.work))
+        self.watch = CloudWatch()
 
     def client(self, service: str) -> Any:
-        return self.sqs if service == "sqs" else self
+        return {"sqs": self.sqs, "lambda": self.functions, "cloudwatch": self.watch}[service]
 
     def put(self, count: int, trace: str = "") -> None:
         """Put ``count`` messages into the queue: m-1, m-2 and so on."""
         for _ in range(count):
             self.queue.put("{}", trace=trace)
 
-    def put_metric_data(self, *, MetricData: list[dict[str, Any]], **_: Any) -> None:  # noqa: N803
-        self.counted += [metric["MetricName"] for metric in MetricData]
-
-    def invoke(self, *, Payload: bytes, TraceHeader: str, **_: Any) -> dict[str, Any]:  # noqa: N803
-        names = [record["messageId"] for record in json.loads(Payload)["Records"]]
+    def work(self, payload: bytes) -> bytes:
+        """The function, and how many of it run."""
+        names = [record["messageId"] for record in json.loads(payload)["Records"]]
         with self.lock:
-            self.traces.append(TraceHeader)
             self.batches.append(names)
             self.running += 1
             self.most = max(self.most, self.running)
         try:
-            result = self.answer(names)
+            return json.dumps(self.answer(names)).encode()
         finally:
             with self.lock:
                 self.running -= 1
-        return {
-            "Payload": io.BytesIO(json.dumps(result.get("answer", {})).encode()),
-            "FunctionError": result.get("error"),
-        }
 
 
 @contextmanager
@@ -314,7 +323,7 @@ def running(cloud: Cloud, **properties: Any) -> Iterator[None]:
 
 def test_successes_are_deleted_and_failures_left_to_the_visibility_timeout() -> None:
     bad = {"m-1", "m-2"}
-    cloud = Cloud(lambda names: {"answer": {"batchItemFailures": [{"itemIdentifier": n} for n in names if n in bad]}})
+    cloud = Cloud(lambda names: {"batchItemFailures": [{"itemIdentifier": n} for n in names if n in bad]})
     cloud.put(25)
     with running(cloud, batch_size=100, window=0.05):
         until(lambda: len(cloud.queue) == 2)
@@ -323,7 +332,10 @@ def test_successes_are_deleted_and_failures_left_to_the_visibility_timeout() -> 
 
 
 def test_a_function_that_fails_keeps_its_whole_batch() -> None:
-    cloud = Cloud(lambda _: {"error": "Unhandled"})
+    def fail(names: list[str]) -> None:
+        raise ValueError(len(names))
+
+    cloud = Cloud(fail)
     cloud.put(3)
     with running(cloud, batch_size=10):
         until(lambda: sum(map(len, cloud.batches)) == 3)
@@ -332,7 +344,7 @@ def test_a_function_that_fails_keeps_its_whole_batch() -> None:
 
 def test_no_more_invocations_at_a_time_than_the_maximum_concurrency() -> None:
     hold = threading.Event()
-    cloud = Cloud(lambda _: {"answer": {}} if hold.wait(60) else {})
+    cloud = Cloud(lambda _: {"held": hold.wait(60)})
     cloud.put(200)
     with running(cloud, batch_size=10, concurrency=7):
         until(lambda: cloud.running == 7)
@@ -365,7 +377,7 @@ def test_the_seventeenth_round_is_refused_unless_the_function_may_loop(rounds: i
     cloud = Cloud(lambda _: {})
     cloud.put(1, trace=chain(rounds))
     with running(cloud, loops=loops):
-        until(lambda: not len(cloud.queue) or cloud.counted)
+        until(lambda: not len(cloud.queue) or cloud.watch.counted)
     assert len(cloud.batches) == 1 - len(cloud.queue) == invoked
-    assert cloud.counted == ["RecursiveInvocationsDropped"] * (1 - invoked)
-    assert [lineage.rounds(trace, "deliver") for trace in cloud.traces] == [rounds + 1] * invoked
+    assert cloud.watch.counted == [("AWS/Lambda", "RecursiveInvocationsDropped")] * (1 - invoked)
+    assert [lineage.rounds(trace, "deliver") for trace in cloud.functions.traces] == [rounds + 1] * invoked

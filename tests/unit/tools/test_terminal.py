@@ -22,11 +22,14 @@ from hypothesis import strategies as st
 from handler.events import senders
 from local import changes, demo
 from local.demo import Sent
+from sim.cloudwatch import Alarm, CloudWatch
+from sim.functions import Function, Functions
 from sim.logs import Logs
 from sim.queue import Queue, Sqs
 from sim.secrets import Secrets
 from sim.stacks import Stack, Stacks
 from sim.time import Time
+from sim.topics import Topics
 from tools import commands, loopback, paths, terminal
 from tools.operate import target
 from tools.senders import sign
@@ -82,28 +85,20 @@ class Cloud:
             "cloudformation": Stacks(
                 Stack(HOSTILE, EVERYONE, OUTPUTS, dict.fromkeys(("DeliverFunction", "AlarmTopic"), HOSTILE))
             ),
+            "lambda": Functions(
+                Function(HOSTILE, queue=events.attributes()["QueueArn"], trigger=HOSTILE, loops=HOSTILE),
+                total=10,
+                unreserved=10,
+            ),
+            "cloudwatch": CloudWatch(
+                Alarm(f"{HOSTILE}-", "ALARM", HOSTILE, {"actionState": "Failed", "error": HOSTILE})
+            ),
+            "sns": Topics({HOSTILE: {}}),
         }
 
     def __call__(self, name: str, *_: Any) -> Any:
         """The client of that service; for a stack's name, its clients by service."""
         return self.services.get(name, self)
-
-    def get_paginator(self, _: str) -> Any:
-        alarm = {"AlarmName": HOSTILE, "AlarmDescription": HOSTILE}
-        return SimpleNamespace(paginate=lambda **_: [{"Subscriptions": [], "MetricAlarms": [alarm]}])
-
-    def list_event_source_mappings(self, **_: Any) -> dict[str, Any]:
-        mapping = {"State": HOSTILE, "FunctionArn": f"arn:{HOSTILE}", "UUID": HOSTILE}
-        return {"EventSourceMappings": [mapping]}
-
-    def describe_alarm_history(self, **_: Any) -> dict[str, Any]:
-        return {"AlarmHistoryItems": [{"HistoryData": json.dumps({"actionState": "Failed", "error": HOSTILE})}]}
-
-    def get_account_settings(self) -> dict[str, Any]:
-        return {"AccountLimit": {"ConcurrentExecutions": 10, "UnreservedConcurrentExecutions": 10}}
-
-    def get_function_recursion_config(self, **_: Any) -> dict[str, Any]:
-        return {"RecursiveLoop": HOSTILE}
 
 
 def answer(_: str, url: str, **__: Any) -> Any:
