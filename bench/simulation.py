@@ -36,7 +36,7 @@ from handler.delivery import jobs
 from handler.messages import Event, Message, Raw
 from local import lineage
 from local.trigger import POLLERS, Batch, Fair, Held
-from sim import environment, relay
+from sim import environment, lines, relay
 from sim.faults import Fate, Killed, Point
 from sim.hooks import Call, nothing
 from sim.klaviyo import Klaviyo, Windows
@@ -561,9 +561,8 @@ class Simulation:
 
     @contextlib.contextmanager
     def _quiet(self) -> Iterator[None]:
-        handler: Any = telemetry.logger.registered_handler
         with contextlib.ExitStack() as patches:
-            patches.enter_context(patch.object(handler, "stream", self.log))
+            patches.enter_context(lines.into(self.log))
             patches.enter_context(contextlib.redirect_stdout(self.log))
             patches.enter_context(patch.object(messages, "decode", self._decode))
             patches.enter_context(warnings.catch_warnings())

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from handler import messages, telemetry
+from handler import messages
 from handler.delivery import redriven
 from handler.events import mapping
 from handler.messages import Message, Raw
@@ -138,10 +138,8 @@ def test_garbage_is_parked_and_a_newer_format_waits(world: World) -> None:
 
 
 def test_what_is_parked_unread_is_logged_and_counted(
-    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    world: World, capsys: pytest.CaptureFixture[str], log: io.StringIO
 ) -> None:
-    log = io.StringIO()
-    monkeypatch.setattr(telemetry.logger.registered_handler, "stream", log)
     world.deliver(Given("garbage", "garbage"))
     lines = [json.loads(line) for line in (log.getvalue() + capsys.readouterr().out).splitlines()]
     assert [line["reason"] for line in lines if line.get("message") == "parked"] == ["unreadable_message"]
@@ -236,11 +234,7 @@ def test_raw_webhook_that_the_dead_letter_queue_refuses_stays_and_its_neighbour_
     assert len(reasons(world)) == 1
 
 
-def test_mapped_webhook_keeps_ids_that_may_name_a_person_out_of_the_log(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    log = io.StringIO()
-    monkeypatch.setattr(telemetry.logger.registered_handler, "stream", log)
+def test_mapped_webhook_keeps_ids_that_may_name_a_person_out_of_the_log(world: World, log: io.StringIO) -> None:
     body = {"profile": {"email": "ada@mail.example"}, "metric": "M", "unique_id": "Eva Adams"}
     raw = Raw("custom", json.dumps(body).encode(), {"content-type": "application/json"}, 1_789_999_990.0)
     world.deliver(Given(messages.encode(raw), "m"))
@@ -293,11 +287,7 @@ def test_raw_webhooks_count_with_the_memory_that_their_events_take(
     assert world.klaviyo.stored == mapped
 
 
-def test_what_a_redrive_brings_back_is_found_by_the_webhooks_and_the_senders_id(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    log = io.StringIO()
-    monkeypatch.setattr(telemetry.logger.registered_handler, "stream", log)
+def test_what_a_redrive_brings_back_is_found_by_the_webhooks_and_the_senders_id(world: World, log: io.StringIO) -> None:
     order = {"id": "evt_1", "type": "charge.refunded", "data": {"object": {"id": "ch_1"}}}
     corrected = {"id": 1, "receipt_email": "ada@mail.example"}
     still = Raw("stripe", json.dumps(order).encode(), {}, 1_789_999_990.0, webhook_id="still")
@@ -315,10 +305,8 @@ def test_what_a_redrive_brings_back_is_found_by_the_webhooks_and_the_senders_id(
 
 
 def test_the_log_tells_the_events_and_names_nobody(
-    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    world: World, capsys: pytest.CaptureFixture[str], log: io.StringIO
 ) -> None:
-    log = io.StringIO()
-    monkeypatch.setattr(telemetry.logger.registered_handler, "stream", log)
     world.klaviyo.bad = {"bad"}
     private = Message("custom", (event("eva@mail.example"),), 1_789_999_990.0, private_ids=True)
     world.deliver(queued("m", "a", "bad"), Given(messages.encode(private), "p"))

@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from handler import messages, telemetry
+from handler import messages
 from handler.door import function, http, signatures
 from handler.errors import Unmapped
 from handler.events import bodies, handshakes, mapping, parking, senders
@@ -25,7 +25,7 @@ from handler.events.handshakes import UNSIGNED_BYTES
 from handler.events.mapping import Outcome, UnmappedItem
 from handler.events.parking import letters
 from handler.messages import MESSAGE_BYTES, Outgoing, Raw
-from sim import environment
+from sim import environment, lines
 from tests.unit import support_door
 from tests.unit.door import test_receive
 from tests.unit.door.test_receive import SAMPLES, ask, custom, event, post, request
@@ -36,7 +36,7 @@ from tools.errors import CommandError
 from tools.senders import payload, sign
 from tools.senders.preview import preview_request
 
-door, log = test_receive.door, test_receive.log  # the fixtures
+door = test_receive.door  # the fixture
 NAMES = sorted(senders.names())
 JSON, FORM = "application/json", "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data; boundary=x"
@@ -176,10 +176,9 @@ def test_what_cannot_be_read_is_parked_or_ignored_and_never_refused(log: io.Stri
             }
 
 
-def test_the_log_line_is_written_whatever_an_id_holds(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    stream = io.TextIOWrapper(io.BytesIO(), "utf-8")
-    monkeypatch.setattr(telemetry.logger.registered_handler, "stream", stream)
-    assert post(door, "stripe", b'{"id": "evt_\\ud800", "type": "unheard.of"}')[0] == 200
+def test_the_log_line_is_written_whatever_an_id_holds(door: Door) -> None:
+    with lines.into(io.TextIOWrapper(io.BytesIO(), "utf-8")) as stream:
+        assert post(door, "stripe", b'{"id": "evt_\\ud800", "type": "unheard.of"}')[0] == 200
     stream.seek(0)
     (line,) = [json.loads(text) for text in stream]
     assert (line["outcome"], line["sender_ids"]) == ("ignored", ["evt_\ufffd"])
