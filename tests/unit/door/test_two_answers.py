@@ -32,6 +32,7 @@ from tests.unit.door.test_receive import SAMPLES, ask, custom, event, post, requ
 from tests.unit.support_delivery import DEAD
 from tests.unit.support_door import Door
 from tests.unit.support_queue import delivery
+from tests.unit.support_senders import toml
 from tools.errors import CommandError
 from tools.senders import payload, sign
 from tools.senders.preview import preview_request
@@ -577,16 +578,18 @@ def test_a_webhook_that_an_older_version_parked_with_its_labels_is_read_without_
 
 
 def test_a_check_without_its_challenge_is_parked_again_until_its_file_takes_it_for_a_webhook(
-    monkeypatch: pytest.MonkeyPatch,
+    custom_senders: Path,
 ) -> None:
-    monkeypatch.setattr(senders, "load", lambda name: senders.build(name, CHECKED))
+    file = custom_senders / "stripe.toml"
+    file.write_text(toml(CHECKED))
     raw = Raw("stripe", b'{"type": "check", "id": "1", "email": "kim@letters.example"}', {"content-type": JSON}, 1.7e9)
     assert redriven(raw) == ([], [("not_a_handshake", raw)])
     answered = raw._replace(body=b'{"type": "check", "challenge": "1"}')
     assert redriven(answered) == ([], [])
     rule = {"topic": "check", "metric": "Checked", "profile": {"email": "email"}}
     fixed = CHECKED | {"handshake": [], "event": [rule]}
-    monkeypatch.setattr(senders, "load", lambda name: senders.build(name, fixed))
+    file.write_text(toml(fixed))
+    senders.load.cache_clear()
     assert redriven(raw) == (["stripe:checked:1"], [])
 
 

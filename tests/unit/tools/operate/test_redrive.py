@@ -158,15 +158,13 @@ metric = "Wrote To Us"
 """
 
 
-def test_a_webhook_is_mapped_by_the_corrected_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_webhook_is_mapped_by_the_corrected_file(custom_senders: Path) -> None:
     """Parked for a mistake in the mapping; once that is corrected, a redrive delivers it under the id it always had."""
-    monkeypatch.setattr(senders, "CUSTOM", tmp_path)
-    file = tmp_path / "contact.toml"
+    file = custom_senders / "contact.toml"
     body = json.dumps({"id": "c1", "kind": "message", "from": {"email": "ada@mail.example"}}).encode()
     webhook = Raw("contact", body, {"content-type": "application/json"}, 1_789_999_990.0)
     with delivery() as world:
         file.write_text(CONTACT.replace("EMAIL", "email"))
-        senders.load.cache_clear()
         world.put(webhook)
         world.run()
         (kept,) = world.dead.messages.values()
@@ -179,4 +177,3 @@ def test_a_webhook_is_mapped_by_the_corrected_file(tmp_path: Path, monkeypatch: 
         world.run()
         assert set(world.klaviyo.stored) == {world.klaviyo.stored[0]}
         assert "c1" in world.klaviyo.stored[0]
-    senders.load.cache_clear()
