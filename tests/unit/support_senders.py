@@ -49,7 +49,7 @@ class Does(Expression):
 
 
 def raising(error: BaseException) -> Does:
-    """An expression that fails as a fault of ours would."""
+    """An expression that fails as only a fault in our code does."""
 
     def fail() -> Any:
         raise error
