@@ -18,6 +18,7 @@ from handler import messages
 from handler.delivery.klaviyo import Answer
 from handler.messages import Event, Message, Raw
 from sim import lines
+from sim.faults import decoding
 from sim.klaviyo import Request
 from tests.unit.support_delivery import event
 from tests.unit.support_queue import Delivery, Killed, delivery
@@ -119,17 +120,13 @@ def test_a_message_that_kills_the_process_is_parked_alone(neighbours: int, where
             if "poison" in request.names:
                 raise Killed
 
-        def decode(body: str, **asked: Any) -> Message | Raw:
-            if "poison" in body:
+        def die_of(body: str) -> None:
+            if where == "decoded" and "poison" in body:
                 raise Killed
-            return read(body, **asked)
 
-        read = messages.decode
-        with pytest.MonkeyPatch.context() as patch, lines.into(Deadly()):
+        with decoding(die_of), lines.into(Deadly()):
             if where == "posted":
                 world.klaviyo.told = die
-            elif where == "decoded":
-                patch.setattr(messages, "decode", decode)
             _beside(world, raw("poison", email="p@mail.example") if where == "mapped" else message("poison"), names)
         assert set(world.klaviyo.stored) == names
         assert parked_names(world) == {"crashed": {"poison"}}
