@@ -259,11 +259,11 @@ def closed_window(
     return Window(header, closings, len(probes), sim.worst(60, probes), min(shares), sim.worst(60), sim.lost())
 
 
-def backfill(events: int, *, source: str = "shop", **setup: Any) -> list[float]:
+def backfill(events: int, *, source: str = "shop", job_events: int = messages.JOB_EVENTS, **setup: Any) -> list[float]:
     """Return the seconds to arrival of live orders of ``source`` during a backfill of ``events`` by "shop"."""
-    sim = Simulation(**setup)
+    sim = Simulation(job_events=job_events, **setup)
     sim.send([sim.event(f"b{number}") for number in range(events)], backfill=True)
-    lasts = events / messages.JOB_EVENTS / 2.5
+    lasts = events / job_events / 2.5
     sim.every(7, sim.time.now + 0.9 * lasts, lambda n: sim.send([sim.event(f"live{n}")], source=source))
     sim.run(sim.time.now + 2 * lasts, sim.drained)
     if sim.lost() or len(sim.events):

@@ -33,10 +33,10 @@ from botocore.handlers import add_recursion_detection_header
 
 from handler import messages, telemetry
 from handler.delivery import jobs
-from handler.messages import Event, Message, Raw
+from handler.messages import Event, Message
 from local import lineage
 from local.trigger import POLLERS, Batch, Fair, Held
-from sim import environment, relay
+from sim import environment, faults, lines, relay
 from sim.faults import Fate, Killed, Point
 from sim.hooks import Call, nothing
 from sim.klaviyo import Klaviyo, Windows
@@ -60,7 +60,6 @@ FUNCTION = "deliver"
 # 4 for API requests"), within about 15 at most (AWS Developer Blog, "Clock-skew correction"). boto3 corrects no clock.
 SIGNED_SECONDS = 900.0
 _NAME = re.compile(r'"unique_id":"([^"]+)"')
-_DECODE = messages.decode
 Clocks = Callable[[int, random.Random], float]
 
 
@@ -466,11 +465,10 @@ class Simulation:
         if self._jitter:
             self.time.sleep(self.chance.uniform(0, self._jitter))
 
-    def _decode(self, body: str, *rest: Any, **named: Any) -> Message | Raw:
+    def _decodes(self, body: str) -> None:
         world = self.container.world
         if world.poison and world.poison_at == "decode":
             world._suffer(body)
-        return _DECODE(body, *rest, **named)
 
     def _suffer(self, text: str) -> None:
         for name, error in self.poison.items():
@@ -561,11 +559,10 @@ class Simulation:
 
     @contextlib.contextmanager
     def _quiet(self) -> Iterator[None]:
-        handler: Any = telemetry.logger.registered_handler
         with contextlib.ExitStack() as patches:
-            patches.enter_context(patch.object(handler, "stream", self.log))
+            patches.enter_context(lines.into(self.log))
             patches.enter_context(contextlib.redirect_stdout(self.log))
-            patches.enter_context(patch.object(messages, "decode", self._decode))
+            patches.enter_context(faults.decoding(self._decodes))
             patches.enter_context(warnings.catch_warnings())
             warnings.filterwarnings("ignore", "No application metrics")  # of an invocation that dies early
             if self._job_events:

@@ -199,7 +199,7 @@ def main() -> None:
             TARGETS[raw[0] % len(TARGETS)](atheris.FuzzedDataProvider(raw[1:]))
 
     handler: Any = telemetry.logger.registered_handler
-    handler.stream = LOG
+    handler.setStream(LOG)
     print(f"began {time.strftime('%H:%M:%S')}", flush=True)
     sys.stdout = io.TextIOWrapper(io.FileIO(os.devnull, "w"))  # metrics, which are printed
     atheris.Setup([*sys.argv, "-rss_limit_mb=1000", "-print_final_stats=1"], fuzz)

@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 from tools import loopback
 from tools.errors import CommandError
@@ -23,16 +24,16 @@ MOST_PORTS = 65_535
 
 
 @contextlib.contextmanager
-def alone() -> Iterator[None]:
-    """Be the one relay of this folder, and take its address away at the end: the other tools read it.
+def alone(running: Path = loopback.RUNNING) -> Iterator[None]:
+    """Be the one relay of this folder, and take its address away at the end: the other tools read it from ``running``.
 
     Raises
     ------
     CommandError
         Another one runs here.
     """
-    loopback.RUNNING.parent.mkdir(parents=True, exist_ok=True)
-    with loopback.RUNNING.with_suffix(".lock").open("w") as lock:
+    running.parent.mkdir(parents=True, exist_ok=True)
+    with running.with_suffix(".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -42,7 +43,7 @@ def alone() -> Iterator[None]:
         try:
             yield
         finally:
-            loopback.RUNNING.unlink(missing_ok=True)
+            running.unlink(missing_ok=True)
 
 
 def _number(variable: str) -> int:
@@ -51,6 +52,19 @@ def _number(variable: str) -> int:
     if not text.isdecimal() or int(text) > MOST_PORTS:
         raise CommandError(f"{variable}={text} is not a port. Set a number up to {MOST_PORTS}, or leave it out")
     return int(text)
+
+
+def addresses(stack: Stack, console_url: str) -> Iterator[str]:
+    """Yield where everything that runs is, and with ``VERBOSE`` what does not run; a line each."""
+    if os.environ.get("VERBOSE"):
+        kinds = ", ".join(f"{count} {kind}" for kind, count in stack.left_out.items())
+        yield f"not emulated here: {kinds} (the event source mapping: ours runs instead)"
+    yield f"Klaviyo{' stand-in' if stack.has_standin else ''}: {stack.klaviyo_url}"
+    yield f"aws: {stack.aws.url}"
+    yield f"webhooks: {stack.url('{source}')}"
+    address = stack.url("")[: -len("/webhooks/")]
+    yield f"tunnel (optional): cloudflared tunnel --url {address} (exposes /webhooks/ only)"
+    yield f"console: {console_url}"
 
 
 def run(_: argparse.Namespace) -> int:
@@ -76,15 +90,7 @@ def run(_: argparse.Namespace) -> int:
         ) as stack,
         Console(stack, exchanges, _number("CONSOLE_PORT")) as console,
     ):
-        if os.environ.get("VERBOSE"):
-            kinds = ", ".join(f"{count} {kind}" for kind, count in stack.left_out.items())
-            say(f"not emulated here: {kinds} (the event source mapping: ours runs instead)")
-        say(f"Klaviyo{' stand-in' if stack.has_standin else ''}: {stack.klaviyo_url}")
-        say(f"aws: {stack.aws.url}")
-        say(f"webhooks: {stack.url('{source}')}")
-        address = stack.url("")[: -len("/webhooks/")]
-        say(f"tunnel (optional): cloudflared tunnel --url {address} (exposes /webhooks/ only)")
-        say(f"console: {console.url}", "ready")
+        say(*addresses(stack, console.url), "ready")
         loopback.Running(stack.url("{source}"), stack.known_as, stack.aws.url, stack.outputs, stack.parameters).write()
         changes.watch(known, stack.redeploy, stopped, say)
     return 0

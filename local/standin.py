@@ -547,10 +547,11 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Client:
-    """The stand-in's admin interface, for tests and tools."""
+    """The stand-in's admin interface, for tests and tools; it reads ``page`` entries at a time."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, page: int = PAGE) -> None:
         self.url = url
+        self._page = page
 
     def _call(self, what: str, document: Any = None) -> Any:
         data = None if document is None else json.dumps(document).encode()
@@ -575,7 +576,7 @@ class Client:
         items: list[dict[str, Any]] = []
         offset: int | None = 0
         while offset is not None:
-            page = self._call(f"{what}?offset={offset}&limit={PAGE}")
+            page = self._call(f"{what}?offset={offset}&limit={self._page}")
             items += page[what]
             offset = page["next"]
         return items

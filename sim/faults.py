@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from random import Random
-from typing import Literal
+from typing import Any, Literal
+from unittest.mock import patch
+
+from handler import messages
+from handler.messages import Message, Raw
 
 # Before the handler; before any call out; before a call to the pacing table or Klaviyo; after a post; after copies were
 # sent; after the handler, when Lambda does not get its answer.
@@ -30,6 +36,22 @@ class Fate:
             self.times -= 1
             if self.times <= 0:
                 raise self.error
+
+
+@contextmanager
+def decoding(step: Callable[[str], None]) -> Iterator[None]:
+    """Call ``step`` with the body of each message before it is decoded: it may raise, kill, or take time.
+
+    The only step of an invocation that nothing outside takes part in: a fault of our code in it has no other way in.
+    """
+    read = messages.decode
+
+    def decode(body: str, **asked: Any) -> Message | Raw:
+        step(body)
+        return read(body, **asked)
+
+    with patch.object(messages, "decode", decode):
+        yield
 
 
 def anywhere(chance: Random) -> Fate:

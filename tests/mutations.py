@@ -15,7 +15,7 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -30,6 +30,7 @@ from tools.senders import payload
 from tools.senders.outcome import RECEIVED
 from tools.senders.payload import Payload
 
+Understand = Callable[..., Outcome]
 _NOW = datetime.fromtimestamp(RECEIVED, UTC)
 _FORM = "application/x-www-form-urlencoded"
 # Values that no field expects; the long ones are past Klaviyo's limits.
@@ -157,24 +158,24 @@ def _mutated_text(body: bytes, times: int, dice: random.Random) -> bytes:
     return body
 
 
-def outcome(name: str, sent: Payload, body: bytes) -> Outcome | Unmapped:
+def outcome(name: str, sent: Payload, body: bytes, understand: Understand) -> Outcome | Unmapped:
     """What becomes of a body; any other exception is a crash, and passes."""
     try:
-        return mapping.understand(
+        return understand(
             senders.load(name), Webhook.posted(sent.headers, body), received=RECEIVED, defaults=Defaults()
         )
     except Unmapped as error:
         return error
 
 
-def wrong_with(name: str, sent: Payload, body: bytes) -> tuple[str, str]:
+def wrong_with(name: str, sent: Payload, body: bytes, understand: Understand) -> tuple[str, str]:
     """What became of a body in a word, and what is wrong with it, if anything is."""
-    first = outcome(name, sent, body)
+    first = outcome(name, sent, body, understand)
     if isinstance(first, Unmapped):
         return "parked", ""
     if not (first.events or first.parked or first.ignored):
         return "lost", "neither an event nor a reason"
-    again = outcome(name, sent, body)
+    again = outcome(name, sent, body, understand)
     if not isinstance(again, Outcome) or [event.unique_id for event in again.events] != [
         event.unique_id for event in first.events
     ]:
@@ -187,7 +188,9 @@ def wrong_with(name: str, sent: Payload, body: bytes) -> tuple[str, str]:
     return ("events" if first.events else "parked" if first.parked else "ignored"), ""
 
 
-def run(name: str, count: int, seed: int = 1) -> tuple[Counter[str], list[str]]:
+def run(
+    name: str, count: int, seed: int = 1, understand: Understand = mapping.understand
+) -> tuple[Counter[str], list[str]]:
     """Outcomes of ``count`` mutations of a source's samples, and what was wrong with any, with its seed."""
     counts: Counter[str] = Counter()
     wrong: list[str] = []
@@ -197,7 +200,7 @@ def run(name: str, count: int, seed: int = 1) -> tuple[Counter[str], list[str]]:
         sent = originals[number % len(originals)]
         body = mutated(sent, dice)
         try:
-            word, why = wrong_with(name, sent, body)
+            word, why = wrong_with(name, sent, body, understand)
         except Exception as error:  # noqa: BLE001 (a crash is what is looked for)
             word, why = "crashed", f"{type(error).__name__}: {error}"[:200]
         counts[word] += 1

@@ -10,7 +10,7 @@ import argparse
 import difflib
 import importlib
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -99,8 +99,13 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     reader, module = parser(name)
     asked = reader.parse_args(rest)
+    return status(name, lambda: module.run(asked))
+
+
+def status(name: str, run: Callable[[], int]) -> int:
+    """Return the exit status of ``run``, which does what the command ``name`` was asked for; say why it failed."""
     try:
-        return int(module.run(asked))
+        return int(run())
     except FAILURES as failure:
         terminal.error(_words(failure))
         return 2

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from handler.events import senders
 from local.console.exchanges import Exchanges
 from local.console.pictures import CHROMIUM, FLAGS
 from local.console.server import Console
 from local.stack import Stack
+from tests.unit.support_senders import custom_folder
 from tools import paths
 
 
@@ -23,14 +23,12 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
     exchanges, folder = Exchanges(), tmp_path_factory.mktemp("saved")
     shutil.copytree(paths.SAMPLES, folder / "events")
     properties = {"MaximumBatchingWindowInSeconds": 0, "ScalingConfig": {"MaximumConcurrency": 2}}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(senders, "CUSTOM", folder / "custom")
-        with (
-            Stack(exchanges=exchanges, properties=properties) as stack,
-            Console(stack, exchanges, samples=folder / "events") as running,
-        ):
-            yield running
-    senders.load.cache_clear()
+    with (
+        custom_folder(folder / "custom"),
+        Stack(exchanges=exchanges, properties=properties) as stack,
+        Console(stack, exchanges, samples=folder / "events") as running,
+    ):
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,11 +20,11 @@ from handler.events import entry as entries
 from handler.events import mapping, senders
 from handler.events.mapping import Defaults
 from handler.events.webhook import Webhook
-from local import run, stack
+from local import run
 from local.console import curl, rate, render, signing, story
 from local.console.exchanges import Exchange, Exchanges
 from local.console.trail import SentJob, Trail, state
-from tools import commands, loopback, paths
+from tools import paths
 from tools.errors import CommandError
 from tools.operate.dead_letters import DeadLetter
 from tools.senders import payload, sign
@@ -301,65 +301,28 @@ def test_what_was_parked_is_delivered_once_it_was_corrected_and_sent_back() -> N
     assert story.state_of(exchange, trail, Defaults()) == "delivered"
 
 
-class _Running:
-    """A stack, or a console, that only says where it is."""
-
-    url = "http://127.0.0.1:2"
-    left_out: ClassVar[dict[str, int]] = {}
-    has_standin = True
-    redeploy = None
-    klaviyo_url = "http://127.0.0.1:3"
-    known_as = "https://relay"
-    outputs: ClassVar[dict[str, str]] = {}
-    parameters: ClassVar[dict[str, str]] = {}
-    aws = SimpleNamespace(url="http://127.0.0.1:4")
-
-    def __init__(self, *_: Any, **__: Any) -> None:
-        self.url = lambda source: f"http://127.0.0.1:1/webhooks/{source}"  # type: ignore[assignment]
-
-    def __enter__(self) -> _Running:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-
-class _Opened(_Running):
-    def __init__(self, *_: Any, **__: Any) -> None:
-        """``url`` stays an address."""
-
-
-def test_make_local_names_the_console_before_it_is_ready(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    monkeypatch.setattr(run, "Stack", _Running)
-    monkeypatch.setattr(run, "Console", _Opened)
-    monkeypatch.setattr(loopback, "RUNNING", tmp_path / "running.json")
-    for module in (run, stack):
-        monkeypatch.setattr(module, "SECRETS_FILE", tmp_path / "secrets.json")
-    # In this module alone: other threads of the process wait for events of their own.
-    over = SimpleNamespace(wait=lambda *_: True, set=lambda: None)
-    monkeypatch.setattr(run, "threading", SimpleNamespace(Event=lambda: over))
-    monkeypatch.setattr("local.run.signal.signal", lambda *_: None)
-    assert commands.main(["local"]) == 0
-    said = capsys.readouterr().out.splitlines()
-    assert "console: http://127.0.0.1:2" in said[: said.index("ready")]
+def test_make_local_names_the_console_and_a_tunnel_to_the_webhooks() -> None:
+    running: Any = SimpleNamespace(
+        url=lambda source: f"http://127.0.0.1:1/webhooks/{source}",
+        has_standin=True,
+        klaviyo_url="http://127.0.0.1:3",
+        aws=SimpleNamespace(url="http://127.0.0.1:4"),
+    )
+    said = list(run.addresses(running, "http://127.0.0.1:2"))
+    assert "console: http://127.0.0.1:2" in said
     (tunnel,) = (line for line in said if line.startswith("tunnel (optional): "))
     assert "--url http://127.0.0.1:1 (" in tunnel
 
 
-def test_one_relay_runs_in_a_folder_and_takes_its_own_address_away(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_one_relay_runs_in_a_folder_and_takes_its_own_address_away(tmp_path: Path) -> None:
     running = tmp_path / "running.json"
-    monkeypatch.setattr(loopback, "RUNNING", running)
-    with run.alone():
+    with run.alone(running):
         running.write_text("{}")
-        with pytest.raises(CommandError, match="already running in this folder"), run.alone():
+        with pytest.raises(CommandError, match="already running in this folder"), run.alone(running):
             raise AssertionError("a second one started")
         assert running.exists()
     assert not running.exists()
-    with run.alone():
+    with run.alone(running):
         assert not running.exists()
 
 

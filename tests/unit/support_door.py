@@ -32,7 +32,7 @@ class Door:
     """The function and its surroundings.
 
     The queue refuses the next ``refuse`` entries; ``down`` names what does not answer: ``sqs``, ``secrets``.
-    ``load`` may be replaced; for the secrets, time passes only in ``clock``.
+    ``load`` may be replaced; for the secrets, time passes only in ``clock``. The function is ``late`` seconds late.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class Door:
     ) -> None:
         self.clock = Time()
         self.refuse = 0
+        self.late = 0.0
         self.down: set[str] = set()
         self.queues = {EVENTS: Queue("events", self.clock), DEAD: Queue("dead", self.clock)}
         self.sqs = Sqs(self.queues, refuse=self._refuses, before=lambda operation, _: self._check("sqs", operation))
@@ -55,7 +56,7 @@ class Door:
                 sqs=cast("Any", self.sqs),
                 secrets=Secret(cast("Any", self.secrets), _SECRET, self.clock, kept=PAUSES.kept, reread=PAUSES.reread),
                 refusals=refusals or Refusals(time.time),
-                clock=time.time,
+                clock=lambda: time.time() + self.late,
                 load=lambda name: self.load(name),
             )
         )

@@ -103,11 +103,16 @@ def run(asked: argparse.Namespace) -> int:
     return redrive(target.relay(asked.stack), asked)
 
 
-def redrive(relay: Relay, asked: argparse.Namespace, clock: Callable[[], float] = time.time) -> int:
+def redrive(
+    relay: Relay,
+    asked: argparse.Namespace,
+    clock: Callable[[], float] = time.time,
+    ask: Callable[[str], str] = input,
+) -> int:
     """Do what was asked for on ``relay`` and return the exit status; ``clock`` gives epoch seconds."""
     sqs, queue = relay.client("sqs"), relay.outputs["DeadLetterQueueUrl"]
     if asked.drop:
-        say(f"deleted {_messages(len(drop(sqs, queue, asked.source, asked.reason, input)))}")
+        say(f"deleted {_messages(len(drop(sqs, queue, asked.source, asked.reason, ask)))}")
         return 0
     began = datetime.fromtimestamp(int(clock()), UTC) if asked.go else None
     parcels = Sorted(asked.source, asked.reason, began)

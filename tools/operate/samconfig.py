@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from handler.events import senders
@@ -35,8 +36,8 @@ class Saved:
         return f"{FILE}:{line}" if line else FILE
 
 
-def read(stack: str) -> Saved:
-    """Return what the project's samconfig.toml has for the stack of that name.
+def read(stack: str, folder: Path = paths.ROOT) -> Saved:
+    """Return what samconfig.toml in ``folder`` has for the stack of that name.
 
     Raises
     ------
@@ -44,7 +45,7 @@ def read(stack: str) -> Saved:
         The file is not TOML.
     """
     try:
-        content = (paths.ROOT / FILE).read_bytes()
+        content = (folder / FILE).read_bytes()
     except FileNotFoundError:
         return Saved()
     document = senders.parsed(FILE, content)

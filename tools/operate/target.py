@@ -7,12 +7,13 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import boto3
 from botocore.exceptions import ClientError
 
-from tools import loopback
+from tools import loopback, paths
 from tools.errors import CommandError
 
 from . import samconfig
@@ -52,15 +53,15 @@ class Deployed(Relay):
         )
 
 
-def clients(name: str) -> Callable[[str], Any]:
+def clients(name: str, folder: Path = paths.ROOT) -> Callable[[str], Any]:
     """Return a maker of boto3 clients by service, in the region of the stack ``name``.
 
     The clients have the credentials of the environment.
 
     The region is the environment's (boto3 itself reads no ``AWS_REGION``), otherwise the one
-    that ``sam deploy --guided`` wrote into samconfig.toml together with the stack's name.
+    that ``sam deploy --guided`` wrote into samconfig.toml in ``folder`` together with the stack's name.
     """
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or samconfig.read(name).region
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or samconfig.read(name, folder).region
     session = boto3.session.Session(region_name=region or None)
     if not session.region_name:
         raise CommandError(

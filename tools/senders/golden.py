@@ -64,17 +64,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--replace", action="store_true", help="also replace the ids that have changed")
 
 
-def run(asked: argparse.Namespace) -> int:
-    """Add new ids to the kept ones; without ``--replace`` a changed one leaves them as they are and returns 1."""
-    kept, now = read(KEPT), current()
+def run(asked: argparse.Namespace, file: Path = KEPT) -> int:
+    """Add new ids to those in ``file``; without ``--replace`` a changed one leaves them as they are and returns 1."""
+    kept, now = read(file), current()
     gone = list(changed(kept, now))
     if gone and not asked.replace:
         error("nothing was written; ids have changed:")
         say(*gone, *MEANING.split("\n"), error=True)
         return 1
-    KEPT.parent.mkdir(parents=True, exist_ok=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
     written = now if asked.replace else added(kept, now)
-    KEPT.write_text(json.dumps(written, indent=1, ensure_ascii=False, sort_keys=True) + "\n", "utf-8")
+    file.write_text(json.dumps(written, indent=1, ensure_ascii=False, sort_keys=True) + "\n", "utf-8")
     count = sum(map(len, written.values()))
-    say(f"{shown(KEPT)}: {count} ids of {len(written)} samples, {len(gone)} taken out")
+    say(f"{shown(file)}: {count} ids of {len(written)} samples, {len(gone)} taken out")
     return 0

@@ -38,10 +38,10 @@ def expected_of(path: Path) -> str:
     return json.dumps(preview, indent=2, ensure_ascii=False) + "\n"
 
 
-def write_expected() -> None:
-    """Write what every sample becomes; the difference is for a person to read."""
+def write_expected(folder: Path = EXPECTED) -> None:
+    """Write what every sample becomes into ``folder``; the difference is for a person to read."""
     for path in sorted(paths.SAMPLES.glob("*/*.json")):
-        target = EXPECTED / path.relative_to(paths.SAMPLES)
+        target = folder / path.relative_to(paths.SAMPLES)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(expected_of(path), "utf-8")
 

@@ -13,19 +13,13 @@ import pytest
 
 from bench import outage, simulation
 from bench.simulation import Simulation
-from handler.delivery import jobs, returns
+from handler.delivery import returns
 from handler.delivery.klaviyo import Answer, sort_answer
 from local import aws
 from sim.klaviyo import Request
 
-
-@pytest.fixture
-def small_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Jobs of 20 events, so that a backlog of minutes is small, too."""
-    monkeypatch.setattr(jobs, "JOB_EVENTS", 20)
-
-
-SMALL = 4  # messages in a batch: 20 such jobs
+# So that a backlog of minutes is small, too: jobs of 20 events, and batches of 4 messages, which are 20 such jobs.
+SMALL: dict[str, int] = {"job_events": 20, "batch_size": 4}
 
 
 @pytest.mark.parametrize("kind", [outage.away, outage.revoked])
@@ -47,11 +41,10 @@ LONG_WAITS = [(outage.away, 3.0), (outage.revoked, 3.0), (outage.throttled, 0.5)
 
 @pytest.mark.parametrize(("kind", "hours"), LONG_WAITS)
 def test_what_waited_for_more_than_sixteen_rounds_is_all_delivered_at_the_full_rate(
-    kind: Callable[..., Any], hours: float, monkeypatch: pytest.MonkeyPatch
+    kind: Callable[..., Any], hours: float
 ) -> None:
-    monkeypatch.setattr(jobs, "JOB_EVENTS", 5)
     # So many that they cannot all come back spread over a quarter of an hour without filling it.
-    result = outage.comes_back(kind, hours=hours, events=14_000 if hours > 1 else 4_500, batch_size=40)
+    result = outage.comes_back(kind, hours=hours, events=14_000 if hours > 1 else 4_500, job_events=5, batch_size=40)
     assert result.wrong() == []
 
 
@@ -84,24 +77,21 @@ def test_what_waits_for_thirteen_days_is_parked_and_what_came_later_waits_on() -
     assert len(sim.events) == 2
 
 
-@pytest.mark.usefixtures("small_jobs")
 @pytest.mark.parametrize("header", ["true", "0", "missing", "86400"])
 def test_a_closed_window_is_not_posted_into_and_the_full_rate_is_back_within_a_minute(header: str) -> None:
-    result = outage.closed_window(header, events=10_000, batch_size=SMALL)
+    result = outage.closed_window(header, events=10_000, **SMALL)
     assert result.wrong() == []
 
 
-@pytest.mark.usefixtures("small_jobs")
 def test_window_after_window_is_used_to_its_end() -> None:
     """However often events were deferred for a 429: Klaviyo says when it ends."""
-    result = outage.closed_window("true", events=13_500, closings=6, open_for=30, settled=15, batch_size=SMALL)
+    result = outage.closed_window("true", events=13_500, closings=6, open_for=30, settled=15, **SMALL)
     assert result.wrong() == []
 
 
-@pytest.mark.usefixtures("small_jobs")
 @pytest.mark.parametrize("source", ["shop", "other"])
 def test_a_backfill_delays_a_live_order_by_seconds(source: str) -> None:
-    took = outage.backfill(20_000, source=source, batch_size=SMALL)
+    took = outage.backfill(20_000, source=source, **SMALL)
     assert len(took) > 0
     assert took[-1] < 60
 

@@ -20,12 +20,12 @@ from typing import Any, cast
 
 import pytest
 
-from handler import telemetry
 from handler.delivery.klaviyo import Answer, Connection
 from handler.messages import Message
 from handler.pauses import PAUSES
 from handler.secret import Key, Secret
 from local.standin import DEVELOPMENT_KEY, Klaviyo, Limits, Server
+from sim import lines
 from sim.secrets import Secrets
 from sim.time import Time
 from tests.unit.support_delivery import event
@@ -225,10 +225,9 @@ def world(server: Server, address: str = "", faults: list[dict[str, Any]] | None
     secret = Secret(cast("Any", secrets), "klaviyo", clock, kept=PAUSES.kept, reread=PAUSES.key_reread)
     with (
         delivery(clock=clock, poster=wire, key=Key(secret, clock, PAUSES)) as whole,
-        pytest.MonkeyPatch.context() as patch,
+        lines.into(log),
         contextlib.redirect_stdout(log),
     ):
-        patch.setattr(telemetry.logger.registered_handler, "stream", log)
         yield World(whole, wire, secrets, server, log)
         wire.close()
 

@@ -19,8 +19,9 @@ from handler.delivery.klaviyo import Answer
 from handler.delivery.pacing import State
 from handler.delivery.records import Record
 from handler.errors import Crashed
-from handler.messages import Message, Raw
+from handler.messages import Message, decode
 from handler.pauses import PAUSES
+from sim.faults import decoding
 from sim.klaviyo import Request
 from sim.queue import Message as Kept
 from sim.table import Table
@@ -368,23 +369,24 @@ class World(Delivery):
     ``decoded`` has each call's events. ``takes`` is in seconds, for each message.
     """
 
-    def __init__(self, patch: pytest.MonkeyPatch, **parts: Any) -> None:
+    def __init__(self, **parts: Any) -> None:
         super().__init__(points=Points(), **parts)
         self.raises: set[str] = set()
         self.kills: set[str] = set()
         self.calls = 0
         self.takes = 0.0
-        self._read = messages.decode
-        patch.setattr(messages, "decode", self._decode)
 
-    def _decode(self, body: str, **asked: Any) -> Message | Raw:
+    def hand_over(self, records: list[dict[str, Any]]) -> set[str]:
+        with decoding(self._suffer):
+            return super().hand_over(records)
+
+    def _suffer(self, body: str) -> None:
         self.calls += 1
         self.clock.sleep(self.takes)
         if any(word in body for word in self.kills):
             raise Killed
         if any(word in body for word in self.raises):
             raise ValueError(body)
-        return self._read(body, **asked)
 
     def fill(self, *of: str, receives: int = 0) -> list[Kept]:
         kept = [self.events.put(messages.encode(message(name)), "shop") for name in of]
@@ -423,13 +425,13 @@ class World(Delivery):
         }
 
     def _names(self, kept: Any) -> list[str]:
-        bodies = [self._read(queued.body) for queued in kept]
+        bodies = [decode(queued.body) for queued in kept]
         return [event.unique_id for body in bodies if isinstance(body, Message) for event in body.events]
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    return World(monkeypatch)
+def world() -> World:
+    return World()
 
 
 def test_one_that_raises_among_a_thousand_holds_up_nobody_and_is_parked_with_its_exception(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 from collections.abc import Callable
@@ -15,9 +16,9 @@ from hypothesis import strategies as st
 
 from handler import messages
 from handler.delivery.klaviyo import Answer
-from handler.events import mapping
-from handler.events.webhook import Webhook
 from handler.messages import Event, Message, Raw
+from sim import lines
+from sim.faults import decoding
 from sim.klaviyo import Request
 from tests.unit.support_delivery import event
 from tests.unit.support_queue import Delivery, Killed, delivery
@@ -34,7 +35,7 @@ def message(*names: str, **flags: bool | int) -> Message:
 
 def raw(name: str, **profile: str) -> Raw:
     body = {"profile": profile, "metric": "Visited", "unique_id": name}
-    return Raw("custom", json.dumps(body).encode(), HEADERS, AT)
+    return Raw("custom", json.dumps(body).encode(), HEADERS, AT, webhook_id=name)
 
 
 def events_of(message: Message | Raw) -> tuple[Event, ...]:
@@ -100,6 +101,15 @@ def test_killed_twice_it_loses_nothing_and_parks_no_innocent() -> None:
     assert twice > 30  # at the last steps of a run there is no second one to die at
 
 
+class Deadly(io.StringIO):
+    """Where the process dies that writes of the poison how it was mapped."""
+
+    def write(self, text: str) -> int:
+        if "webhook mapped again" in text and "poison" in text:
+            raise Killed
+        return len(text)
+
+
 @pytest.mark.parametrize("neighbours", [3, 999])
 @pytest.mark.parametrize("where", ["decoded", "mapped", "posted"])
 def test_a_message_that_kills_the_process_is_parked_alone(neighbours: int, where: str) -> None:
@@ -110,24 +120,13 @@ def test_a_message_that_kills_the_process_is_parked_alone(neighbours: int, where
             if "poison" in request.names:
                 raise Killed
 
-        def decode(body: str, **asked: Any) -> Message | Raw:
-            if "poison" in body:
+        def die_of(body: str) -> None:
+            if where == "decoded" and "poison" in body:
                 raise Killed
-            return read(body, **asked)
 
-        def understand(source: Any, webhook: Webhook, **rest: Any) -> Any:
-            if b"poison" in webhook.body:
-                raise Killed
-            return mapped(source, webhook, **rest)
-
-        read, mapped = messages.decode, mapping.understand
-        with pytest.MonkeyPatch.context() as patch:
+        with decoding(die_of), lines.into(Deadly()):
             if where == "posted":
                 world.klaviyo.told = die
-            elif where == "mapped":
-                patch.setattr(mapping, "understand", understand)
-            else:
-                patch.setattr(messages, "decode", decode)
             _beside(world, raw("poison", email="p@mail.example") if where == "mapped" else message("poison"), names)
         assert set(world.klaviyo.stored) == names
         assert parked_names(world) == {"crashed": {"poison"}}

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler import messages, telemetry
+from handler import messages
 from handler.delivery import redriven
 from handler.delivery.records import Record
 from handler.events import parking, senders
 from handler.events.mapping import Defaults, Outcome, UnmappedItem
 from handler.messages import Message, Raw
 from handler.pauses import PAUSES
+from sim import lines
 from sim.time import Time
 from tests.unit.door.test_receive import post
 from tests.unit.support_delivery import DEAD, EVENTS, event
 from tests.unit.support_door import Door
 from tests.unit.support_queue import Delivery, delivery
+from tests.unit.support_senders import custom_folder, toml
 
 Change = Callable[[dict[str, Any]], None]
 FILE: dict[str, Any] = {
@@ -34,21 +38,25 @@ FILE: dict[str, Any] = {
 
 
 class Relay:
-    """``receive`` and ``deliver`` with one source, called ``stripe``, whose file may change between them."""
+    """``receive`` and ``deliver`` with one source, called ``stripe``, whose ``file`` may change between them."""
 
-    def __init__(self, patch: pytest.MonkeyPatch, **webhook: str) -> None:
+    def __init__(self, folder: Path, **webhook: str) -> None:
+        self.folder = folder
         self.file: dict[str, Any] = json.loads(json.dumps(FILE))
         self.file["webhook"] |= webhook
-        patch.setattr(senders, "load", lambda name: senders.build(name, self.file))
         self.log = io.StringIO()
-        patch.setattr(telemetry.logger.registered_handler, "stream", self.log)
         self.door = Door()
-        self.door.load = lambda name: senders.build(name, self.file)
+
+    def save(self) -> None:
+        (self.folder / "stripe.toml").write_text(toml(self.file), "utf-8")
+        senders.load.cache_clear()
 
     def receive(self, body: Any, **headers: str) -> set[str]:
         """Return the ids of the events that were queued at once."""
+        self.save()
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        assert post(self.door, "stripe", json.dumps(body).encode(), headers=named)[0] == 200
+        with lines.into(self.log):
+            assert post(self.door, "stripe", json.dumps(body).encode(), headers=named)[0] == 200
         queued = [messages.decode(text) for text in self.door.bodies(EVENTS)]
         return {event.unique_id for message in queued if isinstance(message, Message) for event in message.events}
 
@@ -61,7 +69,8 @@ class Relay:
         self.file["event"] = [*FILE["event"], *(FILE["event"][0] | {"topic": topic} for topic in topics)]
 
     def redrive(self, *raws: Raw) -> Delivery:
-        with delivery() as world:
+        self.save()
+        with delivery() as world, lines.into(self.log):
             for raw in raws or self.parked():
                 world.put(raw, reason="unknown_topic", detail="as it was")
             world.run()
@@ -72,12 +81,6 @@ class Relay:
         return [line["ignored"] for line in lines if "ignored" in line]
 
 
-@pytest.fixture
-def patch() -> Iterator[pytest.MonkeyPatch]:
-    with pytest.MonkeyPatch.context() as patch:
-        yield patch
-
-
 def item(number: int, topic: str = "known") -> dict[str, Any]:
     return {"type": topic, "id": f"i{number}", "email": "kim@letters.example"}
 
@@ -86,15 +89,15 @@ def names(*numbers: int) -> set[str]:
     return {f"stripe:known:i{number}" for number in numbers}
 
 
-def test_only_what_was_parked_is_mapped_again_while_the_items_are_the_same(patch: pytest.MonkeyPatch) -> None:
-    relay = Relay(patch, items="all")
+def test_only_what_was_parked_is_mapped_again_while_the_items_are_the_same(custom_senders: Path) -> None:
+    relay = Relay(custom_senders, items="all")
     assert relay.receive({"all": [item(0), item(1), item(2, "later")]}) == names(0, 1)
     relay.learn("later")
     assert set(relay.redrive().klaviyo.stored) == names(2)
 
 
-def test_every_event_arrives_if_items_is_corrected_meanwhile(patch: pytest.MonkeyPatch) -> None:
-    relay = Relay(patch, items="old")
+def test_every_event_arrives_if_items_is_corrected_meanwhile(custom_senders: Path) -> None:
+    relay = Relay(custom_senders, items="old")
     relay.receive({"old": [item(0), item(1), item(2, "later")], "new": [item(3), item(4), item(5, "later")]})
     relay.learn("later")
     relay.file["webhook"]["items"] = "new"
@@ -102,8 +105,8 @@ def test_every_event_arrives_if_items_is_corrected_meanwhile(patch: pytest.Monke
     assert relay.ignored() == []
 
 
-def test_every_event_arrives_if_the_first_release_parked_it_and_items_is_corrected(patch: pytest.MonkeyPatch) -> None:
-    relay = Relay(patch, items="old")
+def test_every_event_arrives_if_the_first_release_parked_it_and_items_is_corrected(custom_senders: Path) -> None:
+    relay = Relay(custom_senders, items="old")
     relay.receive({"old": [item(0), item(1, "later")], "new": [item(3, "later"), item(4)]})
     relay.learn("later")
     relay.file["webhook"]["items"] = "new"
@@ -112,8 +115,8 @@ def test_every_event_arrives_if_the_first_release_parked_it_and_items_is_correct
     assert set(redriven) == {"stripe:known:i3", "stripe:known:i4"}
 
 
-def test_every_event_arrives_if_the_place_of_what_was_parked_is_gone(patch: pytest.MonkeyPatch) -> None:
-    relay = Relay(patch, items="old")
+def test_every_event_arrives_if_the_place_of_what_was_parked_is_gone(custom_senders: Path) -> None:
+    relay = Relay(custom_senders, items="old")
     relay.receive({"old": [item(0), item(1), item(2, "later")], "new": [item(6)]})
     relay.file["webhook"]["items"] = "new"
     (raw,) = relay.parked()
@@ -124,8 +127,8 @@ def test_every_event_arrives_if_the_place_of_what_was_parked_is_gone(patch: pyte
 
 
 @pytest.mark.parametrize("only", [(), (-1,), (0, 7), (10**30,)])
-def test_places_that_do_not_exist_leave_nothing_out(patch: pytest.MonkeyPatch, only: tuple[int, ...]) -> None:
-    relay = Relay(patch)
+def test_places_that_do_not_exist_leave_nothing_out(custom_senders: Path, only: tuple[int, ...]) -> None:
+    relay = Relay(custom_senders)
     body = json.dumps([item(0), item(1)]).encode()
     raw = Raw("stripe", body, {}, 1.7e9, only=only)
     assert set(relay.redrive(raw).klaviyo.stored) == names(0, 1)
@@ -135,8 +138,8 @@ def test_places_that_do_not_exist_leave_nothing_out(patch: pytest.MonkeyPatch, o
     assert set(relay.redrive(own).klaviyo.stored) == {"a", "b"}
 
 
-def test_a_file_that_becomes_one_of_klaviyos_format_maps_every_item(patch: pytest.MonkeyPatch) -> None:
-    relay = Relay(patch)
+def test_a_file_that_becomes_one_of_klaviyos_format_maps_every_item(custom_senders: Path) -> None:
+    relay = Relay(custom_senders)
     relay.receive([item(0), item(1, "later")])
     relay.file = {"title": "Own", "signature": FILE["signature"], "format": "klaviyo"}
     (raw,) = relay.parked()
@@ -144,8 +147,8 @@ def test_a_file_that_becomes_one_of_klaviyos_format_maps_every_item(patch: pytes
     assert set(relay.redrive(raw._replace(body=json.dumps(events).encode())).klaviyo.stored) == {"a", "b"}
 
 
-def test_what_is_parked_again_has_its_places_under_the_file_as_it_is_now(patch: pytest.MonkeyPatch) -> None:
-    relay = Relay(patch, items="old")
+def test_what_is_parked_again_has_its_places_under_the_file_as_it_is_now(custom_senders: Path) -> None:
+    relay = Relay(custom_senders, items="old")
     relay.receive({"old": [item(0, "later"), item(1)], "new": [item(2), item(3), item(4, "never"), item(5, "later")]})
     (first,) = relay.parked()
     relay.learn("later")
@@ -160,16 +163,16 @@ def test_what_is_parked_again_has_its_places_under_the_file_as_it_is_now(patch: 
     assert set(relay.redrive(again).klaviyo.stored) == names(4)
 
 
-def test_a_webhook_in_which_the_file_selects_nothing_is_parked_again(patch: pytest.MonkeyPatch) -> None:
-    relay = Relay(patch, items="old")
+def test_a_webhook_in_which_the_file_selects_nothing_is_parked_again(custom_senders: Path) -> None:
+    relay = Relay(custom_senders, items="old")
     relay.receive({"old": [item(0), item(1, "later")], "new": []})
     relay.file["webhook"]["items"] = "new"
     ((reason, again),) = relay.redrive().parked()
     assert (reason, [again], relay.ignored()) == ("no_events", relay.parked(), [])
 
 
-def test_a_topic_that_the_file_ignores_by_now_is_not_parked_again(patch: pytest.MonkeyPatch) -> None:
-    relay = Relay(patch)
+def test_a_topic_that_the_file_ignores_by_now_is_not_parked_again(custom_senders: Path) -> None:
+    relay = Relay(custom_senders)
     relay.receive([item(0), item(1, "later")])
     relay.file["ignore"] = {"later": "not useful for messaging customers"}
     world = relay.redrive()
@@ -177,16 +180,16 @@ def test_a_topic_that_the_file_ignores_by_now_is_not_parked_again(patch: pytest.
     assert relay.ignored() == ["not useful for messaging customers"]
 
 
-def test_what_is_parked_again_as_a_whole_keeps_its_places_and_their_digest(patch: pytest.MonkeyPatch) -> None:
-    relay = Relay(patch, items="old")
+def test_what_is_parked_again_as_a_whole_keeps_its_places_and_their_digest(custom_senders: Path) -> None:
+    relay = Relay(custom_senders, items="old")
     relay.receive({"old": [item(0), item(1, "later")]})
     relay.file["event"][0]["when"] = "this is no expression ("
     ((_, again),) = relay.redrive().parked()
     assert [again] == relay.parked()
 
 
-def test_a_header_that_only_the_corrected_file_reads_is_there(patch: pytest.MonkeyPatch) -> None:
-    relay = Relay(patch)
+def test_a_header_that_only_the_corrected_file_reads_is_there(custom_senders: Path) -> None:
+    relay = Relay(custom_senders)
     body = {"id": "i1", "email": "kim@letters.example"}
     assert relay.receive(body, x_acme_topic="known", x_forwarded_for="192.0.2.1") == set()
     relay.file["webhook"] = {"topic_header": "X-Acme-Topic", "key": "id"}
@@ -194,8 +197,8 @@ def test_a_header_that_only_the_corrected_file_reads_is_there(patch: pytest.Monk
     assert (set(world.klaviyo.stored), world.parked()) == (names(1), [])
 
 
-def test_every_event_arrives_if_its_topic_is_renamed(patch: pytest.MonkeyPatch) -> None:
-    relay = Relay(patch)
+def test_every_event_arrives_if_its_topic_is_renamed(custom_senders: Path) -> None:
+    relay = Relay(custom_senders)
     assert relay.receive([item(0), item(1, "new.name")]) == names(0)
     relay.file["event"] = [FILE["event"][0] | {"topic": ["new.name"]}]
     world = relay.redrive()
@@ -217,8 +220,8 @@ def test_a_redrive_loses_nothing_that_the_file_then_selects(
 ) -> None:
     body = {"a": [item(n, topic) for n, topic in enumerate(first)]}
     body["b"] = [item(10 + n, topic) for n, topic in enumerate(second)]
-    with pytest.MonkeyPatch.context() as patch:
-        relay = Relay(patch, items=before)
+    with tempfile.TemporaryDirectory() as folder, custom_folder(Path(folder)) as custom_senders:
+        relay = Relay(custom_senders, items=before)
         accepted = relay.receive(body)
         parked = relay.parked()
         if not parked:
@@ -291,8 +294,8 @@ def test_webhook_that_is_mapped_again_shares_no_job_with_live_events() -> None:
 LATER = {"colour": "red", "size": {"a": [1, None]}}
 
 
-def test_fields_of_a_later_release_stay_with_a_webhook_that_is_parked_again(patch: pytest.MonkeyPatch) -> None:
-    relay = Relay(patch)
+def test_fields_of_a_later_release_stay_with_a_webhook_that_is_parked_again(custom_senders: Path) -> None:
+    relay = Relay(custom_senders)
     body = json.dumps([item(0), item(1, "later"), item(2, "never")]).encode()
     relay.learn("later")
     raw = Raw("stripe", body, {"x-acme": "1"}, 1.7e9, webhook_id="w", extra=LATER)
@@ -302,10 +305,10 @@ def test_fields_of_a_later_release_stay_with_a_webhook_that_is_parked_again(patc
     assert again == raw._replace(only=(2,), items=relay.door.load("stripe").items_digest)
 
 
-def test_fields_of_a_later_release_stay_without_a_list_of_places(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(messages, "fits", lambda _: False)
+def test_fields_of_a_later_release_stay_without_a_list_of_places() -> None:
     raw = Raw("stripe", b"{}", {}, 1.7e9, extra=LATER)
-    parked = Outcome(parked=[UnmappedItem(3, "unknown_topic", "d")], items="0" * 16)
+    too_many = range(messages.MESSAGE_BYTES // 2)  # a list of them fits no message
+    parked = Outcome(parked=[UnmappedItem(place, "unknown_topic", "d") for place in too_many], items="0" * 16)
     (letter,) = parking.letters(raw, parked, at="now")
     assert messages.decode(letter.body) == raw
 

@@ -26,6 +26,7 @@ from handler import messages, telemetry
 from handler.errors import MessageError
 from handler.events import senders
 from handler.messages import Raw
+from sim import lines
 from tests.unit.support_door import Door
 from tools.errors import CommandError
 from tools.senders import payload, sign
@@ -56,8 +57,7 @@ JSON = st.recursive(
 
 @contextlib.contextmanager
 def at_the_door() -> Iterator[Door]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(telemetry.logger.registered_handler, "stream", io.StringIO())
+    with lines.into(io.StringIO()):
         yield Door(SECRETS)
 
 

@@ -8,16 +8,17 @@ import io
 import json
 import random
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from handler import telemetry
-from handler.events import mapping, senders
+from handler.events import senders
 from tests.unit.support_delivery import DEAD, EVENTS
 from tests.unit.support_door import SECRETS, Door
+from tests.unit.support_senders import unmappable
 from tools.senders import payload, sign
 from tools.senders.preview import preview_request
 
@@ -27,14 +28,6 @@ NO_PERSON = "the event names no email, phone or other identifier that Klaviyo ac
 @pytest.fixture
 def door() -> Door:
     return Door()
-
-
-@pytest.fixture
-def log(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    """What the functions log, whichever capture was there when the logger was made."""
-    stream = io.StringIO()
-    monkeypatch.setattr(telemetry.logger.registered_handler, "stream", stream)
-    return stream
 
 
 def post(door: Door, source: str, body: bytes, **change: Any) -> tuple[int, dict[str, Any]]:
@@ -143,13 +136,8 @@ def test_of_a_good_and_a_bad_event_only_the_bad_one_is_parked(door: Door) -> Non
     assert json.loads(entry.body.split("\n")[0])["only"] == [1]
 
 
-def test_a_fault_in_the_mapping_parks_what_is_authentic(
-    door: Door, monkeypatch: pytest.MonkeyPatch, log: io.StringIO
-) -> None:
-    def crash(*_: Any, **__: Any) -> None:
-        raise ZeroDivisionError("ada@mail.example")
-
-    monkeypatch.setattr(mapping, "understand", crash)
+def test_a_fault_in_the_mapping_parks_what_is_authentic(door: Door, log: io.StringIO) -> None:
+    door.load = partial(unmappable, error=ZeroDivisionError("ada@mail.example"))
     status, answer = post(door, "custom", custom(event()))
     assert status == 200
     assert answer["parked"][0]["reason"] == "mapping_crashed"

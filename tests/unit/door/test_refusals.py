@@ -10,14 +10,12 @@ import pytest
 
 from handler.door.refusals import PER_WINDOW, WINDOW, Refusals
 from sim.time import Time
-from tests.unit.door import test_receive
 from tests.unit.door.test_receive import custom, event, post
 from tests.unit.support_door import Door
 from tools import paths
 from tools.operate import questions
 from tools.terminal import table
 
-log = test_receive.log  # the fixture
 FLOOD = 5 * PER_WINDOW
 
 

@@ -7,36 +7,41 @@ import gzip
 import io
 import json
 import random
+import re
 import time
 from bisect import bisect
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from handler import messages, telemetry
-from handler.door import function, http, signatures
+from handler import messages
+from handler.door import function
 from handler.errors import Unmapped
-from handler.events import bodies, handshakes, mapping, parking, senders
+from handler.events import bodies, handshakes, senders
 from handler.events.handshakes import UNSIGNED_BYTES
 from handler.events.mapping import Outcome, UnmappedItem
 from handler.events.parking import letters
+from handler.events.senders import Handshake, Source
 from handler.messages import MESSAGE_BYTES, Outgoing, Raw
-from sim import environment
+from sim import environment, lines
 from tests.unit import support_door
 from tests.unit.door import test_receive
 from tests.unit.door.test_receive import SAMPLES, ask, custom, event, post, request
+from tests.unit.support_calls import calls
 from tests.unit.support_delivery import DEAD
 from tests.unit.support_door import Door
 from tests.unit.support_queue import delivery
+from tests.unit.support_senders import Does, raising, toml, unmappable
 from tools.errors import CommandError
 from tools.senders import payload, sign
 from tools.senders.preview import preview_request
 
-door, log = test_receive.door, test_receive.log  # the fixtures
+door = test_receive.door  # the fixture
 NAMES = sorted(senders.names())
 JSON, FORM = "application/json", "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data; boundary=x"
@@ -176,10 +181,9 @@ def test_what_cannot_be_read_is_parked_or_ignored_and_never_refused(log: io.Stri
             }
 
 
-def test_the_log_line_is_written_whatever_an_id_holds(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    stream = io.TextIOWrapper(io.BytesIO(), "utf-8")
-    monkeypatch.setattr(telemetry.logger.registered_handler, "stream", stream)
-    assert post(door, "stripe", b'{"id": "evt_\\ud800", "type": "unheard.of"}')[0] == 200
+def test_the_log_line_is_written_whatever_an_id_holds(door: Door) -> None:
+    with lines.into(io.TextIOWrapper(io.BytesIO(), "utf-8")) as stream:
+        assert post(door, "stripe", b'{"id": "evt_\\ud800", "type": "unheard.of"}')[0] == 200
     stream.seek(0)
     (line,) = [json.loads(text) for text in stream]
     assert (line["outcome"], line["sender_ids"]) == ("ignored", ["evt_\ufffd"])
@@ -238,55 +242,75 @@ def test_a_queue_that_does_not_take_what_is_parked_makes_the_sender_retry(door: 
     assert post(door, "stripe", b"{")[0] == 200
 
 
-def failing_once(whole: Callable[..., Any], **only: Any) -> Callable[..., Any]:
-    """``whole``, which crashes at its first call that has ``only`` among its named arguments."""
-    left = [ZeroDivisionError("ada@mail.example")]
+FAULT = ZeroDivisionError("ada@mail.example")
 
-    def call(*arguments: Any, **named: Any) -> Any:
-        if left and named.items() >= only.items():
-            raise left.pop()
-        return whole(*arguments, **named)
 
-    return call
+def greeting(*, signed: bool) -> Handshake:
+    """A check of the URL that fails where a request is compared with it."""
+    return Handshake(raising(FAULT), None, signed=signed, token=None, hmac=None)
+
+
+def faulty(name: str, **parts: Any) -> Source:
+    """The source of that name, in which these parts raise ``FAULT``."""
+    return replace(senders.load(name), **parts)
 
 
 @pytest.mark.parametrize(
-    ("module", "step", "only"),
+    ("load", "rate", "cause"),
     [
-        (handshakes, "find", {"signed": True}),
-        (mapping, "understand", {}),
-        (messages, "pack", {}),
-        (parking, "letters", {}),
+        (partial(faulty, handshakes=(greeting(signed=True),)), "150", "ZeroDivisionError at unit/support_senders.py:"),
+        (partial(unmappable, error=FAULT), "150", "ZeroDivisionError at unit/support_senders.py:"),
+        (senders.load, "0", "ZeroDivisionError at handler/messages.py:"),
     ],
+    ids=["check of the URL", "mapping", "stagger"],
 )
 def test_a_fault_of_ours_after_the_signature_parks_the_whole_webhook(
-    door: Door, monkeypatch: pytest.MonkeyPatch, module: ModuleType, step: str, only: dict[str, Any]
+    load: Callable[[str], Source], rate: str, cause: str
 ) -> None:
-    monkeypatch.setattr(module, step, failing_once(getattr(module, step), **only))
+    door = Door(environment=support_door.ENVIRONMENT | {"REQUESTS_PER_MINUTE": rate})
+    door.load = load
     body = custom(event(), event(profile={}))
     status, answer = post(door, "custom", body)
     assert (status, answer["accepted"]) == (200, 0)
     assert [(item["index"], item["reason"]) for item in answer["parked"]] == [(None, "mapping_crashed")]
+    assert answer["parked"][0]["detail"].startswith(cause)
     ((queue, entry),) = door.taken()
     kept = messages.decode(entry.body)
     assert (queue, kept.body if isinstance(kept, Raw) else b"") == (DEAD, body)
 
 
-@pytest.mark.parametrize(("module", "step"), [(http, "read"), (handshakes, "find"), (signatures, "verify")])
+class Unreadable(dict[str, str]):
+    """Headers that cannot be read."""
+
+    def items(self) -> Any:
+        raise FAULT
+
+
+SCHEME = senders.load("custom").schemes[0]
+
+
+@pytest.mark.parametrize(
+    ("load", "change"),
+    [
+        (senders.load, {"headers": Unreadable(host="relay.example")}),
+        (partial(faulty, handshakes=(greeting(signed=False),)), {}),
+        (partial(faulty, schemes=(replace(SCHEME, timestamp_body=raising(FAULT)),)), {}),
+    ],
+    ids=["request", "check of the URL", "signature"],
+)
 def test_a_fault_of_ours_before_the_signature_is_answered_logged_and_counted(
     door: Door,
     log: io.StringIO,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    module: ModuleType,
-    step: str,
+    load: Callable[[str], Source],
+    change: dict[str, Any],
 ) -> None:
-    monkeypatch.setattr(module, step, failing_once(getattr(module, step)))
-    status, answer = post(door, "custom", custom(event()))
-    assert (status, answer["error"]) == (503, "unavailable")
+    door.load = load
+    answered = door.handler(signed("custom", custom(event()), {"content-type": JSON}) | change, None)
+    assert (answered["statusCode"], json.loads(answered["body"])["error"]) == (503, "unavailable")
     crash, line = [json.loads(text) for text in log.getvalue().splitlines()]
     assert (crash["message"], crash["cause"]) == ("receive crashed", "ZeroDivisionError")
-    assert crash["place"].startswith("door/test_two_answers.py:")
+    assert re.match(r"(door/test_two_answers|unit/support_senders)\.py:\d+$", crash["place"])
     assert (line["outcome"], line["status"], line["reason"]) == ("refused", 503, "receive_crashed")
     assert "ada@" not in log.getvalue()
     counted = metrics(capsys.readouterr().out)
@@ -294,30 +318,27 @@ def test_a_fault_of_ours_before_the_signature_is_answered_logged_and_counted(
     assert door.taken() == []
 
 
-def test_an_answer_that_cannot_be_written_is_one_of_ours_instead(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    deep: list[Any] = []
-    for _ in range(100_000):
-        deep = [deep]
-    monkeypatch.setattr(handshakes, "answer", lambda *_, **__: {"challenge": deep})
-    door.load = lambda name: senders.build(name, CHECKED)
-    answered = door.handler(
-        {
-            "requestContext": {"http": {"method": "GET"}},
-            "pathParameters": {"source": "stripe"},
-            "queryStringParameters": {"message": "1"},
-        },
-        None,
-    )
-    assert answered["statusCode"] == 503
+class Worn:
+    """A value that can be written only once."""
+
+    written = False
+
+    def __str__(self) -> str:
+        if self.written:
+            raise RecursionError
+        self.written = True
+        return "x"
 
 
-def test_nesting_that_only_the_mapping_finds_too_deep_has_the_same_reason(
-    door: Door, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def descend(*_: Any, **__: Any) -> Any:
-        raise RecursionError
+def test_an_answer_that_cannot_be_written_is_one_of_ours_instead(door: Door) -> None:
+    answers = Does(lambda: {"challenge": Worn()})
+    check = Handshake(Does(lambda: True), answers, signed=False, token=None, hmac=None)
+    door.load = lambda name: faulty(name, handshakes=(check,))
+    assert ask(door, query={}, method="GET")[0] == 503
 
-    monkeypatch.setattr(mapping, "understand", descend)
+
+def test_nesting_that_only_the_mapping_finds_too_deep_has_the_same_reason(door: Door) -> None:
+    door.load = partial(unmappable, error=RecursionError())
     assert post(door, "custom", b"{}")[1]["parked"][0]["reason"] == "nested_too_deep"
 
 
@@ -329,19 +350,13 @@ def several_readers(name: str) -> bool:
 
 
 @pytest.mark.parametrize("path", [path for path in SAMPLES if several_readers(path.parent.name)], ids=lambda p: p.stem)
-def test_a_body_is_parsed_once(door: Door, monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
-    read: list[bytes] = []
-    parse = bodies.parse
-
-    def counted(body: bytes, kind: bodies.Body = bodies.ANY_JSON) -> Any:
-        read.append(body)
-        return parse(body, kind)
-
-    monkeypatch.setattr(bodies, "parse", counted)
+def test_a_body_is_parsed_once(door: Door, path: Path) -> None:
     source, now = path.parent.name, time.time()
     door.hold(sign.development_secrets([source])["sources"])
     sent = payload.request(path)
-    assert door.handler(request(source, sent, now), None)["statusCode"] in (200, 204)
+    asked = request(source, sent, now)
+    with calls(bodies.parse) as read:
+        assert door.handler(asked, None)["statusCode"] in (200, 204)
     # What is short is read before its signature, too, where a check of the URL needs no signature.
     early = any(not handshake.signed and handshake.reads_body for handshake in senders.load(source).handshakes)
     assert len(read) <= 1 + (early and len(sent.body) <= UNSIGNED_BYTES)
@@ -480,16 +495,16 @@ def test_places_are_kept_for_each_reason_and_from_the_redrive_before() -> None:
     }
 
 
+@pytest.mark.parametrize(("letter", "named"), [("x", 7_000), ("\N{GRINNING FACE}", 3_000)], ids=["1 byte", "4 bytes"])
 def test_an_answer_names_no_more_events_than_a_response_can_hold(
-    door: Door, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
+    door: Door, log: io.StringIO, letter: str, named: int
 ) -> None:
-    body = custom(*(event(unique_id=f"v{number}") for number in range(4_000)))
-    assert len(post(door, "custom", body)[1]["event_ids"]) == 4_000
-    log.truncate(log.seek(0))
-    monkeypatch.setattr(function, "ANSWER_BYTES", 100_000)
-    status, answer = post(door, "custom", body)
-    assert (status, answer["accepted"], len(answer["event_ids"])) == (200, 4_000, 3_000)
-    assert sum(len(json.loads(text)["event_ids"]) for text in log.getvalue().splitlines()) == 4_000
+    rule = {"topic": "order", "metric": "Placed Order", "profile": {"email": "email"}}
+    door.load = lambda name: senders.build(name, CHECKED | {"event": [rule]})
+    orders = [{"type": "order", "id": f"{letter * 145}{n}", "email": "kim@letters.example"} for n in range(7_000)]
+    status, answer = post(door, "stripe", json.dumps(orders, ensure_ascii=False).encode())
+    assert (status, answer["accepted"], len(answer["event_ids"])) == (200, 7_000, named)
+    assert sum(len(json.loads(text)["event_ids"]) for text in log.getvalue().splitlines()) == 7_000
 
 
 def test_a_list_of_an_items_own_is_no_longer_than_a_webhook_may_be(door: Door) -> None:
@@ -513,17 +528,30 @@ def test_a_challenge_that_no_answer_can_hold_is_parked(checked: Door) -> None:
         assert len(checked.bodies(DEAD)) == kept
 
 
-def test_a_slow_queue_ends_in_a_503_before_lambda_ends_the_function(
-    door: Door, monkeypatch: pytest.MonkeyPatch, log: io.StringIO
+SLOWEST = 2 * (1 + 3)  # seconds of a request that times out twice
+
+
+def test_lambda_does_not_end_the_function_over_the_slowest_request() -> None:
+    assert environment.properties("ReceiveFunction")["Timeout"] > function.SEND_SECONDS + SLOWEST
+
+
+@pytest.mark.parametrize(
+    ("read", "requests", "status"), [(0, 2, 200), (0, 3, 503), (30, 1, 200), (30, 2, 503)], ids=str
+)
+def test_slow_queue_ends_in_a_503_although_reading_took_long(
+    door: Door, log: io.StringIO, read: float, requests: int, status: int
 ) -> None:
-    slow = function.SEND_SECONDS + 2 * (1 + 3)  # a request that times out twice, begun at the last moment
-    assert slow < environment.properties("ReceiveFunction")["Timeout"]
-    monkeypatch.setattr(function, "SEND_SECONDS", -1.0)
-    assert post(door, "custom", custom(event()))[0] == 200
-    door.empty()
-    monkeypatch.setattr(function, "SEND_AT_LEAST", -1.0)
-    assert post(door, "custom", custom(event()))[0] == 503
-    assert (door.taken(), "queue_refuses" in log.getvalue()) == ([], True)
+    def load(name: str) -> senders.Source:
+        door.late += read
+        return senders.load(name)
+
+    def take(*_: object) -> None:
+        door.late += SLOWEST
+
+    door.load, door.sqs.before = load, take
+    events = (event(unique_id=f"v{number}") for number in range(1_000 * requests))
+    assert post(door, "custom", custom(*events))[0] == status
+    assert (len(door.taken()), "queue_refuses" in log.getvalue()) == (10 * (requests - (status == 503)), status == 503)
 
 
 # ------------------------------------------------- after a redrive
@@ -559,15 +587,11 @@ TICKET = """{"type": "ticket.created", "triggered_event": "{ticket_action:create
  "ticket_subject": "The "blue" one broke", "requester_email": "kim@letters.example"}"""
 
 
-def test_a_freshdesk_subject_with_quotes_is_parked_and_delivered_once_it_can_be_read(
-    door: Door, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_freshdesk_subject_with_quotes_is_parked_and_delivered_once_it_can_be_read(door: Door) -> None:
     raw = parked_by(door, "freshdesk", TICKET.encode(), {"content-type": JSON})
     (again,) = redriven(raw)[1]
     assert again == ("not_json", raw)
-    parse = bodies.parse
-    monkeypatch.setattr(bodies, "parse", lambda body, kind: parse(body.replace(b'"blue"', b"blue"), kind))
-    stored, parked = redriven(raw)
+    stored, parked = redriven(raw._replace(body=raw.body.replace(b'"blue"', b"blue")))
     assert ([name.rpartition(":")[0] for name in stored], parked) == (["freshdesk:opened-support-ticket"], [])
 
 
@@ -578,16 +602,18 @@ def test_a_webhook_that_an_older_version_parked_with_its_labels_is_read_without_
 
 
 def test_a_check_without_its_challenge_is_parked_again_until_its_file_takes_it_for_a_webhook(
-    monkeypatch: pytest.MonkeyPatch,
+    custom_senders: Path,
 ) -> None:
-    monkeypatch.setattr(senders, "load", lambda name: senders.build(name, CHECKED))
+    file = custom_senders / "stripe.toml"
+    file.write_text(toml(CHECKED))
     raw = Raw("stripe", b'{"type": "check", "id": "1", "email": "kim@letters.example"}', {"content-type": JSON}, 1.7e9)
     assert redriven(raw) == ([], [("not_a_handshake", raw)])
     answered = raw._replace(body=b'{"type": "check", "challenge": "1"}')
     assert redriven(answered) == ([], [])
     rule = {"topic": "check", "metric": "Checked", "profile": {"email": "email"}}
     fixed = CHECKED | {"handshake": [], "event": [rule]}
-    monkeypatch.setattr(senders, "load", lambda name: senders.build(name, fixed))
+    file.write_text(toml(fixed))
+    senders.load.cache_clear()
     assert redriven(raw) == (["stripe:checked:1"], [])
 
 

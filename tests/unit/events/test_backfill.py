@@ -6,8 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from handler import messages
 from handler.events import mapping, senders
 from handler.events.mapping import Defaults
@@ -34,11 +32,8 @@ def test_a_request_of_backfills_travels_in_a_group_of_its_own(door: Door) -> Non
     assert [body.count('"backfill":true}') for body in door.bodies(EVENTS)] == [2, 1, 1]
 
 
-def test_a_source_of_backfills_marks_each_event_and_has_a_group_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "history.toml").write_text('extends = "stripe"\n\n[webhook]\nbackfill = true\n')
-    monkeypatch.setattr(senders, "CUSTOM", tmp_path)
+def test_a_source_of_backfills_marks_each_event_and_has_a_group_of_its_own(custom_senders: Path) -> None:
+    (custom_senders / "history.toml").write_text('extends = "stripe"\n\n[webhook]\nbackfill = true\n')
     sample = json.loads(SAMPLE.read_text())
     outcome = mapping.understand(
         senders.load("history"),

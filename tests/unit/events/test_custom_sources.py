@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,13 +71,10 @@ timestamp_header = "acme-time"
 
 
 @pytest.fixture(autouse=True)
-def custom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def custom(custom_senders: Path) -> Path:
     for name, text in (("shop_de", STORE_DE), ("shop_uk", STORE_UK), ("acme", ACME)):
-        (tmp_path / f"{name}.toml").write_text(text, "utf-8")
-    monkeypatch.setattr(senders, "CUSTOM", tmp_path)
-    senders.load.cache_clear()
-    yield tmp_path
-    senders.load.cache_clear()
+        (custom_senders / f"{name}.toml").write_text(text, "utf-8")
+    return custom_senders
 
 
 def order(**change: Any) -> tuple[dict[str, str], bytes]:

@@ -16,6 +16,7 @@ from handler.door import signatures
 from handler.errors import NotVerified, Unmapped
 from handler.events import bodies, handshakes, senders
 from handler.events.webhook import Webhook
+from tests.unit.support_calls import calls
 
 TABLES: dict[str, Any] = {
     "title": "Acme",
@@ -117,11 +118,10 @@ def test_before_anybody_proved_who_they_are_little_is_read() -> None:
 
 
 @pytest.mark.parametrize("name", ["meta_leads", "twilio", "jotform", "stripe"])
-def test_a_body_is_read_before_verification_only_if_a_check_of_the_url_asks_for_it(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bodies, "parse", lambda *_: pytest.fail("the body of a stranger was read"))
-    assert handshakes.find(senders.load(name), delivery(b'{"id": 1}'), signed=False) is None
+def test_a_body_is_read_before_verification_only_if_a_check_of_the_url_asks_for_it(name: str) -> None:
+    with calls(bodies.parse) as read:
+        assert handshakes.find(senders.load(name), delivery(b'{"id": 1}'), signed=False) is None
+    assert read == []
 
 
 @given(

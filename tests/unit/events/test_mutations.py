@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import re
+from typing import Any
 
 import pytest
 
-from handler.events import entry, senders
+from handler.events import mapping, senders
+from handler.events.mapping import Outcome
+from handler.events.senders import Source
+from handler.events.webhook import Webhook
 from tests import mutations
 
 
@@ -17,10 +20,17 @@ def test_whatever_a_sender_gets_wrong_it_is_an_event_or_a_reason(name: str) -> N
     assert counts.total() in (0, 100)
 
 
-def test_what_klaviyo_would_refuse_and_a_crash_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(entry, "STRING_BYTES", 10_000_000)
-    monkeypatch.setattr(entry, "CONTROL", re.compile("$^"))
-    counts, wrong = mutations.run("segment", 300)
+def test_what_klaviyo_would_refuse_and_a_crash_are_found() -> None:
+    def broken(source: Source, webhook: Webhook, **named: Any) -> Outcome:
+        if len(webhook.body) % 2:
+            raise ZeroDivisionError
+        outcome = mapping.understand(source, webhook, **named)
+        outcome.events = [
+            event._replace(entry=event.entry.replace("properties", "property")) for event in outcome.events
+        ]
+        return outcome
+
+    counts, wrong = mutations.run("segment", 300, understand=broken)
     assert counts["invalid"] > 0
     assert counts["crashed"] > 0
     assert len(wrong) == counts["invalid"] + counts["crashed"]

@@ -12,6 +12,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -20,16 +21,18 @@ import pytest
 from botocore.exceptions import ClientError
 from urllib3.exceptions import ReadTimeoutError
 
-from handler import errors, messages, telemetry
+from handler import errors, messages
 from handler.delivery.klaviyo import Answer, fault
 from handler.errors import Crashed, SourceError
 from handler.events import mapping, senders
 from handler.messages import Message, Raw
+from sim import lines
 from sim.klaviyo import POINTER, Request
 from sim.time import Time
 from tests.unit import support_door
 from tests.unit.support_delivery import DEAD, EVENTS, Known, event
 from tests.unit.support_queue import Delivery, delivery
+from tests.unit.support_senders import unmappable
 from tools.senders import payload, sign
 from tools.senders.payload import Payload
 
@@ -92,9 +95,8 @@ def sample(path: Path) -> Payload:
 class Ear:
     """Record what the functions log, count, raise, answer and write into attributes of parked messages."""
 
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.stream = io.StringIO()
-        patch.setattr(telemetry.logger.registered_handler, "stream", self.stream)
+    def __init__(self, patch: pytest.MonkeyPatch, stream: io.StringIO) -> None:
+        self.stream = stream
         plain = errors.RelayError.__init__
 
         def note(error: Exception, *arguments: Any) -> None:
@@ -146,6 +148,7 @@ class Door:
     def as_new(self) -> None:
         """Everything answers, and nothing is queued."""
         self.down = set()
+        self.whole.load = senders.load
         self.whole.hold(SECRETS)
         self.whole.empty()
 
@@ -190,8 +193,8 @@ class Door:
 
 @pytest.fixture(scope="module")
 def ear() -> Iterator[Ear]:
-    with pytest.MonkeyPatch.context() as patch:
-        yield Ear(patch)
+    with pytest.MonkeyPatch.context() as patch, lines.into(io.StringIO()) as stream:
+        yield Ear(patch, stream)
 
 
 @pytest.fixture(scope="module")
@@ -255,7 +258,7 @@ UNREADABLE = [
 ]
 
 
-def test_what_fails_at_the_door_names_nobody(door: Door, ear: Ear, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_fails_at_the_door_names_nobody(door: Door, ear: Ear) -> None:
     person = {"email": EMAIL, "first_name": "Zzcanaryfirst"}
     event = {"profile": person, "metric": "Visited", "unique_id": EMAIL, "properties": {EMAIL: EMAIL * 9_000}}
     sent = Payload("POST", {"token": KEY}, {"content-type": "application/json"}, json.dumps(event).encode())
@@ -265,10 +268,10 @@ def test_what_fails_at_the_door_names_nobody(door: Door, ear: Ear, monkeypatch: 
             door.post("custom", Payload("POST", {}, {"content-type": kind}, body))
             door.post("custom", Payload("POST", {}, {"content-type": kind, "content-encoding": "gzip"}, body))
     assert door.ask(EMAIL, "POST", f"https://relay.example/{EMAIL}", sent.headers, sent.body) == 404
-    for broken in (crash, out_of_order):
-        with monkeypatch.context() as patch:
-            patch.setattr(mapping, "understand", broken)
-            door.post("custom", sent)
+    for error in (ZeroDivisionError(EMAIL), SourceError("custom.toml", 1, "expected something else")):
+        door.whole.load = partial(unmappable, error=error)
+        door.post("custom", sent)
+    door.whole.load = senders.load
     door.down = {"sqs"}
     assert door.post("custom", sent) == 503
     door.down = {"sqs", "secrets"}
@@ -387,23 +390,19 @@ def test_redrives_name_nobody(
 
 
 @pytest.mark.filterwarnings("ignore:No application metrics:UserWarning")  # nothing is settled in some invocations
-def test_crashes_and_closings_name_nobody(
-    queued: list[Message | Raw], ear: Ear, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with delivery() as world, ear.listening(), monkeypatch.context() as patch:
+def test_crashes_and_closings_name_nobody(queued: list[Message | Raw], ear: Ear) -> None:
+    with delivery() as world, ear.listening():
         for number, message in enumerate(queued):
             world.put(message)
             kept = list(world.events.messages.values())[-1]
             kept.receives = number % 2
-        bad = kept.body
-        read = messages.decode
+        bad = next(message.events[0] for message in queued if isinstance(message, Message))
 
-        def decode(body: str, **options: Any) -> Message | Raw:
-            if body == bad:
-                raise ValueError(f"{EMAIL} with {KEY} in {body}")
-            return read(body, **options)
+        def crash_on(request: Request) -> None:
+            if bad.unique_id in request.names:
+                raise ValueError(f"{EMAIL} with {KEY} in {bad.entry}")
 
-        patch.setattr(messages, "decode", decode)
+        world.klaviyo.told = crash_on
         world.events.put(f'{{"who":"{EMAIL}"}}')
         world.events.put(EMAIL)
         world.table_away = 1.0

@@ -103,6 +103,79 @@ def test_unchecked_attribute_is_found(code: str) -> None:
     assert list(unchecked(ast.parse(code))) == [1]
 
 
+PATCHES = re.compile(r"(^|\.)((set|del)(attr|item)|(mock\.)?patch(\.(object|dict|multiple))?)$")
+TERMINAL = "whole commands run, on what a stranger wrote, and find all of this themselves"
+# Everything that is replaced from outside, and why no argument carries it.
+REPLACED = {
+    "bench/simulation.py: jobs.JOB_EVENTS": "Klaviyo's limit, the same in every deployment: small jobs are for speed",
+    "fuzz/parsers.py: sys.stdout": "the process's own, in which nothing else runs",
+    "local/console/worker.py: senders.CUSTOM": "as in the tests; the process is there for this folder",
+    "local/emulator.py: app.app": "MiniStack, which is not ours, has no other way in",
+    "local/emulator.py: lambda_svc._xray_trace_id_for_invocation": "MiniStack",
+    "local/emulator.py: sqs._build_send_sys_attrs": "MiniStack",
+    "sim/faults.py: messages.decode": "a fault of our code where nothing outside takes part",
+    "tests/console/test_browser.py: console.stack.parameters.RequestsPerMinute": "another stack takes ten seconds",
+    "tests/unit/everywhere/test_canaries.py: errors.RelayError.__init__": "receives every text, wherever it is raised",
+    "tests/unit/everywhere/test_canaries.py: mapping.understand": "a fault of our code that quotes what it reads",
+    "tests/unit/support_senders.py: senders.CUSTOM": "some fifty places look senders up, and would have to pass it on",
+    "tests/unit/tools/test_terminal.py: builtins.input": TERMINAL,
+    "tests/unit/tools/test_terminal.py: loopback.RUNNING": TERMINAL,
+    "tests/unit/tools/test_terminal.py: loopback.client": TERMINAL,
+    "tests/unit/tools/test_terminal.py: paths.SAMPLES": TERMINAL,
+    "tests/unit/tools/test_terminal.py: senders.CUSTOM": TERMINAL,
+    "tests/unit/tools/test_terminal.py: sys.stdout": "a pipe that nobody reads",
+    "tests/unit/tools/test_terminal.py: target.clients": TERMINAL,
+    "tests/unit/tools/test_terminal.py: urllib3.request": TERMINAL,
+}
+
+
+def replaced(tree: ast.Module) -> Iterator[str]:
+    """What is replaced from outside: targets of patches, and attributes of what was imported that are assigned to."""
+    names = [name for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom) for name in node.names]
+    imported = {(name.asname or name.name).partition(".")[0] for name in names}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call() if PATCHES.search(ast.unparse(node.func)):
+                parts = [*node.args, *(word.value for word in node.keywords)][:2]
+                whole = isinstance(parts[0], ast.Constant) and "." in str(parts[0].value)
+                yield ".".join(ast.unparse(part).strip("'") for part in (parts[:1] if whole else parts))
+            case ast.Attribute(ctx=ast.Store() | ast.Del()) if ast.unparse(node).partition(".")[0] in imported:
+                yield ast.unparse(node)
+
+
+def test_what_is_replaced_from_outside_has_a_reason() -> None:
+    folders = ("src/handler", "sim", "tools", "local", "bench", "tests", "fuzz")
+    paths = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    trees = {path.relative_to(ROOT): ast.parse(path.read_text("utf-8")) for path in paths}
+    assert {f"{path}: {target}" for path, tree in trees.items() for target in replaced(tree)} == set(REPLACED)
+
+
+@pytest.mark.parametrize(
+    ("code", "target"),
+    [
+        ('monkeypatch.setattr(a, "b", 1)', "a.b"),
+        ('monkeypatch.setattr(a, name="b", value=1)', "a.b"),
+        ('monkeypatch.setattr("a.b", 1)', "a.b"),
+        ("monkeypatch.setattr(a, name, 1)", "a.name"),
+        ('patch.delattr(a, "b")', "a.b"),
+        ('patch.setitem(a.b, "c", 1)', "a.b.c"),
+        ('mock.patch("a.b", 1)', "a.b"),
+        ('patch.object(a, "b", 1)', "a.b"),
+        ('setattr(a, "b", 1)', "a.b"),
+        ("import a\na.b = 1", "a.b"),
+        ("from a import b as c\nc.d += 1", "c.d"),
+        ("import a.b\ndel a.b.c", "a.b.c"),
+    ],
+)
+def test_replacement_is_found(code: str, target: str) -> None:
+    assert list(replaced(ast.parse(code))) == [target]
+
+
+@pytest.mark.parametrize("code", ["patch.get('a', 1)", "monkeypatch.setenv('A', 'b')", "import a\nb = a.c", "a.b = 1"])
+def test_other_code_replaces_nothing(code: str) -> None:
+    assert list(replaced(ast.parse(code))) == []
+
+
 def unseeded(tree: ast.Module) -> Iterator[int]:
     """Lines that draw from chance without a seed: such a test fails once, and nobody can repeat it."""
     for node in ast.walk(tree):

@@ -17,6 +17,7 @@ from handler.events import mapping, senders
 from handler.events.mapping import Defaults, Outcome
 from handler.events.webhook import Webhook
 from handler.work import bounded
+from sim import lines
 from tests.unit.delivery import test_deliver
 from tests.unit.delivery.test_deliver import World, queued
 from tools.paths import SAMPLES
@@ -172,12 +173,11 @@ def test_names_and_texts_are_cleaned_at_any_depth_and_numbers_kept() -> None:
     assert cleaned({"detail": "see https://a.example/b/1"}) == {"detail": f"see {HIDDEN}"}
 
 
-def test_every_log_line_is_cleaned_whatever_the_field(monkeypatch: pytest.MonkeyPatch) -> None:
-    stream = io.TextIOWrapper(io.BytesIO(), "utf-8")
-    monkeypatch.setattr(telemetry.logger.registered_handler, "stream", stream)
-    telemetry.logger.warning(
-        "said ada@letters.example", extra={"cause": ["+12025550187\ud800"], "other": {"x": object}}
-    )
+def test_every_log_line_is_cleaned_whatever_the_field() -> None:
+    with lines.into(io.TextIOWrapper(io.BytesIO(), "utf-8")) as stream:
+        telemetry.logger.warning(
+            "said ada@letters.example", extra={"cause": ["+12025550187\ud800"], "other": {"x": object}}
+        )
     stream.seek(0)
     line = json.loads(stream.read())
     assert line["message"] == f"said {HIDDEN}"
@@ -267,11 +267,7 @@ def test_a_visitor_sets_no_property_that_is_klaviyos_or_the_relays() -> None:
     assert [note.code for note in notes].count("reserved_name") == 5
 
 
-def test_a_crash_of_the_delivery_is_logged_by_its_place_and_not_in_its_words(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stream = io.StringIO()
-    monkeypatch.setattr(telemetry.logger.registered_handler, "stream", stream)
+def test_a_crash_of_the_delivery_is_logged_by_its_place_and_not_in_its_words(world: World, log: io.StringIO) -> None:
 
     def crash(*_: Any) -> None:
         raise KeyError("ada@letters.example")
@@ -282,5 +278,5 @@ def test_a_crash_of_the_delivery_is_logged_by_its_place_and_not_in_its_words(
         world.deliver(queued("a"))
     assert "KeyError at handler/test_cleaning.py:" in str(raised.value)
     assert raised.value.__suppress_context__
-    assert "delivery crashed" in stream.getvalue()
-    assert "ada" not in stream.getvalue() + str(raised.value)
+    assert "delivery crashed" in log.getvalue()
+    assert "ada" not in log.getvalue() + str(raised.value)

@@ -13,8 +13,6 @@ from datetime import date
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
-import pytest
-
 from handler.delivery.klaviyo import Connection
 from handler.pauses import PAUSES
 from handler.telemetry import logger
@@ -47,12 +45,9 @@ def test_each_release_has_sections_of_known_names() -> None:
     assert set(sections) <= {"Added", "Changed", "Fixed", "Removed"}
 
 
-def test_a_log_line_has_the_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    written = io.StringIO()
-    (handler,) = logger.handlers
-    monkeypatch.setattr(handler, "stream", written)
+def test_a_log_line_has_the_version(log: io.StringIO) -> None:
     logger.warning("webhook")
-    assert json.loads(written.getvalue())["version"] == VERSION
+    assert json.loads(log.getvalue())["version"] == VERSION
 
 
 @contextmanager

@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import UTC, tzinfo
 from pathlib import Path
 from typing import Any
@@ -98,17 +97,11 @@ def test_a_function_that_cannot_start_names_the_parameter_in_its_log(function: s
     assert done.stderr.splitlines()[-1].startswith("ValueError: the parameter TimeZone is not valid: 'Mars/Base'")
 
 
-@pytest.fixture
-def custom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.setattr(senders, "CUSTOM", tmp_path)
-    senders.load.cache_clear()
-    yield tmp_path
-    senders.load.cache_clear()
-
-
 @pytest.mark.parametrize("base", ["hmac", "recharge", "custom"])
-def test_a_senders_file_with_an_unknown_zone_is_not_loaded(custom: Path, base: str) -> None:
-    (custom / "shop.toml").write_text(f'extends = "{base}"\ntitle = "Shop"\n[webhook]\nzone = "Mars/Base"\n', "utf-8")
+def test_a_senders_file_with_an_unknown_zone_is_not_loaded(custom_senders: Path, base: str) -> None:
+    (custom_senders / "shop.toml").write_text(
+        f'extends = "{base}"\ntitle = "Shop"\n[webhook]\nzone = "Mars/Base"\n', "utf-8"
+    )
     with pytest.raises(SourceError, match=r"shop\.toml.*'Mars/Base' is not an IANA time zone"):
         senders.load("shop")
     mistakes = [str(mistake) for mistake in rules.mistakes("shop")[0]]
@@ -153,31 +146,31 @@ def stored(outcome: Outcome) -> tuple[str, dict[str, Any]]:
     [("", UTC, 11), ("", PARIS, 9), ('zone = "Asia/Tokyo"', PARIS, 2), ('zone = ""', PARIS, 9)],
 )
 def test_times_without_a_zone_are_read_in_the_senders_else_the_stacks(
-    custom: Path, zone: str, default: tzinfo, hour: int
+    custom_senders: Path, zone: str, default: tzinfo, hour: int
 ) -> None:
-    (custom / "shop.toml").write_text(SHOP.format(zone=zone), "utf-8")
+    (custom_senders / "shop.toml").write_text(SHOP.format(zone=zone), "utf-8")
     at, properties = stored(understood("shop", default, order(at="2026-10-12T11:15:27", pickup="2026-10-12T11:30:00")))
     assert at == f"2026-10-12T{hour:02}:15:27Z"
     assert properties["PickedUpAt"] == f"2026-10-12T{hour:02}:30:00Z"
 
 
-def test_a_zone_ends_with_its_webhook(custom: Path) -> None:
-    (custom / "shop.toml").write_text(SHOP.format(zone='zone = "Asia/Tokyo"'), "utf-8")
-    (custom / "other.toml").write_text(SHOP.format(zone=""), "utf-8")
+def test_a_zone_ends_with_its_webhook(custom_senders: Path) -> None:
+    (custom_senders / "shop.toml").write_text(SHOP.format(zone='zone = "Asia/Tokyo"'), "utf-8")
+    (custom_senders / "other.toml").write_text(SHOP.format(zone=""), "utf-8")
     body = order(at="2026-10-12T11:15:27", pickup="2026-10-12T11:30:00")
     assert stored(understood("shop", UTC, body))[1]["PickedUpAt"] == "2026-10-12T02:30:00Z"
     assert Expression("time(@)").of("2026-10-12T11:30:00") == "2026-10-12T11:30:00Z"
     assert stored(understood("other", UTC, body))[1]["PickedUpAt"] == "2026-10-12T11:30:00Z"
 
 
-def test_a_date_alone_stays_that_date_in_a_property(custom: Path) -> None:
-    (custom / "shop.toml").write_text(SHOP.format(zone='zone = "Asia/Tokyo"'), "utf-8")
+def test_a_date_alone_stays_that_date_in_a_property(custom_senders: Path) -> None:
+    (custom_senders / "shop.toml").write_text(SHOP.format(zone='zone = "Asia/Tokyo"'), "utf-8")
     _, properties = stored(understood("shop", UTC, order(at="2026-10-12T11:15:27", pickup="2026-10-12")))
     assert properties["PickedUpAt"] == "2026-10-12T00:00:00Z"
 
 
-def test_a_time_in_an_unknown_zone_is_the_time_of_receipt_and_it_is_said(custom: Path) -> None:
-    (custom / "shop.toml").write_text(SHOP.format(zone=""), "utf-8")
+def test_a_time_in_an_unknown_zone_is_the_time_of_receipt_and_it_is_said(custom_senders: Path) -> None:
+    (custom_senders / "shop.toml").write_text(SHOP.format(zone=""), "utf-8")
     written = "Mon, 12 Oct 2026 11:15:27 CEST"
     outcome = understood("shop", UTC, order(at=written, pickup=written))
     at, properties = stored(outcome)
@@ -187,8 +180,8 @@ def test_a_time_in_an_unknown_zone_is_the_time_of_receipt_and_it_is_said(custom:
 
 
 @pytest.mark.parametrize(("zone", "hour"), [("", 9), ('[webhook]\nzone = "Asia/Tokyo"', 2)])
-def test_events_in_klaviyos_own_form_are_read_alike(custom: Path, zone: str, hour: int) -> None:
-    (custom / "mine.toml").write_text(f'extends = "custom"\ntitle = "Mine"\n{zone}\n', "utf-8")
+def test_events_in_klaviyos_own_form_are_read_alike(custom_senders: Path, zone: str, hour: int) -> None:
+    (custom_senders / "mine.toml").write_text(f'extends = "custom"\ntitle = "Mine"\n{zone}\n', "utf-8")
     body = {"profile": {"email": "noor@letters.example"}, "metric": "Visited", "unique_id": "v1"}
     at, _ = stored(understood("mine", PARIS, body | {"time": "2026-10-12T11:15:27"}))
     assert at == f"2026-10-12T{hour:02}:15:27Z"

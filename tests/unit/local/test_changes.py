@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from handler.events import senders
 from local import changes
 
 FILE = 'extends = "hmac"\ntitle = "Acme"\n[signature]\nheader = "acme-signature"\n'
@@ -47,17 +46,14 @@ class Watched:
 
 
 @pytest.fixture
-def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
-    monkeypatch.setattr(senders, "CUSTOM", tmp_path)
-    watched = Watched(tmp_path)
+def watched(custom_senders: Path) -> Iterator[Watched]:
+    watched = Watched(custom_senders)
     watched.file.write_text(FILE)
-    senders.load.cache_clear()
     thread = threading.Thread(target=watched.run, args=(changes.stamps(),))
     thread.start()
     yield watched
     watched.stopped.set()
     thread.join()
-    senders.load.cache_clear()
 
 
 def test_an_edited_file_reaches_the_functions_and_is_named(watched: Watched) -> None:

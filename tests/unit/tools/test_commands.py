@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tools import commands, words
+from tools import commands
 from tools.commands import COMMANDS
 from tools.errors import CommandError
 
@@ -115,25 +115,23 @@ def test_mistake_on_the_command_line_is_an_error_without_a_usage_line(
     ],
 )
 def test_error_raised_on_purpose_is_told_in_its_words(
-    failure: Exception, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    failure: Exception, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def run(_: object) -> int:
+    def run() -> int:
         raise failure
 
-    monkeypatch.setattr(words, "run", run)
-    assert commands.main(["words"]) == 2
+    assert commands.status("words", run) == 2
     assert capsys.readouterr().err == f"error: {said}\n"
 
 
 @pytest.mark.parametrize("failure", [ValueError("not enough values"), RuntimeError("changed size"), KeyError("name")])
 def test_bug_of_the_project_is_shown_as_a_crash_and_not_as_the_callers_error(
-    failure: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    failure: Exception, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def run(_: object) -> int:
+    def run() -> int:
         raise failure
 
-    monkeypatch.setattr(words, "run", run)
-    assert commands.main(["words"]) == commands.CRASHED
+    assert commands.status("words", run) == commands.CRASHED
     *_, crash, report = capsys.readouterr().err.splitlines()
     assert re.match(rf"crash: {type(failure).__name__} at tools/test_commands\.py:\d+, in the command 'words'", crash)
     assert ".github/ISSUE_TEMPLATE/bug.yml" in report

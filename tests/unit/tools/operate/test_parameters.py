@@ -33,34 +33,34 @@ parameter_overrides = [
 """
 
 
-def written(monkeypatch: pytest.MonkeyPatch, folder: Path, text: str) -> None:
-    monkeypatch.setattr(paths, "ROOT", folder)
+def saved(stack: str, folder: Path, text: str) -> Saved:
     (folder / "samconfig.toml").write_text(text)
+    return samconfig.read(stack, folder)
 
 
-def warned(deployed: dict[str, str], saved: Saved | None = None) -> list[str]:
-    return list(parameters.warnings("shop", DEFAULTS | deployed, saved or Saved("default")))
+def warned(deployed: dict[str, str], known: Saved | None = None) -> list[str]:
+    return list(parameters.warnings("shop", DEFAULTS | deployed, known or Saved("default")))
 
 
-def test_what_guided_wrote_is_read_with_its_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    written(monkeypatch, tmp_path, GUIDED)
-    saved = samconfig.read("shop")
-    assert (saved.environment, saved.region) == ("default", "eu-west-1")
-    assert saved.parameters == {"KlaviyoUrl": "https://a.klaviyo.com", "KlaviyoRevision": OLD, "AlarmEmail": ""}
-    assert saved.place("KlaviyoRevision") == "samconfig.toml:6"
+def test_what_guided_wrote_is_read_with_its_line(tmp_path: Path) -> None:
+    guided = saved("shop", tmp_path, GUIDED)
+    assert (guided.environment, guided.region) == ("default", "eu-west-1")
+    assert guided.parameters == {"KlaviyoUrl": "https://a.klaviyo.com", "KlaviyoRevision": OLD, "AlarmEmail": ""}
+    assert guided.place("KlaviyoRevision") == "samconfig.toml:6"
 
 
-def test_a_list_and_both_forms_of_a_pair_are_read_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    written(monkeypatch, tmp_path, GUIDED)
-    saved = samconfig.read("shop-staging")
-    assert saved.environment == "staging"
-    assert saved.parameters == {
+def test_a_list_and_both_forms_of_a_pair_are_read_too(tmp_path: Path) -> None:
+    staging = saved("shop-staging", tmp_path, GUIDED)
+    assert staging.environment == "staging"
+    assert staging.parameters == {
         "LogLevel": "DEBUG",
         "MaximumConcurrency": "14",
         "TimeZone": "Europe/Berlin",
         "PhoneRegion": "DE",
     }
-    assert [saved.place(name) for name in saved.parameters] == [f"samconfig.toml:{line}" for line in (13, 14, 15, 15)]
+    assert [staging.place(name) for name in staging.parameters] == [
+        f"samconfig.toml:{line}" for line in (13, 14, 15, 15)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -74,22 +74,17 @@ def test_a_list_and_both_forms_of_a_pair_are_read_too(monkeypatch: pytest.Monkey
         '[default.deploy.parameters]\nstack_name = "shop"\nparameter_overrides = [1, "file://more.toml", "Half=\'a"]',
     ],
 )
-def test_a_file_of_another_form_saves_nothing_and_breaks_nothing(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str
-) -> None:
-    written(monkeypatch, tmp_path, text)
-    assert not samconfig.read("shop").parameters.keys() & DEFAULTS.keys()
+def test_a_file_of_another_form_saves_nothing_and_breaks_nothing(tmp_path: Path, text: str) -> None:
+    assert not saved("shop", tmp_path, text).parameters.keys() & DEFAULTS.keys()
 
 
-def test_no_file_saves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(paths, "ROOT", tmp_path)
-    assert samconfig.read("shop") == Saved()
+def test_no_file_saves_nothing(tmp_path: Path) -> None:
+    assert samconfig.read("shop", tmp_path) == Saved()
 
 
-def test_a_broken_file_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    written(monkeypatch, tmp_path, "[default")
+def test_a_broken_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"^samconfig\.toml:1: expected TOML: the table's name is not closed"):
-        samconfig.read("shop")
+        saved("shop", tmp_path, "[default")
 
 
 def test_the_files_own_comments_are_no_values() -> None:

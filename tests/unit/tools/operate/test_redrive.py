@@ -24,7 +24,9 @@ OUTPUTS = {"EventsQueueUrl": EVENTS, "DeadLetterQueueUrl": DEAD}
 LONG_AGO = "2026-09-21T10:00:00+00:00"
 
 
-def make_redrive(world: Delivery, *arguments: str, sent: Callable[[], None] = lambda: None) -> None:
+def make_redrive(
+    world: Delivery, *arguments: str, sent: Callable[[], None] = lambda: None, ask: Callable[[str], str] = input
+) -> None:
     """Run it over the queues in memory; ``sent`` is called after each message sent."""
 
     def after(operation: str, _: object) -> None:
@@ -33,7 +35,7 @@ def make_redrive(world: Delivery, *arguments: str, sent: Callable[[], None] = la
 
     client = Sqs(world.sqs.queues, after=after)
     asked = commands.parser("redrive")[0].parse_args([*arguments, "--rate", "1000000"])
-    assert redrive.redrive(Relay(lambda _: client, OUTPUTS, {}), asked, world.clock) == 0
+    assert redrive.redrive(Relay(lambda _: client, OUTPUTS, {}), asked, world.clock, ask) == 0
     assert not client.mistakes
 
 
@@ -104,7 +106,7 @@ def test_it_ends_although_what_it_sends_back_is_parked_again_at_once() -> None:
 
 
 def test_what_cannot_be_corrected_is_deleted_only_when_chosen_and_only_as_it_was_listed(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     with delivery() as world:
         park(world, "a", reason="no_identifier")
@@ -117,12 +119,10 @@ def test_what_cannot_be_corrected_is_deleted_only_when_chosen_and_only_as_it_was
 
             return ask
 
-        monkeypatch.setattr("builtins.input", typed("y"))
         with pytest.raises(CommandError, match="Not confirmed"):
-            make_redrive(world, "--drop", "--reason", "no_identifier")
+            make_redrive(world, "--drop", "--reason", "no_identifier", ask=typed("y"))
         assert len(world.dead) == 3
-        monkeypatch.setattr("builtins.input", typed("2"))
-        make_redrive(world, "--drop", "--reason", "no_identifier")
+        make_redrive(world, "--drop", "--reason", "no_identifier", ask=typed("2"))
         left = [messages.decode(kept.body) for kept in world.dead.messages.values()]
         names = {event.unique_id for kept in left if isinstance(kept, Message) for event in kept.events}
         assert names == {"b", "came-meanwhile"}
@@ -158,15 +158,13 @@ metric = "Wrote To Us"
 """
 
 
-def test_a_webhook_is_mapped_by_the_corrected_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_webhook_is_mapped_by_the_corrected_file(custom_senders: Path) -> None:
     """Parked for a mistake in the mapping; once that is corrected, a redrive delivers it under the id it always had."""
-    monkeypatch.setattr(senders, "CUSTOM", tmp_path)
-    file = tmp_path / "contact.toml"
+    file = custom_senders / "contact.toml"
     body = json.dumps({"id": "c1", "kind": "message", "from": {"email": "ada@mail.example"}}).encode()
     webhook = Raw("contact", body, {"content-type": "application/json"}, 1_789_999_990.0)
     with delivery() as world:
         file.write_text(CONTACT.replace("EMAIL", "email"))
-        senders.load.cache_clear()
         world.put(webhook)
         world.run()
         (kept,) = world.dead.messages.values()
@@ -179,4 +177,3 @@ def test_a_webhook_is_mapped_by_the_corrected_file(tmp_path: Path, monkeypatch: 
         world.run()
         assert set(world.klaviyo.stored) == {world.klaviyo.stored[0]}
         assert "c1" in world.klaviyo.stored[0]
-    senders.load.cache_clear()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tools import commands, paths
+from tools import commands
 from tools.errors import CommandError
 from tools.operate import target
 
@@ -32,29 +32,31 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     for name in KEYS:
         monkeypatch.setenv(name, "none")
-    monkeypatch.setattr(paths, "ROOT", tmp_path)
     (tmp_path / "samconfig.toml").write_text(SAVED)
 
 
-def region(stack: str) -> Any:
-    return target.clients(stack)("sqs").meta.region_name
+def region(stack: str, folder: Path) -> Any:
+    return target.clients(stack, folder)("sqs").meta.region_name
 
 
-def test_it_is_the_environments_otherwise_what_sam_wrote_for_the_stack(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert region("shop") == "eu-west-1"
+def test_it_is_the_environments_otherwise_what_sam_wrote_for_the_stack(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert region("shop", tmp_path) == "eu-west-1"
     monkeypatch.setenv("AWS_REGION", "us-west-2")
-    assert region("shop") == "us-west-2"
+    assert region("shop", tmp_path) == "us-west-2"
 
 
-def test_without_any_it_says_what_to_set() -> None:
+def test_without_any_it_says_what_to_set(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="AWS_REGION"):
-        target.clients("shop-staging")
+        target.clients("shop-staging", tmp_path)
 
 
 @pytest.mark.parametrize("what", ["check", "secrets", "try"])
 def test_commands_without_credentials_say_how_to_get_some(
     what: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
     for name in KEYS:
         monkeypatch.delenv(name)
     assert commands.main([what, "--stack", "shop"]) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
@@ -9,6 +10,11 @@ import pytest
 
 from tools import commands
 from tools.senders import golden, outcome
+
+
+def asked(*arguments: str) -> argparse.Namespace:
+    parsed: argparse.Namespace = commands.parser("golden")[0].parse_args(arguments)
+    return parsed
 
 
 @pytest.fixture(scope="module")
@@ -45,33 +51,29 @@ def altered(tmp_path: Path, produced: dict[str, list[str]]) -> Path:
 
 
 def test_a_changed_id_is_not_replaced_without_the_flag(
-    altered: Path, monkeypatch: pytest.MonkeyPatch, produced: dict[str, list[str]], capsys: pytest.CaptureFixture[str]
+    altered: Path, produced: dict[str, list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = altered.read_text()
-    monkeypatch.setattr(golden, "KEPT", altered)
-    assert commands.main(["golden"]) == 1
+    assert golden.run(asked(), altered) == 1
     assert altered.read_text() == before
     said = capsys.readouterr().err
     assert f"{next(iter(produced))}: shop:other:1 is gone" in said
     assert "second event in Klaviyo" in said
     assert "CHANGELOG.md" in said
-    assert commands.main(["golden", "--replace"]) == 0
+    assert golden.run(asked("--replace"), altered) == 0
     assert golden.read(altered) == produced
 
 
-def test_ids_of_new_samples_are_added(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, produced: dict[str, list[str]]
-) -> None:
+def test_ids_of_new_samples_are_added(tmp_path: Path, produced: dict[str, list[str]]) -> None:
     path = tmp_path / "golden/ids.json"
     path.parent.mkdir()
     path.write_text(json.dumps({name: ids for name, ids in produced.items() if not name.startswith("stripe/")}))
-    monkeypatch.setattr(golden, "KEPT", path)
-    assert commands.main(["golden"]) == 0
+    assert golden.run(asked(), path) == 0
     assert golden.read(path) == produced
 
 
-def test_writing_the_outcomes_leaves_the_ids_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_writing_the_outcomes_leaves_the_ids_alone(tmp_path: Path) -> None:
     before = golden.KEPT.read_bytes()
-    monkeypatch.setattr(outcome, "EXPECTED", tmp_path)
-    assert commands.main(["expected"]) == 0
+    outcome.write_expected(tmp_path)
+    assert list(tmp_path.glob("*/*.json"))
     assert golden.KEPT.read_bytes() == before

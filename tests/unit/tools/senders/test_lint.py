@@ -40,20 +40,17 @@ OrderId = "id"
 
 
 @pytest.fixture
-def mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mistakes:
-    folder, samples = tmp_path / "sources", tmp_path / "events"
-    folder.mkdir()
+def mistakes(tmp_path: Path, custom_senders: Path) -> Mistakes:
+    samples = tmp_path / "events"
     (samples / "acme").mkdir(parents=True)
     body = {"type": "order", "id": 1, "email": "kim@mail.example", "total": "9.90"}
     (samples / "acme/order.json").write_text(json.dumps({"headers": {}, "body": body}))
-    monkeypatch.setattr(senders, "CUSTOM", folder)
 
     def find(text: str) -> list[str]:
         senders.load.cache_clear()
-        (folder / "acme.toml").write_text(text)
-        lines = [str(problem).replace(f"{folder}/", "") for problem in lint.problems("acme", samples)]
         senders.load.cache_clear()
-        return lines
+        (custom_senders / "acme.toml").write_text(text)
+        return [str(problem).replace(f"{custom_senders}/", "") for problem in lint.problems("acme", samples)]
 
     return find
 

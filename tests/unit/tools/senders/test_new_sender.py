@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from handler.events import senders
+from tests.unit.support_senders import custom_folder
 from tools import paths
 from tools.errors import CommandError
 from tools.senders import lint, new_sender, payload
@@ -24,12 +24,9 @@ JSON = {"content-type": "application/json"}
 
 
 @pytest.fixture
-def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, Path]]:
-    custom = tmp_path / "custom"
-    monkeypatch.setattr(senders, "CUSTOM", custom)
-    senders.load.cache_clear()
-    yield custom, tmp_path / "events"
-    senders.load.cache_clear()
+def folders(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
+    with custom_folder(tmp_path / "custom") as custom:  # the command makes it
+        yield custom, tmp_path / "events"
 
 
 def make(folders: tuple[Path, Path], body: Any, headers: dict[str, str] | None = None) -> tuple[str, dict[str, Any]]:

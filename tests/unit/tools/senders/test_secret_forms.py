@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 
 import pytest
 
@@ -111,15 +112,10 @@ def test_a_mistake_in_the_table_is_named(table: dict[str, object], expected: str
     assert any(expected in text for _, text in secret_forms.mistakes(table))
 
 
-def test_a_store_has_the_form_of_the_sender_that_it_extends(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(senders, "CUSTOM", tmp_path)
-    (senders.CUSTOM / "shop_de.toml").write_text('extends = "stripe"\ntitle = "Shop DE"\n')
-    senders.load.cache_clear()
-    try:
-        assert "whsec_" in (secret_forms.wrong("shop_de", "sk_live_1") or "")
-        assert secret_forms.wrong("shop_de", "whsec_1") is None
-    finally:
-        senders.load.cache_clear()
+def test_a_store_has_the_form_of_the_sender_that_it_extends(custom_senders: Path) -> None:
+    (custom_senders / "shop_de.toml").write_text('extends = "stripe"\ntitle = "Shop DE"\n')
+    assert "whsec_" in (secret_forms.wrong("shop_de", "sk_live_1") or "")
+    assert secret_forms.wrong("shop_de", "whsec_1") is None
 
 
 def test_sources_that_share_a_secret_are_named_and_others_are_not() -> None:
