@@ -16,9 +16,9 @@ or 10 seconds ago if Klaviyo names it now, ...
 - and Klaviyo has refused the row alone 16 times            parked
 - and Klaviyo names it, and its refusals are not
   contradictory                                             parked
-- and its refusals are consistent: six times it accepted a
-  request and then refused again a row that it had refused
-  alone                                                     parked
+- and it has refused the row alone three times, and its
+  refusals are consistent: six times it accepted a request
+  and then refused again a row that it had refused alone    parked
 - and its refusals are contradictory: it accepted a row that
   it had refused alone, and was not consistent for ten
   times since                                               sent back to the queue
@@ -53,6 +53,7 @@ from .jobs import Job, Row
 ROWS = 3  # that are refused in one invocation, or parked on Klaviyo's word for each accepted request
 PROOF_SECONDS = 10.0  # for which an accepted request says how Klaviyo works now ...
 MEMORY_SECONDS = 1_200.0  # ... and for a row that was refused alone before it; a deferral takes at most 900
+TRIES = 3  # refusals of a row alone, if it is not named
 TRUST = 6  # times that Klaviyo accepted a request and then refused again a row that it had refused alone ...
 DISTRUST = -10  # ... counted from here after it accepted such a row
 BRAKE_TRIES = 7  # refusals of a row alone, without proof
@@ -98,8 +99,8 @@ class Doubt:
         if again or believe:
             self.judged += 1
             self.trust += again and self.judged == 1
-            consistent = self.trust >= (0 if named else TRUST) and (again or self.judged <= ROWS)
-            if consistent or tries >= PROOF_TRIES:
+            consistent = self.trust >= 0 if named else self.trust >= TRUST and tries >= TRIES
+            if tries >= PROOF_TRIES or (consistent and (again or self.judged <= ROWS)):
                 return "park"
         if again or age < PROOF_SECONDS:
             return "later" if again and self.trust < 0 else "hold"

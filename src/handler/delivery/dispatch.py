@@ -205,8 +205,15 @@ class _Run(Result):
         tries = max(job.refusals, self.messages[row.owner].refusals) + 1
         verdict = self.doubt.judge(row, job, tries, now, named=index in answer.rows, believe=whole)
         if verdict == "park":
-            detail = scrub(words, row.entry) or "Klaviyo gave no reason"
-            self.parked.append(RefusedRows((row,), answer.reason, detail, suspect=not answer.rows))
+            # Suspect when it is redriven, unless Klaviyo named it.
+            self.parked.append(
+                RefusedRows(
+                    (row,),
+                    answer.reason,
+                    scrub(words, row.entry) or "Klaviyo gave no reason",
+                    suspect=not answer.rows,
+                )
+            )
         else:
             (self.left if verdict == "later" else self.held).append(Job((row,), refused_at=now, refusals=tries))
         return verdict

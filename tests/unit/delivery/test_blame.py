@@ -30,20 +30,21 @@ class Case:
 
 
 CASES = {
-    "refused again after another was accepted": Case("park", accepted=2, refused=3, tries=2),
-    "refused again, the other accepted 19 minutes ago": Case("park", accepted=1_140, refused=1_200, tries=2),
-    "refused again, the other accepted 21 minutes ago": Case("hold", accepted=1_260, refused=1_320, tries=2),
-    "refused again, the other accepted before its first refusal": Case("hold", accepted=4, refused=3, tries=2),
-    "refused again, the other accepted at that very moment": Case("hold", accepted=3, refused=3, tries=2),
-    "refused again, never another accepted": Case("hold", refused=60, tries=2),
-    "refused again, the other accepted in 5 s by another clock": Case("park", accepted=-5, refused=3, tries=2),
-    "refused again, the other accepted in an hour by a wrong clock": Case("hold", accepted=-3_600, refused=3, tries=2),
-    "the same, after three such rows": Case("park", accepted=2, refused=3, tries=2, believed=3),
-    "refused again for the fifth time": Case("hold", accepted=2, refused=3, tries=2, trust=TRUST - 2),
-    "refused again for the sixth time": Case("park", accepted=2, refused=3, tries=2, trust=TRUST - 1),
-    "refused again, by contradictory refusals": Case("later", accepted=2, refused=3, tries=2, trust=DISTRUST),
-    "the same, minutes later": Case("later", accepted=600, refused=900, tries=2, trust=DISTRUST),
-    "the same, after others": Case("later", accepted=600, refused=900, tries=2, trust=DISTRUST, before=(1, 2, 3)),
+    "refused again after another was accepted": Case("park", accepted=2, refused=3, tries=3),
+    "refused again, the other accepted 19 minutes ago": Case("park", accepted=1_140, refused=1_200, tries=3),
+    "refused again, the other accepted 21 minutes ago": Case("hold", accepted=1_260, refused=1_320, tries=3),
+    "refused again, the other accepted before its first refusal": Case("hold", accepted=4, refused=3, tries=3),
+    "refused again, the other accepted at that very moment": Case("hold", accepted=3, refused=3, tries=3),
+    "refused again, never another accepted": Case("hold", refused=60, tries=3),
+    "refused again, the other accepted in 5 s by another clock": Case("park", accepted=-5, refused=3, tries=3),
+    "refused again, the other accepted in an hour by a wrong clock": Case("hold", accepted=-3_600, refused=3, tries=3),
+    "refused alone for the second time": Case("hold", accepted=2, refused=3, tries=2),
+    "refused again, after three other rows": Case("park", accepted=2, refused=3, tries=3, believed=3),
+    "refused again for the fifth time": Case("hold", accepted=2, refused=3, tries=3, trust=TRUST - 2),
+    "refused again for the sixth time": Case("park", accepted=2, refused=3, tries=3, trust=TRUST - 1),
+    "refused again, by contradictory refusals": Case("later", accepted=2, refused=3, tries=3, trust=DISTRUST),
+    "the same, minutes later": Case("later", accepted=600, refused=900, tries=3, trust=DISTRUST),
+    "the same, after others": Case("later", accepted=600, refused=900, tries=3, trust=DISTRUST, before=(1, 2, 3)),
     "the same for the fifteenth time": Case("later", accepted=2, refused=3, tries=15, trust=DISTRUST),
     "the same for the sixteenth time": Case("park", accepted=2, refused=3, tries=16, trust=DISTRUST),
     "refused for the sixteenth time, never another accepted": Case("brake", tries=16),
@@ -53,7 +54,7 @@ CASES = {
     "named, others accepted 9.9 s ago": Case("park", accepted=9.9, refused=60, named=True),
     "named, others accepted 10.1 s ago": Case("hold", accepted=10.1, refused=60, named=True),
     "named, and refused alone before, others accepted 19 minutes ago": Case(
-        "park", accepted=1_140, refused=1_200, tries=2, named=True, trust=0, believed=3
+        "park", accepted=1_140, refused=1_200, tries=3, named=True, trust=0, believed=3
     ),
     "named, by contradictory refusals": Case("later", accepted=2, refused=3, named=True, trust=DISTRUST),
     "never accepted, and named in a new job": Case("park", whole=True, trust=0),
@@ -108,10 +109,10 @@ def test_after_each_accepted_request_three_named_rows_are_parked_again() -> None
 
 
 def refused_again(doubt: Doubt, at: float) -> tuple[Doubt, Verdict]:
-    """Accept a request and then refuse a row for the second time."""
+    """Accept a request and then refuse a row for the third time."""
     row = Row(0, event("row"), b"{}")
     doubt = doubt.after(Job((row,)), at)
-    return doubt, doubt.judge(row, Job((row,), at - 1, refusals=1), 2, at + 1)
+    return doubt, doubt.judge(row, Job((row,), at - 1, refusals=2), 3, at + 1)
 
 
 def test_refusals_are_consistent_once_a_row_was_refused_again_after_six_accepted_requests() -> None:
@@ -125,7 +126,7 @@ def test_refusals_are_consistent_once_a_row_was_refused_again_after_six_accepted
 def test_rows_refused_again_after_one_accepted_request_are_one_sign_of_consistency() -> None:
     row = Row(0, event("row"), b"{}")
     doubt = Doubt().after(Job((row,)), START)
-    verdicts = [doubt.judge(row, Job((row,), START - 1, refusals=1), 2, START + 1) for _ in range(20)]
+    verdicts = [doubt.judge(row, Job((row,), START - 1, refusals=2), 3, START + 1) for _ in range(20)]
     assert set(verdicts) == {"hold"}
 
 

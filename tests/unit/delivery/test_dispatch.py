@@ -119,7 +119,7 @@ def test_seven_bad_rows_without_pointers_are_found_by_halving() -> None:
 def test_hundred_bad_rows_of_one_webhook_hold_up_nobody_and_are_found_in_one_invocation() -> None:
     """Taking them apart lasts longer than a request that was accepted is proof, so others are sent in between.
 
-    Each is refused in company, alone, and alone once more.
+    Each is refused in company, and alone for three times.
     """
     relay = Relay()
     relay.klaviyo.bad, relay.klaviyo.pointers = {f"e3-{row}" for row in range(100)}, False
@@ -127,7 +127,7 @@ def test_hundred_bad_rows_of_one_webhook_hold_up_nobody_and_are_found_in_one_inv
     assert parked(result) == relay.klaviyo.bad
     assert len(relay.klaviyo.stored) == 900
     assert result.cause is None
-    assert len(relay.klaviyo.requests) <= 3.5 * 100
+    assert len(relay.klaviyo.requests) <= 4.6 * 100
 
 
 def test_two_rows_that_are_refused_alone_from_two_messages_close_the_relay_at_once() -> None:
@@ -217,9 +217,11 @@ def test_a_lone_row_is_not_blamed_until_others_got_through() -> None:
     result = relay.run(message("bad"))
     assert not result.parked
     assert [(job.suspect, job.refusals) for job in result.left] == [(True, 1)]
-    result = relay.run(message("bad", suspect=True, refusals=1), message("good"))
+    result = relay.run(message("bad", suspect=True, refusals=1), message("good1"))
+    assert [(job.suspect, job.refusals) for job in result.left] == [(True, 2)]
+    result = relay.run(message("bad", suspect=True, refusals=2), message("good2"))
     assert parked(result) == {"bad"}
-    assert relay.klaviyo.stored == ["good"]
+    assert relay.klaviyo.stored == ["good1", "good2"]
 
 
 def test_a_lone_row_closes_the_relay_in_the_end_and_is_parked_once_another_was_taken() -> None:
@@ -369,7 +371,8 @@ def test_bad_rows_are_found_among_a_thousand_whatever_klaviyo_names(name: str, b
     relay = Relay()
     naming(relay, NAMINGS[name], bad)
     result = relay.run(*thousand())
-    assert parked(result) == bad
+    assert parked(result) | left(result) == bad  # the last may still wait for another request to be accepted
+    assert len(left(result)) <= 1
     assert len(relay.klaviyo.stored) == 1_000 - len(bad)
     assert len(relay.klaviyo.requests) <= 2 * (2 * len(bad) * math.log2(1_000) + blame.TRUST)
     assert all(part.detail.startswith("Invalid input.") for part in result.parked)
@@ -513,7 +516,7 @@ def test_job_that_a_row_is_taken_from_to_prove_another_keeps_its_place() -> None
     result = relay.run(message("bad", "good"), redriven, message("suspect", suspect=True))
     assert parked(result) == {"bad"}
     tried = [request.names for request in relay.klaviyo.requests]
-    assert tried == [["bad", "good"], ["bad"], ["r1"], ["bad"], ["good"], ["r0", "r2"], ["suspect"]]
+    assert tried == [["bad", "good"], ["bad"], ["r1"], ["bad"], ["good"], ["bad"], ["r0", "r2"], ["suspect"]]
 
 
 @pytest.mark.parametrize(
