@@ -81,10 +81,6 @@ class Doubt:
         """Return the doubt that is left now that Klaviyo has accepted ``job``."""
         return Doubt(now, trust=DISTRUST if job.refusals else self.trust)
 
-    def wants_proof(self, now: float) -> bool:
-        """Return whether a row from elsewhere should be sent now, for the sake of a row that is held."""
-        return self.trust < TRUST or abs(now - self.accepted_at) > PROOF_SECONDS / 2
-
     def judge(
         self, row: Row, job: Job, tries: int, now: float, *, named: bool = False, believe: bool = False
     ) -> Verdict:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from ..messages import JOB_EVENTS, Event, Message
 
 JOB_BYTES = 5_000_000
+SUSPECT_EVENTS = 32  # of small messages together: refused five times, such a job is down to single events
 _HEAD = b'{"data":{"type":"event-bulk-create-job","attributes":{"events-bulk-create":{"data":['
 _TAIL = b"]}}}}"
 ENVELOPE = len(_HEAD) + len(_TAIL)
@@ -96,14 +97,15 @@ def pack(messages: Sequence[tuple[int, Message]], *, now: float, late_after: flo
     A repeat of the same event is left out, since it is delivered with the first. Another
     event under the same id goes into a later job. Backfills come after live events.
     Redriven messages have jobs of their own, which may be refused. Suspect messages come
-    last: those of several events each in a job of its own, so that taking them apart
-    continues where it ended, and the others together, since most are delivered.
+    last: large ones each in a job of its own, so that taking them apart continues where
+    it ended, and small ones together, since most of their events are accepted.
     """
     jobs: list[Job] = []
     oldest = now - late_after if late_after else float("-inf")
     for like, group in _groups(messages):
-        full, clashing = _fill(row for owner, message in group for row in _rows(owner, message, oldest))
-        apart, clashing = _fill(clashing)
+        most = SUSPECT_EVENTS if like.suspect and len(group) > 1 else JOB_EVENTS
+        full, clashing = _fill((row for owner, message in group for row in _rows(owner, message, oldest)), most)
+        apart, clashing = _fill(clashing, most)
         alone = {(row.event.unique_id, identity(row.entry)): (row,) for row in clashing}
         jobs += [replace(like, rows=rows) for rows in (*full, *apart, *alone.values())]
     return jobs
@@ -112,14 +114,14 @@ def pack(messages: Sequence[tuple[int, Message]], *, now: float, late_after: flo
 def _groups(messages: Sequence[tuple[int, Message]]) -> Iterator[tuple[Job, list[tuple[int, Message]]]]:
     groups: dict[tuple[bool, bool, int, int], list[tuple[int, Message]]] = {}
     for place, message in sorted(messages, key=lambda pair: pair[1].backfill):
-        several = message.suspect and len(message.events) > 1
-        kind = (message.suspect, message.redriven and not message.suspect, place if several else -1)
-        groups.setdefault((*kind, min(1, message.refusals)), []).append((place, message))
+        own = place if message.suspect and len(message.events) > SUSPECT_EVENTS else -1
+        kind = (message.suspect, message.redriven, own, min(1, message.refusals))
+        groups.setdefault(kind, []).append((place, message))
     for (suspect, *_, refusals), group in sorted(groups.items(), key=lambda item: item[0]):
         yield Job((), max(message.refused_at for _, message in group) if suspect else None, refusals=refusals), group
 
 
-def _fill(rows: Iterable[Row]) -> tuple[list[tuple[Row, ...]], list[Row]]:
+def _fill(rows: Iterable[Row], most: int) -> tuple[list[tuple[Row, ...]], list[Row]]:
     """Return the rows of each job, and the rows whose id another event of their job has."""
     jobs: list[dict[str, Row]] = [{}]
     clashing: list[Row] = []
@@ -128,7 +130,7 @@ def _fill(rows: Iterable[Row]) -> tuple[list[tuple[Row, ...]], list[Row]]:
         known = jobs[-1].get(row.event.unique_id)
         if known is None:
             weight += len(row.entry) + 1  # the last comma is a byte too many
-            if len(jobs[-1]) == JOB_EVENTS or weight > JOB_BYTES:
+            if len(jobs[-1]) == most or weight > JOB_BYTES:
                 jobs.append({})
                 weight = ENVELOPE + len(row.entry) + 1
             jobs[-1][row.event.unique_id] = row

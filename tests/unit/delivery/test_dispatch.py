@@ -250,18 +250,29 @@ def test_row_that_was_accepted_after_it_was_refused_alone_saves_the_others_for_a
     assert sorted(relay.klaviyo.stored) == ["a", "b", "c", "d", "e", "f", "innocent"]
 
 
-def test_rows_that_were_refused_alone_are_sent_together_and_those_cut_from_a_job_apart_from_them() -> None:
+def test_small_suspects_are_sent_together_and_what_was_refused_alone_apart_from_what_was_only_cut() -> None:
     relay = Relay()
     alone = [message(f"alone{number}", suspect=True, refusals=number + 1) for number in range(40)]
-    cut = [message(f"cut{number}", suspect=True) for number in range(3)]
-    relay.run(*alone, *cut, message("a", "b", suspect=True), message("new"))
+    cut = [message(f"cut{number}", f"more{number}", suspect=True) for number in range(5)]
+    large = [f"large{number}" for number in range(jobs.SUSPECT_EVENTS + 1)]
+    relay.run(*alone, *cut, message(*large, suspect=True), message("new"))
     requests = [set(request.names) for request in relay.klaviyo.requests]
     assert requests == [
         {"new"},
-        {"cut0", "cut1", "cut2"},
-        {f"alone{number}" for number in range(40)},
-        {"a", "b"},
+        {f"{name}{number}" for number in range(5) for name in ("cut", "more")},
+        {f"alone{number}" for number in range(32)},
+        {f"alone{number}" for number in range(32, 40)},
+        set(large),
     ]
+
+
+def test_small_suspects_come_down_to_single_events_in_an_invocation_of_seven_requests() -> None:
+    """So that what is sent together again and again is taken apart all the same."""
+    relay = Relay()
+    relay.klaviyo.bad, relay.klaviyo.pointers = {f"bad{number}" for number in range(60)}, False
+    result = relay.run(*(message(f"bad{number}", suspect=True) for number in range(60)), seconds=3.0)
+    assert len(relay.klaviyo.requests) <= 7
+    assert max(job.refusals for job in result.left) == 1
 
 
 def test_what_was_taken_long_ago_proves_nothing() -> None:
