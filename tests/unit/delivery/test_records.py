@@ -140,6 +140,15 @@ def test_parked_rows_share_a_message_and_come_back_as_new() -> None:
     assert parcel.outgoing.attributes["reason"] == "refused_by_klaviyo"
 
 
+@pytest.mark.parametrize("suspect", [False, True])
+def test_redrive_brings_back_no_refusals_of_before(suspect: bool) -> None:
+    """They say nothing once the cause is corrected: sixteen of them would park an event the next time it is refused."""
+    got = owners(*(message(f"a{n}", suspect=True, refused_at=7, refusals=20) for n in range(3)))
+    rows = tuple(row for job in packed(got) for row in job.rows)
+    (body,) = decoded(returns.park([RefusedRows(rows, "waited_too_long", "Waited.", suspect)], got, at=AT))
+    assert (body.suspect, body.refusals, body.refused_at) == (suspect, 0, 7 if suspect else 0)
+
+
 def queues(sqs: Sqs, clock: Time, until: float = NOW + 60) -> Queues:
     client: Any = sqs
     return Queues(client, lambda: clock() > until)
