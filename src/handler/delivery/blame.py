@@ -30,7 +30,7 @@ was refused less than 10 seconds after Klaviyo accepted a
 request                                                     held
 is the first that Klaviyo refuses since it accepted one     held
 is not: Klaviyo refused a row of another message, or three
-rows in all, or this row seven times                        held, and the relay
+rows in all, or this row for the 7th, 14th, 21st ... time   held, and the relay
                                                             closes: it is the brake
 ==========================================================  ======================
 
@@ -55,7 +55,7 @@ PROOF_SECONDS = 10.0  # for which an accepted request says how Klaviyo works now
 MEMORY_SECONDS = 1_200.0  # ... and for a row that was refused alone before it; a deferral takes at most 900
 TRUST = 6  # times that Klaviyo accepted a request and then refused again a row that it had refused alone ...
 DISTRUST = -10  # ... counted from here after it accepted such a row
-BRAKE_TRIES = 7  # refusals of a row alone, without proof
+BRAKE_TRIES = 7  # refusals of a row alone; if it has no proof, each seventh closes the relay
 PROOF_TRIES = 16  # refusals of a row alone that need no consistency
 
 Verdict = Literal["park", "hold", "later", "brake"]
@@ -105,4 +105,4 @@ class Doubt:
             return "later" if again and self.trust < 0 else "hold"
         self.refused.append(row)
         everyone = len(self.refused) >= ROWS or any(row.owner != other.owner for other in self.refused)
-        return "brake" if everyone or tries >= BRAKE_TRIES else "hold"
+        return "brake" if everyone or tries % BRAKE_TRIES == 0 else "hold"

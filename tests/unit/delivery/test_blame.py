@@ -46,7 +46,7 @@ CASES = {
     "the same, after others": Case("later", accepted=600, refused=900, tries=2, trust=DISTRUST, before=(1, 2, 3)),
     "the same for the fifteenth time": Case("later", accepted=2, refused=3, tries=15, trust=DISTRUST),
     "the same for the sixteenth time": Case("park", accepted=2, refused=3, tries=16, trust=DISTRUST),
-    "refused for the sixteenth time, never another accepted": Case("brake", tries=16),
+    "refused for the sixteenth time, never another accepted": Case("hold", tries=16),
     "refused alone at first, another accepted meanwhile": Case("hold", accepted=2, refused=3, with_others=True),
     "named, others accepted": Case("park", accepted=2, refused=3, named=True, trust=0),
     "named after three others, others accepted": Case("park", accepted=2, refused=3, named=True, believed=3),
@@ -75,6 +75,8 @@ CASES = {
     "a row of another message refused, and a request accepted since": Case("hold", before=(1,), repaired=True),
     "never accepted, six refusals": Case("hold", tries=6, refused=600),
     "never accepted, seven refusals": Case("brake", tries=7, refused=600),
+    "never accepted, eight refusals": Case("hold", tries=8, refused=600),
+    "never accepted, 14 refusals": Case("brake", tries=14, refused=600),
     "accepted an hour ago, seven refusals": Case("brake", tries=7, refused=7_200, accepted=3_600),
     "accepted since, seven refusals": Case("hold", tries=7, refused=600, accepted=300, trust=0),
 }
