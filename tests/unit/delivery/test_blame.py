@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from handler.delivery.blame import DISTRUST, TRUST, Doubt, Verdict
+from handler.delivery.blame import DISTRUST, PROOF_SECONDS, TRUST, Doubt, Verdict
 from handler.delivery.jobs import Job, Row
 from sim.time import START
 from tests.unit.support_delivery import event
@@ -129,6 +129,30 @@ def test_rows_refused_again_after_one_accepted_request_are_one_sign_of_consisten
     doubt = Doubt().after(Job((row,)), START)
     verdicts = [doubt.judge(row, Job((row,), START - 1, refusals=1), 2, START + 1) for _ in range(20)]
     assert set(verdicts) == {"hold"}
+
+
+def test_rows_that_klaviyo_names_in_new_jobs_are_no_sign_of_consistency() -> None:
+    row = Row(0, event("row"), b"{}")
+    doubt = Doubt()
+    for turn in range(TRUST):
+        doubt = doubt.after(Job((row,)), START + 60 * turn)
+        doubt.judge(row, Job((row,), START + 60 * turn + 20), 1, START + 60 * turn + 20, named=True, believe=True)
+    assert refused_again(doubt, START + 60 * TRUST)[1] == "hold"
+
+
+@pytest.mark.parametrize(
+    ("trust", "accepted", "wanted"),
+    [
+        (TRUST - 1, 1, True),
+        (TRUST, PROOF_SECONDS / 2 - 0.1, False),
+        (TRUST, PROOF_SECONDS / 2 + 0.1, True),
+        (TRUST, -60, True),  # by a clock that is wrong
+    ],
+)
+def test_proof_is_wanted_until_refusals_are_consistent_and_again_before_the_last_is_too_old(
+    trust: int, accepted: float, wanted: bool
+) -> None:
+    assert Doubt(START - accepted, trust=trust).wants_proof(START) is wanted
 
 
 def test_row_that_is_accepted_after_it_was_refused_alone_ends_all_trust() -> None:
