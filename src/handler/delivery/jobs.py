@@ -97,7 +97,8 @@ def pack(messages: Sequence[tuple[int, Message]], *, now: float, late_after: flo
     event under the same id goes into a later job. Backfills come after live events.
     Redriven messages have jobs of their own, which may be refused. Suspect messages come
     last: those of several events each in a job of its own, so that taking them apart
-    continues where it ended, and the others together, since most are delivered.
+    continues where it ended, and the others together, since most are delivered. Such a
+    job was first refused when the last of its messages was.
     """
     jobs: list[Job] = []
     oldest = now - late_after if late_after else float("-inf")
@@ -113,7 +114,7 @@ def _groups(messages: Sequence[tuple[int, Message]]) -> Iterator[tuple[Job, list
     groups: dict[tuple[bool, bool, int, int], list[tuple[int, Message]]] = {}
     for place, message in sorted(messages, key=lambda pair: pair[1].backfill):
         several = message.suspect and len(message.events) > 1
-        kind = (message.suspect, message.redriven and not message.suspect, place if several else -1)
+        kind = (message.suspect, message.redriven, place if several else -1)
         groups.setdefault((*kind, min(1, message.refusals)), []).append((place, message))
     for (suspect, *_, refusals), group in sorted(groups.items(), key=lambda item: item[0]):
         yield Job((), max(message.refused_at for _, message in group) if suspect else None, refusals=refusals), group
