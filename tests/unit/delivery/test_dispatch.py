@@ -234,6 +234,14 @@ def test_row_that_waits_goes_back_with_its_refusals_and_the_time_of_the_last() -
     assert last <= job.refused_at <= relay.clock()
 
 
+def test_pointer_to_a_row_that_does_not_exist_is_no_word_about_a_lone_row() -> None:
+    relay = Relay()
+    naming(relay, NAMINGS["a row that does not exist"], {"bad"})
+    result = relay.run(message("bad", "good"))
+    assert not result.parked
+    assert left(result) == {"bad"}
+
+
 def test_a_lone_row_closes_the_relay_in_the_end_and_is_parked_once_another_was_taken() -> None:
     relay = Relay()
     relay.klaviyo.bad, relay.klaviyo.pointers = {"bad"}, False
