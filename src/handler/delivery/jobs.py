@@ -35,8 +35,8 @@ class Row(NamedTuple):
 class Job:
     """The rows of one request.
 
-    ``refused_at`` is when Klaviyo first refused them, alone or with others (epoch
-    seconds; 0 if that is not known, ``None`` if it has not). ``named`` is whether
+    ``refused_at`` is when Klaviyo last refused them alone, or first with others if it
+    has not (epoch seconds; 0 if that is not known, ``None`` if never). ``named`` is whether
     Klaviyo named each of them, or none of them, when it last refused them together with
     others; ``None`` if it named no row then. It refused each of them alone at least
     ``refusals`` times.
