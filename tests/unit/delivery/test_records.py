@@ -103,6 +103,23 @@ def test_suspects_stay_apart_and_count_from_their_refusal() -> None:
     ]
 
 
+def test_events_that_were_refused_alone_stay_in_messages_of_their_own_with_their_refusals() -> None:
+    """Left over from one job, so that the next can again hold all such events, and not those of one message."""
+    counts = (4, 4, 2)
+    got = owners(*(message(f"a{n}", suspect=True, refused_at=9, refusals=count) for n, count in enumerate(counts)))
+    (job,) = packed(got)
+    (held,) = jobs.pack([(7, message("b"))], now=NOW)
+    got[7] = message("b")
+    left = [job, replace(held, refused_at=NOW, refusals=3)]
+    bodies = decoded(returns.defer(left, got, cause=None, now=NOW, random=lambda: 0.5, pauses=PAUSES))
+    assert [(body.events[0].unique_id, len(body.events), body.refusals) for body in bodies] == [
+        ("a0", 1, 4),
+        ("a1", 1, 4),
+        ("a2", 1, 2),
+        ("b", 1, 3),
+    ]
+
+
 def test_late_events_are_deferred_as_they_came() -> None:
     got = owners(message("a"))
     work = jobs.pack(list(got.items()), now=NOW + 90_000, late_after=86_400)
