@@ -67,10 +67,10 @@ class Message(NamedTuple):
 
     ``received`` is when ``receive`` got the first of them (epoch seconds),
     ``deferred`` how often it was sent again. ``suspect``: some of these events were
-    in a job that Klaviyo refused, for the first time at about ``refused_at`` (epoch
-    seconds; an older version left it out), and it refused each of them alone at least
-    ``refusals`` times. ``waiting_since`` is when the first of
-    them was sent again for the first time (epoch seconds, 0 if none was). ``private_ids``:
+    in a job that Klaviyo refused, and it refused each of them alone at least ``refusals``
+    times. ``refused_at`` is about when it last refused one alone, or first refused one
+    with others (epoch seconds; an older version left it out). ``waiting_since`` is when
+    the first of them was sent again for the first time (epoch seconds, 0 if none was). ``private_ids``:
     see ``telemetry.event_id``. ``backfill`` chooses the message group, which comes
     after live events. ``redriven`` is known only while a message is handled and is not
     stored: once such a message is sent again, it is like any other. ``extra`` has the

@@ -30,7 +30,7 @@ was refused less than 10 seconds after Klaviyo accepted a
 request                                                     held
 is the first that Klaviyo refuses since it accepted one     held
 is not: Klaviyo refused a row of another message, or three
-rows in all, or this row seven times                        held, and the relay
+rows in all, or this row for the 7th, 14th, 21st ... time   held, and the relay
                                                             closes: it is the brake
 ==========================================================  ======================
 
@@ -56,7 +56,7 @@ MEMORY_SECONDS = 1_200.0  # ... and for a row that was refused alone before it; 
 TRIES = 3  # refusals of a row alone, if it is not named
 TRUST = 6  # times that Klaviyo accepted a request and then refused again a row that it had refused alone ...
 DISTRUST = -10  # ... counted from here after it accepted such a row
-BRAKE_TRIES = 7  # refusals of a row alone, without proof
+BRAKE_TRIES = 7  # refusals of a row alone; if it has no proof, each seventh closes the relay
 PROOF_TRIES = 16  # refusals of a row alone that need no consistency
 
 Verdict = Literal["park", "hold", "later", "brake"]
@@ -81,6 +81,10 @@ class Doubt:
         """Return the doubt that is left now that Klaviyo has accepted ``job``."""
         return Doubt(now, trust=DISTRUST if job.refusals else self.trust)
 
+    def wants_proof(self, now: float) -> bool:
+        """Return whether a row from elsewhere should be sent now, for the sake of a row that is held."""
+        return self.trust < TRUST or abs(now - self.accepted_at) > PROOF_SECONDS / 2
+
     def judge(
         self, row: Row, job: Job, tries: int, now: float, *, named: bool = False, believe: bool = False
     ) -> Verdict:
@@ -101,5 +105,5 @@ class Doubt:
         if again or age < PROOF_SECONDS:
             return "later" if again and self.trust < 0 else "hold"
         self.refused.append(row)
-        everyone = len(self.refused) >= ROWS or any(row.owner != other.owner for other in self.refused)
-        return "brake" if everyone or tries >= BRAKE_TRIES else "hold"
+        many = len(self.refused) >= ROWS or any(row.owner != other.owner for other in self.refused)
+        return "brake" if many or tries % BRAKE_TRIES == 0 else "hold"

@@ -16,7 +16,7 @@ from ..errors import Closed, NoSlot
 from ..messages import Message
 from ..pauses import Pauses
 from ..secret import Key
-from .blame import PROOF_SECONDS, ROWS, TRUST, Doubt, Verdict
+from .blame import ROWS, Doubt, Verdict
 from .jobs import Job
 from .klaviyo import Answer
 from .pacing import Pacer, Slot
@@ -186,11 +186,7 @@ class _Run(Result):
                 self.work = deque(
                     job if self.messages[job.rows[0].owner].suspect else Job(job.rows) for job in self.work
                 )
-            elif (
-                "hold" in verdicts
-                and self.work
-                and (self.doubt.trust < TRUST or now - self.doubt.accepted_at > PROOF_SECONDS / 2)
-            ):
+            elif "hold" in verdicts and self.work and self.doubt.wants_proof(now):
                 # A row from elsewhere is next: if it is accepted, what is held is settled.
                 other = next((index for index, job in enumerate(self.work) if not job.suspect), len(self.work) - 1)
                 self.single(other, len(self.work[other].rows) // 2)

@@ -36,8 +36,8 @@ class Row(NamedTuple):
 class Job:
     """The rows of one request.
 
-    ``refused_at`` is when Klaviyo first refused them, alone or with others (epoch
-    seconds; 0 if that is not known, ``None`` if it has not). ``named`` is whether
+    ``refused_at`` is when Klaviyo last refused them alone, or first with others if it
+    has not (epoch seconds; 0 if that is not known, ``None`` if never). ``named`` is whether
     Klaviyo named each of them, or none of them, when it last refused them together with
     others; ``None`` if it named no row then. It refused each of them alone at least
     ``refusals`` times.
@@ -98,14 +98,17 @@ def pack(messages: Sequence[tuple[int, Message]], *, now: float, late_after: flo
     event under the same id goes into a later job. Backfills come after live events.
     Redriven messages have jobs of their own, which may be refused. Suspect messages come
     last: large ones each in a job of its own, so that taking them apart continues where
-    it ended, and small ones together, since most of their events are accepted.
+    it ended, and small ones together, since most of their events are accepted. Such
+    a job was first refused when the last of its messages was.
     """
     jobs: list[Job] = []
     oldest = now - late_after if late_after else float("-inf")
     for like, group in _groups(messages):
-        most = SUSPECT_EVENTS if like.suspect and len(group) > 1 else JOB_EVENTS
-        full, clashing = _fill((row for owner, message in group for row in _rows(owner, message, oldest)), most)
-        apart, clashing = _fill(clashing, most)
+        full, clashing = _fill(
+            (row for owner, message in group for row in _rows(owner, message, oldest)),
+            SUSPECT_EVENTS if like.suspect and len(group) > 1 else JOB_EVENTS,
+        )
+        apart, clashing = _fill(clashing)
         alone = {(row.event.unique_id, identity(row.entry)): (row,) for row in clashing}
         jobs += [replace(like, rows=rows) for rows in (*full, *apart, *alone.values())]
     return jobs
@@ -114,15 +117,16 @@ def pack(messages: Sequence[tuple[int, Message]], *, now: float, late_after: flo
 def _groups(messages: Sequence[tuple[int, Message]]) -> Iterator[tuple[Job, list[tuple[int, Message]]]]:
     groups: dict[tuple[bool, bool, int, int], list[tuple[int, Message]]] = {}
     for place, message in sorted(messages, key=lambda pair: pair[1].backfill):
-        own = place if message.suspect and len(message.events) > SUSPECT_EVENTS else -1
-        kind = (message.suspect, message.redriven, own, min(1, message.refusals))
-        groups.setdefault(kind, []).append((place, message))
+        large = message.suspect and len(message.events) > SUSPECT_EVENTS
+        groups.setdefault(
+            (message.suspect, message.redriven, place if large else -1, min(1, message.refusals)), []
+        ).append((place, message))
     for (suspect, *_, refusals), group in sorted(groups.items(), key=lambda item: item[0]):
         yield Job((), max(message.refused_at for _, message in group) if suspect else None, refusals=refusals), group
 
 
-def _fill(rows: Iterable[Row], most: int) -> tuple[list[tuple[Row, ...]], list[Row]]:
-    """Return the rows of each job, and the rows whose id another event of their job has."""
+def _fill(rows: Iterable[Row], most: int = JOB_EVENTS) -> tuple[list[tuple[Row, ...]], list[Row]]:
+    """Return the rows of each job, ``most`` in one, and the rows whose id another event of their job has."""
     jobs: list[dict[str, Row]] = [{}]
     clashing: list[Row] = []
     weight = ENVELOPE

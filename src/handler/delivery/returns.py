@@ -168,7 +168,7 @@ def park(parked: Iterable[RefusedRows], owners: Mapping[int, Message], *, at: st
     for (*_, reason, detail, suspect), rows in groups.items():
         like = owners[rows[0].owner]
         refused_at = like.refused_at if suspect else 0
-        like = like._replace(deferred=0, suspect=bool(suspect), refused_at=refused_at, waiting_since=0)
+        like = like._replace(deferred=0, suspect=bool(suspect), refused_at=refused_at, refusals=0, waiting_since=0)
         for message, places in _packed(rows, like):
             outgoing = messages.parked(message, reason=str(reason), detail=str(detail), at=at)
             parcels.append(Parcel(outgoing, places))

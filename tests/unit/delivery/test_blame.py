@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from handler.delivery.blame import DISTRUST, TRUST, Doubt, Verdict
+from handler.delivery.blame import DISTRUST, PROOF_SECONDS, TRUST, Doubt, Verdict
 from handler.delivery.jobs import Job, Row
 from sim.time import START
 from tests.unit.support_delivery import event
@@ -47,7 +47,7 @@ CASES = {
     "the same, after others": Case("later", accepted=600, refused=900, tries=3, trust=DISTRUST, before=(1, 2, 3)),
     "the same for the fifteenth time": Case("later", accepted=2, refused=3, tries=15, trust=DISTRUST),
     "the same for the sixteenth time": Case("park", accepted=2, refused=3, tries=16, trust=DISTRUST),
-    "refused for the sixteenth time, never another accepted": Case("brake", tries=16),
+    "refused for the sixteenth time, never another accepted": Case("hold", tries=16),
     "refused alone at first, another accepted meanwhile": Case("hold", accepted=2, refused=3, with_others=True),
     "named, others accepted": Case("park", accepted=2, refused=3, named=True, trust=0),
     "named after three others, others accepted": Case("park", accepted=2, refused=3, named=True, believed=3),
@@ -76,6 +76,8 @@ CASES = {
     "a row of another message refused, and a request accepted since": Case("hold", before=(1,), repaired=True),
     "never accepted, six refusals": Case("hold", tries=6, refused=600),
     "never accepted, seven refusals": Case("brake", tries=7, refused=600),
+    "never accepted, eight refusals": Case("hold", tries=8, refused=600),
+    "never accepted, 14 refusals": Case("brake", tries=14, refused=600),
     "accepted an hour ago, seven refusals": Case("brake", tries=7, refused=7_200, accepted=3_600),
     "accepted since, seven refusals": Case("hold", tries=7, refused=600, accepted=300, trust=0),
 }
@@ -128,6 +130,30 @@ def test_rows_refused_again_after_one_accepted_request_are_one_sign_of_consisten
     doubt = Doubt().after(Job((row,)), START)
     verdicts = [doubt.judge(row, Job((row,), START - 1, refusals=2), 3, START + 1) for _ in range(20)]
     assert set(verdicts) == {"hold"}
+
+
+def test_rows_that_klaviyo_names_in_new_jobs_are_no_sign_of_consistency() -> None:
+    row = Row(0, event("row"), b"{}")
+    doubt = Doubt()
+    for turn in range(TRUST):
+        doubt = doubt.after(Job((row,)), START + 60 * turn)
+        doubt.judge(row, Job((row,), START + 60 * turn + 20), 1, START + 60 * turn + 20, named=True, believe=True)
+    assert refused_again(doubt, START + 60 * TRUST)[1] == "hold"
+
+
+@pytest.mark.parametrize(
+    ("trust", "accepted", "wanted"),
+    [
+        (TRUST - 1, 1, True),
+        (TRUST, PROOF_SECONDS / 2 - 0.1, False),
+        (TRUST, PROOF_SECONDS / 2 + 0.1, True),
+        (TRUST, -60, True),  # by a clock that is wrong
+    ],
+)
+def test_proof_is_wanted_until_refusals_are_consistent_and_again_before_the_last_is_too_old(
+    trust: int, accepted: float, wanted: bool
+) -> None:
+    assert Doubt(START - accepted, trust=trust).wants_proof(START) is wanted
 
 
 def test_row_that_is_accepted_after_it_was_refused_alone_ends_all_trust() -> None:

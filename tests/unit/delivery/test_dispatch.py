@@ -224,6 +224,26 @@ def test_a_lone_row_is_not_blamed_until_others_got_through() -> None:
     assert relay.klaviyo.stored == ["good1", "good2"]
 
 
+def test_row_that_waits_goes_back_with_its_refusals_and_the_time_of_the_last() -> None:
+    """Only what Klaviyo accepts after that is proof: a fault may have begun in between."""
+    relay = Relay()
+    relay.klaviyo.bad, relay.klaviyo.pointers = {"bad"}, False
+    result = relay.run(message("bad", "good"))
+    assert [request.names for request in relay.klaviyo.requests] == [["bad", "good"], ["bad"], ["good"], ["bad"]]
+    ((job,), last) = result.left, relay.klaviyo.requests[-1].at
+    assert job.refusals == 2
+    assert job.refused_at is not None
+    assert last <= job.refused_at <= relay.clock()
+
+
+def test_pointer_to_a_row_that_does_not_exist_is_no_word_about_a_lone_row() -> None:
+    relay = Relay()
+    naming(relay, NAMINGS["a row that does not exist"], {"bad"})
+    result = relay.run(message("bad", "good"))
+    assert not result.parked
+    assert left(result) == {"bad"}
+
+
 def test_a_lone_row_closes_the_relay_in_the_end_and_is_parked_once_another_was_taken() -> None:
     relay = Relay()
     relay.klaviyo.bad, relay.klaviyo.pointers = {"bad"}, False

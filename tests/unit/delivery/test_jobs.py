@@ -141,6 +141,25 @@ def test_backfills_fill_up_the_jobs_of_what_is_live_and_redriven_events_stay_apa
     assert [row.owner for row in packed[0].rows] == [2, 0]
 
 
+def test_suspects_of_a_redrive_come_last_and_are_not_refused_together_with_others() -> None:
+    def suspect(name: str, **flags: Any) -> Message:
+        return Message("shop", (event(name),), 1.0, suspect=True, **flags)
+
+    several = [suspect("back", redriven=True), suspect("a"), suspect("again", redriven=True), suspect("b")]
+    packed = jobs.pack(list(enumerate(several)), now=1.0)
+    assert [{row.event.unique_id for row in job.rows} for job in packed] == [{"a", "b"}, {"back", "again"}]
+
+
+def test_events_that_were_refused_alone_travel_with_the_time_of_the_last_refusal() -> None:
+    """What Klaviyo accepted before that is no proof against all of them."""
+    several = [
+        Message("shop", (event(f"e{at}"),), 1.0, suspect=True, refused_at=at, refusals=refusals)
+        for at, refusals in ((20, 1), (30, 5), (10, 2))
+    ]
+    (job,) = jobs.pack(list(enumerate(several)), now=40.0)
+    assert (len(job.rows), job.refused_at, job.refusals) == (3, 30, 1)
+
+
 def test_one_id_for_all_events_makes_a_job_for_each_and_no_work_that_grows_with_their_square() -> None:
     """Each profile's event is one of its own to Klaviyo; the function that compares each with each runs out of time."""
     people = 400

@@ -217,6 +217,21 @@ def test_rows_that_nobody_can_be_blamed_for_wait_and_a_morning_of_good_events_se
         assert world.clock() - morning < 8 * 1_200 + 2_000
 
 
+def test_lone_bad_event_of_a_quiet_day_is_parked_within_hours_and_closes_the_relay_twice_at_most() -> None:
+    """Klaviyo names no event, and accepts another only once an hour."""
+    with delivery() as world:
+        world.klaviyo.bad, world.klaviyo.pointers = {"bad"}, False
+        world.put(message("bad"))
+        for hour in range(1, 7):
+            world.events.put(messages.encode(message(f"good{hour}")), group="shop", delay=3_600 * hour)
+        began = world.clock()
+        world.run()
+        assert parked_names(world) == {"refused_by_klaviyo": {"bad"}}
+        tries = [request.at for request in world.klaviyo.requests if request.names == ["bad"]]
+        assert tries[-1] - began < 3.5 * 3_600
+        assert len(tries) <= 30  # 16, and a probe every 13 minutes while the relay is closed
+
+
 def test_the_only_event_of_a_day_is_not_parked_because_klaviyo_refuses_everything() -> None:
     with delivery() as world:
         world.klaviyo.told = lambda _: world.klaviyo.answer(400, [{"title": "Malformed body"}])

@@ -103,6 +103,23 @@ def test_suspects_stay_apart_and_count_from_their_refusal() -> None:
     ]
 
 
+def test_events_that_were_refused_alone_stay_in_messages_of_their_own_with_their_refusals() -> None:
+    """Left over from one job, so that the next can again hold all such events, and not those of one message."""
+    counts = (4, 4, 2)
+    got = owners(*(message(f"a{n}", suspect=True, refused_at=9, refusals=count) for n, count in enumerate(counts)))
+    (job,) = packed(got)
+    (held,) = jobs.pack([(7, message("b"))], now=NOW)
+    got[7] = message("b")
+    left = [job, replace(held, refused_at=NOW, refusals=3)]
+    bodies = decoded(returns.defer(left, got, cause=None, now=NOW, random=lambda: 0.5, pauses=PAUSES))
+    assert [(body.events[0].unique_id, len(body.events), body.refusals) for body in bodies] == [
+        ("a0", 1, 4),
+        ("a1", 1, 4),
+        ("a2", 1, 2),
+        ("b", 1, 3),
+    ]
+
+
 def test_late_events_are_deferred_as_they_came() -> None:
     got = owners(message("a"))
     work = jobs.pack(list(got.items()), now=NOW + 90_000, late_after=86_400)
@@ -138,6 +155,15 @@ def test_parked_rows_share_a_message_and_come_back_as_new() -> None:
     assert (body.deferred, body.suspect, len(body.events)) == (0, False, 3)
     assert parcel.owners == frozenset({0, 1, 2})
     assert parcel.outgoing.attributes["reason"] == "refused_by_klaviyo"
+
+
+@pytest.mark.parametrize("suspect", [False, True])
+def test_redrive_brings_back_no_refusals_of_before(suspect: bool) -> None:
+    """They say nothing once the cause is corrected: sixteen of them would park an event the next time it is refused."""
+    got = owners(*(message(f"a{n}", suspect=True, refused_at=7, refusals=20) for n in range(3)))
+    rows = tuple(row for job in packed(got) for row in job.rows)
+    (body,) = decoded(returns.park([RefusedRows(rows, "waited_too_long", "Waited.", suspect)], got, at=AT))
+    assert (body.suspect, body.refusals, body.refused_at) == (suspect, 0, 7 if suspect else 0)
 
 
 def queues(sqs: Sqs, clock: Time, until: float = NOW + 60) -> Queues:
