@@ -120,6 +120,15 @@ def test_events_that_were_refused_alone_stay_in_messages_of_their_own_with_their
     ]
 
 
+def test_rows_of_a_refused_job_share_a_message_and_are_apart_from_those_of_another() -> None:
+    """Also if an older version left out when they were refused."""
+    got = owners(*(message(f"a{n}", suspect=True) for n in range(5)))
+    (job,) = packed(got)
+    assert job.refused_at == 0
+    bodies = decoded(returns.defer(job.halves(), got, cause=None, now=NOW, random=lambda: 0.5, pauses=PAUSES))
+    assert [len(body.events) for body in bodies] == [2, 3]
+
+
 def test_late_events_are_deferred_as_they_came() -> None:
     got = owners(message("a"))
     work = jobs.pack(list(got.items()), now=NOW + 90_000, late_after=86_400)
