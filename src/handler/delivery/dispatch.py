@@ -211,7 +211,7 @@ class _Run(Result):
                     (row,),
                     answer.reason,
                     scrub(words, row.entry) or "Klaviyo gave no reason",
-                    suspect=not answer.rows,
+                    suspect=index not in answer.rows,
                 )
             )
         else:

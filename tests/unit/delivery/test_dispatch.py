@@ -242,6 +242,8 @@ def test_pointer_to_a_row_that_does_not_exist_is_no_word_about_a_lone_row() -> N
     result = relay.run(message("bad", "good"))
     assert not result.parked
     assert left(result) == {"bad"}
+    result = relay.run(message("bad", "good"), message(*(f"more{number}" for number in range(40))))
+    assert [part.suspect for part in result.parked] == [True]  # also when it is redriven
 
 
 def test_a_lone_row_closes_the_relay_in_the_end_and_is_parked_once_another_was_taken() -> None:
