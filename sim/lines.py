@@ -16,8 +16,9 @@ _Stream = TypeVar("_Stream")
 def into(stream: _Stream) -> Iterator[_Stream]:
     """Write the functions' log lines into ``stream`` meanwhile, whichever stream the logger was made with."""
     handler = cast("logging.StreamHandler[Any]", telemetry.logger.registered_handler)
-    before = handler.setStream(stream)
+    before = handler.stream
+    handler.stream = stream  # not setStream, which flushes the one before: an earlier run may have closed it
     try:
         yield stream
     finally:
-        handler.setStream(before)
+        handler.stream = before
