@@ -31,6 +31,7 @@ DRAIN_SECONDS = 420  # without fewer messages than before
 LOOK_SECONDS = 0.5
 QUIET = 10  # looks: longer than an invocation may come again later
 SENDERS_SECONDS = 60
+KEPT = "crashed"  # not redriven: it is proved that it would kill seven functions again
 TRIES = 20
 
 
@@ -131,7 +132,7 @@ class Run:
         def noted() -> Iterator[dead_letters.DeadLetter]:
             for letter in letters.through(dead_letters.read(sqs, dead)):
                 before.append(parked(letter.body, letter.reason))
-                if letter.reason == "crashed":  # proved: it would kill seven functions again
+                if letter.reason == KEPT:
                     letters.kept.append(letter)
                 else:
                     yield letter
@@ -170,7 +171,7 @@ def report(run: Run, outcome: Outcome, refused_rows: Sequence[str]) -> int:
         "forged": f"{ledger.forgeries}; let in {len(ledger.let_in)}",
         "events accepted": f"{account.accepted}",
         "delivered": f"{account.delivered}, {account.unread} of them without contents to compare",
-        "parked by then": f"{_counts(counted(outcome.before))}; re-queued in {len(outcome.before)} messages",
+        "parked by then": f"{_counts(counted(outcome.before))}; {_redriven(outcome.before)} messages re-queued",
         "innocents among them": _counts(Counter(account.innocent.values())),
         "parked in the end": _counts(counted(outcome.after)),
         "still waiting": f"{outcome.waiting} messages",
@@ -200,6 +201,10 @@ def _wrong(account: Account) -> list[str]:
     }
     wrong = [f"{len(names)} {what}, such as {min(names)}" for what, names in checks.items() if names]
     return wrong or ([] if ledger.accepted else ["nothing was accepted"])
+
+
+def _redriven(letters: Sequence[Parked]) -> int:
+    return sum(letter.reason != KEPT for letter in letters)
 
 
 def _counts(counts: Counter[str]) -> str:

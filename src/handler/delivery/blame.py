@@ -14,14 +14,14 @@ request, at most 20 minutes ago if the row was refused alone
 or 10 seconds ago if Klaviyo names it now, ...
 
 - and Klaviyo has refused the row alone 16 times            parked
-- and Klaviyo names it, and its refusals are not
-  contradictory                                             parked
-- and it has refused the row alone three times, and its
-  refusals are consistent: six times it accepted a request
-  and then refused again a row that it had refused alone    parked
 - and its refusals are contradictory: it accepted a row that
   it had refused alone, and was not consistent for ten
   times since                                               sent back to the queue
+- and Klaviyo names it                                      parked
+- and it has refused the row alone eight times              parked
+- and it has refused the row alone three times, and its
+  refusals are consistent: six times it accepted a request
+  and then refused again a row that it had refused alone    parked
 - and that is still open                                    held
 is named with all rows of a new job, three at most, three
 for each accepted request, and the refusals are not
@@ -57,7 +57,7 @@ TRIES = 3  # refusals of a row alone, if it is not named
 TRUST = 6  # times that Klaviyo accepted a request and then refused again a row that it had refused alone ...
 DISTRUST = -10  # ... counted from here after it accepted such a row
 BRAKE_TRIES = 7  # refusals of a row alone; if it has no proof, each seventh closes the relay
-PROOF_TRIES = 16  # refusals of a row alone that need no consistency
+PROOF_TRIES = 8  # refusals of a row alone that need no consistency; twice as many if the refusals are contradictory
 
 Verdict = Literal["park", "hold", "later", "brake"]
 
@@ -99,8 +99,8 @@ class Doubt:
         if again or believe:
             self.judged += 1
             self.trust += again and self.judged == 1
-            consistent = self.trust >= 0 if named else self.trust >= TRUST and tries >= TRIES
-            if tries >= PROOF_TRIES or (consistent and (again or self.judged <= ROWS)):
+            proved = named or tries >= PROOF_TRIES or (tries >= TRIES and self.trust >= TRUST)
+            if tries >= 2 * PROOF_TRIES or (proved and self.trust >= 0 and (again or self.judged <= ROWS)):
                 return "park"
         if again or age < PROOF_SECONDS:
             return "later" if again and self.trust < 0 else "hold"

@@ -19,7 +19,7 @@ from .returns import RefusedRows
 from .scrub import scrub
 
 _TITLE = 200
-_NOT_SETTLED = Closing("not_settled", "Klaviyo gave no reason; retrying together with other events")
+_NOT_SETTLED = Closing("not_settled", "Klaviyo did not say which event it refuses; each is tried again between others")
 _DIMENSIONS = {"service": SERVICE}
 
 

@@ -45,6 +45,11 @@ CASES = {
     "refused again, by contradictory refusals": Case("later", accepted=2, refused=3, tries=3, trust=DISTRUST),
     "the same, minutes later": Case("later", accepted=600, refused=900, tries=3, trust=DISTRUST),
     "the same, after others": Case("later", accepted=600, refused=900, tries=3, trust=DISTRUST, before=(1, 2, 3)),
+    "refused for the eighth time after another was accepted": Case("park", accepted=2, refused=3, tries=8, trust=0),
+    "refused for the seventh time after another was accepted": Case("hold", accepted=2, refused=3, tries=7, trust=0),
+    "refused for the eighth time by contradictory refusals": Case(
+        "later", accepted=2, refused=3, tries=8, trust=DISTRUST
+    ),
     "the same for the fifteenth time": Case("later", accepted=2, refused=3, tries=15, trust=DISTRUST),
     "the same for the sixteenth time": Case("park", accepted=2, refused=3, tries=16, trust=DISTRUST),
     "refused for the sixteenth time, never another accepted": Case("hold", tries=16),
