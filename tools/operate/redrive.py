@@ -100,16 +100,14 @@ def run(asked: argparse.Namespace) -> int:
     """List what is parked; with ``--go`` re-queue it, with ``--drop`` delete it."""
     if asked.drop and (asked.go or not (asked.source or asked.reason)):
         raise CommandError("DROP=1 deletes messages. Choose them by SOURCE= or REASON=, and leave out GO=1")
-    return redrive(target.relay(asked.stack), asked)
+    return redrive(target.relay(asked.stack), asked, time.time, input)
 
 
-def redrive(
-    relay: Relay,
-    asked: argparse.Namespace,
-    clock: Callable[[], float] = time.time,
-    ask: Callable[[str], str] = input,
-) -> int:
-    """Do what was asked for on ``relay`` and return the exit status; ``clock`` gives epoch seconds."""
+def redrive(relay: Relay, asked: argparse.Namespace, clock: Callable[[], float], ask: Callable[[str], str]) -> int:
+    """Do what was asked for on ``relay`` and return the exit status.
+
+    ``clock`` gives epoch seconds, ``ask`` what a person answers.
+    """
     sqs, queue = relay.client("sqs"), relay.outputs["DeadLetterQueueUrl"]
     if asked.drop:
         say(f"deleted {_messages(len(drop(sqs, queue, asked.source, asked.reason, ask)))}")

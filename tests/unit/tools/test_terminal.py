@@ -31,7 +31,8 @@ from sim.stacks import Stack, Stacks
 from sim.time import Time
 from sim.topics import Topics
 from tools import commands, loopback, paths, terminal
-from tools.operate import target
+from tools.errors import CommandError
+from tools.operate import redrive, target
 from tools.senders import sign
 
 ROOT = Path(__file__).parents[3]
@@ -197,6 +198,12 @@ def test_no_command_prints_what_cannot_be_seen(name: str, capsys: pytest.Capture
     assert not FORBIDDEN.intersection(said)
     assert not [line for line in said.splitlines() if line.startswith("FORGED")]
     assert ("\\u202e" in said.lower()) is (name not in QUIET)
+
+
+def test_redrive_that_deletes_asks_at_the_terminal() -> None:
+    asked = commands.parser("redrive")[0].parse_args(["--drop", "--source", HOSTILE])
+    with pytest.raises(CommandError, match="Not confirmed"):
+        redrive.run(asked)
 
 
 def test_only_the_terminal_prints() -> None:
