@@ -52,7 +52,7 @@ def raising(error: BaseException) -> Does:
     """An expression that fails as only a fault in our code does."""
 
     def fail() -> Any:
-        raise error
+        raise error.with_traceback(None)  # otherwise its place is where it was first raised, in another test
 
     return Does(fail)
 
