@@ -22,8 +22,10 @@ def custom_folder(folder: Path) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(senders, "CUSTOM", folder)
         senders.load.cache_clear()
-        yield folder
-    senders.load.cache_clear()
+        try:
+            yield folder
+        finally:
+            senders.load.cache_clear()
 
 
 def toml(tables: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from handler.door import signatures
 from handler.errors import NotVerified
 from handler.events import senders
 from handler.events.webhook import Webhook
+from tests.unit.support_senders import custom_folder
 from tools import commands, paths
 from tools.senders import lint, payload, sign
 from tools.senders.preview import preview
@@ -131,6 +133,14 @@ def test_each_source_has_its_own_secret(name: str) -> None:
 def test_the_development_secrets_of_two_stores_differ() -> None:
     secrets = sign.development_secrets(["shop_de", "shop_uk"])["sources"]
     assert secrets["shop_de"] != secrets["shop_uk"]
+
+
+def test_a_test_that_fails_leaves_no_sender_of_its_own_behind(tmp_path: Path) -> None:
+    (tmp_path / "stripe.toml").write_text('extends = "hmac"\ntitle = "Own"\n', "utf-8")
+    with suppress(ZeroDivisionError), custom_folder(tmp_path):
+        assert senders.load("stripe").title == "Own"
+        raise ZeroDivisionError
+    assert senders.load("stripe").title == "Stripe"
 
 
 def test_what_a_source_ignores_by_name_is_no_event_of_a_pattern(custom: Path) -> None:
