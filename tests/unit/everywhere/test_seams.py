@@ -107,6 +107,7 @@ PATCHES = re.compile(r"(^|\.)((set|del)(attr|item)|(mock\.)?patch(\.(object|dict
 TERMINAL = "whole commands run, on what a stranger wrote, and find all of this themselves"
 # Everything that is replaced from outside, and why no argument carries it.
 REPLACED = {
+    "bench/simulation.py: os.environ[name]": "botocore reads nowhere else what the function was invoked with",
     "bench/simulation.py: jobs.JOB_EVENTS": "Klaviyo's limit, the same in every deployment: small jobs are for speed",
     "fuzz/parsers.py: sys.stdout": "the process's own, in which nothing else runs",
     "local/console/worker.py: senders.CUSTOM": "as in the tests; the process is there for this folder",
@@ -114,6 +115,7 @@ REPLACED = {
     "local/emulator.py: lambda_svc._xray_trace_id_for_invocation": "MiniStack",
     "local/emulator.py: sqs._build_send_sys_attrs": "MiniStack",
     "sim/faults.py: messages.decode": "a fault of our code where nothing outside takes part",
+    "sim/lines.py: handler.stream": "the logger is one for the process, and made where it is imported",
     "tests/console/test_browser.py: console.stack.parameters.RequestsPerMinute": "another stack takes ten seconds",
     "tests/unit/everywhere/test_canaries.py: errors.RelayError.__init__": "receives every text, wherever it is raised",
     "tests/unit/everywhere/test_canaries.py: mapping.understand": "a fault of our code that quotes what it reads",
@@ -129,17 +131,40 @@ REPLACED = {
 }
 
 
+def root(node: ast.AST) -> str:
+    """The name at which a chain of attributes and keys begins, also inside a cast; empty if none does."""
+    match node:
+        case ast.Attribute(value=inner) | ast.Subscript(value=inner) | ast.Call(func=ast.Name("cast"), args=[_, inner]):
+            return root(inner)
+        case ast.Name(name):
+            return name
+    return ""
+
+
+def imported(tree: ast.Module) -> set[str]:
+    """The names of what is imported, and of what is taken out of that without a call, if no parameter has the name."""
+    nodes = list(ast.walk(tree))
+    names = [name for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) for name in node.names]
+    known = {(name.asname or name.name).partition(".")[0] for name in names}
+    parameters = {node.arg for node in nodes if isinstance(node, ast.arg)}
+    for node in nodes:
+        match node:
+            case ast.Assign([ast.Name(name)], value) | ast.AnnAssign(ast.Name(name), value=ast.expr() as value):
+                if root(value) in known and name not in parameters:
+                    known.add(name)
+    return known
+
+
 def replaced(tree: ast.Module) -> Iterator[str]:
-    """What is replaced from outside: targets of patches, and attributes of what was imported that are assigned to."""
-    names = [name for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom) for name in node.names]
-    imported = {(name.asname or name.name).partition(".")[0] for name in names}
+    """What is replaced from outside: targets of patches, and what is assigned to in what was imported."""
+    known = imported(tree)
     for node in ast.walk(tree):
         match node:
-            case ast.Call() if PATCHES.search(ast.unparse(node.func)):
+            case ast.Call() if PATCHES.search(ast.unparse(node.func)) and (node.args or node.keywords):
                 parts = [*node.args, *(word.value for word in node.keywords)][:2]
                 whole = isinstance(parts[0], ast.Constant) and "." in str(parts[0].value)
                 yield ".".join(ast.unparse(part).strip("'") for part in (parts[:1] if whole else parts))
-            case ast.Attribute(ctx=ast.Store() | ast.Del()) if ast.unparse(node).partition(".")[0] in imported:
+            case ast.Attribute() | ast.Subscript() if isinstance(node.ctx, ast.Store | ast.Del) and root(node) in known:
                 yield ast.unparse(node)
 
 
@@ -165,13 +190,27 @@ def test_what_is_replaced_from_outside_has_a_reason() -> None:
         ("import a\na.b = 1", "a.b"),
         ("from a import b as c\nc.d += 1", "c.d"),
         ("import a.b\ndel a.b.c", "a.b.c"),
+        ("import a\na.b['c'] = 1", "a.b['c']"),
+        ("import a\nb: Any = a.b\nb.c = 1", "b.c"),
+        ("import a\nb = cast('Any', a.b)\nb.c = 1", "b.c"),
     ],
 )
 def test_replacement_is_found(code: str, target: str) -> None:
     assert list(replaced(ast.parse(code))) == [target]
 
 
-@pytest.mark.parametrize("code", ["patch.get('a', 1)", "monkeypatch.setenv('A', 'b')", "import a\nb = a.c", "a.b = 1"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "patch.get('a', 1)",
+        "client.patch()",
+        "monkeypatch.setenv('A', 'b')",
+        "import a\nb = a.c",
+        "import a\nb = a.c()\nb.d = 1",
+        "import a\nb = a.fixture\ndef test(b):\n b.c = 1",
+        "a.b = 1",
+    ],
+)
 def test_other_code_replaces_nothing(code: str) -> None:
     assert list(replaced(ast.parse(code))) == []
 
