@@ -26,7 +26,8 @@ KINDS = {
 REAL = {"Klaviyo": {"Connection"}}  # of the relay's own, which tests make fail
 UNCOMPARED = {"clock", "paged client", "paginator"}  # no services; pages are compared with each client that has some
 VARIABLES = {"EVENTS_QUEUE_URL", "REQUESTS_PER_MINUTE", "KLAVIYO_SECRET", "SOURCES_SECRET"}
-OBJECTS = {"SimpleNamespace", "Mock", "MagicMock", "type"}  # what makes an object or a class out of names
+OBJECTS = {"SimpleNamespace", "type"}  # what makes an object or a class out of names
+MOCKS = {"Mock", "MagicMock", "NonCallableMock", "AsyncMock", "create_autospec"}  # each answers any call
 
 
 class Double(NamedTuple):
@@ -64,11 +65,13 @@ def found(source: str) -> Iterator[Double]:
                 name, bases = node.name, frozenset(map(last, node.bases))
                 given = {part.name: part for part in node.body if isinstance(part, ast.FunctionDef)}
                 given |= dict.fromkeys(one for part in node.body for one in assigned(part, ast.Name))
-            case ast.Assign():
+            case ast.Assign() | ast.AnnAssign():
                 given = dict.fromkeys(assigned(node, ast.Attribute))
+            case ast.Call() if last(node.func) in MOCKS:
+                yield Double(node.lineno, "mock", frozenset())
             case ast.Call() if last(node.func) in OBJECTS:
                 given = dict.fromkeys(keyword.arg or "" for keyword in node.keywords)
-                given |= dict.fromkeys(key.split(".")[0] for part in ast.walk(node) for key in keys(part))
+                given |= dict.fromkeys(key for part in ast.walk(node) for key in keys(part))
             case ast.Call() if re.search(r"setattr$|\bpatch\b", ast.unparse(node.func)):
                 given = dict.fromkeys(text.split(".")[-1] for text in texts(node.args))
             case ast.Dict() if len(keys(node) & VARIABLES) > 1:
@@ -95,8 +98,8 @@ def takes(method: ast.FunctionDef | None, required: set[str]) -> bool:
 
 
 def assigned(node: ast.AST, form: type[ast.expr]) -> set[str]:
-    """The names, or those of the attributes, to which ``node`` assigns."""
-    targets = node.targets if isinstance(node, ast.Assign) else []
+    """The names, or those of the attributes, to which ``node`` assigns, or whose type it gives."""
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
     return {last(target) for target in targets if isinstance(target, form)}
 
 
@@ -185,7 +188,11 @@ def test_every_double_is_compared_with_the_real_one() -> None:
         ("types.SimpleNamespace(get_item=item)", "dynamodb client"),
         ("type('Own', (), {'put_secret_value': put})", "secretsmanager client"),
         ("SimpleNamespace(**{'filter_log_events': lines})", "logs client"),
-        ("Mock(**{'describe_stacks.return_value': {}})", "cloudformation client"),
+        ("SimpleNamespace(**{'describe_stacks': stacks})", "cloudformation client"),
+        ("@dataclass\nclass Own:\n get_item: Callable[..., Any]", "dynamodb client"),
+        ("class Own:\n def __init__(self):\n  self.get_item: Any = item", "dynamodb client"),
+        ("client = Mock()\nclient.get_item.return_value = {}", "mock"),
+        ("mock.create_autospec(Sqs)", "mock"),
         ("monkeypatch.setattr(client, 'invoke', answer)", "lambda client"),
         ("setattr(client, 'describe_alarms', none)", "cloudwatch client"),
         ("mock.patch.object(client, 'list_subscriptions_by_topic')", "sns client"),
@@ -215,5 +222,7 @@ def test_sim_imports_the_handler_only() -> None:
     """So that whatever is tested or measured with it can be changed without it."""
     for path in sorted((ROOT / "sim").glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            name = node.module if isinstance(node, ast.ImportFrom) and not node.level else ""
-            assert (name or "").split(".")[0] not in ("local", "tests", "bench", "tools"), f"{path.name} imports {name}"
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            tops = {name.split(".")[0] for name in names}
+            assert tops.isdisjoint({"local", "tests", "bench", "tools"}), f"{path.name} imports {names}"
