@@ -24,7 +24,7 @@ MOST_PORTS = 65_535
 
 
 @contextlib.contextmanager
-def alone(running: Path = loopback.RUNNING) -> Iterator[None]:
+def alone(running: Path) -> Iterator[None]:
     """Be the one relay of this folder, and take its address away at the end: the other tools read it from ``running``.
 
     Raises
@@ -78,7 +78,7 @@ def run(_: argparse.Namespace) -> int:
     known = changes.stamps()
     say("starting ...")
     with (
-        alone(),
+        alone(loopback.RUNNING),
         Stack(
             klaviyo_url=os.environ.get("KLAVIYO_URL", ""),
             parameters={"RequestsPerMinute": rate} if rate else {},
@@ -90,7 +90,7 @@ def run(_: argparse.Namespace) -> int:
         ) as stack,
         Console(stack, exchanges, _number("CONSOLE_PORT")) as console,
     ):
-        say(*addresses(stack, console.url), "ready")
         loopback.Running(stack.url("{source}"), stack.known_as, stack.aws.url, stack.outputs, stack.parameters).write()
+        say(*addresses(stack, console.url), "ready")
         changes.watch(known, stack.redeploy, stopped, say)
     return 0
