@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,13 @@ def _refuse(event: str, arguments: Any) -> None:
         raise OSError("no network here")
 
 
-sys.addaudithook(_refuse)  # Python's own way to see and refuse these (library reference, "Audit events table")
+@cache
+def _listen() -> None:
+    """Refuse from now on, in Python's own way (library reference, "Audit events table").
+
+    A hook stays as long as its process and is called for each import and opened file: only tests that need it add it.
+    """
+    sys.addaudithook(_refuse)
 
 
 @pytest.fixture
@@ -42,6 +49,7 @@ def no_network() -> Iterator[list[Any]]:
 
     Other threads go on as before: a stack that other tests of the process share may be running in some.
     """
+    _listen()
     yield _tried.setdefault(threading.get_ident(), [])
     _tried.clear()
 
