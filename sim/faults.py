@@ -42,7 +42,7 @@ class Fate:
 def decoding(step: Callable[[str], None]) -> Iterator[None]:
     """Call ``step`` with the body of each message before it is decoded: it may raise, kill, or take time.
 
-    The only step of an invocation that nothing outside takes part in: a fault of our code in it has no other way in.
+    Nothing outside takes part in this step: a fault of our code in it has no other way in.
     """
     read = messages.decode
 
