@@ -31,8 +31,8 @@ class CloudWatch(Paged):
     """
 
     def __init__(self, *alarms: Alarm, per_page: int = 50) -> None:
+        super().__init__(per_page)
         self._alarms = {alarm.name: alarm for alarm in sorted(alarms, key=lambda alarm: alarm.name)}
-        self._per_page = per_page
         self.counted: list[tuple[str, str]] = []
 
     def describe_alarms(
@@ -48,8 +48,7 @@ class CloudWatch(Paged):
             for alarm in self._alarms.values()
             if alarm.name.startswith(AlarmNamePrefix) and StateValue in ("", alarm.state)
         ]
-        first, end = int(NextToken), int(NextToken) + self._per_page
-        return {"MetricAlarms": alarms[first:end]} | ({"NextToken": str(end)} if end < len(alarms) else {})
+        return self._page("MetricAlarms", alarms, NextToken)
 
     def describe_alarm_history(self, *, AlarmName: str, HistoryItemType: str, MaxRecords: int) -> dict[str, Any]:  # noqa: N803
         """Do DescribeAlarmHistory, of which there is one item at most: the last action."""

@@ -45,12 +45,12 @@ class Logs(Paged):
         per_page: int = 10_000,
         before: Call = nothing,
     ) -> None:
+        super().__init__(per_page)
         self._groups = {
             name: [(AT, event) if isinstance(event, str) else event for event in events]
             for name, events in groups.items()
         }
         self._filters = filters
-        self._per_page = per_page
         self._before = before
 
     def filter_log_events(
@@ -71,8 +71,7 @@ class Logs(Paged):
             for at, message in self._groups[logGroupName]
             if at >= startTime and (not self._filters or _matches(message, filterPattern))
         ]
-        first, end = int(nextToken), int(nextToken) + self._per_page
-        return {"events": events[first:end]} | ({"nextToken": str(end)} if end < len(events) else {})
+        return self._page("events", events, nextToken)
 
 
 def _matches(message: str, pattern: str) -> bool:

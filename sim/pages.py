@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -24,9 +24,17 @@ class Paginator:
 
 
 class Paged:
-    """A client that has pages; ``CONTINUES`` is the name under which the service continues."""
+    """A client that has pages of ``per_page`` items; ``CONTINUES`` is the name under which the service continues."""
 
     CONTINUES: ClassVar[str] = "NextToken"
+
+    def __init__(self, per_page: int) -> None:
+        self._per_page = per_page
+
+    def _page(self, name: str, items: Sequence[Any], token: str) -> dict[str, Any]:
+        """Return the answer with those of ``items`` under ``name`` that begin at ``token``, and how it continues."""
+        first, end = int(token), int(token) + self._per_page
+        return {name: items[first:end]} | ({self.CONTINUES: str(end)} if end < len(items) else {})
 
     def get_paginator(self, operation: str) -> Paginator:
         """Return the paginator of ``operation``."""

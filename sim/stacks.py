@@ -34,16 +34,14 @@ class Stacks(Paged):
     """The client's ``describe_stacks`` and ``describe_stack_resource`` for ``stacks``, ``per_page`` in each answer."""
 
     def __init__(self, *stacks: Stack, per_page: int = 1) -> None:
+        super().__init__(per_page)
         self._stacks = {stack.name: stack for stack in stacks}
-        self._per_page = per_page
 
     def describe_stacks(self, *, StackName: str = "", NextToken: str = "0") -> dict[str, Any]:  # noqa: N803
         """Do DescribeStacks; raise ``ClientError`` with ``ValidationError`` if none has the name."""
         if StackName:
             return {"Stacks": [self._stack("DescribeStacks", StackName).described()]}
-        first, end = int(NextToken), int(NextToken) + self._per_page
-        some = [stack.described() for stack in list(self._stacks.values())[first:end]]
-        return {"Stacks": some} | ({"NextToken": str(end)} if end < len(self._stacks) else {})
+        return self._page("Stacks", [stack.described() for stack in self._stacks.values()], NextToken)
 
     def describe_stack_resource(self, *, StackName: str, LogicalResourceId: str) -> dict[str, Any]:  # noqa: N803
         """Do DescribeStackResource; raise ``ClientError`` with ``ValidationError`` without such a stack or resource."""

@@ -23,8 +23,8 @@ class Topics(Paged):
     """
 
     def __init__(self, topics: Mapping[str, Mapping[str, str]], *, per_page: int = 100) -> None:
+        super().__init__(per_page)
         self._topics = topics
-        self._per_page = per_page
 
     def list_subscriptions_by_topic(self, *, TopicArn: str, NextToken: str = "0") -> dict[str, Any]:  # noqa: N803
         """Do ListSubscriptionsByTopic; raise ``ClientError`` with ``NotFound`` without such a topic."""
@@ -34,6 +34,4 @@ class Topics(Paged):
             {"SubscriptionArn": arn, "TopicArn": TopicArn, "Protocol": "email", "Endpoint": address}
             for address, arn in self._topics[TopicArn].items()
         ]
-        first, end = int(NextToken), int(NextToken) + self._per_page
-        page = {"Subscriptions": subscriptions[first:end]}
-        return page | ({"NextToken": str(end)} if end < len(subscriptions) else {})
+        return self._page("Subscriptions", subscriptions, NextToken)
