@@ -334,12 +334,7 @@ def pointers(parameters: Parameters, *, row: Callable[[Request], int], hours: fl
     """Let Klaviyo refuse everything, and point at a row that the job does not have."""
     sim = _world(parameters)
     back = sim.time.now + hours * HOUR
-
-    def refuse(request: Request) -> Answer:
-        source = {"pointer": POINTER.format(row(request))}
-        return sim.klaviyo.answer(400, [{"title": "Invalid input.", "detail": "Not valid.", "source": source}])
-
-    sim.klaviyo.told = _until(back, refuse)
+    sim.klaviyo.told = _until(back, lambda request: _pointing(sim, row(request)))
     traffic = Traffic(sim, hours * HOUR / events, ("shop", "forms")).start()
     sim.time.call(back - 1, traffic.end)
     drained = settle(sim, None, back, most=4 * HOUR)
@@ -361,15 +356,13 @@ def flapping(parameters: Parameters, *, share: float, hours: float = 2.0, every:
     """Let Klaviyo refuse a share of all requests at random, without a pointer, and some events for good."""
     sim = _world(parameters)
     over = sim.time.now + hours * HOUR
-    guilty = [f"bad-{number}" for number in range(bad)]
+    guilty = _plant(sim, bad)
 
     def told(request: Request) -> Answer | None:
         wrong = any(name in guilty for name in request.names)
         return _refusal(sim, "400") if wrong or (request.at < over and sim.chance.random() < share) else None
 
     sim.klaviyo.told = told
-    for number, name in enumerate(guilty):
-        sim.time.call(sim.time.now + 60 + 20 * number, partial(_send_one, sim, name))
     traffic = Traffic(sim, every, ("shop", "forms")).start()
     drained = settle(sim, traffic, over, most=6 * HOUR)
     return Found([*judge(sim, poison=guilty), Figure("drained min", drained / MINUTE)])
@@ -379,7 +372,7 @@ def gusts(parameters: Parameters, *, minutes: float = 15.0, each: int = 60, bad:
     """Let Klaviyo refuse everything for some seconds, fail for some, and accept for some, by turns."""
     sim = _world(parameters)
     over = sim.time.now + minutes * MINUTE
-    guilty = [f"bad-{number}" for number in range(bad)]
+    guilty = _plant(sim, bad)
     kinds = ("400", "413", "past_the_end", "503", "429", *("calm",) * 4)
     until, kind = 0.0, "calm"
 
@@ -392,8 +385,6 @@ def gusts(parameters: Parameters, *, minutes: float = 15.0, each: int = 60, bad:
         return _refusal(sim, kind) if request.at < over and kind != "calm" else None
 
     sim.klaviyo.told = told
-    for number, name in enumerate(guilty):
-        sim.time.call(sim.time.now + 60 + 20 * number, partial(_send_one, sim, name))
     busy = Traffic(sim, 1.0, ("shop", "forms", "loyalty"), each).start()
     sim.time.call(over, busy.end)
     traffic = Traffic(sim, 3.0, ("shop", "forms")).start(minutes * MINUTE)
@@ -401,11 +392,23 @@ def gusts(parameters: Parameters, *, minutes: float = 15.0, each: int = 60, bad:
     return Found([*judge(sim, poison=guilty), Figure("drained min", drained / MINUTE, most=60)])
 
 
+def _plant(sim: Simulation, bad: int) -> list[str]:
+    """Send so many events that Klaviyo is to refuse, one every 20 s from the second minute on; return their names."""
+    guilty = [f"bad-{number}" for number in range(bad)]
+    for number, name in enumerate(guilty):
+        sim.time.call(sim.time.now + 60 + 20 * number, partial(_send_one, sim, name))
+    return guilty
+
+
 def _refusal(sim: Simulation, kind: str) -> Answer:
     if kind == "past_the_end":
-        source = {"pointer": POINTER.format(99_999)}
-        return sim.klaviyo.answer(400, [{"title": "Invalid input.", "detail": "No.", "source": source}])
+        return _pointing(sim, 99_999)
     return sim.klaviyo.answer(int(kind), [{"title": "Invalid input.", "detail": "No."}] if kind == "400" else None)
+
+
+def _pointing(sim: Simulation, row: int) -> Answer:
+    source = {"pointer": POINTER.format(row)}
+    return sim.klaviyo.answer(400, [{"title": "Invalid input.", "detail": "Not valid.", "source": source}])
 
 
 # ---- the rate
