@@ -90,7 +90,7 @@ class Doubt:
     ) -> Verdict:
         """Return what to do with ``row``, which was sent in ``job`` and is refused alone for the ``tries``-th time.
 
-        ``named``: Klaviyo named it, and all others of its job. ``believe``: so it did in a new job.
+        ``named``: Klaviyo's pointer says that it is this row. ``believe``: it named all rows of a new job.
         """
         age = abs(now - self.accepted_at)
         again = self.accepted_at > (job.refused_at or 0) and (
