@@ -25,6 +25,7 @@ SHORT = replace(
     read=READ_SECONDS,
     lease=CONNECT_SECONDS + READ_SECONDS + 1,
     finish=2.0,
+    returned=5.0,  # slots are as far apart as ever; an invocation has 7 s for requests
     kept=5.0,
     calm=20.0,
     stagger=2,  # SQS delays by whole seconds
