@@ -284,14 +284,20 @@ class Sqs:
         return self._batch("DeleteMessageBatch", QueueUrl, Entries, delete)
 
     def change_message_visibility_batch(self, *, QueueUrl: str, Entries: Sequence[Entry]) -> dict[str, Any]:  # noqa: N803
-        """Do ChangeMessageVisibilityBatch, by the latest handles."""
+        """Do ChangeMessageVisibilityBatch; what is not in flight, or has another handle by now, is listed as failed."""
+
+        def out_of_reach(entry: Entry) -> str:
+            message = queue.messages.get(_name(entry["ReceiptHandle"]))
+            if not message or message.handle != entry["ReceiptHandle"]:
+                return "ReceiptHandleIsInvalid"
+            return "" if message.id in queue.in_flight else "MessageNotInflight"
 
         def hide(entry: Entry) -> dict[str, Any]:
             queue.hide(_name(entry["ReceiptHandle"]), entry["VisibilityTimeout"])
             return {"Id": entry["Id"]}
 
         queue = self._queue("ChangeMessageVisibilityBatch", QueueUrl)
-        return self._batch("ChangeMessageVisibilityBatch", QueueUrl, Entries, hide)
+        return self._batch("ChangeMessageVisibilityBatch", QueueUrl, Entries, hide, out_of_reach)
 
     def send_message(self, *, QueueUrl: str, **entry: Any) -> None:  # noqa: N803
         """Do SendMessage; raise ``ClientError`` where a batch would list the entry as failed."""

@@ -3,7 +3,8 @@
 Known differences, in which ``sim`` goes by the API reference: MiniStack takes delays over
 900 s (``DelaySeconds``), leaves the attributes out of a batch's 1 MiB, and lists an
 outdated receipt handle as failed (DeleteMessage: "the request succeeds, but the message
-will not be deleted"). Ids, handles and words are each one's own.
+will not be deleted"), and hides what is not in flight (ChangeMessageVisibility:
+MessageNotInflight). Ids, handles and words are each one's own.
 """
 
 from __future__ import annotations
@@ -277,6 +278,23 @@ def test_what_is_shown_again_can_be_received_at_once(sides: list[Side]) -> None:
         (again,) = side.receive()
         assert side.clock() - began < 60
         assert again["Attributes"]["ApproximateReceiveCount"] == "2"
+
+
+def test_only_what_is_in_flight_is_shown_again(sides: list[Side]) -> None:
+    def failed(side: Side, message: dict[str, Any]) -> list[str]:
+        entries = [{"Id": "0", "ReceiptHandle": message["ReceiptHandle"], "VisibilityTimeout": 0}]
+        answer = side.client.change_message_visibility_batch(QueueUrl=side.events, Entries=entries)
+        return [entry["Code"] for entry in answer.get("Failed", [])]
+
+    for side in sides:
+        side.send(entry("a"), entry("b"))
+        first, second = side.receive(2)
+        side.delete(first)
+        assert failed(side, first) == ["ReceiptHandleIsInvalid"]
+        assert not failed(side, second)
+        assert failed(side, second) == ([] if side is sides[1] else ["MessageNotInflight"])
+        side.receive()
+        assert failed(side, second) == ["ReceiptHandleIsInvalid"]
 
 
 def test_a_queue_counts_what_is_ready_in_flight_and_delayed(sides: list[Side]) -> None:
