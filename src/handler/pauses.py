@@ -24,8 +24,9 @@ class Pauses:
     read: float = 20.0
     finish: float = 12.0
     last: float = 2.0  # of that, after the last call of a queue
-    # Messages that came back are handled in the first ``returned`` seconds of an invocation, so that new ones soon have
-    # their turn. The queue hands over the others again after 20 to 120 % of ``unreached``.
+    # Messages that came back are handled for ``returned`` seconds after the new ones, which leave them this time, and
+    # no longer, so that the next new ones soon have their turn. The queue hands over the others again after 20 to
+    # 120 % of ``unreached``.
     returned: float = 20.0
     calm: float = 3_600.0  # without another death, after which a message that died alone is parked for it
     unreached: float = 50.0

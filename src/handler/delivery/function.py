@@ -178,7 +178,8 @@ class Deliver:
         if returned or stuck:
             self._deaths.read(came_back=any(map(crashes.from_a_group, returned)))
         if new:  # nothing settled proves nothing
-            self._settle(run, new)
+            # If new messages use up each invocation, what came back has its time at the end.
+            self._settle(run, new, run.deadline - (self._pauses.returned if returned else 0.0))
         for record in stuck:  # SQS would soon move it without a reason
             self._park(run, record, "waited_too_long", "came back for a week without being settled")
         if returned:
@@ -186,7 +187,7 @@ class Deliver:
 
     def _deliver_returned(self, run: _Run, returned: list[Record]) -> None:
         """Settle what came back while there is time; the queue hands over the rest again soon."""
-        until = run.began + self._pauses.returned
+        until = min(run.deadline, self._clock() + self._pauses.returned)
         queue = self._settings.events_queue_url
         for group, trial in crashes.groups(returned, self._deaths, random=self._random):
             # What is settled is deleted before the function may die. What is out of time waits.
@@ -203,7 +204,7 @@ class Deliver:
     def _settle_returned(self, run: _Run, group: list[Record], trial: Trial | None) -> None:
         """Settle what came back. ``trial`` is that of a message that is alone; after too many it is parked."""
         if trial is None:
-            self._settle(run, group)
+            self._settle(run, group, run.deadline)
             return
         (record,) = group
         if self._deaths.convicts(trial):
@@ -212,7 +213,7 @@ class Deliver:
             return
         self._deaths.begin(group, trial)
         run.cause = ""
-        self._settle(run, group, trial)
+        self._settle(run, group, run.deadline, trial)
         self._deaths.end(record, trial, cause=run.cause)
 
     def _split(self, run: _Run, record: Record, trial: Trial) -> bool:
@@ -232,7 +233,7 @@ class Deliver:
             self._deaths.begin([record], Trial(trial.deaths + crashes.APART), deaths=-crashes.APART)
         return True
 
-    def _settle(self, run: _Run, group: list[Record], trial: Trial | None = None) -> None:
+    def _settle(self, run: _Run, group: list[Record], deadline: float, trial: Trial | None = None) -> None:
         """Handle ``group``. Halve it where that raises, so that only records that raise alone stay in the queue.
 
         If two of them raise and nothing was settled, the release is at fault, and the rest stays, too.
@@ -242,11 +243,11 @@ class Deliver:
         stay: list[Record] = []
         while waiting:
             part = waiting.popleft()
-            if self._clock() > run.deadline or (len(raised) == _ALONE and not run.settled):
+            if self._clock() > deadline or (len(raised) == _ALONE and not run.settled):
                 stay += part
                 continue
             try:
-                left = self._handle(run, part)
+                left = self._handle(run, part, deadline)
             except Exception as error:  # noqa: BLE001 (one message must not hold up the others)
                 run.cause = report.crashed(error)
                 if len(part) > 1:
@@ -263,12 +264,12 @@ class Deliver:
         elif trial is None or not raised:  # what raises in its trial shows nothing about other messages
             self._deaths.settled()
 
-    def _handle(self, run: _Run, group: list[Record]) -> list[Record]:
+    def _handle(self, run: _Run, group: list[Record], deadline: float) -> list[Record]:
         """Deliver, defer or park the events of ``group``; return the records for which none of these worked."""
         decoded = records.read(group, at=run.at, now=run.began)
-        owners, parked, again = self._map_raw(decoded, group, run)
+        owners, parked, again = self._map_raw(decoded, group, run.at, deadline)
         work = jobs.pack(list(owners.items()), now=self._clock(), late_after=self._settings.late_after)
-        result = self._dispatcher.run(work, owners, run.deadline)
+        result = self._dispatcher.run(work, owners, deadline)
         result.left, overdue = returns.overdue(result.left, owners, cause=result.cause, now=self._clock())
         result.parked += overdue
         report.finished(result, owners)
@@ -312,7 +313,7 @@ class Deliver:
         return sent
 
     def _map_raw(
-        self, decoded: Decoded, group: list[Record], run: _Run
+        self, decoded: Decoded, group: list[Record], at: str, deadline: float
     ) -> tuple[dict[int, Message], list[Parcel], list[Parcel]]:
         """Map raw webhooks (see ``redriven``) for half of the time that is left; the others wait for another turn."""
         if not decoded.raw:
@@ -321,12 +322,12 @@ class Deliver:
         from ..events import mapping
         from . import redriven
 
-        until = (self._clock() + run.deadline) / 2
+        until = (self._clock() + deadline) / 2
         mapped, parked, again = redriven.replay(
             decoded.raw,
             group,
             defaults=mapping.Defaults(self._settings.phone_region, self._settings.time_zone),
-            at=run.at,
+            at=at,
             stagger=self._pauses.stagger,
             is_late=lambda: self._clock() > until,
         )

@@ -662,6 +662,17 @@ def test_it_ends_in_time_although_what_is_new_takes_all_of_it(world: World) -> N
     assert world.clock() - began < 120
 
 
+def test_what_came_back_has_its_turn_although_new_messages_would_take_every_invocation(world: World) -> None:
+    world.klaviyo.told = lambda _: world.clock.sleep(3.0)
+    for number in range(1_000):
+        world.put(Message(f"shop{number}", (event(f"n{number}"),), world.clock(), suspect=True))
+    sent = [f"back{number}" for number in range(6)]
+    world.fill(*sent, receives=8)
+    world.invoke()
+    assert set(sent) <= set(world.klaviyo.stored)
+    assert len(world.klaviyo.stored) < 1_006
+
+
 def test_what_had_no_turn_in_time_is_shown_again_within_a_minute(world: World) -> None:
     world.takes = 3.0
     world.fill("new")
@@ -680,9 +691,9 @@ def test_what_had_no_turn_in_time_is_shown_again_within_a_minute(world: World) -
 
 
 def test_what_never_has_its_turn_is_parked_with_a_reason_before_sqs_moves_it(world: World) -> None:
-    """Each invocation is busy with what is new for longer than what came back may wait."""
+    """SQS deletes nothing for longer than what came back may wait."""
     world.fill("back", receives=1)
-    world.klaviyo.told = lambda _: world.clock.sleep(PAUSES.returned + 1)
+    world.sqs.refuse = lambda entry: entry.keys() == {"Id", "ReceiptHandle"}
     began = world.clock()
     while not world.dead:
         world.wait()
