@@ -24,9 +24,15 @@ from .schedule import Episode, Fault
 
 PER_MINUTE = 150
 PER_SECOND = 10
-FUNCTION_SECONDS = 12
-VISIBILITY_SECONDS = 15
-WINDOW_SECONDS = 1
+FUNCTION_SECONDS = 20
+VISIBILITY_SECONDS = 23
+# Of an event source whose functions have a sixth of their time and slots as far apart as ever: with full batches and
+# more functions none would have the slots to take a refused job apart, or the time to send on what it has no slot for.
+EVENT_SOURCE = {
+    "MaximumBatchingWindowInSeconds": 1,
+    "BatchSize": 1_000,
+    "ScalingConfig": {"MaximumConcurrency": 3},
+}
 DRAIN_SECONDS = 420  # without fewer messages or more stored events than before
 LOOK_SECONDS = 0.5
 QUIET = 10  # looks: longer than an invocation may come again later
@@ -220,7 +226,7 @@ def chaos(seed: int, seconds: float, calm: float = schedule.CALM) -> int:
     with (
         Proxy(seed) as proxy,
         Stack(
-            properties={"MaximumBatchingWindowInSeconds": WINDOW_SECONDS},
+            properties=EVENT_SOURCE,
             environment={"AWS_ENDPOINT_URL": proxy.url},
             change=short_lived,
             trigger_endpoint=proxy.url,
