@@ -392,6 +392,23 @@ def gusts(parameters: Parameters, *, minutes: float = 15.0, each: int = 60, bad:
     return Found([*judge(sim, poison=guilty), Figure("drained min", drained / MINUTE, most=60)])
 
 
+def flood(parameters: Parameters, *, named: bool, seconds: float, each: int = 1, minutes: float = 18.0) -> Found:
+    """Let Klaviyo refuse all events of one source, ``each`` of them every ``seconds``, beside live events of others."""
+    sim = _world(parameters)
+    over = sim.time.now + minutes * MINUTE
+
+    def told(request: Request) -> Answer | None:
+        bad = [row for row, name in enumerate(request.names) if name.startswith("sick-")]
+        return (_pointing(sim, *bad) if named else _refusal(sim, "400")) if bad else None
+
+    sim.klaviyo.told = told
+    sick = Traffic(sim, seconds, ("sick",), each).start(30.0)
+    sim.time.call(over, sick.end)
+    traffic = Traffic(sim, 1.0, ("shop", "forms", "loyalty")).start()
+    drained = settle(sim, traffic, over, most=6 * HOUR)
+    return Found([*judge(sim, poison=sick.sent), *_latency(traffic), Figure("drained min", drained / MINUTE, most=8)])
+
+
 def _plant(sim: Simulation, bad: int) -> list[str]:
     """Send so many events that Klaviyo is to refuse, one every 20 s from the second minute on; return their names."""
     guilty = [f"bad-{number}" for number in range(bad)]
@@ -406,9 +423,9 @@ def _refusal(sim: Simulation, kind: str) -> Answer:
     return sim.klaviyo.answer(int(kind), [{"title": "Invalid input.", "detail": "No."}] if kind == "400" else None)
 
 
-def _pointing(sim: Simulation, row: int) -> Answer:
-    source = {"pointer": POINTER.format(row)}
-    return sim.klaviyo.answer(400, [{"title": "Invalid input.", "detail": "Not valid.", "source": source}])
+def _pointing(sim: Simulation, *rows: int) -> Answer:
+    error = {"title": "Invalid input.", "detail": "Not valid."}
+    return sim.klaviyo.answer(400, [error | {"source": {"pointer": POINTER.format(row)}} for row in rows])
 
 
 # ---- the rate
@@ -533,6 +550,8 @@ STORIES: dict[str, Callable[[Parameters], Found]] = {
     "413": too_large,
     "flapping": partial(flapping, share=1 / 3),
     "gusts": gusts,
+    "flood": partial(flood, named=True, seconds=1.0),
+    "flood-unnamed": partial(flood, named=False, seconds=5.0),
     "stacks-100-40": partial(stacks, rates=(100, 40), expected=(100, 40)),
     "stacks-150-10": partial(stacks, rates=(150, 10), expected=(140, 10)),
     "clocks-0.2s": partial(clocks, apart=lambda _, chance: chance.uniform(-0.2, 0.2)),

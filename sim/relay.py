@@ -57,7 +57,7 @@ def deliver(
         settings=settings,
         sqs=cast("Any", sqs),
         dispatcher=dispatcher,
-        deaths=Deaths(table, known=lambda: pacer.known, clock=clock, pauses=PAUSES),
+        deaths=Deaths(table, pacer=pacer, clock=clock, pauses=PAUSES),
         pauses=PAUSES,
         clock=clock,
         random=random,

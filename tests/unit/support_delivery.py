@@ -94,7 +94,7 @@ def deliver(
             settings=for_deliver(ENVIRONMENT),
             sqs=sqs,
             dispatcher=dispatcher,
-            deaths=Deaths(table, known=lambda: paced.known, clock=clock, pauses=PAUSES),
+            deaths=Deaths(table, pacer=paced, clock=clock, pauses=PAUSES),
             pauses=PAUSES,
             clock=clock,
             random=random,

@@ -66,8 +66,8 @@ Verdict = Literal["park", "hold", "later", "brake"]
 class Doubt:
     """The judgement of rows that are refused alone; a function keeps it from one invocation to the next.
 
-    ``accepted_at`` is when Klaviyo last accepted a request of this function, or the
-    probe of another (epoch seconds). Another machine's clock may be wrong, so its age
+    ``accepted_at`` is when Klaviyo last accepted a request of this function, or of
+    another that has told the others (epoch seconds). Another machine's clock may be wrong, so its age
     counts without its sign. ``trust`` is how often Klaviyo's refusals have been
     consistent, and negative once they were contradictory.
     """

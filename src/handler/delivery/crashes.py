@@ -33,7 +33,7 @@ from typing import NamedTuple
 
 from ..errors import TableUnavailable
 from ..pauses import Pauses
-from .pacing import State, Table
+from .pacing import Pacer, State, Table
 from .records import Record
 
 MANY, SOME, FEW = 512, 64, 8  # messages that came back, handled together
@@ -59,15 +59,15 @@ class Trial(NamedTuple):
 class Deaths:
     """What the functions know of each other's deaths, in the pacing table.
 
-    ``known`` gives the pacing item as the pacer read it last. If the table does not
-    answer, there is no evidence, and nobody is parked. ``courage`` is how many messages
+    ``pacer`` has the pacing item as it read it last. If the table does not answer,
+    there is no evidence, and nobody is parked. ``courage`` is how many messages
     that came back often the function handles together: it doubles with each group that
     is settled, and is forgotten when the function dies.
     """
 
-    def __init__(self, table: Table, *, known: Callable[[], State], clock: Callable[[], float], pauses: Pauses) -> None:
+    def __init__(self, table: Table, *, pacer: Pacer, clock: Callable[[], float], pauses: Pauses) -> None:
         self._table = table
-        self._known = known
+        self._pacer = pacer
         self._clock = clock
         self._pauses = pauses
         self._died = self._alive = 0.0
@@ -76,12 +76,6 @@ class Deaths:
     def _look(self, state: State) -> None:
         self._died = max(self._died, (state.died_at or 0) / 1000)
         self._alive = max(self._alive, (state.alive_at or 0) / 1000)
-
-    def _note(self, name: str) -> float:
-        now = self._clock()
-        with suppress(TableUnavailable):
-            self._table.swap({}, {name: round(now * 1000)})
-        return now
 
     def read(self, *, came_back: bool) -> None:
         """Read the evidence of all functions; ``came_back``: now a message came back from a group."""
@@ -95,17 +89,17 @@ class Deaths:
     def died(self) -> None:
         """Note that a message came back from a group, or could not be sent on."""
         if self._alive >= self._died or abs(self._clock() - self._died) > NOTE_SECONDS:
-            self._died = self._note("died_at")
+            self._died = self._pacer.note("died_at")
 
     def settled(self) -> None:
         """Note that this function settled all that it had; one note after each death is enough."""
-        self._look(self._known())
+        self._look(self._pacer.known)
         if self._died and self._alive <= self._died:
-            self._alive = self._note("alive_at")
+            self._alive = self._pacer.note("alive_at")
 
     def calm(self) -> bool:
         """Return whether work got done since the last death. A time that is still to come is no evidence."""
-        self._look(self._known())
+        self._look(self._pacer.known)
         return self._died < self._alive <= self._clock() + NOTE_SECONDS
 
     def convicts(self, trial: Trial) -> bool:

@@ -16,7 +16,7 @@ from ..errors import Closed, NoSlot
 from ..messages import Message
 from ..pauses import Pauses
 from ..secret import Key
-from .blame import ROWS, Doubt, Verdict
+from .blame import PROOF_SECONDS, ROWS, Doubt, Verdict
 from .jobs import Job
 from .klaviyo import Answer
 from .pacing import Pacer, Slot
@@ -146,12 +146,15 @@ class Dispatcher:
         elif not answer.accepted and slot.closing is not None and slot.closing.code == REFUSED_ALIKE:
             self._pacer.failed(slot, BRAKE, pause=self._pauses.long)
         else:
-            run.doubt.accepted_at = max(run.doubt.accepted_at, (self._pacer.known.accepted_at or 0) / 1000)
+            told = (self._pacer.known.accepted_at or 0) / 1000
+            run.doubt.accepted_at = max(run.doubt.accepted_at, told)
             if run.settle(answer, self._clock()):
                 self._pacer.failed(slot, BRAKE, pause=self._pauses.long)
                 raise Closed(self._clock() + self._pauses.long, BRAKE)
             if slot.lease is not None:
-                self._pacer.opened(slot, accepted=answer.accepted)
+                self._pacer.opened(slot)
+            if answer.accepted and abs(self._clock() - told) > PROOF_SECONDS / 2:
+                self._pacer.note("accepted_at")  # one function may have only rows that are refused
 
 
 @dataclass(slots=True, kw_only=True)

@@ -137,7 +137,7 @@ class Deliver:
                 record=report.posted,
                 pauses=pauses,
             ),
-            deaths=Deaths(table, known=lambda: pacer.known, clock=time.time, pauses=pauses),
+            deaths=Deaths(table, pacer=pacer, clock=time.time, pauses=pauses),
             pauses=pauses,
             clock=time.time,
             random=random.random,

@@ -13,7 +13,7 @@ may share it. All numbers are integers; times are epoch milliseconds:
 ``closed_until`` (N)   present while closed; once it has passed, one probe may be sent
 ``closed_reason`` (S)  why, as ``code: detail`` (``closing``)
 ``probe_until`` (N)    lease of the probe under way; identifies its holder, too
-``accepted_at`` (N)    when Klaviyo last accepted the probe that opened the relay: proof for all functions
+``accepted_at`` (N)    when Klaviyo last accepted a request, some seconds old at most: proof for all functions
 ``died_at`` (N)        when a message last came back from a function that handled it together with others ...
 ``alive_at`` (N)       ... and when a function after that settled all that it had: evidence for ``crashes``
 
@@ -33,6 +33,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -286,11 +287,17 @@ class Pacer:
         taken, _ = self._table.swap(seen, {"next": at + self._step, "probe_until": until})
         return Slot(at / 1000, until, state.closed_until, state.closing) if taken else None
 
-    def opened(self, slot: Slot, *, accepted: bool) -> None:
-        """Open the relay: Klaviyo accepted the probe (``accepted``), or judged it at least."""
-        cleared: dict[str, Value] = dict.fromkeys(("closed_until", "closed_reason", "probe_until"))
-        cleared |= {"accepted_at": _ms(self._clock())} if accepted else {}
-        if not self._table.swap({"probe_until": slot.lease, "closed_until": slot.closed_until}, cleared)[0]:
+    def note(self, name: str) -> float:
+        """Write the time into the item under this name, for all functions, if the table answers; return it."""
+        now = self._clock()
+        with suppress(TableUnavailable):
+            self._table.swap({}, {name: _ms(now)})
+        return now
+
+    def opened(self, slot: Slot) -> None:
+        """Open the relay: Klaviyo accepted the probe, or judged it at least."""
+        mine = {"probe_until": slot.lease, "closed_until": slot.closed_until}
+        if not self._table.swap(mine, dict.fromkeys(("closed_until", "closed_reason", "probe_until")))[0]:
             # Another function closed the relay for longer meanwhile. That stays; only our lease ends.
             self._release(slot)
 

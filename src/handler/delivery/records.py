@@ -79,8 +79,13 @@ def read(records: Iterable[Record], *, at: str, now: float) -> Decoded:
             if newer and not 0 < record.sent_at < now - NEWER_WAIT:
                 decoded.newer.append(record)
             else:
-                reason = "newer_format" if newer else "unreadable_message"
-                outgoing = messages.parked_text(record.body, "unknown", reason=reason, detail=str(error), at=at)
+                outgoing = messages.parked_text(
+                    record.body,
+                    "unknown",
+                    reason="newer_format" if newer else "unreadable_message",
+                    detail=str(error),
+                    at=at,
+                )
                 decoded.unreadable.append(Parcel(outgoing, {place}))
             continue
         if isinstance(message, Raw):
@@ -88,8 +93,9 @@ def read(records: Iterable[Record], *, at: str, now: float) -> Decoded:
         else:
             # What was parked and has come back with its reason yields to live events from now on. Its time in the
             # dead-letter queue and before does not count as waiting.
-            back = "reason" in record.attributes
             decoded.messages[place] = (
-                message._replace(backfill=True, redriven=True, waiting_since=0) if back else message
+                message._replace(backfill=True, redriven=True, waiting_since=0)
+                if "reason" in record.attributes
+                else message
             )
     return decoded

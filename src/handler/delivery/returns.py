@@ -89,8 +89,7 @@ def overdue(
         part for job in left for part in job.without(index for index, row in enumerate(job.rows) if is_overdue(row))
     ]
     old = tuple(row for job in left for row in job.rows if is_overdue(row))
-    why = cause.closing if cause else "Klaviyo gave no reason"
-    detail = f"waited for {LONGEST_WAIT // DAY} days; last deferral: {why}"
+    detail = f"waited for {LONGEST_WAIT // DAY} days; last deferral: {cause.closing if cause else 'not settled'}"
     return kept, [RefusedRows(old, "waited_too_long", detail)] if old else []
 
 

@@ -64,6 +64,11 @@ def test_many_suspects_and_a_slow_queue_park_nothing() -> None:
     assert wrong(stories.slow_queue(DEFAULT, count=600, seconds=4.0, hours=1)) == []
 
 
+@pytest.mark.parametrize(("named", "seconds"), [(True, 0.5), (False, 5.0)])
+def test_a_source_whose_events_are_all_refused_delays_live_events_by_seconds(named: bool, seconds: float) -> None:
+    assert wrong(stories.flood(DEFAULT, named=named, seconds=seconds, minutes=6)) == []
+
+
 def test_pointers_to_rows_that_do_not_exist_park_nothing() -> None:
     assert wrong(stories.pointers(DEFAULT, row=lambda _: 99_999, hours=1, events=15)) == []
     assert wrong(stories.pointers(DEFAULT, row=lambda request: len(request.names), hours=1, events=15)) == []

@@ -16,7 +16,7 @@ from handler import messages
 from handler.delivery import crashes
 from handler.delivery.crashes import DEATHS, Deaths, Trial
 from handler.delivery.klaviyo import Answer
-from handler.delivery.pacing import State
+from handler.delivery.pacing import Pacer, State
 from handler.delivery.records import Record
 from handler.errors import Crashed
 from handler.messages import Message, decode
@@ -26,7 +26,7 @@ from sim.klaviyo import Request
 from sim.queue import Message as Kept
 from sim.table import Table
 from sim.time import Time
-from tests.unit.support_delivery import event, no_table
+from tests.unit.support_delivery import event, no_table, pacer
 from tests.unit.support_queue import Delivery, Killed, Points
 
 pytestmark = pytest.mark.filterwarnings("ignore:No application metrics:UserWarning")  # a killed function leaves none
@@ -37,9 +37,9 @@ def chance() -> Callable[[], float]:
     return random.Random(1).random  # noqa: S311 (chances, no secret)
 
 
-def function(table: Table, clock: Time, known: Callable[[], State] = State) -> Deaths:
-    """What one function knows of deaths; its pacer has read ``known``."""
-    return Deaths(table, known=known, clock=clock, pauses=PAUSES)
+def function(table: Table, clock: Time, paced: Pacer | None = None) -> Deaths:
+    """What one function knows of deaths."""
+    return Deaths(table, pacer=paced or pacer(table, clock), clock=clock, pauses=PAUSES)
 
 
 def noted(clock: Time, **ago: float | None) -> Table:
@@ -79,10 +79,11 @@ def test_it_is_calm_once_everything_was_settled_after_the_last_death(
 
 def test_what_the_pacer_has_read_meanwhile_is_evidence_too() -> None:
     clock = Time()
-    known = [State(alive_at=round(clock() * 1000) - 10_000)]
-    deaths = function(Table(), clock, lambda: known[0])
+    paced = pacer(Table(), clock)
+    paced.known = State(alive_at=round(clock() * 1000) - 10_000)
+    deaths = function(Table(), clock, paced)
     assert deaths.calm()
-    known[0] = State(died_at=round(clock() * 1000) - 5_000)
+    paced.known = State(died_at=round(clock() * 1000) - 5_000)
     assert not deaths.calm()
 
 

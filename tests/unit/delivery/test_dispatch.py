@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any, cast
@@ -136,6 +137,42 @@ def test_two_rows_that_are_refused_alone_from_two_messages_close_the_relay_at_on
     first, second = message("a", suspect=True), message("b")
     assert isinstance(relay.run(first, second).cause, Closed)
     assert [request.names for request in relay.klaviyo.requests] == [["b"], ["a"]]
+
+
+def test_refused_rows_do_not_close_the_relay_while_another_function_delivers() -> None:
+    relay = Relay()
+    other = Relay(beside=relay)
+    relay.klaviyo.bad, relay.klaviyo.pointers = {"a", "b", "c", "d"}, False
+    other.run(message("good"))
+    assert relay.run(message("a"), message("b")).cause is None
+    relay.clock.sleep(blame.PROOF_SECONDS + 1)
+    assert isinstance(relay.run(message("c"), message("d")).cause, Closed)
+
+
+def test_functions_tell_each_other_of_accepted_requests_every_few_seconds() -> None:
+    relay = Relay()
+    told = set()
+    for number in range(60):
+        relay.run(message(f"e{number}"))
+        told.add(relay.table.item["accepted_at"])
+        relay.clock.sleep(0.5)
+    moments = sorted(int(moment) / 1000 for moment in told)
+    gaps = [later - earlier for earlier, later in itertools.pairwise(moments)]
+    assert blame.PROOF_SECONDS / 2 < min(gaps) <= max(gaps) < blame.PROOF_SECONDS
+
+
+def test_accepted_request_counts_although_the_table_does_not_take_its_time() -> None:
+    relay = Relay()
+
+    def away(operation: str) -> None:
+        if operation == "swap" and relay.klaviyo.stored:
+            raise no_table(relay.clock)
+
+    relay.table.before = away
+    result = relay.run(message("a"))
+    assert relay.klaviyo.stored == ["a"]
+    assert result.cause is None
+    assert not left(result)
 
 
 def test_row_that_was_refused_during_a_fault_is_delivered_and_not_parked_once_others_are_accepted() -> None:

@@ -161,23 +161,20 @@ def test_failed_probe_leaves_the_lease_of_a_later_one() -> None:
     assert world.table.item["closed_reason"] == str(OUTAGE)
 
 
-@pytest.mark.parametrize("accepted", [True, False])
-def test_answered_probe_opens_the_relay_and_is_proof_if_it_was_accepted(accepted: bool) -> None:
+def test_answered_probe_opens_the_relay() -> None:
     world = World()
-    slot = world.probe()
-    world.pacer.opened(slot, accepted=accepted)
-    proof = {"accepted_at": world.ms(0)} if accepted else {}
-    assert world.table.item == {"next": world.ms(0.05 + SPACING)} | proof
+    world.pacer.opened(world.probe())
+    assert world.table.item == {"next": world.ms(0.05 + SPACING)}
 
 
 def test_answered_probe_gives_its_lease_back_where_another_closed_the_relay_meanwhile() -> None:
     world = World()
     slot = world.probe()
     world.put(closed_until=120)
-    world.pacer.opened(slot, accepted=True)
+    world.pacer.opened(slot)
     assert world.table.item["closed_until"] == world.ms(120)
     assert world.table.item["closed_reason"] == str(OUTAGE)
-    assert world.table.item.keys().isdisjoint({"probe_until", "accepted_at"})
+    assert "probe_until" not in world.table.item
 
 
 def turn(world: World) -> Slot:
