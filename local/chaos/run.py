@@ -24,14 +24,14 @@ from .schedule import Episode, Fault
 
 PER_MINUTE = 150
 PER_SECOND = 10
-FUNCTION_SECONDS = 20
-VISIBILITY_SECONDS = 23
-# Of an event source whose functions have a sixth of their time and slots as far apart as ever: with full batches and
-# more functions none would have the slots to take a refused job apart, or the time to send on what it has no slot for.
+FUNCTION_SECONDS = 32
+VISIBILITY_SECONDS = 35
+# Functions have a quarter of their time, and slots are as far apart as ever: with more functions and full batches none
+# would have the slots to take a refused job apart, or the time to send on what it has no slot for.
 EVENT_SOURCE = {
     "MaximumBatchingWindowInSeconds": 1,
     "BatchSize": 1_000,
-    "ScalingConfig": {"MaximumConcurrency": 3},
+    "ScalingConfig": {"MaximumConcurrency": 2},
 }
 DRAIN_SECONDS = 420  # without fewer messages or more stored events than before
 LOOK_SECONDS = 0.5
