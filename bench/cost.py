@@ -125,7 +125,8 @@ def dollars(traffic: Traffic, measured: Measured, setup: Setup) -> dict[str, flo
         "receive": _receive(traffic, webhooks, per_webhook, measured, setup),
         "SQS": _queue(webhooks, per_webhook, weight, traffic.received),
         "deliver": _deliver(invocations, jobs, measured, setup),
-        "DynamoDB": jobs * (PRICES["dynamodb_write"] + PRICES["dynamodb_read"]),
+        # A slot, and that its job was accepted, which a function writes at most every five seconds.
+        "DynamoDB": jobs * (2 * PRICES["dynamodb_write"] + PRICES["dynamodb_read"]),
         "logs": _logs(webhooks, invocations, measured, setup) * PRICES["logs_gb"],
         "data out": MILLION * measured.event_bytes / 1e9 * PRICES["data_out_gb"],
     }
