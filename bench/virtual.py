@@ -109,7 +109,7 @@ def _sender(
         if wait is not None:
             pacer.failed(slot, THROTTLE, pause=wait)
         elif slot.lease is not None:
-            pacer.opened(slot)
+            pacer.opened(slot, accepted=True)
 
     def work() -> None:
         while True:

@@ -28,7 +28,7 @@ Call = tuple[str, dict[str, Any]]
 ACCOUNTS = count(1)
 # Moments that meet each other, so that conditions hold about as often as they don't.
 MOMENTS = st.integers(1, 6)
-NUMBERS = ("closed_until", "probe_until", "accepted_at", "died_at", "alive_at")
+NUMBERS = ("closed_until", "probe_until", "accepted_at", "delivered_at", "died_at", "alive_at")
 VALUES = {
     "next": st.none() | MOMENTS | st.just(10**13),
     **dict.fromkeys(NUMBERS, st.none() | MOMENTS | st.sampled_from(["3", "x", 10**13])),

@@ -27,7 +27,7 @@ is named with all rows of a new job, three at most, three
 for each accepted request, and the refusals are not
 contradictory                                               parked
 was refused less than 10 seconds after Klaviyo accepted a
-request                                                     held
+request, also one of another function                       held
 is the first that Klaviyo refuses since it accepted one     held
 is not: Klaviyo refused a row of another message, or three
 rows in all, or this row for the 7th, 14th, 21st ... time   held, and the relay
@@ -66,8 +66,8 @@ Verdict = Literal["park", "hold", "later", "brake"]
 class Doubt:
     """The judgement of rows that are refused alone; a function keeps it from one invocation to the next.
 
-    ``accepted_at`` is when Klaviyo last accepted a request of this function, or of
-    another that has told the others (epoch seconds). Another machine's clock may be wrong, so its age
+    ``accepted_at`` is when Klaviyo last accepted a request of this function, or the
+    probe of another (epoch seconds). Another machine's clock may be wrong, so its age
     counts without its sign. ``trust`` is how often Klaviyo's refusals have been
     consistent, and negative once they were contradictory.
     """
@@ -86,11 +86,13 @@ class Doubt:
         return self.trust < TRUST or abs(now - self.accepted_at) > PROOF_SECONDS / 2
 
     def judge(
-        self, row: Row, job: Job, tries: int, now: float, *, named: bool = False, believe: bool = False
+        self, row: Row, job: Job, tries: int, now: float, told: float, *, named: bool = False, believe: bool = False
     ) -> Verdict:
         """Return what to do with ``row``, which was sent in ``job`` and is refused alone for the ``tries``-th time.
 
-        ``named``: Klaviyo's pointer says that it is this row. ``believe``: it named all rows of a new job.
+        ``told``: another function told so many seconds ago that Klaviyo accepted a request, which proves nothing
+        against this row. ``named``: Klaviyo's pointer says that it is this row. ``believe``: it named all rows of a
+        new job.
         """
         age = abs(now - self.accepted_at)
         again = self.accepted_at > (job.refused_at or 0) and (
@@ -102,7 +104,7 @@ class Doubt:
             proved = named or tries >= PROOF_TRIES or (tries >= TRIES and self.trust >= TRUST)
             if tries >= 2 * PROOF_TRIES or (proved and self.trust >= 0 and (again or self.judged <= ROWS)):
                 return "park"
-        if again or age < PROOF_SECONDS:
+        if again or min(age, told) < PROOF_SECONDS:
             return "later" if again and self.trust < 0 else "hold"
         self.refused.append(row)
         many = len(self.refused) >= ROWS or any(row.owner != other.owner for other in self.refused)

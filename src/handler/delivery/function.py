@@ -198,8 +198,9 @@ class Deliver:
         waiting = [record for record in returned if record.id not in run.reached]
         run.stay |= {record.id for record in waiting}
         shown, after = [record for record in waiting if record.receives <= crashes.SHOWN], self._pauses.unreached
-        soon = min(run.end, self._clock() + self._pauses.last)
-        self._queues(soon).show(queue, shown, after=lambda: after * (0.2 + self._random()))
+        self._queues(min(run.end, self._clock() + self._pauses.last)).show(
+            queue, shown, after=lambda: after * (0.2 + self._random())
+        )
 
     def _settle_returned(self, run: _Run, group: list[Record], trial: Trial | None) -> None:
         """Settle what came back. ``trial`` is that of a message that is alone; after too many it is parked."""

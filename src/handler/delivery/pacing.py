@@ -13,7 +13,8 @@ may share it. All numbers are integers; times are epoch milliseconds:
 ``closed_until`` (N)   present while closed; once it has passed, one probe may be sent
 ``closed_reason`` (S)  why, as ``code: detail`` (``closing``)
 ``probe_until`` (N)    lease of the probe under way; identifies its holder, too
-``accepted_at`` (N)    when Klaviyo last accepted a request, some seconds old at most: proof for all functions
+``accepted_at`` (N)    when Klaviyo last accepted the probe that opened the relay: proof for all functions
+``delivered_at`` (N)   when Klaviyo last accepted any request, some seconds old at most: no proof, but no need to close
 ``died_at`` (N)        when a message last came back from a function that handled it together with others ...
 ``alive_at`` (N)       ... and when a function after that settled all that it had: evidence for ``crashes``
 
@@ -57,7 +58,7 @@ SHARE_SECONDS = 600.0  # for which a stack's share is kept free after it was las
 HORIZON = 960.0  # no function runs longer than 900 s, so no reserved slot is further ahead
 MINUTE_OF_SILENCE = 60.0
 _ATTEMPTS = 8
-_NUMBERS = ("next", "closed_until", "probe_until", "accepted_at", "died_at", "alive_at")
+_NUMBERS = ("next", "closed_until", "probe_until", "accepted_at", "delivered_at", "died_at", "alive_at")
 _SHARE = re.compile(r"(\d{1,9})@(\d{1,18})", re.ASCII)
 _UNTOLD = Closing(CONFIGURATION)
 _CONTENDED = Closing(NO_TABLE, "the pacing table is contended")
@@ -99,6 +100,7 @@ class State:
     closing: Closing = _UNTOLD
     probe_until: int | None = None
     accepted_at: int | None = None
+    delivered_at: int | None = None
     died_at: int | None = None
     alive_at: int | None = None
     shares: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # by stack: its rate, and when it said so
@@ -294,10 +296,11 @@ class Pacer:
             self._table.swap({}, {name: _ms(now)})
         return now
 
-    def opened(self, slot: Slot) -> None:
-        """Open the relay: Klaviyo accepted the probe, or judged it at least."""
-        mine = {"probe_until": slot.lease, "closed_until": slot.closed_until}
-        if not self._table.swap(mine, dict.fromkeys(("closed_until", "closed_reason", "probe_until")))[0]:
+    def opened(self, slot: Slot, *, accepted: bool) -> None:
+        """Open the relay: Klaviyo accepted the probe (``accepted``), or judged it at least."""
+        proof = {"accepted_at": _ms(self._clock())} if accepted else {}
+        cleared: dict[str, Value] = {"closed_until": None, "closed_reason": None, "probe_until": None, **proof}
+        if not self._table.swap({"probe_until": slot.lease, "closed_until": slot.closed_until}, cleared)[0]:
             # Another function closed the relay for longer meanwhile. That stays; only our lease ends.
             self._release(slot)
 

@@ -107,10 +107,13 @@ def dead_letter(outgoing: Outgoing, *, webhook_id: str = "", sender_ids: Sequenc
 
 def _deferred(left: list[Job], cause: NoSlot | None, messages: Mapping[int, Message]) -> None:
     by_source = Counter(messages[row.owner].source for job in left for row in job.rows)
-    closing = cause.closing if cause else _NOT_SETTLED
     logger.warning(
         "deferred",
-        extra={"reason": str(closing), "cause": type(cause).__name__ if cause else "", "sources": dict(by_source)},
+        extra={
+            "reason": str(cause.closing if cause else _NOT_SETTLED),
+            "cause": type(cause).__name__ if cause else "",
+            "sources": dict(by_source),
+        },
     )
     metrics.add_metric("Deferred", MetricUnit.Count, by_source.total())
     if cause is not None and cause.closing.code != NO_SLOT:  # ``no_slot`` is busy, not closed

@@ -674,6 +674,15 @@ def test_what_came_back_has_its_turn_although_new_messages_would_take_every_invo
     assert len(world.klaviyo.stored) < 1_006
 
 
+def test_without_messages_that_came_back_new_ones_have_all_the_time(world: World) -> None:
+    world.klaviyo.told = lambda _: world.clock.sleep(3.0)
+    for number in range(1_000):
+        world.put(Message(f"shop{number}", (event(f"n{number}"),), world.clock(), suspect=True))
+    began = world.clock()
+    world.invoke()
+    assert world.klaviyo.requests[-1].at - began > 120 - PAUSES.reserve - PAUSES.returned
+
+
 def test_what_had_no_turn_in_time_is_shown_again_within_a_minute(world: World) -> None:
     world.takes = 3.0
     world.fill("new")

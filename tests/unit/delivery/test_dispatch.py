@@ -21,7 +21,7 @@ from handler.messages import Message
 from handler.pauses import PAUSES
 from handler.secret import Key, Secret
 from sim.hooks import Hook, nothing
-from sim.klaviyo import Klaviyo, Request
+from sim.klaviyo import POINTER, Klaviyo, Request
 from sim.secrets import Secrets
 from sim.table import Table
 from sim.time import Time
@@ -149,12 +149,48 @@ def test_refused_rows_do_not_close_the_relay_while_another_function_delivers() -
     assert isinstance(relay.run(message("c"), message("d")).cause, Closed)
 
 
+def test_what_another_function_delivers_proves_nothing_against_a_row() -> None:
+    relay = Relay()
+    other = Relay(beside=relay)
+    relay.klaviyo.told = lambda request: None if request.names == ["good"] else naming_each(relay, request)
+    for _ in range(5):
+        other.run(message("good"))
+        result = relay.run(
+            message("a", suspect=True, refused_at=int(relay.clock.now) - 60, refusals=2), message(*"bcde")
+        )
+        assert not result.parked
+        assert result.cause is None
+        relay.clock.sleep(1)
+
+
+def naming_each(relay: Relay, request: Request) -> Answer:
+    """A refusal that names every row of the request."""
+    source = [{"pointer": POINTER.format(row)} for row in range(len(request.names))]
+    return relay.klaviyo.answer(400, [{"title": "No.", "source": place} for place in source])
+
+
+def test_rows_that_were_refused_before_and_are_all_named_again_are_parked_without_taking_them_apart() -> None:
+    relay = Relay()
+    bad = {f"bad{number}" for number in range(20)}
+    relay.klaviyo.bad = bad
+    refused = [message(name, suspect=True, refused_at=int(relay.clock.now) - 60, refusals=1) for name in sorted(bad)]
+    assert parked(relay.run(message("good"), *refused)) == bad
+    assert len(relay.klaviyo.requests) == 2
+
+
+def test_time_of_an_accepted_request_that_is_still_to_come_is_corrected() -> None:
+    relay = Relay()
+    relay.table.item["delivered_at"] = round((relay.clock.now + 3_600) * 1000)
+    relay.run(message("a"))
+    assert relay.table.item["delivered_at"] <= round(relay.clock.now * 1000)
+
+
 def test_functions_tell_each_other_of_accepted_requests_every_few_seconds() -> None:
     relay = Relay()
     told = set()
     for number in range(60):
         relay.run(message(f"e{number}"))
-        told.add(relay.table.item["accepted_at"])
+        told.add(relay.table.item["delivered_at"])
         relay.clock.sleep(0.5)
     moments = sorted(int(moment) / 1000 for moment in told)
     gaps = [later - earlier for earlier, later in itertools.pairwise(moments)]

@@ -109,8 +109,19 @@ def test_a_closed_relay_lets_one_probe_through_and_opens_on_its_answer() -> None
     assert slot.lease is not None
     with pytest.raises(Closed):
         world.sender().reserve(world.now + 10)
-    probe.opened(slot)
+    probe.opened(slot, accepted=True)
     assert world.sender().reserve(world.now + 10).lease is None
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_probe_that_klaviyo_only_judged_opens_the_relay_and_proves_nothing(accepted: bool) -> None:
+    world = World()
+    world.sender().failed(Slot(world.now), THROTTLE, pause=120.0)
+    world.sleep(121)
+    probe = world.sender()
+    probe.opened(probe.reserve(world.now + 10), accepted=accepted)
+    assert world.sender().reserve(world.now + 10).lease is None
+    assert ("accepted_at" in world.table.item) is accepted
 
 
 def test_an_outage_is_probed_at_most_twice_a_minute() -> None:

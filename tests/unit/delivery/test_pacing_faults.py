@@ -15,7 +15,7 @@ from sim.time import Time
 
 SPACING = interval(150, 0.4)
 OUTAGE = Closing("outage", "away")
-NUMBERS = ("next", "closed_until", "probe_until", "accepted_at", "died_at", "alive_at")
+NUMBERS = ("next", "closed_until", "probe_until", "accepted_at", "delivered_at", "died_at", "alive_at")
 
 
 class World(Time):
@@ -161,20 +161,23 @@ def test_failed_probe_leaves_the_lease_of_a_later_one() -> None:
     assert world.table.item["closed_reason"] == str(OUTAGE)
 
 
-def test_answered_probe_opens_the_relay() -> None:
+@pytest.mark.parametrize("accepted", [True, False])
+def test_answered_probe_opens_the_relay_and_is_proof_if_it_was_accepted(accepted: bool) -> None:
     world = World()
-    world.pacer.opened(world.probe())
-    assert world.table.item == {"next": world.ms(0.05 + SPACING)}
+    slot = world.probe()
+    world.pacer.opened(slot, accepted=accepted)
+    proof = {"accepted_at": world.ms(0)} if accepted else {}
+    assert world.table.item == {"next": world.ms(0.05 + SPACING)} | proof
 
 
 def test_answered_probe_gives_its_lease_back_where_another_closed_the_relay_meanwhile() -> None:
     world = World()
     slot = world.probe()
     world.put(closed_until=120)
-    world.pacer.opened(slot)
+    world.pacer.opened(slot, accepted=True)
     assert world.table.item["closed_until"] == world.ms(120)
     assert world.table.item["closed_reason"] == str(OUTAGE)
-    assert "probe_until" not in world.table.item
+    assert world.table.item.keys().isdisjoint({"probe_until", "accepted_at"})
 
 
 def turn(world: World) -> Slot:

@@ -105,7 +105,7 @@ class World:
         for _ in range(2):
             slot = self.reserve(pacer)
             if slot and slot.lease is not None:
-                pacer.opened(slot)
+                pacer.opened(slot, accepted=True)
 
     def refused(self, pacer: Pacer) -> None:
         """Its request meets a 429; from the moment that this is written, nobody gets a slot."""

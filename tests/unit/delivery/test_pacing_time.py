@@ -122,7 +122,7 @@ def settle(pacer: Pacer, slot: Slot, status: int, wait: float | None) -> None:
     elif status != 202:
         pacer.failed(slot, Closing("outage", "away"))
     elif slot.lease is not None:
-        pacer.opened(slot)
+        pacer.opened(slot, accepted=True)
 
 
 def worst(times: list[float], length: float) -> int:
