@@ -179,7 +179,11 @@ class Deliver:
             self._deaths.read(came_back=any(map(crashes.from_a_group, returned)))
         if new:  # nothing settled proves nothing
             # If new messages use up each invocation, what came back has its time at the end.
-            self._settle(run, new, run.deadline - (self._pauses.returned if returned else 0.0))
+            self._settle(
+                run,
+                new,
+                run.deadline - (min(self._pauses.returned, (run.deadline - run.began) / 2) if returned else 0.0),
+            )
         for record in stuck:  # SQS would soon move it without a reason
             self._park(run, record, "waited_too_long", "came back for a week without being settled")
         if returned:
