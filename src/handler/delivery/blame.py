@@ -27,14 +27,14 @@ is named with all rows of a new job, three at most, three
 for each accepted request, and the refusals are not
 contradictory                                               parked
 was refused less than 10 seconds after Klaviyo accepted a
-request, also one of another function                       held
+request                                                     held
 is the first that Klaviyo refuses since it accepted one     held
 is not: Klaviyo refused a row of another message, or three
-rows in all, or this row for the 7th, 14th, 21st ... time   held, and the relay
-                                                            closes: it is the brake
+rows in all, or this row for the 7th, 14th, 21st ... time   held: it is the brake
 ==========================================================  ======================
 
-While a row is held, the next request carries one row from elsewhere (``dispatch``).
+At the brake the function stops, and closes the relay unless another function delivers
+(docs/decisions/0041). While a row is held, the next request carries one row from elsewhere (``dispatch``).
 What is held is tried once more as soon as Klaviyo accepts a request. Otherwise it goes
 back to the queue at the end of the invocation.
 
@@ -86,13 +86,11 @@ class Doubt:
         return self.trust < TRUST or abs(now - self.accepted_at) > PROOF_SECONDS / 2
 
     def judge(
-        self, row: Row, job: Job, tries: int, now: float, told: float, *, named: bool = False, believe: bool = False
+        self, row: Row, job: Job, tries: int, now: float, *, named: bool = False, believe: bool = False
     ) -> Verdict:
         """Return what to do with ``row``, which was sent in ``job`` and is refused alone for the ``tries``-th time.
 
-        ``told``: another function told so many seconds ago that Klaviyo accepted a request, which proves nothing
-        against this row. ``named``: Klaviyo's pointer says that it is this row. ``believe``: it named all rows of a
-        new job.
+        ``named``: Klaviyo's pointer says that it is this row. ``believe``: it named all rows of a new job.
         """
         age = abs(now - self.accepted_at)
         again = self.accepted_at > (job.refused_at or 0) and (
@@ -104,7 +102,7 @@ class Doubt:
             proved = named or tries >= PROOF_TRIES or (tries >= TRIES and self.trust >= TRUST)
             if tries >= 2 * PROOF_TRIES or (proved and self.trust >= 0 and (again or self.judged <= ROWS)):
                 return "park"
-        if again or min(age, told) < PROOF_SECONDS:
+        if again or age < PROOF_SECONDS:
             return "later" if again and self.trust < 0 else "hold"
         self.refused.append(row)
         many = len(self.refused) >= ROWS or any(row.owner != other.owner for other in self.refused)

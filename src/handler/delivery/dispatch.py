@@ -148,13 +148,14 @@ class Dispatcher:
         else:
             run.doubt.accepted_at = max(run.doubt.accepted_at, (self._pacer.known.accepted_at or 0) / 1000)
             told = abs(self._clock() - (self._pacer.known.delivered_at or 0) / 1000)
-            if run.settle(answer, self._clock(), told):
-                self._pacer.failed(slot, BRAKE, pause=self._pauses.long)
+            if run.settle(answer, self._clock()):
+                if told > PROOF_SECONDS or slot.lease is not None:
+                    self._pacer.failed(slot, BRAKE, pause=self._pauses.long)
                 raise Closed(self._clock() + self._pauses.long, BRAKE)
             if slot.lease is not None:
                 self._pacer.opened(slot, accepted=answer.accepted)
             if answer.accepted and told > PROOF_SECONDS / 2:
-                self._pacer.note("delivered_at")  # another function may have only rows that are refused
+                self._pacer.note("delivered_at")  # a function that has only rows that are refused then stops alone
 
 
 @dataclass(slots=True, kw_only=True)
@@ -169,11 +170,8 @@ class _Run(Result):
     doubt: Doubt
     held: list[Job] = field(default_factory=list)
 
-    def settle(self, answer: Answer, now: float, told: float) -> bool:
-        """Take the first job out of the work and settle its rows by Klaviyo's answer; return true for the brake.
-
-        ``told``: the seconds since another function told that Klaviyo accepted a request.
-        """
+    def settle(self, answer: Answer, now: float) -> bool:
+        """Take the first job out of the work and settle its rows by Klaviyo's answer; return true for the brake."""
         job = self.work.popleft()
         if answer.accepted:
             self.delivered += len(job.rows)
@@ -185,9 +183,9 @@ class _Run(Result):
         every = len(words) == len(job.rows)
         whole = every and job.refused_at is None and len(words) <= ROWS
         job = replace(job, refused_at=now if job.refused_at is None else job.refused_at)
-        if len(job.rows) == 1 or whole or (every and (job.named or job.refusals)):
+        if len(job.rows) == 1 or whole or (every and job.named):
             alone = words or {0: answer.words or answer.detail}
-            verdicts = [self._alone(job, index, said, answer, now, told, whole=whole) for index, said in alone.items()]
+            verdicts = [self._alone(job, index, said, answer, now, whole=whole) for index, said in alone.items()]
             if "brake" in verdicts:  # the rows are not at fault
                 self.work = deque(
                     job if self.messages[job.rows[0].owner].suspect else Job(job.rows) for job in self.work
@@ -205,13 +203,11 @@ class _Run(Result):
             self._first(replace(part, named=job.named or None) for part in job.halves())
         return False
 
-    def _alone(
-        self, job: Job, index: int, words: str, answer: Answer, now: float, told: float, *, whole: bool
-    ) -> Verdict:
+    def _alone(self, job: Job, index: int, words: str, answer: Answer, now: float, *, whole: bool) -> Verdict:
         """Judge a row that Klaviyo refused alone, or named for the second time, or with its ``whole`` job."""
         row = job.rows[index]
         tries = max(job.refusals, self.messages[row.owner].refusals) + 1
-        verdict = self.doubt.judge(row, job, tries, now, told, named=index in answer.rows, believe=whole)
+        verdict = self.doubt.judge(row, job, tries, now, named=index in answer.rows, believe=whole)
         if verdict == "park":
             # Suspect when it is redriven, unless Klaviyo named it.
             self.parked.append(

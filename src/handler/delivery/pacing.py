@@ -14,7 +14,7 @@ may share it. All numbers are integers; times are epoch milliseconds:
 ``closed_reason`` (S)  why, as ``code: detail`` (``closing``)
 ``probe_until`` (N)    lease of the probe under way; identifies its holder, too
 ``accepted_at`` (N)    when Klaviyo last accepted the probe that opened the relay: proof for all functions
-``delivered_at`` (N)   when Klaviyo last accepted any request, some seconds old at most: no proof, but no need to close
+``delivered_at`` (N)   when it last accepted any request, some seconds old at most: nobody closes the relay for refusals
 ``died_at`` (N)        when a message last came back from a function that handled it together with others ...
 ``alive_at`` (N)       ... and when a function after that settled all that it had: evidence for ``crashes``
 

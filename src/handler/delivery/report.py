@@ -20,7 +20,6 @@ from .scrub import scrub
 
 _TITLE = 200
 _NOT_SETTLED = Closing("not_settled", "Klaviyo did not say which event it refuses; each is tried again between others")
-_DIMENSIONS = {"service": SERVICE}
 
 
 def _ids(rows: tuple[Row, ...], messages: Mapping[int, Message]) -> list[str]:
@@ -122,6 +121,6 @@ def _deferred(left: list[Job], cause: NoSlot | None, messages: Mapping[int, Mess
 
 def _count(name: str, reason: str, value: int) -> None:
     with single_metric(
-        name=name, unit=MetricUnit.Count, value=value, namespace=NAMESPACE, default_dimensions=_DIMENSIONS
+        name=name, unit=MetricUnit.Count, value=value, namespace=NAMESPACE, default_dimensions={"service": SERVICE}
     ) as metric:
         metric.add_dimension("reason", clean(reason))

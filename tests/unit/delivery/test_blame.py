@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import pytest
@@ -11,8 +10,6 @@ from handler.delivery.blame import DISTRUST, PROOF_SECONDS, TRUST, Doubt, Verdic
 from handler.delivery.jobs import Job, Row
 from sim.time import START
 from tests.unit.support_delivery import event
-
-NEVER = math.inf
 
 
 @dataclass
@@ -30,7 +27,6 @@ class Case:
     before: tuple[int, ...] = ()  # the messages of the rows that it refused alone just before
     believed: int = 0  # so many rows were parked since it last accepted a request
     repaired: bool = False  # a request was accepted after these
-    told: float = NEVER  # seconds since another function told of an accepted request
 
 
 CASES = {
@@ -89,11 +85,6 @@ CASES = {
     "never accepted, 14 refusals": Case("brake", tries=14, refused=600),
     "accepted an hour ago, seven refusals": Case("brake", tries=7, refused=7_200, accepted=3_600),
     "accepted since, seven refusals": Case("hold", tries=7, refused=600, accepted=300, trust=0),
-    "another function's accepted 9.9 s ago, and others refused": Case("hold", told=9.9, before=(1, 2, 3)),
-    "another function's accepted 10.1 s ago, and others refused": Case("brake", told=10.1, before=(1,)),
-    "another function's accepted, seven refusals": Case("hold", tries=7, refused=600, told=1),
-    "another function's accepted, 16 refusals": Case("hold", tries=16, refused=600, told=1),
-    "named, another function's accepted": Case("hold", named=True, refused=5, told=1),
 }
 
 
@@ -106,16 +97,13 @@ def test_verdict_on_a_row_that_was_refused_alone(name: str) -> None:
     for owner, believe in [*((0, True) for _ in range(case.believed)), *((owner, False) for owner in case.before)]:
         other = Row(owner, event(f"other{owner}"), b"{}")
         doubt.trust = max(doubt.trust, 0)
-        doubt.judge(other, Job((other,), earlier), 1, earlier, NEVER, named=believe, believe=believe)
+        doubt.judge(other, Job((other,), earlier), 1, earlier, named=believe, believe=believe)
         doubt.trust = case.trust
     if case.repaired:
         doubt = doubt.after(Job((other,)), now - 30)
     row = Row(0, event("row"), b"{}")
     job = Job((row,), first, refusals=case.tries - 1)
-    assert (
-        doubt.judge(row, job, case.tries, now, case.told, named=case.named or case.whole, believe=case.whole)
-        == case.verdict
-    )
+    assert doubt.judge(row, job, case.tries, now, named=case.named or case.whole, believe=case.whole) == case.verdict
 
 
 def test_after_each_accepted_request_three_named_rows_are_parked_again() -> None:
@@ -123,9 +111,7 @@ def test_after_each_accepted_request_three_named_rows_are_parked_again() -> None
     doubt = Doubt()
     for at in (START, START + 60):
         doubt = doubt.after(Job((row,)), at)
-        verdicts = [
-            doubt.judge(row, Job((row,), at + 20), 1, at + 20, NEVER, named=True, believe=True) for _ in range(4)
-        ]
+        verdicts = [doubt.judge(row, Job((row,), at + 20), 1, at + 20, named=True, believe=True) for _ in range(4)]
         assert verdicts == ["park", "park", "park", "hold"]
 
 
@@ -133,7 +119,7 @@ def refused_again(doubt: Doubt, at: float) -> tuple[Doubt, Verdict]:
     """Accept a request and then refuse a row for the third time."""
     row = Row(0, event("row"), b"{}")
     doubt = doubt.after(Job((row,)), at)
-    return doubt, doubt.judge(row, Job((row,), at - 1, refusals=2), 3, at + 1, NEVER)
+    return doubt, doubt.judge(row, Job((row,), at - 1, refusals=2), 3, at + 1)
 
 
 def test_refusals_are_consistent_once_a_row_was_refused_again_after_six_accepted_requests() -> None:
@@ -147,7 +133,7 @@ def test_refusals_are_consistent_once_a_row_was_refused_again_after_six_accepted
 def test_rows_refused_again_after_one_accepted_request_are_one_sign_of_consistency() -> None:
     row = Row(0, event("row"), b"{}")
     doubt = Doubt().after(Job((row,)), START)
-    verdicts = [doubt.judge(row, Job((row,), START - 1, refusals=2), 3, START + 1, NEVER) for _ in range(20)]
+    verdicts = [doubt.judge(row, Job((row,), START - 1, refusals=2), 3, START + 1) for _ in range(20)]
     assert set(verdicts) == {"hold"}
 
 
@@ -156,9 +142,7 @@ def test_rows_that_klaviyo_names_in_new_jobs_are_no_sign_of_consistency() -> Non
     doubt = Doubt()
     for turn in range(TRUST):
         doubt = doubt.after(Job((row,)), START + 60 * turn)
-        doubt.judge(
-            row, Job((row,), START + 60 * turn + 20), 1, START + 60 * turn + 20, NEVER, named=True, believe=True
-        )
+        doubt.judge(row, Job((row,), START + 60 * turn + 20), 1, START + 60 * turn + 20, named=True, believe=True)
     assert refused_again(doubt, START + 60 * TRUST)[1] == "hold"
 
 

@@ -139,14 +139,30 @@ def test_two_rows_that_are_refused_alone_from_two_messages_close_the_relay_at_on
     assert [request.names for request in relay.klaviyo.requests] == [["b"], ["a"]]
 
 
-def test_refused_rows_do_not_close_the_relay_while_another_function_delivers() -> None:
+def test_function_that_has_only_refused_rows_stops_alone_while_another_delivers() -> None:
     relay = Relay()
     other = Relay(beside=relay)
-    relay.klaviyo.bad, relay.klaviyo.pointers = {"a", "b", "c", "d"}, False
+    relay.klaviyo.bad, relay.klaviyo.pointers = set("abcdef"), False
     other.run(message("good"))
-    assert relay.run(message("a"), message("b")).cause is None
+    assert isinstance(relay.run(message("a"), message("b"), message(*"ef")).cause, Closed)
+    assert other.run(message("live")).cause is None
     relay.clock.sleep(blame.PROOF_SECONDS + 1)
     assert isinstance(relay.run(message("c"), message("d")).cause, Closed)
+    assert isinstance(other.run(message("later")).cause, Closed)
+    assert relay.klaviyo.stored == ["good", "live"]
+
+
+def test_probe_that_is_refused_like_all_else_closes_the_relay_although_another_delivered() -> None:
+    relay = Relay()
+    relay.run(message("good"))
+    relay.klaviyo.told = lambda _: relay.klaviyo.answer(503)
+    relay.run(message("a"))
+    relay.klaviyo.told = lambda _: relay.klaviyo.answer(400, [{"title": "Malformed body"}])
+    relay.clock.sleep(PAUSES.brief + 0.1)
+    result = Relay(beside=relay).run(message("a"), message("b"))
+    assert isinstance(result.cause, Closed)
+    assert int(relay.table.item["closed_until"]) > relay.clock.now * 1000
+    assert "probe_until" not in relay.table.item
 
 
 def test_what_another_function_delivers_proves_nothing_against_a_row() -> None:
@@ -155,11 +171,8 @@ def test_what_another_function_delivers_proves_nothing_against_a_row() -> None:
     relay.klaviyo.told = lambda request: None if request.names == ["good"] else naming_each(relay, request)
     for _ in range(5):
         other.run(message("good"))
-        result = relay.run(
-            message("a", suspect=True, refused_at=int(relay.clock.now) - 60, refusals=2), message(*"bcde")
-        )
-        assert not result.parked
-        assert result.cause is None
+        again = message("a", suspect=True, refused_at=int(relay.clock.now) - 60, refusals=2)
+        assert not relay.run(again, message(*"bcde")).parked
         relay.clock.sleep(1)
 
 
@@ -167,15 +180,6 @@ def naming_each(relay: Relay, request: Request) -> Answer:
     """A refusal that names every row of the request."""
     source = [{"pointer": POINTER.format(row)} for row in range(len(request.names))]
     return relay.klaviyo.answer(400, [{"title": "No.", "source": place} for place in source])
-
-
-def test_rows_that_were_refused_before_and_are_all_named_again_are_parked_without_taking_them_apart() -> None:
-    relay = Relay()
-    bad = {f"bad{number}" for number in range(20)}
-    relay.klaviyo.bad = bad
-    refused = [message(name, suspect=True, refused_at=int(relay.clock.now) - 60, refusals=1) for name in sorted(bad)]
-    assert parked(relay.run(message("good"), *refused)) == bad
-    assert len(relay.klaviyo.requests) == 2
 
 
 def test_time_of_an_accepted_request_that_is_still_to_come_is_corrected() -> None:
