@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 
-GRACE_SECONDS = 5
+GRACE_SECONDS = 12  # the event source gives back thousands of messages
 
 
 def main(command: list[str]) -> int:

@@ -28,6 +28,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -41,6 +42,7 @@ from . import lineage
 PAYLOAD_BYTES = 6 * 1024 * 1024
 RECEIVE = 10
 RECEIVERS = 2
+RETURNERS, ATTEMPTS = 8, 3  # threads that give messages back at the end, and their attempts
 POLLERS = 5  # AWS begins with five and adds more only under backlog
 AHEAD_MESSAGES = 20_000
 AHEAD_BYTES = 512 * 1024 * 1024
@@ -289,7 +291,7 @@ class Trigger:
                 work.join()
             with self._changed:
                 waiting = self._pool.empty()
-            self._hide(waiting, 0)
+            self._give_back(waiting)
 
     def end(self) -> None:
         """Let running invocations finish, and stop."""
@@ -378,6 +380,21 @@ class Trigger:
                 for n, message in enumerate(some)
             ]
             self._sqs.change_message_visibility_batch(QueueUrl=self.source.queue_url, Entries=entries)
+
+    def _give_back(self, messages: Sequence[Held]) -> None:
+        """Show ``messages`` again. Whatever is left out stays hidden for ``AHEAD_SECONDS``, so no error ends it."""
+
+        def show(some: Sequence[Held]) -> None:
+            for _ in range(ATTEMPTS):
+                try:
+                    self._hide(some, 0)
+                except _UNREACHABLE as error:
+                    self._complain(error)
+                else:
+                    return
+
+        with ThreadPoolExecutor(RETURNERS) as threads:
+            list(threads.map(show, _tens(messages)))
 
     def _complain(self, error: Exception) -> None:
         terminal.error(f"trigger: {type(error).__name__}")

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -360,6 +361,21 @@ def test_what_is_held_at_the_end_goes_back_to_the_queue() -> None:
         until(lambda: len(cloud.queue.in_flight) == 2)
     assert [message.id for message in cloud.queue.receive()] == ["m-1", "m-2"]
     assert not cloud.batches
+
+
+def test_all_that_is_held_goes_back_although_the_queue_fails_a_few_times() -> None:
+    cloud = Cloud(lambda _: {})
+    failing = iter(range(2))
+
+    def fail(operation: str, _: Any) -> None:
+        if operation == "ChangeMessageVisibilityBatch" and next(failing, None) is not None:
+            raise ClientError({"Error": {"Code": "ServiceUnavailable"}}, operation)
+
+    cloud.sqs = OneAtATime(Sqs({"url": cloud.queue}, before=fail))
+    cloud.put(95)
+    with running(cloud, batch_size=100, window=300):
+        until(lambda: len(cloud.queue.in_flight) == 95)
+    assert not cloud.queue.in_flight
 
 
 def chain(rounds: int) -> str:
