@@ -24,16 +24,16 @@ from .schedule import Episode, Fault
 
 PER_MINUTE = 150
 PER_SECOND = 10
-FUNCTION_SECONDS = 32
-VISIBILITY_SECONDS = 35
-# Functions have a quarter of their time, and slots are as far apart as ever: with more functions and full batches none
+FUNCTION_SECONDS = 16
+VISIBILITY_SECONDS = 18  # seven times before the poison is found
+# Functions have an eighth of their time, and slots are as far apart as ever: with more functions and full batches none
 # would have the slots to take a refused job apart, or the time to send on what it has no slot for.
 EVENT_SOURCE = {
     "MaximumBatchingWindowInSeconds": 1,
     "BatchSize": 1_000,
     "ScalingConfig": {"MaximumConcurrency": 2},
 }
-DRAIN_SECONDS = 420  # without fewer messages or more stored events than before
+DRAIN_SECONDS = 600  # without fewer messages or more stored events than before
 LOOK_SECONDS = 0.5
 QUIET = 10  # looks: longer than an invocation may come again later
 SENDERS_SECONDS = 60
