@@ -298,8 +298,8 @@ class Pacer:
 
     def opened(self, slot: Slot, *, accepted: bool) -> None:
         """Open the relay: Klaviyo accepted the probe (``accepted``), or judged it at least."""
-        proof = {"accepted_at": _ms(self._clock())} if accepted else {}
-        cleared: dict[str, Value] = {"closed_until": None, "closed_reason": None, "probe_until": None, **proof}
+        cleared: dict[str, Value] = dict.fromkeys(("closed_until", "closed_reason", "probe_until"))
+        cleared |= {"accepted_at": _ms(self._clock())} if accepted else {}
         if not self._table.swap({"probe_until": slot.lease, "closed_until": slot.closed_until}, cleared)[0]:
             # Another function closed the relay for longer meanwhile. That stays; only our lease ends.
             self._release(slot)
