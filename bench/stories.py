@@ -392,8 +392,13 @@ def gusts(parameters: Parameters, *, minutes: float = 15.0, each: int = 60, bad:
     return Found([*judge(sim, poison=guilty), Figure("drained min", drained / MINUTE, most=60)])
 
 
-def flood(parameters: Parameters, *, named: bool, seconds: float, each: int = 1, minutes: float = 18.0) -> Found:
-    """Let Klaviyo refuse all events of one source, ``each`` of them every ``seconds``, beside live events of others."""
+def flood(
+    parameters: Parameters, *, named: bool, seconds: float, each: int = 1, minutes: float = 18.0, every: float = 1.0
+) -> Found:
+    """Let Klaviyo refuse all events of one source, ``each`` of them every ``seconds``, beside live events of others.
+
+    A live event comes ``every`` so many seconds.
+    """
     sim = _world(parameters)
     over = sim.time.now + minutes * MINUTE
 
@@ -404,7 +409,7 @@ def flood(parameters: Parameters, *, named: bool, seconds: float, each: int = 1,
     sim.klaviyo.told = told
     sick = Traffic(sim, seconds, ("sick",), each).start(30.0)
     sim.time.call(over, sick.end)
-    traffic = Traffic(sim, 1.0, ("shop", "forms", "loyalty")).start()
+    traffic = Traffic(sim, every, ("shop", "forms", "loyalty")).start()
     drained = settle(sim, traffic, over, most=6 * HOUR)
     return Found([*judge(sim, poison=sick.sent), *_latency(traffic), Figure("drained min", drained / MINUTE, most=8)])
 
@@ -552,6 +557,7 @@ STORIES: dict[str, Callable[[Parameters], Found]] = {
     "gusts": gusts,
     "flood": partial(flood, named=True, seconds=1.0),
     "flood-unnamed": partial(flood, named=False, seconds=5.0),
+    "flood-quiet": partial(flood, named=False, seconds=5.0, every=10.0),
     "stacks-100-40": partial(stacks, rates=(100, 40), expected=(100, 40)),
     "stacks-150-10": partial(stacks, rates=(150, 10), expected=(140, 10)),
     "clocks-0.2s": partial(clocks, apart=lambda _, chance: chance.uniform(-0.2, 0.2)),

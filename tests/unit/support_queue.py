@@ -78,6 +78,7 @@ class Delivery:
             before=self._calls_sqs,
             after=points.at,
         )
+        self.seconds = 120.0  # of an invocation
         self.table = Table(before=self._calls_table, after=points.at)
         self.klaviyo = Klaviyo(self.clock, before=points.at, after=points.at)
         self._poster = poster or self.klaviyo
@@ -142,7 +143,7 @@ class Delivery:
 
     def hand_over(self, records: list[dict[str, Any]]) -> set[str]:
         """Call the function; the ids of the records that stay in the queue."""
-        context = SimpleNamespace(get_remaining_time_in_millis=lambda: 120_000, aws_request_id="r-1")
+        context = SimpleNamespace(get_remaining_time_in_millis=lambda: 1_000 * self.seconds, aws_request_id="r-1")
         answer = self.handler({"Records": records}, context)
         return {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
 

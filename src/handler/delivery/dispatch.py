@@ -147,14 +147,15 @@ class Dispatcher:
             self._pacer.failed(slot, BRAKE, pause=self._pauses.long)
         else:
             run.doubt.accepted_at = max(run.doubt.accepted_at, (self._pacer.known.accepted_at or 0) / 1000)
-            told = abs(self._clock() - (self._pacer.known.delivered_at or 0) / 1000)
+            delivered_at = (self._pacer.known.delivered_at or 0) / 1000
             if run.settle(answer, self._clock()):
-                if told > PROOF_SECONDS or slot.lease is not None:
+                # As of the slot, since the item was read before it: answers may be slow.
+                if abs(slot.at - delivered_at) > self._pauses.long or slot.lease is not None:
                     self._pacer.failed(slot, BRAKE, pause=self._pauses.long)
                 raise Closed(self._clock() + self._pauses.long, BRAKE)
             if slot.lease is not None:
                 self._pacer.opened(slot, accepted=answer.accepted)
-            if answer.accepted and told > PROOF_SECONDS / 2:
+            if answer.accepted and abs(self._clock() - delivered_at) > PROOF_SECONDS / 2:
                 self._pacer.note("delivered_at")  # a function that has only rows that are refused then stops alone
 
 

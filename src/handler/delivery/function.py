@@ -16,7 +16,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from .. import aws, messages
-from ..errors import Crashed
+from ..closing import BRAKE
+from ..errors import Crashed, NoSlot
 from ..messages import Message, Outgoing, Raw
 from ..pauses import PAUSES, Pauses
 from ..secret import Key, Secret
@@ -42,7 +43,8 @@ class _Run:
 
     No request begins after ``deadline``, no call of the queues after ``end``. ``done``
     was settled and is not yet deleted; ``stay`` has the ids of what remains in the
-    queue, ``reached`` those of all that were handled. ``cause`` is the last exception.
+    queue, ``reached`` those of all that were handled. ``cause`` is the last exception,
+    ``waits_for`` why there was no slot.
     """
 
     records: list[Record]
@@ -55,6 +57,7 @@ class _Run:
     reached: set[str] = field(default_factory=set)
     settled: int = 0
     cause: str = ""
+    waits_for: NoSlot | None = None
 
     def settle(self, group: list[Record], stay: list[Record]) -> None:
         """Take down that ``group`` was handled, and that ``stay`` of it could not be settled."""
@@ -186,16 +189,19 @@ class Deliver:
             )
         for record in stuck:  # SQS would soon move it without a reason
             self._park(run, record, "waited_too_long", "came back for a week without being settled")
-        if returned:
-            self._deliver_returned(run, returned)
+        self._deliver_returned(run, returned)
 
     def _deliver_returned(self, run: _Run, returned: list[Record]) -> None:
         """Settle what came back while there is time; the queue hands over the rest again soon."""
         until = min(run.deadline, self._clock() + self._pauses.returned)
-        queue = self._settings.events_queue_url
         for group, trial in crashes.groups(returned, self._deaths, random=self._random):
-            # What is settled is deleted before the function may die. What is out of time waits.
-            if self._clock() > until or not self._queues(until).delete(queue, run.done):
+            # What is settled is deleted before the function may die. What is out of time waits, and so does the rest
+            # of a function that stops alone: it has refused rows only, and would go on with them at once.
+            if (
+                self._clock() > until
+                or (run.waits_for is not None and run.waits_for.closing == BRAKE)
+                or not self._queues(until).delete(self._settings.events_queue_url, run.done)
+            ):
                 break
             run.done = []
             self._settle_returned(run, group, trial)
@@ -203,7 +209,7 @@ class Deliver:
         run.stay |= {record.id for record in waiting}
         shown, after = [record for record in waiting if record.receives <= crashes.SHOWN], self._pauses.unreached
         self._queues(min(run.end, self._clock() + self._pauses.last)).show(
-            queue, shown, after=lambda: after * (0.2 + self._random())
+            self._settings.events_queue_url, shown, after=lambda: after * (0.2 + self._random())
         )
 
     def _settle_returned(self, run: _Run, group: list[Record], trial: Trial | None) -> None:
@@ -275,6 +281,7 @@ class Deliver:
         owners, parked, again = self._map_raw(decoded, group, run.at, deadline)
         work = jobs.pack(list(owners.items()), now=self._clock(), late_after=self._settings.late_after)
         result = self._dispatcher.run(work, owners, deadline)
+        run.waits_for = result.cause
         result.left, overdue = returns.overdue(result.left, owners, cause=result.cause, now=self._clock())
         result.parked += overdue
         report.finished(result, owners)

@@ -48,7 +48,7 @@ Value = int | str | None
 Item = Mapping[str, int | str]
 
 ACCOUNT = 150  # requests a minute, Klaviyo's limit for an account and this endpoint (API reference)
-PER_MINUTE = 60.0
+MINUTE = 60.0
 PER_SECOND = 10
 TOLERANCE = 0.05  # seconds that a POST may start after its slot; counted into the interval
 LEADS = (0.05, 0.5, 2.0)  # seconds between asking and the slot; longer after a slot went by unused
@@ -56,7 +56,6 @@ LOOK_AHEAD = 0.5  # seconds before the slot at which a function reads the item a
 SHARE = "share/"
 SHARE_SECONDS = 600.0  # for which a stack's share is kept free after it was last used
 HORIZON = 960.0  # no function runs longer than 900 s, so no reserved slot is further ahead
-MINUTE_OF_SILENCE = 60.0
 _ATTEMPTS = 8
 _NUMBERS = ("next", "closed_until", "probe_until", "accepted_at", "delivered_at", "died_at", "alive_at")
 _SHARE = re.compile(r"(\d{1,9})@(\d{1,18})", re.ASCII)
@@ -74,7 +73,7 @@ def interval(requests_per_minute: int, arrival_spread: float) -> float:
     ``requests_per_minute`` intervals. The same applies to ten in a second.
     """
     spread = arrival_spread + TOLERANCE
-    return max((PER_MINUTE + spread) / requests_per_minute, (1 + spread) / PER_SECOND)
+    return max((MINUTE + spread) / requests_per_minute, (1 + spread) / PER_SECOND)
 
 
 def rate_beside(rate: int, others: Iterable[int]) -> int:
@@ -251,7 +250,7 @@ class Pacer:
         except ValueError as error:
             logger.error("pacing item damaged, reset", extra={"detail": str(error)})
             absent = dict.fromkeys((*_NUMBERS, "closed_reason"))
-            self._table.swap({}, {**absent, "next": _ms(self._clock() + MINUTE_OF_SILENCE)})
+            self._table.swap({}, {**absent, "next": _ms(self._clock() + MINUTE)})
             return None
         return self.known
 
@@ -264,7 +263,7 @@ class Pacer:
         if state.next > now + _ms(HORIZON):
             # The damage hides which slots others hold. A minute of silence covers those of a minute.
             logger.error("next slot too far ahead, reset", extra={"ahead_seconds": (state.next - now) / 1000})
-            self._table.swap({"next": state.next}, {"next": now + _ms(MINUTE_OF_SILENCE)})
+            self._table.swap({"next": state.next}, {"next": now + _ms(MINUTE)})
         elif state.next > last:
             raise TooLate(state.next / 1000, _PAST_DEADLINE)
         return None

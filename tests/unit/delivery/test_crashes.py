@@ -683,6 +683,30 @@ def test_without_messages_that_came_back_new_ones_have_all_the_time(world: World
     assert world.klaviyo.requests[-1].at - began > 120 - PAUSES.reserve - PAUSES.returned
 
 
+def test_function_that_stops_alone_leaves_what_came_back_to_others(world: World) -> None:
+    def refuse(_: Request) -> Answer:
+        world.table.item["delivered_at"] = round(world.clock() * 1000)
+        return world.klaviyo.answer(400, [{"title": "Malformed body"}])
+
+    world.klaviyo.told = refuse
+    world.table.item["delivered_at"] = round(world.clock() * 1000)
+    world.fill(*(f"new{number}" for number in range(4)))
+    world.fill(*(f"back{number}" for number in range(40)), receives=8)
+    world.invoke()
+    assert len(world.klaviyo.requests) <= 6
+    assert "closed_until" not in world.table.item
+    assert len(world.waiting()) == 44
+
+
+def test_new_messages_have_half_of_a_short_invocation_if_others_came_back(world: World) -> None:
+    world.seconds = PAUSES.reserve + 10
+    world.takes = 4.0
+    world.fill("new0")
+    world.fill("back", receives=2)
+    world.invoke()
+    assert "new0" in world.klaviyo.stored
+
+
 def test_what_had_no_turn_in_time_is_shown_again_within_a_minute(world: World) -> None:
     world.takes = 3.0
     world.fill("new")

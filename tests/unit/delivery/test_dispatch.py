@@ -146,23 +146,52 @@ def test_function_that_has_only_refused_rows_stops_alone_while_another_delivers(
     other.run(message("good"))
     assert isinstance(relay.run(message("a"), message("b"), message(*"ef")).cause, Closed)
     assert other.run(message("live")).cause is None
-    relay.clock.sleep(blame.PROOF_SECONDS + 1)
+    relay.clock.sleep(PAUSES.long - 5)  # a quiet night: no other event for half a minute
+    assert isinstance(relay.run(message("c"), message("d")).cause, Closed)
+    assert other.run(message("late")).cause is None
+    relay.clock.sleep(PAUSES.long + 1)
     assert isinstance(relay.run(message("c"), message("d")).cause, Closed)
     assert isinstance(other.run(message("later")).cause, Closed)
-    assert relay.klaviyo.stored == ["good", "live"]
+    assert relay.klaviyo.stored == ["good", "live", "late"]
+
+
+def test_slow_answers_do_not_hide_what_another_function_delivers() -> None:
+    relay = Relay()
+
+    def slowly(_: Request) -> Answer:
+        relay.clock.sleep(20.0)
+        relay.table.item["delivered_at"] = round((relay.clock.now - 15) * 1000)
+        return relay.klaviyo.answer(400, [{"title": "Malformed body"}])
+
+    relay.table.item["delivered_at"] = round((relay.clock.now - 15) * 1000)
+    relay.klaviyo.told = slowly
+    assert isinstance(relay.run(message("a"), message("b")).cause, Closed)
+    assert "closed_until" not in relay.table.item
+
+
+def closed_before(relay: Relay) -> None:
+    """The relay was closed for an outage until now, and another function delivered just before."""
+    now = round(relay.clock.now * 1000)
+    relay.table.item.update(closed_until=now - 1, closed_reason="outage: no answer", delivered_at=now)
 
 
 def test_probe_that_is_refused_like_all_else_closes_the_relay_although_another_delivered() -> None:
     relay = Relay()
-    relay.run(message("good"))
-    relay.klaviyo.told = lambda _: relay.klaviyo.answer(503)
-    relay.run(message("a"))
+    closed_before(relay)
     relay.klaviyo.told = lambda _: relay.klaviyo.answer(400, [{"title": "Malformed body"}])
-    relay.clock.sleep(PAUSES.brief + 0.1)
-    result = Relay(beside=relay).run(message("a"), message("b"))
-    assert isinstance(result.cause, Closed)
+    again = message("a", suspect=True, refused_at=int(relay.clock.now) - 60, refusals=blame.BRAKE_TRIES - 1)
+    assert isinstance(relay.run(again).cause, Closed)
+    assert len(relay.klaviyo.requests) == 1
     assert int(relay.table.item["closed_until"]) > relay.clock.now * 1000
     assert "probe_until" not in relay.table.item
+
+
+def test_probe_that_was_judged_and_not_accepted_is_no_proof_against_a_row() -> None:
+    relay = Relay()
+    closed_before(relay)
+    relay.klaviyo.told = lambda _: relay.klaviyo.answer(400, [{"title": "Malformed body"}])
+    assert relay.run(message("a"), message("b")).cause is not None
+    assert "accepted_at" not in relay.table.item
 
 
 def test_what_another_function_delivers_proves_nothing_against_a_row() -> None:
