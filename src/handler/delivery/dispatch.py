@@ -86,10 +86,17 @@ class Dispatcher:
         self._pauses = pauses
         self._doubt = Doubt()  # kept over invocations: a request accepted seconds ago is proof
 
-    def run(self, work: Iterable[Job], messages: Mapping[int, Message], deadline: float) -> Result:
-        """Post ``work`` while there are slots before ``deadline`` (epoch seconds)."""
+    def run(
+        self, work: Iterable[Job], messages: Mapping[int, Message], deadline: float, cause: NoSlot | None = None
+    ) -> Result:
+        """Post ``work`` while there are slots before ``deadline`` (epoch seconds).
+
+        ``cause`` is that of the work before it in this invocation. If that found the relay closed, or stopped
+        because all its rows were refused, nothing is posted.
+        """
         self._doubt.refused.clear()
-        run = _Run(work=deque(work), messages=messages, doubt=self._doubt)
+        cause = cause if isinstance(cause, Closed) else None
+        run = _Run(work=deque(work), messages=messages, doubt=self._doubt, cause=cause)
         while run.work and run.cause is None:
             try:
                 self._next(run, deadline)

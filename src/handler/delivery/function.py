@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from .. import aws, messages
-from ..closing import BRAKE
 from ..errors import Crashed, NoSlot
 from ..messages import Message, Outgoing, Raw
 from ..pauses import PAUSES, Pauses
@@ -44,7 +43,7 @@ class _Run:
     No request begins after ``deadline``, no call of the queues after ``end``. ``done``
     was settled and is not yet deleted; ``stay`` has the ids of what remains in the
     queue, ``reached`` those of all that were handled. ``cause`` is the last exception,
-    ``waits_for`` why there was no slot.
+    ``waits_for`` why no more was posted.
     """
 
     records: list[Record]
@@ -195,13 +194,8 @@ class Deliver:
         """Settle what came back while there is time; the queue hands over the rest again soon."""
         until = min(run.deadline, self._clock() + self._pauses.returned)
         for group, trial in crashes.groups(returned, self._deaths, random=self._random):
-            # What is settled is deleted before the function may die. What is out of time waits, and so does the rest
-            # of a function that stops alone: it has refused rows only, and would go on with them at once.
-            if (
-                self._clock() > until
-                or (run.waits_for is not None and run.waits_for.closing == BRAKE)
-                or not self._queues(until).delete(self._settings.events_queue_url, run.done)
-            ):
+            # What is settled is deleted before the function may die. What is out of time waits.
+            if self._clock() > until or not self._queues(until).delete(self._settings.events_queue_url, run.done):
                 break
             run.done = []
             self._settle_returned(run, group, trial)
@@ -280,7 +274,7 @@ class Deliver:
         decoded = records.read(group, at=run.at, now=run.began)
         owners, parked, again = self._map_raw(decoded, group, run.at, deadline)
         work = jobs.pack(list(owners.items()), now=self._clock(), late_after=self._settings.late_after)
-        result = self._dispatcher.run(work, owners, deadline)
+        result = self._dispatcher.run(work, owners, deadline, run.waits_for)
         run.waits_for = result.cause
         result.left, overdue = returns.overdue(result.left, owners, cause=result.cause, now=self._clock())
         result.parked += overdue

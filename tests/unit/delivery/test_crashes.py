@@ -683,7 +683,7 @@ def test_without_messages_that_came_back_new_ones_have_all_the_time(world: World
     assert world.klaviyo.requests[-1].at - began > 120 - PAUSES.reserve - PAUSES.returned
 
 
-def test_function_that_stops_alone_leaves_what_came_back_to_others(world: World) -> None:
+def test_function_that_stops_alone_sends_what_came_back_to_the_queue_again(world: World) -> None:
     def refuse(_: Request) -> Answer:
         world.table.item["delivered_at"] = round(world.clock() * 1000)
         return world.klaviyo.answer(400, [{"title": "Malformed body"}])
@@ -696,6 +696,7 @@ def test_function_that_stops_alone_leaves_what_came_back_to_others(world: World)
     assert len(world.klaviyo.requests) <= 6
     assert "closed_until" not in world.table.item
     assert len(world.waiting()) == 44
+    assert {kept.receives for kept in world.events.messages.values()} == {0}  # it shows no death of theirs
 
 
 def test_new_messages_have_half_of_a_short_invocation_if_others_came_back(world: World) -> None:
