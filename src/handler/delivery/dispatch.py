@@ -87,16 +87,14 @@ class Dispatcher:
         self._doubt = Doubt()  # kept over invocations: a request accepted seconds ago is proof
 
     def run(
-        self, work: Iterable[Job], messages: Mapping[int, Message], deadline: float, cause: NoSlot | None = None
+        self, work: Iterable[Job], messages: Mapping[int, Message], deadline: float, closed: Closed | None = None
     ) -> Result:
         """Post ``work`` while there are slots before ``deadline`` (epoch seconds).
 
-        ``cause`` is that of the work before it in this invocation. If that found the relay closed, or stopped
-        because all its rows were refused, nothing is posted.
+        Nothing is posted if the work before it in this invocation found the relay ``closed``, or was all refused.
         """
         self._doubt.refused.clear()
-        cause = cause if isinstance(cause, Closed) else None
-        run = _Run(work=deque(work), messages=messages, doubt=self._doubt, cause=cause)
+        run = _Run(work=deque(work), messages=messages, doubt=self._doubt, cause=closed)
         while run.work and run.cause is None:
             try:
                 self._next(run, deadline)

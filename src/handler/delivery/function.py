@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from .. import aws, messages
-from ..errors import Crashed, NoSlot
+from ..errors import Closed, Crashed
 from ..messages import Message, Outgoing, Raw
 from ..pauses import PAUSES, Pauses
 from ..secret import Key, Secret
@@ -43,7 +43,7 @@ class _Run:
     No request begins after ``deadline``, no call of the queues after ``end``. ``done``
     was settled and is not yet deleted; ``stay`` has the ids of what remains in the
     queue, ``reached`` those of all that were handled. ``cause`` is the last exception,
-    ``waits_for`` why no more was posted.
+    ``closed`` why no more is posted.
     """
 
     records: list[Record]
@@ -56,7 +56,7 @@ class _Run:
     reached: set[str] = field(default_factory=set)
     settled: int = 0
     cause: str = ""
-    waits_for: NoSlot | None = None
+    closed: Closed | None = None
 
     def settle(self, group: list[Record], stay: list[Record]) -> None:
         """Take down that ``group`` was handled, and that ``stay`` of it could not be settled."""
@@ -210,16 +210,17 @@ class Deliver:
         """Settle what came back. ``trial`` is that of a message that is alone; after too many it is parked."""
         if trial is None:
             self._settle(run, group, run.deadline)
-            return
-        (record,) = group
-        if self._deaths.convicts(trial):
-            if trial.deaths >= crashes.APART or not self._split(run, record, trial):
-                self._park(run, record, "crashed", trial.cause or crashes.DIED)
-            return
-        self._deaths.begin(group, trial)
-        run.cause = ""
-        self._settle(run, group, run.deadline, trial)
-        self._deaths.end(record, trial, cause=run.cause)
+        elif self._deaths.convicts(trial):
+            if trial.deaths >= crashes.APART or not self._split(run, group[0], trial):
+                self._park(run, group[0], "crashed", trial.cause or crashes.DIED)
+        elif run.closed is None:  # it may kill when it is posted: without a request a trial shows nothing
+            self._deaths.begin(group, trial)
+            run.cause = ""
+            self._settle(run, group, run.deadline, trial)
+            if run.closed is None:
+                self._deaths.end(group[0], trial, cause=run.cause)
+            else:  # back to where it was
+                self._deaths.begin(group, Trial(trial.deaths + 1), deaths=-1)
 
     def _split(self, run: _Run, record: Record, trial: Trial) -> bool:
         """Send the events of ``record`` one by one, since only one may be at fault; return false if it holds one."""
@@ -274,8 +275,8 @@ class Deliver:
         decoded = records.read(group, at=run.at, now=run.began)
         owners, parked, again = self._map_raw(decoded, group, run.at, deadline)
         work = jobs.pack(list(owners.items()), now=self._clock(), late_after=self._settings.late_after)
-        result = self._dispatcher.run(work, owners, deadline, run.waits_for)
-        run.waits_for = result.cause
+        result = self._dispatcher.run(work, owners, deadline, run.closed)
+        run.closed = result.cause if isinstance(result.cause, Closed) else None
         result.left, overdue = returns.overdue(result.left, owners, cause=result.cause, now=self._clock())
         result.parked += overdue
         report.finished(result, owners)

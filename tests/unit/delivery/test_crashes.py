@@ -859,6 +859,45 @@ def test_message_that_raises_next_to_settled_ones_does_not_acquit_one_that_kills
     assert list(world.reasons()) == ["poison"]
 
 
+def refusing(world: World) -> None:
+    """Klaviyo refuses everything while another function delivers, and "poison" kills when it is posted."""
+
+    def refuse(request: Request) -> Answer:
+        if "poison" in request.names:
+            raise Killed
+        world.table.item["delivered_at"] = round(world.clock() * 1000)
+        return world.klaviyo.answer(400, [{"title": "Malformed body"}])
+
+    world.table.item["delivered_at"] = round(world.clock() * 1000)
+    world.klaviyo.told = refuse
+
+
+def test_function_that_stops_alone_acquits_nobody(world: World) -> None:
+    kept = tried(world, DEATHS - 1, "poison")
+    died_at = world.table.item["died_at"]
+    refusing(world)
+    world.fill("bad0", "bad1")
+    world.invoke()
+    assert world.killed == 0
+    assert world.events.messages[kept.id].receives == 10
+    assert world.table.at(f"trial/{kept.id}").read()["deaths"] == DEATHS - 1
+    assert world.table.item["died_at"] == died_at
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_trial_without_a_request_shows_nothing(world: World, refuses: bool) -> None:
+    """The relay is closed; the queue takes the message again, or does not."""
+    kept = tried(world, DEATHS - 1, "poison")
+    died_at = world.table.item["died_at"]
+    world.table.item.update(closed_until=round((world.clock() + 60) * 1000), closed_reason="outage: no answer")
+    world.sqs.refuse = lambda entry: refuses and "MessageBody" in entry
+    world.invoke()
+    assert not world.klaviyo.requests
+    assert world.table.at(f"trial/{kept.id}").read()["deaths"] == DEATHS - 1
+    assert (world.table.item["died_at"] == died_at) is not refuses
+    assert len(world.waiting()) == 1
+
+
 @pytest.mark.parametrize("deaths", [DEATHS, DEATHS + 1, DEATHS + 5])
 def test_trials_beyond_the_seventh_cost_no_neighbour(world: World, deaths: int) -> None:
     """Trials go on while another message came back less than an hour ago, so that they may be more than seven."""

@@ -218,6 +218,15 @@ def test_time_of_an_accepted_request_that_is_still_to_come_is_corrected() -> Non
     assert int(relay.table.item["delivered_at"]) <= round(relay.clock.now * 1000)
 
 
+@pytest.mark.parametrize("ahead", [86_400, -86_400])
+def test_time_of_a_clock_that_is_a_day_off_keeps_no_relay_open(ahead: int) -> None:
+    relay = Relay()
+    relay.table.item["delivered_at"] = round((relay.clock.now + ahead) * 1000)
+    relay.klaviyo.told = lambda _: relay.klaviyo.answer(400, [{"title": "Malformed body"}])
+    assert isinstance(relay.run(message("a"), message("b")).cause, Closed)
+    assert "closed_until" in relay.table.item
+
+
 def test_functions_tell_each_other_of_accepted_requests_every_few_seconds() -> None:
     relay = Relay()
     told = set()
